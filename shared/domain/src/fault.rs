@@ -1,0 +1,60 @@
+//! What is wrong with an input, and where: every fault of an input is reported at once, each with its place.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// One thing that is wrong with an input.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Fault {
+    /// Where: a JSON pointer (RFC 6901) into the input, or `line:column` where it could not be parsed.
+    pub place: String,
+    /// What is wrong and what would be right, in one sentence without the place.
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault at `place`.
+    pub fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { place: place.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.place.is_empty() {
+            return f.write_str(&self.message);
+        }
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// All faults of one input; never empty when it is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+impl From<Fault> for Faults {
+    fn from(fault: Fault) -> Self {
+        Self(vec![fault])
+    }
+}
+
+/// Appends one reference token to a JSON pointer, escaped as RFC 6901 says.
+pub fn pointer(parent: &str, token: impl fmt::Display) -> String {
+    let token = token.to_string().replace('~', "~0").replace('/', "~1");
+    format!("{parent}/{token}")
+}

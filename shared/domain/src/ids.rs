@@ -1,0 +1,154 @@
+//! Names of things: a task, a step of it, and the public id that holds both.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Low bits of a task's UUID that are zero, and that hold the step's number in a step's UUID.
+const STEP_BITS: u32 = 28;
+const STEP_MASK: u128 = (1 << STEP_BITS) - 1;
+
+/// The step numbers of one position in a template: index 0 is the step itself, further ones are its batch workers.
+pub const NUMBERS_PER_POSITION: i32 = 16_384;
+
+/// Position of a step in its task: a topological number, so a parent's is always lower. Below 2^28.
+pub type StepNo = i32;
+
+/// A task's id: a UUID whose low 28 bits are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct TaskId(Uuid);
+
+impl TaskId {
+    /// The task id made of a fresh UUID (version 7, so that ids sort by time): its low 28 bits are cleared.
+    pub fn from_fresh(uuid: Uuid) -> Self {
+        Self(Uuid::from_u128(uuid.as_u128() & !STEP_MASK))
+    }
+
+    /// The id as it is stored and shown. `None` when its low 28 bits are not zero: no task has such an id.
+    pub fn from_uuid(uuid: Uuid) -> Option<Self> {
+        (uuid.as_u128() & STEP_MASK == 0).then_some(Self(uuid))
+    }
+
+    /// The UUID that is stored and shown.
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+
+    /// The public id of step `no` of this task.
+    pub fn step(self, no: StepNo) -> StepId {
+        StepId { task: self, no }
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A string is not the id of a task, or not of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an id of this system")]
+pub struct NotAnId;
+
+impl FromStr for TaskId {
+    type Err = NotAnId;
+
+    fn from_str(s: &str) -> Result<Self, NotAnId> {
+        Uuid::parse_str(s).ok().and_then(Self::from_uuid).ok_or(NotAnId)
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskId {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let uuid = Uuid::deserialize(d)?;
+        Self::from_uuid(uuid).ok_or_else(|| serde::de::Error::custom("not the id of a task"))
+    }
+}
+
+/// A step's public id: its task's UUID with the step's number in the low 28 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId {
+    /// The step's task.
+    pub task: TaskId,
+    /// The step's number in it.
+    pub no: StepNo,
+}
+
+impl StepId {
+    /// The UUID that is shown.
+    pub fn uuid(self) -> Uuid {
+        Uuid::from_u128(self.task.0.as_u128() | (self.no as u32 as u128 & STEP_MASK))
+    }
+
+    /// Reads a step's public id; every UUID is one.
+    pub fn from_uuid(uuid: Uuid) -> Self {
+        let no = (uuid.as_u128() & STEP_MASK) as StepNo;
+        Self { task: TaskId::from_fresh(uuid), no }
+    }
+
+    /// Position of the step in its template's topological order.
+    pub fn position(self) -> usize {
+        (self.no / NUMBERS_PER_POSITION) as usize
+    }
+}
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uuid().fmt(f)
+    }
+}
+
+impl FromStr for StepId {
+    type Err = NotAnId;
+
+    fn from_str(s: &str) -> Result<Self, NotAnId> {
+        Uuid::parse_str(s).map(Self::from_uuid).map_err(|_| NotAnId)
+    }
+}
+
+impl Serialize for StepId {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.uuid().serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for StepId {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Uuid::deserialize(d).map(Self::from_uuid)
+    }
+}
+
+/// The number of the step at `position` of its template's topological order.
+pub fn step_no(position: usize) -> StepNo {
+    position as StepNo * NUMBERS_PER_POSITION
+}
+
+/// The id that Tasker's clients know a step's *name* by: a UUIDv5 of namespace, template and step name.
+pub fn named_step_uuid(namespace: &str, template: &str, step: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("tasker/{namespace}/{template}/{step}").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_id_holds_its_task_and_its_number() {
+        let task = TaskId::from_fresh(Uuid::from_u128(u128::MAX));
+        for no in [0, 1, step_no(9_999), step_no(9_999) + 16_383] {
+            let step = task.step(no);
+            assert_eq!(StepId::from_uuid(step.uuid()), step);
+        }
+        assert_eq!(task.step(step_no(7) + 3).position(), 7);
+    }
+
+    #[test]
+    fn an_id_with_low_bits_is_not_a_task() {
+        let task = TaskId::from_fresh(Uuid::from_u128(1 << 100));
+        assert_eq!(task.to_string().parse(), Ok(task));
+        assert_eq!(task.step(5).to_string().parse::<TaskId>(), Err(NotAnId));
+    }
+}

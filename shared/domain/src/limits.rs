@@ -1,0 +1,60 @@
+//! Every limit of the product, with its reason. A limit that is not here does not exist.
+
+/// Bytes of a task's context. It travels in every message of the task, and a queue's message holds 1 MiB.
+pub const CONTEXT_BYTES: usize = 256 * 1024;
+/// Bytes of a result that travels inside a message; a larger one is fetched by reference.
+pub const INLINE_RESULT_BYTES: usize = 256 * 1024;
+/// Bytes of a result at all. What a synchronous function answer may hold; beyond it, store the data and return a reference.
+pub const RESULT_BYTES: usize = 6 * 1024 * 1024;
+/// Bytes of all inputs of a step together; the same bound as one result.
+pub const INPUT_BYTES: usize = 6 * 1024 * 1024;
+/// Steps of a task, declared and created together. A task is inserted in one statement and must stay well under a second.
+pub const STEPS: usize = 10_000;
+/// Parents of a step; the message of a join holds all their results.
+pub const PARENTS: usize = 10_000;
+/// Further ancestors whose results a message carries besides the parents'.
+pub const FURTHER_ANCESTORS: usize = 32;
+/// Bytes of a template file.
+pub const TEMPLATE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of an HTTP body: a template as YAML inside a JSON string, escaped.
+pub const BODY_BYTES: usize = 2 * TEMPLATE_BYTES;
+/// Characters of a name (template, step, callable, key).
+pub const NAME_CHARS: usize = 128;
+/// Characters of a namespace; it becomes part of queue names.
+pub const NAMESPACE_CHARS: usize = 29;
+/// Characters of a free text of a request (initiator, source system, reason, idempotency key).
+pub const TEXT_CHARS: usize = 500;
+/// Tags of a task.
+pub const TAGS: usize = 20;
+/// Rows of a page.
+pub const PAGE: u32 = 100;
+/// Rows that a list counts; beyond it the total is given as this number. Counting millions of rows for a page number is not worth a scan.
+pub const COUNTED_ROWS: i64 = 100_000;
+/// Nesting of a JSON document; the parsers on the way (PostgreSQL's, Python's) all stand this much.
+pub const JSON_DEPTH: usize = 100;
+/// Tries of a step.
+pub const MAX_ATTEMPTS: u32 = 100;
+/// Milliseconds of a back-off or of a hint for one.
+pub const BACKOFF_MS: u64 = 24 * 3600 * 1000;
+/// Seconds of a step's time-out; work beyond it should checkpoint.
+pub const TIMEOUT_SECONDS: u32 = 24 * 3600;
+/// Seconds that a step may wait for a callback.
+pub const CALLBACK_SECONDS: u32 = 30 * 24 * 3600;
+/// Characters kept of an error message.
+pub const ERROR_CHARS: usize = 4_000;
+/// Seconds that a request may wait for a task to finish; gateways in front of us give up at 29.
+pub const WAIT_SECONDS: u32 = 25;
+/// Completions that one call applies. Beyond it only latency grows.
+pub const COMPLETION_BATCH: usize = 200;
+/// Rows that one sweep takes up; the next one goes on.
+pub const SWEEP_ROWS: i64 = 500;
+/// Bytes of message bodies that the in-process queue keeps; beyond it, it keeps keys and loads the body when it is asked for.
+pub const QUEUED_BYTES: usize = 64 * 1024 * 1024;
+/// How often a worker may be lost, or die alone, under one attempt before the step is blamed.
+pub const LOSSES: i32 = 3;
+/// Milliseconds between the hand-over and the sweep that sends again what the queue did not accept.
+pub const SEND_LEASE_MS: i64 = 30_000;
+/// Milliseconds after which a step held by a pause is looked at again.
+pub const HOLD_MS: i64 = 60_000;
+/// Seconds that a started step may be silent beyond its time-out; its worker enforces the time-out, so silence means a lost worker.
+pub const SILENCE_SECONDS: u32 = 10;

@@ -1,0 +1,298 @@
+//! What came of a step, and what follows from it. [`decide`] is the whole of the retry policy; applying it is the store's.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{backoff::Backoff, json, limits, state::StepEvent};
+
+/// What a worker says of one try. On the wire an object with one key: `{"success": {…}}`, `{"failure": {…}}`, ….
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The handler returned a result.
+    Success {
+        /// Any JSON; children see it.
+        result: Box<RawValue>,
+        /// For operators; not seen by children.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<Box<RawValue>>,
+    },
+    /// The handler failed, timed out, or killed its worker.
+    Failure(Failure),
+    /// Progress is stored and the step handed over again under the same attempt.
+    Checkpoint {
+        /// Where to go on; any JSON.
+        cursor: Box<RawValue>,
+        /// How much is done, for operators.
+        #[serde(default)]
+        items_processed: u64,
+        /// What was gathered so far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accumulated: Option<Box<RawValue>>,
+    },
+    /// The handler will answer later, by HTTP, with this message's token.
+    PendingCallback {
+        /// How long to wait for it.
+        #[serde(default = "a_day")]
+        timeout_seconds: u32,
+    },
+    /// It was not run; hand it over again under the same attempt.
+    Released {},
+    /// The handler was started.
+    Started {},
+    /// The handler still runs.
+    Heartbeat {},
+}
+
+fn a_day() -> u32 {
+    24 * 3600
+}
+
+/// Why a try failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// For a person.
+    pub message: String,
+    /// A word for machines, such as `timeout`, `worker_crashed`, `permanent_error`.
+    pub error_type: String,
+    /// The handler's own code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
+    /// Trying again may help.
+    pub retryable: bool,
+    /// Try again no sooner than this; it can only lengthen the back-off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_seconds: Option<f64>,
+    /// More, for operators; any JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<serde_json::Value>,
+}
+
+impl Failure {
+    /// A failure that another try may cure.
+    pub fn retryable(error_type: &str, message: impl Into<String>) -> Self {
+        Self { message: message.into(), error_type: error_type.into(), error_code: None, retryable: true, delay_seconds: None, context: None }
+    }
+
+    /// A failure that no other try can cure.
+    pub fn permanent(error_type: &str, message: impl Into<String>) -> Self {
+        Self { retryable: false, ..Self::retryable(error_type, message) }
+    }
+}
+
+/// What a template says of one step's tries.
+#[derive(Debug)]
+pub struct Policy {
+    /// Tries in all; at least 1.
+    pub max_attempts: i32,
+    /// Whether a failed try may be followed by another at all.
+    pub retryable: bool,
+    /// The pause between tries.
+    pub backoff: Backoff,
+    /// Seconds that a handler may run.
+    pub timeout_seconds: u32,
+    /// What a result must look like.
+    pub result_schema: Option<jsonschema::Validator>,
+}
+
+/// What follows from an outcome: the new state of the step, with what is recorded.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Done: the result, as JSON text.
+    Complete(Box<RawValue>),
+    /// Failed; try again after so many milliseconds.
+    Retry(u64, Failure),
+    /// Failed for good. A tolerated failure counts as a done parent.
+    Error {
+        /// Why.
+        failure: Failure,
+        /// The template says that the task may go on without it.
+        tolerated: bool,
+    },
+    /// Hand it over again under a new lease and the same attempt.
+    HandOverAgain(Again),
+    /// It runs: look again after so many milliseconds.
+    Started(u64),
+    /// It waits for a callback, at most so many milliseconds.
+    AwaitCallback(u64),
+}
+
+/// Why a step is handed over again without using an attempt.
+#[derive(Debug)]
+pub enum Again {
+    /// Its handler stored progress: this, as JSON text.
+    Checkpoint(Box<RawValue>),
+    /// Nobody ran it.
+    Released,
+    /// Its worker was lost.
+    WorkerLost,
+}
+
+impl Verdict {
+    /// The event of the state machine.
+    pub fn event(&self) -> StepEvent {
+        match self {
+            Self::Complete(_) => StepEvent::Succeed,
+            Self::Retry(..) => StepEvent::FailForNow,
+            Self::Error { .. } => StepEvent::FailForGood,
+            Self::HandOverAgain(_) => StepEvent::HandOver,
+            Self::Started(_) | Self::AwaitCallback(_) => StepEvent::Report,
+        }
+    }
+}
+
+/// Decides what follows from an outcome.
+///
+/// `attempt` is the try that was made, from 1. `jitter` is in 0..1 and spreads the back-off.
+/// An outcome that is invalid for its step is a permanent failure of that step.
+pub fn decide(outcome: &Outcome, policy: &Policy, attempt: i32, jitter: f64) -> Verdict {
+    match outcome {
+        Outcome::Success { result, .. } => match refuse_result(result, policy) {
+            None => Verdict::Complete(result.clone()),
+            Some(failure) => fail(failure, policy, attempt, jitter),
+        },
+        Outcome::Failure(failure) => fail(storable(failure), policy, attempt, jitter),
+        Outcome::Checkpoint { .. } => match checkpoint_text(outcome) {
+            Ok(text) => Verdict::HandOverAgain(Again::Checkpoint(text)),
+            Err(failure) => fail(failure, policy, attempt, jitter),
+        },
+        Outcome::PendingCallback { timeout_seconds } => {
+            Verdict::AwaitCallback(u64::from((*timeout_seconds).clamp(1, limits::CALLBACK_SECONDS)) * 1000)
+        }
+        Outcome::Released {} => Verdict::HandOverAgain(Again::Released),
+        Outcome::Started {} | Outcome::Heartbeat {} => {
+            Verdict::Started(u64::from(policy.timeout_seconds + limits::SILENCE_SECONDS) * 1000)
+        }
+    }
+}
+
+/// Decides what follows when a started step has been silent beyond its deadline, or its worker died, for the `losses`-th time under one attempt.
+pub fn decide_lost(losses: i32, policy: &Policy, attempt: i32, jitter: f64) -> Verdict {
+    if losses < limits::LOSSES {
+        return Verdict::HandOverAgain(Again::WorkerLost);
+    }
+    let message = format!("its worker was lost {losses} times under attempt {attempt}");
+    fail(Failure::retryable("worker_crashed", message), policy, attempt, jitter)
+}
+
+fn fail(failure: Failure, policy: &Policy, attempt: i32, jitter: f64) -> Verdict {
+    if failure.retryable && policy.retryable && attempt < policy.max_attempts {
+        let delay = policy.backoff.delay_ms(attempt, failure.delay_seconds, jitter);
+        return Verdict::Retry(delay, failure);
+    }
+    Verdict::Error { failure, tolerated: false }
+}
+
+fn refuse_result(result: &RawValue, policy: &Policy) -> Option<Failure> {
+    let text = result.get();
+    if text.len() > limits::RESULT_BYTES {
+        let message = format!("the result has {} bytes; at most {} are kept. Store the data and return a reference to it", text.len(), limits::RESULT_BYTES);
+        return Some(Failure::permanent("result_too_large", message));
+    }
+    if let Err(fault) = json::check(text) {
+        return Some(Failure::permanent("invalid_result", format!("the result cannot be stored: {fault}")));
+    }
+    let schema = policy.result_schema.as_ref()?;
+    let value = serde_json::from_str(text).ok()?;
+    let faults: Vec<String> = schema.iter_errors(&value).take(10).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    (!faults.is_empty()).then(|| Failure::permanent("result_schema", format!("the result does not match result_schema: {}", faults.join("; "))))
+}
+
+fn checkpoint_text(outcome: &Outcome) -> Result<Box<RawValue>, Failure> {
+    let Outcome::Checkpoint { cursor, items_processed, accumulated } = outcome else {
+        unreachable!("called for checkpoints only");
+    };
+    #[derive(Serialize)]
+    struct Stored<'a> {
+        cursor: &'a RawValue,
+        items_processed: u64,
+        accumulated: Option<&'a RawValue>,
+    }
+    let stored = Stored { cursor, items_processed: *items_processed, accumulated: accumulated.as_deref() };
+    let text = serde_json::value::to_raw_value(&stored).expect("raw values and a number serialize");
+    if text.get().len() > limits::RESULT_BYTES {
+        return Err(Failure::permanent("checkpoint_too_large", format!("the checkpoint has {} bytes; at most {} are kept", text.get().len(), limits::RESULT_BYTES)));
+    }
+    json::check(text.get()).map_err(|fault| Failure::permanent("invalid_checkpoint", format!("the checkpoint cannot be stored: {fault}")))?;
+    Ok(text)
+}
+
+/// The failure with its texts cut to what is kept, and without what PostgreSQL cannot store.
+fn storable(failure: &Failure) -> Failure {
+    let clean = |s: &str| s.chars().filter(|&c| c != '\0').take(limits::ERROR_CHARS).collect::<String>();
+    let context = failure.context.as_ref().filter(|c| {
+        let text = c.to_string();
+        text.len() <= limits::INLINE_RESULT_BYTES && json::check(&text).is_ok()
+    });
+    Failure {
+        message: clean(&failure.message),
+        error_type: clean(&failure.error_type),
+        error_code: failure.error_code.as_deref().map(clean),
+        context: context.cloned(),
+        ..failure.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backoff::BackoffKind;
+
+    fn policy(max_attempts: i32) -> Policy {
+        let backoff = Backoff { kind: BackoffKind::Exponential, base_ms: 1000, max_ms: 30_000 };
+        Policy { max_attempts, retryable: true, backoff, timeout_seconds: 30, result_schema: None }
+    }
+
+    fn success(text: &str) -> Outcome {
+        Outcome::Success { result: RawValue::from_string(text.into()).unwrap(), metadata: None }
+    }
+
+    #[test]
+    fn a_failure_is_retried_while_budget_remains() {
+        let failure = Outcome::Failure(Failure::retryable("x", "y"));
+        assert!(matches!(decide(&failure, &policy(2), 1, 0.5), Verdict::Retry(1000, _)));
+        assert!(matches!(decide(&failure, &policy(2), 2, 0.5), Verdict::Error { tolerated: false, .. }));
+    }
+
+    #[test]
+    fn a_step_that_is_not_retryable_or_an_outcome_that_is_not_ends_at_once() {
+        let stubborn = Policy { retryable: false, ..policy(3) };
+        assert!(matches!(decide(&Outcome::Failure(Failure::retryable("x", "y")), &stubborn, 1, 0.5), Verdict::Error { .. }));
+        assert!(matches!(decide(&Outcome::Failure(Failure::permanent("x", "y")), &policy(3), 1, 0.5), Verdict::Error { .. }));
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_kept_is_a_permanent_failure() {
+        for (text, word) in [
+            (format!("\"{}\"", "x".repeat(limits::RESULT_BYTES)), "result_too_large"),
+            (r#"{"a": "\u0000"}"#.to_owned(), "invalid_result"),
+            (r#"{"a": 1, "a": 2}"#.to_owned(), "invalid_result"),
+        ] {
+            let Verdict::Error { failure, .. } = decide(&success(&text), &policy(3), 1, 0.5) else { panic!("{word}") };
+            assert_eq!(failure.error_type, word);
+        }
+    }
+
+    #[test]
+    fn a_result_against_its_schema_is_a_permanent_failure_that_names_the_place() {
+        let schema = serde_json::json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+        let policy = Policy { result_schema: Some(jsonschema::validator_for(&schema).unwrap()), ..policy(3) };
+        assert!(matches!(decide(&success(r#"{"n": 1}"#), &policy, 1, 0.5), Verdict::Complete(_)));
+        let Verdict::Error { failure, .. } = decide(&success(r#"{"n": "one"}"#), &policy, 1, 0.5) else { panic!() };
+        assert!(failure.message.contains("/n"), "{}", failure.message);
+    }
+
+    #[test]
+    fn text_that_postgresql_cannot_store_is_left_out_of_errors() {
+        let failure = Outcome::Failure(Failure::permanent("x", "a\0b"));
+        let Verdict::Error { failure, .. } = decide(&failure, &policy(1), 1, 0.5) else { panic!() };
+        assert_eq!(failure.message, "ab");
+    }
+
+    #[test]
+    fn the_third_loss_under_one_attempt_uses_it() {
+        assert!(matches!(decide_lost(2, &policy(3), 1, 0.5), Verdict::HandOverAgain(Again::WorkerLost)));
+        assert!(matches!(decide_lost(3, &policy(3), 1, 0.5), Verdict::Retry(..)));
+        assert!(matches!(decide_lost(3, &policy(1), 1, 0.5), Verdict::Error { .. }));
+    }
+}

@@ -1,0 +1,75 @@
+//! The two seams to the outside: a queue that carries messages, and claims that save double runs.
+
+use std::{future::Future, time::Duration};
+
+use crate::message::{CompleteStep, Evaluate, HandOver, RunStep};
+
+/// Where a message goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// The workers of a pool.
+    Worker(String),
+    /// The orchestrator, with what came of a step.
+    Completions,
+    /// The orchestrator, for what time makes ready.
+    Readiness,
+}
+
+/// What a queue carries.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// To [`Destination::Worker`].
+    RunStep(Box<RunStep>),
+    /// To [`Destination::Completions`].
+    CompleteStep(Box<CompleteStep>),
+    /// To [`Destination::Readiness`].
+    Evaluate(Evaluate),
+}
+
+/// A message, where it goes and when.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Where it goes.
+    pub to: Destination,
+    /// What it is.
+    pub message: Message,
+    /// How long the queue keeps it back. A queue that cannot keep it so long delivers it early.
+    pub delay: Duration,
+}
+
+/// The queue's answer to one message: accepted, or why not.
+pub type SendResult = Result<(), SendError>;
+
+/// The queue did not accept a message; it may have arrived all the same.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the queue did not accept the message: {0}")]
+pub struct SendError(pub String);
+
+/// Carries messages, at least once and in any order, or not at all: no correctness rests on it.
+pub trait Queue: Send + Sync + 'static {
+    /// Hands messages over; one answer for each, in their order.
+    fn send(&self, messages: Vec<Outgoing>) -> impl Future<Output = Vec<SendResult>> + Send;
+
+    /// How long a message that was handed over may be on its way to the queue before a sweep sends it again.
+    /// `None`: the queue lives and dies with this process, which sends again only after it lost track.
+    fn send_lease(&self) -> Option<Duration>;
+}
+
+/// What a claim answers to a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// Run it.
+    Free,
+    /// Somebody runs it.
+    Held,
+    /// It was run and its outcome is safe.
+    Done,
+}
+
+/// Remembers which hand-overs are being run, so that a message delivered twice usually runs once.
+pub trait Claims: Send + Sync + 'static {
+    /// Asks to run a hand-over.
+    fn claim(&self, key: HandOver, held_for: Duration) -> impl Future<Output = Claim> + Send;
+    /// Its outcome is safe.
+    fn done(&self, key: HandOver) -> impl Future<Output = ()> + Send;
+}
