@@ -54,7 +54,17 @@ impl From<Fault> for Faults {
 }
 
 /// Appends one reference token to a JSON pointer, escaped as RFC 6901 says.
+///
+/// Control characters are shown as escapes: places end up on terminals and in log lines.
 pub fn pointer(parent: &str, token: impl fmt::Display) -> String {
-    let token = token.to_string().replace('~', "~0").replace('/', "~1");
-    format!("{parent}/{token}")
+    let mut pointer = format!("{parent}/");
+    for c in token.to_string().chars() {
+        match c {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            c if c.is_control() => pointer.extend(c.escape_unicode()),
+            c => pointer.push(c),
+        }
+    }
+    pointer
 }

@@ -26,6 +26,8 @@ pub const NAMESPACE_CHARS: usize = 29;
 pub const TEXT_CHARS: usize = 500;
 /// Tags of a task.
 pub const TAGS: usize = 20;
+/// Faults reported of one input; whoever has so many fixes the first ones first.
+pub const FAULTS: usize = 200;
 /// Rows of a page.
 pub const PAGE: u32 = 100;
 /// Rows that a list counts; beyond it the total is given as this number. Counting millions of rows for a page number is not worth a scan.
@@ -58,3 +60,11 @@ pub const SEND_LEASE_MS: i64 = 30_000;
 pub const HOLD_MS: i64 = 60_000;
 /// Seconds that a started step may be silent beyond its time-out; its worker enforces the time-out, so silence means a lost worker.
 pub const SILENCE_SECONDS: u32 = 10;
+/// Bytes of one line that a worker's child process may write to its pipe. Above [`RESULT_BYTES`], so that a result that is too large is told so.
+pub const WORKER_LINE_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes kept of one line that a child process writes to its stdout or stderr; collectors cut longer ones anyway.
+pub const LOG_LINE_BYTES: usize = 8 * 1024;
+/// Lines a second kept of a child's stdout, and as many of its stderr; a flood must not drown everything else.
+pub const LOG_LINES_PER_SECOND: u32 = 1_000;
+/// Seconds between two heartbeats of a step that are passed on; deadlines are counted in tens of seconds.
+pub const HEARTBEAT_SECONDS: u64 = 5;

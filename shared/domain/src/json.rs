@@ -1,0 +1,308 @@
+//! JSON texts that are kept as they came: checked here, never rebuilt.
+//!
+//! What passes means the same to every parser on the way (PostgreSQL's, Python's, ours): names are unique, numbers fit a
+//! double, text can be stored, nesting is bounded. It does not know what a text is for.
+
+use std::{borrow::Cow, cell::RefCell, collections::HashSet, fmt};
+
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use crate::{Fault, fault::pointer, limits};
+
+/// The first thing that is wrong with a JSON text. Its place is a JSON pointer, or `line:column` of a broken syntax.
+pub fn check(text: &str) -> Result<(), Fault> {
+    faults(text)?.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// The text as RFC 8785 writes it: the same for every order of keys, every spelling of a number and all white space.
+///
+/// Of duplicate keys the last counts: [`check`] first.
+pub fn canonical(text: &str) -> Result<String, Fault> {
+    let value: Value = serde_json::from_str(text).map_err(|error| syntax_fault(&error))?;
+    Ok(canonical_value(&value))
+}
+
+/// A value as RFC 8785 writes it.
+pub fn canonical_value(value: &Value) -> String {
+    serde_json_canonicalizer::to_string(value).expect("a JSON value has string keys and finite numbers")
+}
+
+/// All that is wrong with a text that can be read; an error where it cannot, or is too deep to go on.
+pub(crate) fn faults(text: &str) -> Result<Vec<Fault>, Fault> {
+    let found = RefCell::new(Found::default());
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let checker = Checker { path: &Path::Root, depth: 0, found: &found };
+    let read = checker.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    let Found { faults, last, place } = found.into_inner();
+    match (read, last) {
+        (Ok(()), _) => Ok(faults),
+        (Err(_), Some(last)) => Err(last),
+        (Err(error), None) => Err(unreadable(&error, place.unwrap_or_default())),
+    }
+}
+
+/// Not UTF-8, not JSON, or a value that no reader of JSON can hold; the latter has a place of its own.
+fn unreadable(error: &serde_json::Error, place: String) -> Fault {
+    let fault = syntax_fault(error);
+    match fault.message.as_str() {
+        "number out of range" => Fault::new(place, "is a number beyond the range of a double"),
+        m if m.contains("surrogate") || m.contains("hex escape") => Fault::new(place, "holds half of a surrogate pair"),
+        _ => fault,
+    }
+}
+
+/// The error without its position, which becomes the place.
+fn syntax_fault(error: &serde_json::Error) -> Fault {
+    let (line, column) = (error.line(), error.column());
+    let message = error.to_string();
+    let message = message.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&message);
+    Fault::new(format!("{line}:{column}"), message)
+}
+
+#[derive(Default)]
+struct Found {
+    faults: Vec<Fault>,
+    /// A fault after which reading stopped.
+    last: Option<Fault>,
+    /// Where the parser gave up, as a pointer.
+    place: Option<String>,
+}
+
+/// The way to a value, borrowed from the stack: a pointer is only written when there is a fault.
+enum Path<'a> {
+    Root,
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl Path<'_> {
+    fn pointer(&self) -> String {
+        match self {
+            Self::Root => String::new(),
+            Self::Key(parent, key) => pointer(&parent.pointer(), key),
+            Self::Index(parent, index) => pointer(&parent.pointer(), index),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Checker<'a> {
+    path: &'a Path<'a>,
+    depth: usize,
+    found: &'a RefCell<Found>,
+}
+
+impl Checker<'_> {
+    fn note(&self, message: impl Into<String>) {
+        self.found.borrow_mut().faults.push(Fault::new(self.path.pointer(), message));
+    }
+
+    fn stop<E: de::Error>(&self, message: String) -> E {
+        self.found.borrow_mut().last.get_or_insert_with(|| Fault::new(self.path.pointer(), message));
+        E::custom("stopped")
+    }
+
+    /// Stops a document whose faults are too many to report.
+    fn go_on<E: de::Error>(&self) -> Result<(), E> {
+        let found = self.found.borrow().faults.len();
+        if found < limits::FAULTS {
+            Ok(())
+        } else {
+            Err(self.stop(format!("has {found} faults before it; the rest was not read")))
+        }
+    }
+
+    fn enter<E: de::Error>(&self) -> Result<(), E> {
+        if self.depth < limits::JSON_DEPTH {
+            return Ok(());
+        }
+        Err(self.stop(format!("is nested deeper than {} levels", limits::JSON_DEPTH)))
+    }
+
+    fn text(&self, text: &str) {
+        if text.contains('\0') {
+            self.note("holds \\u0000, which cannot be stored");
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Checker<'_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self).inspect_err(|_| {
+            // The innermost value reports first.
+            self.found.borrow_mut().place.get_or_insert_with(|| self.path.pointer());
+        })
+    }
+}
+
+impl<'de> Visitor<'de> for Checker<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.text(text);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        self.enter()?;
+        let mut index = 0;
+        while list.next_element_seed(Checker { path: &Path::Index(self.path, index), depth: self.depth + 1, ..self })?.is_some() {
+            index += 1;
+            self.go_on()?;
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        self.enter()?;
+        let mut keys: HashSet<Cow<'de, str>> = HashSet::new();
+        while let Some(key) = object.next_key_seed(Key)? {
+            let inner = Checker { path: &Path::Key(self.path, &key), depth: self.depth + 1, ..self };
+            inner.text(&key);
+            if keys.contains(&key) {
+                inner.note("is there twice");
+            }
+            object.next_value_seed(inner)?;
+            keys.insert(key);
+            self.go_on()?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a key, borrowed where it has no escapes.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn place_of(text: &str) -> String {
+        check(text).expect_err(text).place
+    }
+
+    #[test]
+    fn ordinary_documents_pass() {
+        for text in [r#"{"a": [1, -2.5e10, "\ud83d\ude00", null, true, {}], "b": {"a": ""}}"#, "null", " 1 ", r#""x""#] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn broken_syntax_has_a_line_and_a_column() {
+        for (text, place) in
+            [("", "1:0"), ("{\n  \"a\": }", "2:8"), ("[1,]", "1:4"), ("{} {}", "1:4"), ("nul", "1:3"), ("01", "1:2")]
+        {
+            assert_eq!(place_of(text), place, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_parsers_disagree_on_is_refused_at_its_pointer() {
+        for (text, place, word) in [
+            (r#"{"a": {"b": 1, "\u0062": 2}}"#, "/a/b", "twice"),
+            (r#"{"a": ["x", "\u0000"]}"#, "/a/1", "u0000"),
+            (r#"{"a/b": {"~\u0000": 1}}"#, "/a~1b/~0\\u{0}", "u0000"),
+            (r#"{"a": [0, 1e400]}"#, "/a/1", "range"),
+            (r#"{"a": "\ud800"}"#, "/a", "surrogate"),
+            (r#"{"a": "\udc00"}"#, "/a", "surrogate"),
+            (r#"{"a": "\ud800\u0041"}"#, "/a", "surrogate"),
+        ] {
+            let fault = check(text).expect_err(text);
+            assert_eq!(fault.place, place, "{fault}");
+            assert!(fault.message.contains(word), "{fault}");
+        }
+    }
+
+    #[test]
+    fn faults_that_do_not_stop_the_reader_are_all_found() {
+        let places: Vec<_> =
+            faults(r#"{"a": "\u0000", "b": ["\u0000"], "a": 1}"#).unwrap().into_iter().map(|f| f.place).collect();
+        assert_eq!(places, ["/a", "/b/0", "/a"]);
+        let many = format!("[{}]", vec![r#""\u0000""#; 100_000].join(","));
+        assert!(faults(&many).unwrap_err().message.contains("not read"));
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(check(&nested(limits::JSON_DEPTH)), Ok(()));
+        assert_eq!(place_of(&nested(limits::JSON_DEPTH + 1)), "/0".repeat(limits::JSON_DEPTH));
+        assert_eq!(place_of(&"[".repeat(1_000_000)), "/0".repeat(limits::JSON_DEPTH));
+    }
+
+    #[test]
+    fn canonical_text_is_that_of_the_rfc() {
+        let text =
+            r#"{ "b": [56.0, 1e2, 333333333.33333329, 1E30], "\u20ac": "Euro\u000a", "a": {"z": null, "y": false}, "1": 1 }"#;
+        let expected = r#"{"1":1,"a":{"y":false,"z":null},"b":[56,100,333333333.3333333,1e+30],"€":"Euro\n"}"#;
+        assert_eq!(canonical(text).unwrap(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn junk_never_panics(text in ".*") {
+            let _ = check(&text);
+        }
+
+        #[test]
+        fn almost_json_never_panics(text in r#"([\[\]{}:,0-9eE.\-"a\\u]|\\u0000|\\ud800|null){0,40}"#) {
+            if check(&text).is_ok() {
+                prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
+            }
+        }
+    }
+}
