@@ -1,6 +1,6 @@
 //! What travels between the orchestrator and its workers. Every message carries `v`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -76,7 +76,7 @@ pub struct RunStep {
     /// What to run.
     pub handler: Handler,
     /// The task's context.
-    pub context: Box<RawValue>,
+    pub context: Arc<RawValue>,
     /// Results by step name: of all parents, and of the nearest further ancestors. Null for a step that was not created.
     pub dependency_results: BTreeMap<String, Box<RawValue>>,
     /// Inputs of this step alone, such as a batch cursor.

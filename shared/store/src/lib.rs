@@ -1,1 +1,19 @@
-//! placeholder
+//! Every SQL statement of the orchestrator and the calls around them: the only crate that knows PostgreSQL.
+//!
+//! Statements live in `sql/`, one a file; the functions they call in `migrations/`. A call is one statement in autocommit, so
+//! nothing is ever left half open, and a call that failed or lost its answer can be made again as a whole.
+
+mod change;
+mod error;
+mod pool;
+pub mod read;
+mod migrations;
+mod templates;
+mod verbs;
+
+pub use change::{Applied, Change, Lost, RunRow, TaskHeader};
+pub use error::StoreError;
+pub use migrations::{migrate, migration_status};
+pub use pool::{Counts, Store};
+pub use templates::{NewTemplate, StoredTemplate};
+pub use verbs::{Completion, HandOverSettings, NewTask, PlanRows, Submitted};

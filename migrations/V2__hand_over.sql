@@ -1,0 +1,130 @@
+-- What leaves the database when a step is handed over, and the one place where counters move.
+
+-- A row of an answer of complete, hand_over, sweep and the operator's functions. `kind` says which columns mean what:
+--   accepted, duplicate, stale, refused, ignored   idx: what became of the completion at that place (from 1)
+--   finished      task_id, state: the task is finished now
+--   task          task_id and what all its messages share: template_id, environment, correlation_id, traceparent, context
+--   run           task_id, no, lease, …: a message to send, complete with its inputs
+--   run_key       task_id, no, lease: a message to send, to be loaded
+--   early         task_id, no, lease, ms: a retry that is due only in so many milliseconds
+--   lost          task_id, no, lease, attempt, losses, template_id, environment: started, and silent beyond its deadline
+--   expired       the same, for a callback that did not come
+create type tasker.change as (
+  kind text, idx int, task_id uuid, no int, lease int, attempt int, max_attempts int, resends int, losses int,
+  ms bigint, state text, template_id uuid, environment text, correlation_id uuid, traceparent text,
+  context text, results text, result_bytes bigint, inputs text, checkpoint text
+);
+
+-- The messages of steps: first what is shared by a task's messages, once for each task, then one row a step.
+-- Inputs above p_max_bytes are left out and only counted; the caller fails the step.
+-- `lateral (… offset 0)` keeps the look-ups by key whatever young statistics say of the tables.
+create function tasker.messages_v1(p_task uuid[], p_no int[], p_max_bytes bigint) returns setof tasker.change
+language sql stable as $$
+  select 'task', null::int, t.task_id, null::int, null::int, null::int, null::int, null::int, null::int, null::bigint, t.state,
+    t.template_id, t.environment, t.correlation_id, t.traceparent, t.context::text, null::text, null::bigint, null::text, null::text
+  from (select distinct u.task_id from unnest(p_task) u(task_id)) k,
+    lateral (select * from tasker.tasks q where q.task_id = k.task_id offset 0) t
+  union all
+  select 'run', null, s.task_id, s.no, s.lease, s.attempt, s.max_attempts, s.resends, s.losses, null, s.state,
+    null, null, null, null, null, r.results, b.bytes, s.inputs::text, s.checkpoint::text
+  from unnest(p_task, p_no) k(task_id, no),
+    lateral (select * from tasker.steps q where q.task_id = k.task_id and q.no = k.no offset 0) s,
+    lateral (select coalesce(sum(p.result_bytes), 0)::bigint as bytes from unnest(s.parents || s.further_ancestors) u(no),
+      lateral (select q.result_bytes from tasker.steps q where q.task_id = s.task_id and q.no = u.no offset 0) p) b,
+    lateral (select json_object_agg(p.name, p.result)::text as results from unnest(s.parents || s.further_ancestors) u(no),
+      lateral (select q.name, q.result from tasker.steps q where q.task_id = s.task_id and q.no = u.no offset 0) p
+      where b.bytes <= p_max_bytes) r
+  where s.state = 'enqueued'
+$$;
+
+-- Applies what was decided about steps to their children and tasks, and answers with what must be sent.
+--   d_*  a change of a task's counters for each step that ended or came back (a task may stand there often)
+--   k_*  steps to count down by n parents, ascending, each once; those that reach 0 are handed over. n = 0: hand over now
+-- The own steps were locked and updated by the caller, in a statement before this one.
+-- p_send_ms: how long a hand-over may be on its way before it is sent again; null: for ever.
+-- p_bodies: how many messages are answered whole; of the rest only the keys.
+create function tasker.advance_v1(
+  d_task uuid[], d_active int[], d_failed int[], k_task uuid[], k_no int[], k_n int[],
+  p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+returns setof tasker.change
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+as $$
+declare
+  held uuid[]; e_task uuid[]; e_no int[]; e_lease int[]; r_task uuid[]; f_task uuid[]; f_state text[];
+begin
+  if k_task is not null then
+    select array_agg(t.task_id) into held from tasker.tasks t
+    where t.task_id = any (k_task) and (t.paused_at is not null or exists (
+      select from tasker.pauses p where p.namespace = t.namespace and p.template in ('', t.name)));
+
+    -- Exactly one of several parents sees the count reach 0, because a waiting update reads the row again.
+    with ready as (
+      update tasker.steps s set
+        pending_parents = s.pending_parents - k.n,
+        state = case when s.pending_parents = k.n and not k.held then 'enqueued' else 'pending' end,
+        lease = case when s.pending_parents = k.n and not k.held then s.lease + 1 else s.lease end,
+        attempt = case when s.pending_parents = k.n and not k.held then greatest(s.attempt, 1) else s.attempt end,
+        resends = 0,
+        started_at = null,
+        handed_over_at = case when s.pending_parents = k.n and not k.held then tasker.clock() else s.handed_over_at end,
+        wake_at = case when s.pending_parents <> k.n then null
+                       when k.held then tasker.clock() + interval '60 s'
+                       when p_send_ms is null then 'infinity'
+                       else tasker.clock() + p_send_ms * interval '1 ms' end
+      from (select u.task_id, u.no, u.n, u.task_id = any (coalesce(held, '{}')) as held
+            from unnest(k_task, k_no, k_n) u(task_id, no, n)) k
+      where s.task_id = k.task_id and s.no = k.no and s.state = 'pending'
+      returning s.task_id, s.no, s.lease, s.state, s.pending_parents)
+    select array_agg(r.task_id) filter (where r.state = 'enqueued'), array_agg(r.no) filter (where r.state = 'enqueued'),
+      array_agg(r.lease) filter (where r.state = 'enqueued'), array_agg(r.task_id) filter (where r.pending_parents = 0)
+    into e_task, e_no, e_lease, r_task from ready r;
+  end if;
+
+  if d_task is not null or r_task is not null then
+    with finished as (
+      update tasker.tasks t set
+        active_steps = t.active_steps + x.active,
+        failed_steps = t.failed_steps + x.failed,
+        state = case when t.active_steps + x.active > 0 then 'running'
+                     when t.failed_steps + x.failed > 0 then 'error' else 'complete' end,
+        finished_at = case when t.active_steps + x.active = 0 then coalesce(t.finished_at, tasker.clock()) end
+      from (select y.task_id, sum(y.active)::int as active, sum(y.failed)::int as failed
+            from (select u.task_id, u.active, u.failed from unnest(d_task, d_active, d_failed) u(task_id, active, failed)
+                  union all select u.task_id, 1, 0 from unnest(r_task) u(task_id)) y
+            group by y.task_id having sum(y.active) <> 0 or sum(y.failed) <> 0 order by y.task_id) x
+      where t.task_id = x.task_id and t.state in ('running', 'error')
+      returning t.task_id, t.state, t.finished_at)
+    select array_agg(f.task_id), array_agg(f.state) into f_task, f_state from finished f where f.finished_at = tasker.clock();
+  end if;
+
+  if f_task is not null then
+    insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
+    select u.task_id, 'finish', 'tasker', case u.state when 'error' then 'nothing can move any more' else 'every step is done' end,
+      'running', u.state, tasker.clock() from unnest(f_task, f_state) u(task_id, state);
+    insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
+    select u.task_id, (e.failed->0->>'no')::int, 'running', 'max_retries_exceeded',
+      coalesce(e.failed->0->'error'->>'error_type', 'unknown'), json_build_object('failed_steps', e.failed),
+      tasker.clock(), tasker.clock()
+    from unnest(f_task, f_state) u(task_id, state),
+      lateral (select json_agg(json_build_object('no', q.no, 'name', q.name, 'state', q.state, 'attempt', q.attempt,
+          'max_attempts', q.max_attempts, 'error', q.error)) as failed
+        from (select * from tasker.steps p where p.task_id = u.task_id and p.state = 'error' and not p.tolerated
+              order by p.no limit 20) q) e
+    where u.state = 'error'
+    on conflict (task_id, reason) where status = 'pending' do nothing;
+    return query select 'finished', null::int, u.task_id, null::int, null::int, null::int, null::int, null::int, null::int,
+      null::bigint, u.state, null::uuid, null::text, null::uuid, null::text, null::text, null::text, null::bigint, null::text, null::text
+    from unnest(f_task, f_state) u(task_id, state);
+  end if;
+
+  -- Read only now: a statement that waited for a lock keeps its old snapshot of all other rows, and would miss a parent's result.
+  if e_task is not null then
+    return query select * from tasker.messages_v1(e_task[:p_bodies], e_no[:p_bodies], p_max_bytes);
+    if cardinality(e_task) > p_bodies then
+      return query select 'run_key', null::int, u.task_id, u.no, u.lease, null::int, null::int, null::int, null::int,
+        null::bigint, null::text, null::uuid, null::text, null::uuid, null::text, null::text, null::text, null::bigint, null::text, null::text
+      from unnest(e_task[p_bodies + 1:], e_no[p_bodies + 1:], e_lease[p_bodies + 1:]) u(task_id, no, lease);
+    end if;
+  end if;
+end $$;

@@ -1,0 +1,158 @@
+-- Intake and completion: one call, one statement, one commit each, for a batch.
+
+-- Inserts tasks with all their steps; roots are handed over at once. Steps are given once for each plan (a template in an
+-- environment) and every task names its plan. A task whose identity or id exists is not inserted, and answered with the existing one.
+-- Answers, by place: created says whether the row is this one; handed_over whether its roots may be sent.
+create function tasker.submit_v1(
+  t_task uuid[], t_plan int[], t_identity bytea[], t_context text[], t_priority int[], t_tags text[], t_initiator text[],
+  t_source_system text[], t_reason text[], t_correlation uuid[], t_parent_correlation uuid[], t_traceparent text[],
+  p_plan int[], p_template uuid[], p_namespace text[], p_name text[], p_version text[], p_environment text[],
+  p_roots int[], p_total int[],
+  s_plan int[], s_no int[], s_name text[], s_max_attempts int[], s_parents text[], s_children text[], s_further text[],
+  p_send_ms bigint)
+returns table (idx int, task_id uuid, state text, created boolean, handed_over boolean, created_at timestamptz)
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  made uuid[]; held int[];
+begin
+  select array_agg(u.plan) into held from unnest(p_plan, p_namespace, p_name) u(plan, namespace, name)
+  where exists (select from tasker.pauses p where p.namespace = u.namespace and p.template in ('', u.name));
+
+  with t as (
+    select * from unnest(t_task, t_plan, t_identity, t_context, t_priority, t_tags, t_initiator, t_source_system, t_reason,
+      t_correlation, t_parent_correlation, t_traceparent) u(task_id, plan, identity, context, priority, tags, initiator,
+      source_system, reason, correlation_id, parent_correlation_id, traceparent)
+  ), p as (
+    select * from unnest(p_plan, p_template, p_namespace, p_name, p_version, p_environment, p_roots, p_total)
+      u(plan, template_id, namespace, name, version, environment, roots, total)
+  ), new as (
+    insert into tasker.tasks (task_id, template_id, namespace, name, version, environment, state, active_steps, failed_steps,
+      total_steps, identity, context, priority, tags, initiator, source_system, reason, correlation_id, parent_correlation_id,
+      traceparent, created_at, finished_at)
+    select t.task_id, p.template_id, p.namespace, p.name, p.version, p.environment,
+      case when p.total = 0 then 'complete' else 'running' end, p.roots, 0, p.total, t.identity, t.context::json, t.priority,
+      t.tags::text[], t.initiator, t.source_system, t.reason, t.correlation_id, t.parent_correlation_id, t.traceparent,
+      tasker.clock(), case when p.total = 0 then tasker.clock() end
+    from t join p using (plan) order by t.identity, t.task_id
+    on conflict do nothing
+    returning task_id
+  ), steps as (
+    insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
+      further_ancestors, wake_at, handed_over_at)
+    select n.task_id, s.no, s.name, case when s.run then 'enqueued' else 'pending' end, s.run::int, s.run::int, s.max_attempts,
+      cardinality(s.parents), s.parents, s.children, s.further,
+      case when not s.root then null when not s.run then tasker.clock() + interval '60 s'
+           when p_send_ms is null then 'infinity' else tasker.clock() + p_send_ms * interval '1 ms' end,
+      case when s.run then tasker.clock() end
+    from new n join t using (task_id) join (
+      select u.plan, u.no, u.name, u.max_attempts, u.parents::int[], u.children::int[], u.further::int[], u.parents = '{}' as root,
+        u.parents = '{}' and not u.plan = any (coalesce(held, '{}')) as run
+      from unnest(s_plan, s_no, s_name, s_max_attempts, s_parents, s_children, s_further)
+        u(plan, no, name, max_attempts, parents, children, further)) s using (plan)
+  )
+  select array_agg(task_id) into made from new;
+
+  -- A later statement, so that it sees what a concurrent submit of the same identity committed while this one waited for it.
+  return query
+    select u.idx::int, e.task_id, e.state, u.task_id = any (coalesce(made, '{}')),
+      u.task_id = any (coalesce(made, '{}')) and not u.plan = any (coalesce(held, '{}')), e.created_at
+    from unnest(t_task, t_plan, t_identity) with ordinality u(task_id, plan, identity, idx),
+      lateral (select * from tasker.tasks q where q.task_id = u.task_id
+               union all select * from tasker.tasks q where q.identity = u.identity and q.task_id <> u.task_id
+               limit 1) e;
+end $$;
+
+-- Applies a batch of verdicts, ascending by (task_id, no), one a step.
+--   verdict: complete | error | tolerated | retry | checkpoint | released | lost | started | callback
+--   delay_ms: until the retry, the deadline or the expiry · body: the result or the checkpoint · error: why it failed
+--   if_due: apply only if the step's deadline has passed still, so that a heartbeat wins
+-- A completion under another lease changes nothing; it is recorded when its lease was the step's once.
+create function tasker.complete_v1(
+  p_task uuid[], p_no int[], p_lease int[], p_attempt int[], p_verdict text[], p_delay_ms bigint[], p_body text[], p_error text[],
+  p_digest bigint[], p_worker text[], p_duration_ms bigint[], p_if_due boolean[],
+  p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+returns setof tasker.change
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+as $$
+declare
+  ok int[]; d_task uuid[]; d_active int[]; d_failed int[]; k_task uuid[]; k_no int[]; k_n int[];
+begin
+  -- Own steps first: the fence, the new state, the row of attempts; and how often each child is named.
+  -- A step that is handed over again becomes pending here and is handed over like a child, counted down by 0.
+  with own as (
+    update tasker.steps s set
+      state = case i.verdict when 'complete' then 'complete' when 'error' then 'error' when 'tolerated' then 'error'
+        when 'retry' then 'waiting_for_retry' when 'started' then 'in_progress' when 'callback' then 'in_progress' else 'pending' end,
+      tolerated = i.verdict = 'tolerated',
+      awaits_callback = i.verdict = 'callback',
+      losses = case when i.verdict = 'lost' then s.losses + 1 when i.verdict = 'retry' then 0 else s.losses end,
+      result = case when i.verdict = 'complete' then i.body::json end,
+      result_bytes = case when i.verdict = 'complete' then octet_length(i.body) else 0 end,
+      error = case when i.verdict in ('retry', 'error', 'tolerated') then i.error::json when i.verdict <> 'complete' then s.error end,
+      checkpoint = case when i.verdict = 'checkpoint' then i.body::json when i.verdict <> 'complete' then s.checkpoint end,
+      started_at = case when i.verdict = 'started' then coalesce(s.started_at, tasker.clock()) else s.started_at end,
+      finished_at = case when i.verdict in ('complete', 'error', 'tolerated') then tasker.clock() end,
+      wake_at = case when i.verdict in ('retry', 'callback') then tasker.clock() + i.delay_ms * interval '1 ms'
+        when i.verdict = 'started' then greatest(tasker.clock() + i.delay_ms * interval '1 ms',
+          case when s.state = 'in_progress' then s.wake_at end) end
+    from unnest(p_task, p_no, p_lease, p_verdict, p_delay_ms, p_body, p_error, p_if_due) with ordinality
+      as i(task_id, no, lease, verdict, delay_ms, body, error, if_due, idx)
+    where s.task_id = i.task_id and s.no = i.no and s.lease = i.lease and s.state in ('enqueued', 'in_progress')
+      and (not i.if_due or s.wake_at <= tasker.clock()) and (i.verdict <> 'started' or not s.awaits_callback)
+    returning i.idx::int as idx, s.task_id, s.no, s.lease, s.attempt, i.verdict, s.children, s.handed_over_at
+  ), recorded as (
+    insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, worker, duration_ms, handed_over_at, finished_at)
+    select o.task_id, o.no, o.lease, o.attempt,
+      case o.verdict when 'complete' then 'success' when 'checkpoint' then 'checkpoint' when 'released' then 'released' else 'failure' end,
+      true, p_digest[o.idx], p_error[o.idx]::json, p_worker[o.idx], p_duration_ms[o.idx], o.handed_over_at, tasker.clock()
+    from own o where o.verdict not in ('started', 'callback', 'lost')
+  ), kids as materialized (
+    select o.task_id, c.no, count(*)::int as n from own o, unnest(o.children) c(no) where o.verdict in ('complete', 'tolerated')
+    group by o.task_id, c.no
+    union all select o.task_id, o.no, 0 from own o where o.verdict in ('checkpoint', 'released', 'lost')
+    order by 1, 2
+  )
+  select (select array_agg(o.idx) from own o),
+    (select array_agg(o.task_id) from own o where o.verdict not in ('started', 'callback', 'retry')),
+    (select array_agg(-1) from own o where o.verdict not in ('started', 'callback', 'retry')),
+    (select array_agg((o.verdict = 'error')::int) from own o where o.verdict not in ('started', 'callback', 'retry')),
+    (select array_agg(k.task_id) from kids k), (select array_agg(k.no) from kids k), (select array_agg(k.n) from kids k)
+  into ok, d_task, d_active, d_failed, k_task, k_no, k_n;
+
+  return query select 'accepted', u.idx, null::uuid, null::int, null::int, null::int, null::int, null::int, null::int,
+    null::bigint, null::text, null::uuid, null::text, null::uuid, null::text, null::text, null::text, null::bigint, null::text, null::text
+  from unnest(ok) u(idx);
+
+  if coalesce(cardinality(ok), 0) < cardinality(p_task) then
+    insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, worker, duration_ms, finished_at)
+    select i.task_id, i.no, i.lease, i.attempt,
+      case i.verdict when 'complete' then 'success' when 'checkpoint' then 'checkpoint' when 'released' then 'released' else 'failure' end,
+      false, i.digest, i.error::json, i.worker, i.duration_ms, tasker.clock()
+    from unnest(p_task, p_no, p_lease, p_attempt, p_verdict, p_error, p_digest, p_worker, p_duration_ms, p_if_due) with ordinality
+        as i(task_id, no, lease, attempt, verdict, error, digest, worker, duration_ms, if_due, idx),
+      lateral (select q.lease from tasker.steps q where q.task_id = i.task_id and q.no = i.no offset 0) s
+    where not i.idx = any (coalesce(ok, '{}')) and s.lease > i.lease and i.lease > 0 and not i.if_due
+      and i.verdict not in ('started', 'callback', 'lost')
+    on conflict do nothing;
+    return query select
+      case when a.applied and a.digest = i.digest and i.verdict not in ('started', 'callback', 'lost') then 'duplicate'
+           when s.lease is null or i.lease > s.lease or i.lease < 1 then 'refused'
+           when s.lease = i.lease and s.state in ('enqueued', 'in_progress') then 'ignored'
+           else 'stale' end,
+      i.idx::int, null::uuid, null::int, null::int, null::int, null::int, null::int, null::int,
+      null::bigint, s.state, null::uuid, null::text, null::uuid, null::text, null::text, null::text, null::bigint, null::text, null::text
+    from unnest(p_task, p_no, p_lease, p_digest, p_verdict) with ordinality as i(task_id, no, lease, digest, verdict, idx)
+      left join lateral (select q.lease, q.state from tasker.steps q where q.task_id = i.task_id and q.no = i.no offset 0) s on true
+      left join lateral (select q.applied, q.digest from tasker.attempts q
+        where q.task_id = i.task_id and q.no = i.no and q.lease = i.lease offset 0) a on true
+    where not i.idx = any (coalesce(ok, '{}'));
+  end if;
+
+  if d_task is not null or k_task is not null then
+    return query select * from tasker.advance_v1(d_task, d_active, d_failed, k_task, k_no, k_n, p_send_ms, p_bodies, p_max_bytes);
+  end if;
+end $$;

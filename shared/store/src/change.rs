@@ -1,0 +1,158 @@
+//! What the functions of the database answer.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use tasker_domain::{StepId, TaskId, TaskState, message::HandOver, token::Plan};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+/// What became of one completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It moved the step.
+    Accepted,
+    /// The same one was applied before.
+    Duplicate,
+    /// It came under a lease that is no longer the step's, or differs from what was applied. Recorded, changed nothing.
+    Stale,
+    /// No step was ever handed over under this lease.
+    Refused,
+    /// A report for a step that awaits a callback, or a verdict about a deadline that has moved.
+    Ignored,
+}
+
+/// One row of an answer.
+#[derive(Debug)]
+pub enum Change {
+    /// What became of the completion at this place of the batch, from 0.
+    Answer(usize, Applied),
+    /// The task is finished now.
+    Finished(TaskId, TaskState),
+    /// What all messages of a task share; comes before them.
+    Task(TaskHeader),
+    /// A message to send.
+    Run(RunRow),
+    /// A message to send, still to be loaded.
+    RunKey(HandOver),
+    /// A retry that is due only in so many milliseconds.
+    Early(HandOver, u64),
+    /// Started, and silent beyond its deadline.
+    Lost(Lost),
+    /// A callback did not come in time.
+    Expired(Lost),
+    /// The operator's action was carried out; the step was in this state before.
+    Done(String),
+    /// There is no such task or step.
+    NotFound,
+    /// The operator's action is not allowed: the task (no step named) or the step is in this state.
+    Conflict(Option<StepId>, String),
+}
+
+/// What all messages of a task share.
+#[derive(Debug, Clone)]
+pub struct TaskHeader {
+    /// The task.
+    pub task: TaskId,
+    /// Whose policy applies.
+    pub plan: Plan,
+    /// The task's correlation id.
+    pub correlation_id: Uuid,
+    /// The trace it was submitted under.
+    pub traceparent: Option<String>,
+    /// The task's context.
+    pub context: Arc<RawValue>,
+}
+
+/// What is a step's own in its message.
+#[derive(Debug)]
+pub struct RunRow {
+    /// The hand-over.
+    pub key: HandOver,
+    /// This try, from 1.
+    pub attempt: i32,
+    /// Tries in all.
+    pub max_attempts: i32,
+    /// How often it was sent before under this lease.
+    pub resends: i32,
+    /// Results by step name as a JSON object; missing when they are too large.
+    pub results: Option<String>,
+    /// Bytes of all results, whether they are here or not.
+    pub result_bytes: i64,
+    /// The step's own inputs.
+    pub inputs: Option<Box<RawValue>>,
+    /// Its last checkpoint.
+    pub checkpoint: Option<Box<RawValue>>,
+}
+
+/// A step whose time passed while a worker, or a callback, owed an answer.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// The hand-over.
+    pub key: HandOver,
+    /// The try.
+    pub attempt: i32,
+    /// How often its worker was lost before under this try.
+    pub losses: i32,
+    /// Whose policy applies.
+    pub plan: Plan,
+}
+
+impl Change {
+    /// Reads one row of type `tasker.change`.
+    pub(crate) fn read(row: &Row) -> Self {
+        let task = || task_id(row.get("task_id"));
+        let key = || HandOver { task: task(), no: row.get("no"), lease: row.get("lease") };
+        let plan = || Plan { template_id: row.get("template_id"), environment: row.get("environment") };
+        let lost = || Lost { key: key(), attempt: row.get("attempt"), losses: row.get("losses"), plan: plan() };
+        let answer = |applied| Self::Answer(row.get::<_, i32>("idx") as usize - 1, applied);
+        match row.get("kind") {
+            "accepted" => answer(Applied::Accepted),
+            "duplicate" => answer(Applied::Duplicate),
+            "stale" => answer(Applied::Stale),
+            "refused" => answer(Applied::Refused),
+            "ignored" => answer(Applied::Ignored),
+            "finished" => Self::Finished(task(), task_state(row.get("state"))),
+            "task" => Self::Task(TaskHeader {
+                task: task(),
+                plan: plan(),
+                correlation_id: row.get("correlation_id"),
+                traceparent: row.get("traceparent"),
+                context: raw(row.get("context")).into(),
+            }),
+            "run" => Self::Run(RunRow {
+                key: key(),
+                attempt: row.get("attempt"),
+                max_attempts: row.get("max_attempts"),
+                resends: row.get("resends"),
+                results: row.get("results"),
+                result_bytes: row.get("result_bytes"),
+                inputs: row.get::<_, Option<String>>("inputs").map(raw),
+                checkpoint: row.get::<_, Option<String>>("checkpoint").map(raw),
+            }),
+            "run_key" => Self::RunKey(key()),
+            "early" => Self::Early(key(), row.get::<_, i64>("ms").max(0) as u64),
+            "lost" => Self::Lost(lost()),
+            "expired" => Self::Expired(lost()),
+            "done" => Self::Done(row.get::<_, Option<String>>("state").unwrap_or_default()),
+            "not_found" => Self::NotFound,
+            "conflict" => Self::Conflict(row.get::<_, Option<i32>>("no").map(|no| task().step(no)), row.get("state")),
+            other => unreachable!("the database answers with a kind that this version does not know: {other}"),
+        }
+    }
+}
+
+/// A task's id as the database holds it.
+pub(crate) fn task_id(uuid: Uuid) -> TaskId {
+    TaskId::from_uuid(uuid).expect("only ids of tasks are stored")
+}
+
+/// A task's state as the database holds it.
+pub(crate) fn task_state(word: &str) -> TaskState {
+    TaskState::parse(word).expect("a CHECK allows only known states")
+}
+
+/// JSON text as the database holds it.
+pub(crate) fn raw(text: String) -> Box<RawValue> {
+    RawValue::from_string(text).expect("a column of type json holds JSON")
+}

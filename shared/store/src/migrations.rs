@@ -1,0 +1,56 @@
+//! Brings a database to this version's schema: forward only, one migration at a time, safe to start twice at once.
+
+use std::str::FromStr;
+
+use tokio_postgres::{Config, NoTls};
+
+use crate::StoreError;
+
+mod embedded {
+    refinery::embed_migrations!("../../migrations");
+}
+
+const HISTORY: &str = "tasker.schema_history";
+/// Any number, as long as it is always the same: whoever holds this lock migrates.
+const LOCK: i64 = 0x7461_736b_6572;
+
+/// Applies what is missing and names it.
+pub async fn migrate(database_url: &str) -> Result<Vec<String>, StoreError> {
+    let mut client = connect(database_url).await?;
+    client.batch_execute("create schema if not exists tasker").await.or_else(|e| {
+        // Two that start at once may both find it missing.
+        if e.code().is_some_and(|c| c.code() == "23505" || c.code() == "42P06") { Ok(()) } else { Err(e) }
+    })?;
+    client.execute_typed("select pg_advisory_lock($1)", &[(&LOCK, tokio_postgres::types::Type::INT8)]).await?;
+    let mut runner = embedded::migrations::runner();
+    runner.set_migration_table_name(HISTORY);
+    let report = runner.run_async(&mut client).await.map_err(|e| StoreError::Bug(e.to_string()))?;
+    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// Every migration of this version, and whether the database has it.
+pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>, StoreError> {
+    let mut client = connect(database_url).await?;
+    let exists = client.query_typed("select to_regclass('tasker.schema_history') is not null", &[]).await?;
+    let mut runner = embedded::migrations::runner();
+    runner.set_migration_table_name(HISTORY);
+    let applied = if exists[0].get(0) {
+        runner.get_applied_migrations_async(&mut client).await.map_err(|e| StoreError::Bug(e.to_string()))?
+    } else {
+        Vec::new()
+    };
+    let known = runner.get_migrations().iter();
+    Ok(known.map(|m| (m.to_string(), applied.iter().any(|a| a.version() == m.version()))).collect())
+}
+
+/// A connection of its own: the lock belongs to its session and goes with it.
+async fn connect(database_url: &str) -> Result<tokio_postgres::Client, StoreError> {
+    let config = Config::from_str(database_url)
+        .map_err(|e| StoreError::Bug(format!("the database URL cannot be read ({e}); expected postgres://user:password@host:port/database")))?;
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        // An error of the connection reaches the caller through the call that it breaks.
+        let _ = connection.await;
+    });
+    Ok(client)
+}

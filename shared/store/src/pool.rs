@@ -1,0 +1,165 @@
+//! The connections, and one call over them: bounded wait, whole-statement retry on conflicts, one log line when the
+//! database goes and one when it is back.
+
+use std::{
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use tokio_postgres::{
+    Config, NoTls, Row,
+    types::{ToSql, Type},
+};
+
+use crate::{StoreError, error::is_conflict};
+
+/// How long a call waits for a free connection, and for a new one to be made.
+const WAIT: Duration = Duration::from_secs(5);
+/// How long a statement may take. Far above every statement of ours; beyond it the server or the way to it is gone.
+const STATEMENT: Duration = Duration::from_secs(30);
+/// How often a statement that met a deadlock is made again.
+const CONFLICT_RETRIES: usize = 5;
+
+/// The database, shared by everything in the process.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Pool,
+    statements: AtomicU64,
+    conflicts: AtomicU64,
+    down: AtomicBool,
+}
+
+/// What the store did since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Statements sent; each is one round trip and one commit.
+    pub statements: u64,
+    /// Statements repeated after a deadlock or serialization failure.
+    pub conflicts: u64,
+}
+
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+impl Store {
+    /// A store over at most `connections` connections, made when they are needed. `database_url` is a libpq URL or key-value string.
+    pub fn new(database_url: &str, connections: usize) -> Result<Self, StoreError> {
+        // The text may hold a password, so it is not repeated.
+        let mut config = Config::from_str(database_url)
+            .map_err(|e| StoreError::Bug(format!("the database URL cannot be read ({e}); expected postgres://user:password@host:port/database")))?;
+        if config.get_application_name().is_none() {
+            config.application_name("tasker");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(WAIT);
+        }
+        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let pool = Pool::builder(manager)
+            .max_size(connections)
+            .wait_timeout(Some(WAIT))
+            .create_timeout(Some(WAIT))
+            .recycle_timeout(Some(WAIT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|e| StoreError::Bug(e.to_string()))?;
+        let inner = Inner { pool, statements: AtomicU64::new(0), conflicts: AtomicU64::new(0), down: AtomicBool::new(false) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        Counts { statements: self.inner.statements.load(Relaxed), conflicts: self.inner.conflicts.load(Relaxed) }
+    }
+
+    /// Connections that may be open at once.
+    pub fn connections(&self) -> usize {
+        self.inner.pool.status().max_size
+    }
+
+    /// Makes one statement: one implicit transaction, one round trip. Repeated as a whole when it met a deadlock.
+    pub(crate) async fn query(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        let mut tries = 0;
+        loop {
+            let result = self.query_once(sql, params).await;
+            match &result {
+                Err(Failed::Conflict(_)) if tries < CONFLICT_RETRIES => {
+                    tries += 1;
+                    self.inner.conflicts.fetch_add(1, Relaxed);
+                }
+                _ => return self.observe(result.map_err(Failed::into_error)),
+            }
+        }
+    }
+
+    async fn query_once(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, Failed> {
+        let client = self.inner.pool.get().await.map_err(|e| Failed::Other(from_pool(e)))?;
+        self.inner.statements.fetch_add(1, Relaxed);
+        match tokio::time::timeout(STATEMENT, client.query_typed(sql, params)).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(e)) if is_conflict(&e) => Err(Failed::Conflict(e)),
+            Ok(Err(e)) => {
+                let error = StoreError::from(e);
+                if error.is_transient() {
+                    // A server that became read-only or is shutting down would answer the next caller likewise.
+                    drop(Object::take(client));
+                }
+                Err(Failed::Other(error))
+            }
+            Err(_) => {
+                drop(Object::take(client));
+                Err(Failed::Other(StoreError::Unavailable(format!("no answer within {} s", STATEMENT.as_secs()))))
+            }
+        }
+    }
+
+    /// Logs the fact once when the database goes away and once when it is back.
+    fn observe<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &result {
+            Err(StoreError::Unavailable(reason)) => {
+                if !self.inner.down.swap(true, Relaxed) {
+                    tracing::error!(reason, "the database is not available; requests are refused and work waits until it is back");
+                }
+            }
+            Err(StoreError::Bug(reason)) => tracing::error!(reason, "the database refused a statement; this is a defect of the orchestrator"),
+            _ if self.inner.down.load(Relaxed) && self.inner.down.swap(false, Relaxed) => {
+                tracing::info!("the database is available again");
+            }
+            _ => {}
+        }
+        result
+    }
+}
+
+enum Failed {
+    Conflict(tokio_postgres::Error),
+    Other(StoreError),
+}
+
+impl Failed {
+    fn into_error(self) -> StoreError {
+        match self {
+            Self::Conflict(e) => e.into(),
+            Self::Other(e) => e,
+        }
+    }
+}
+
+fn from_pool(error: PoolError) -> StoreError {
+    match error {
+        PoolError::Backend(e) => match StoreError::from(e) {
+            // A login that is refused is the world being unwell, not a defect: the database may not exist yet.
+            StoreError::Bug(text) => StoreError::Unavailable(text),
+            other => other,
+        },
+        PoolError::Timeout(_) => StoreError::Unavailable(format!("no connection within {} s", WAIT.as_secs())),
+        other => StoreError::Unavailable(other.to_string()),
+    }
+}
