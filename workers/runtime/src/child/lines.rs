@@ -1,0 +1,86 @@
+//! The child's lines, read from its pipe: cut at line ends, and never more than one over-long line in memory.
+
+use std::io;
+
+use tasker_domain::limits;
+use tokio::{io::AsyncReadExt, net::unix::pipe};
+
+/// Bytes that one read asks for.
+const CHUNK: usize = 64 * 1024;
+/// A buffer larger than this is given back when it is empty again.
+const KEPT: usize = 1024 * 1024;
+
+/// What came from a child and was not looked at yet.
+pub(super) struct Lines {
+    pipe: pipe::Receiver,
+    bytes: Vec<u8>,
+    /// Bytes in front that were taken as lines.
+    taken: usize,
+    /// Bytes in front that hold no line end, so that a long line is searched once.
+    searched: usize,
+}
+
+/// The next thing in the buffer.
+pub(super) enum Next<'a> {
+    Line(&'a [u8]),
+    /// More must be read first.
+    Partial,
+    /// The line is longer than any may be; this is its beginning.
+    TooLong(&'a [u8]),
+}
+
+impl Lines {
+    pub fn new(pipe: pipe::Receiver) -> Self {
+        Self { pipe, bytes: Vec::with_capacity(CHUNK), taken: 0, searched: 0 }
+    }
+
+    /// Waits for more bytes. `Ok(0)`: the child has closed the pipe. Cancel-safe.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        self.make_room();
+        self.pipe.read_buf(&mut self.bytes).await
+    }
+
+    /// Takes what is in the pipe by now, without waiting.
+    pub fn fill_now(&mut self) {
+        loop {
+            self.make_room();
+            let room = self.bytes.len() <= limits::WORKER_LINE_BYTES + CHUNK;
+            if !room || !matches!(self.pipe.try_read_buf(&mut self.bytes), Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    /// The next whole line, without its end.
+    pub fn next(&mut self) -> Next<'_> {
+        match memchr::memchr(b'\n', &self.bytes[self.searched..]) {
+            Some(at) => {
+                let line = self.taken..self.searched + at;
+                self.taken = line.end + 1;
+                self.searched = self.taken;
+                if line.len() > limits::WORKER_LINE_BYTES {
+                    Next::TooLong(&self.bytes[line])
+                } else {
+                    Next::Line(&self.bytes[line])
+                }
+            }
+            None => {
+                self.searched = self.bytes.len();
+                let line = &self.bytes[self.taken..];
+                if line.len() > limits::WORKER_LINE_BYTES { Next::TooLong(line) } else { Next::Partial }
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.taken > 0 {
+            self.bytes.drain(..self.taken);
+            self.searched -= self.taken;
+            self.taken = 0;
+        }
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
+        self.bytes.reserve(CHUNK);
+    }
+}

@@ -1,0 +1,208 @@
+//! Forwards what a child writes to stdout and stderr as log lines. It always reads on, so that no flood blocks the child; it
+//! keeps a bounded part of a line and a bounded number of lines a second, and says how much it left out.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tasker_domain::limits;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::Instant,
+};
+
+/// The last lines of a child's stderr, for whoever must explain its death.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
+
+impl LastLines {
+    const KEPT: usize = 5;
+
+    fn push(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == Self::KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(line.chars().take(500).collect());
+    }
+
+    /// The lines, oldest first.
+    pub fn get(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// Whose lines they are.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub pool: String,
+    pub pid: u32,
+    pub stream: &'static str,
+    pub last: Option<LastLines>,
+}
+
+/// Forwards until the stream ends.
+pub(super) async fn forward(mut stream: impl AsyncRead + Unpin, source: Source) {
+    let mut lines = Splitter::default();
+    let mut budget = Budget::new();
+    let mut chunk = vec![0; 16 * 1024];
+    loop {
+        let count = stream.read(&mut chunk).await.unwrap_or(0);
+        if count == 0 {
+            break;
+        }
+        lines.split(&chunk[..count], |line| source.log(line, &mut budget));
+        // A flood is always readable; the other tasks of this thread want to live too.
+        tokio::task::yield_now().await;
+    }
+    lines.finish(|line| source.log(line, &mut budget));
+    source.log_left_out(budget.left_out);
+}
+
+impl Source {
+    fn log(&self, line: &str, budget: &mut Budget) {
+        if let Some(last) = &self.last {
+            last.push(line);
+        }
+        match budget.spend(Instant::now()) {
+            Spent::Line => tracing::info!(target: "worker", pool = self.pool, pid = self.pid, stream = self.stream, "{line}"),
+            Spent::LineAfter(left_out) => {
+                self.log_left_out(left_out);
+                tracing::info!(target: "worker", pool = self.pool, pid = self.pid, stream = self.stream, "{line}");
+            }
+            Spent::Nothing => {}
+        }
+    }
+
+    fn log_left_out(&self, lines: u64) {
+        if lines > 0 {
+            let Self { pool, pid, stream, .. } = self;
+            tracing::warn!(target: "worker", pool, pid, stream, left_out = lines, "the worker writes faster than lines are kept");
+        }
+    }
+}
+
+/// Cuts a stream into lines of bounded length.
+#[derive(Default)]
+struct Splitter {
+    line: Vec<u8>,
+    cut: bool,
+}
+
+impl Splitter {
+    fn split(&mut self, mut bytes: &[u8], mut each: impl FnMut(&str)) {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            self.extend(&bytes[..end]);
+            self.emit(&mut each);
+            bytes = &bytes[end + 1..];
+        }
+        self.extend(bytes);
+    }
+
+    fn finish(&mut self, mut each: impl FnMut(&str)) {
+        if !self.line.is_empty() {
+            self.emit(&mut each);
+        }
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        let room = limits::LOG_LINE_BYTES - self.line.len();
+        self.cut |= bytes.len() > room;
+        self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn emit(&mut self, each: &mut impl FnMut(&str)) {
+        let mut text: String = String::from_utf8_lossy(&self.line).trim_end().chars().map(harmless).collect();
+        if self.cut {
+            text.push('…');
+        }
+        each(&text);
+        self.line.clear();
+        self.cut = false;
+    }
+}
+
+/// Control characters could colour, clear or forge the log that they end up in.
+fn harmless(c: char) -> char {
+    if c.is_control() && c != '\t' { '\u{fffd}' } else { c }
+}
+
+/// How many lines may still be kept in this second.
+struct Budget {
+    second: Instant,
+    kept: u32,
+    left_out: u64,
+}
+
+enum Spent {
+    Line,
+    LineAfter(u64),
+    Nothing,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self { second: Instant::now(), kept: 0, left_out: 0 }
+    }
+
+    fn spend(&mut self, now: Instant) -> Spent {
+        if now - self.second >= Duration::from_secs(1) {
+            self.second = now;
+            self.kept = 0;
+        }
+        if self.kept == limits::LOG_LINES_PER_SECOND {
+            self.left_out += 1;
+            return Spent::Nothing;
+        }
+        self.kept += 1;
+        match std::mem::take(&mut self.left_out) {
+            0 => Spent::Line,
+            left_out => Spent::LineAfter(left_out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines_of(chunks: &[&[u8]]) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut splitter = Splitter::default();
+        for chunk in chunks {
+            splitter.split(chunk, |line| lines.push(line.to_owned()));
+        }
+        splitter.finish(|line| lines.push(line.to_owned()));
+        lines
+    }
+
+    #[test]
+    fn lines_are_joined_over_chunks_and_the_last_one_needs_no_end() {
+        assert_eq!(lines_of(&[b"a\nb", b"c\r\n\nd"]), ["a", "bc", "", "d"]);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_control_characters_are_replaced() {
+        let long = "x".repeat(limits::LOG_LINE_BYTES + 1);
+        let lines = lines_of(&[long.as_bytes(), b"yy\n\x1b[31mred\xff\n"]);
+        assert_eq!(lines[0].chars().count(), limits::LOG_LINE_BYTES + 1);
+        assert!(lines[0].ends_with('…'));
+        assert_eq!(lines[1], "\u{fffd}[31mred\u{fffd}");
+    }
+
+    #[test]
+    fn lines_beyond_the_second_s_budget_are_counted_and_told() {
+        let mut budget = Budget::new();
+        let start = budget.second;
+        for _ in 0..limits::LOG_LINES_PER_SECOND {
+            assert!(matches!(budget.spend(start), Spent::Line));
+        }
+        for _ in 0..7 {
+            assert!(matches!(budget.spend(start), Spent::Nothing));
+        }
+        assert!(matches!(budget.spend(start + Duration::from_secs(1)), Spent::LineAfter(7)));
+        assert!(matches!(budget.spend(start + Duration::from_secs(1)), Spent::Line));
+    }
+}

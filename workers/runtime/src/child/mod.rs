@@ -1,0 +1,303 @@
+//! Supervises a child process: hands it steps over its pipes, enforces their time, and starts it again when it dies. Who is
+//! blamed for a death is [`flight`]'s to say.
+
+mod command;
+mod flight;
+mod life;
+mod lines;
+mod logs;
+mod protocol;
+mod spawn;
+
+use std::{sync::Arc, time::Duration};
+
+use tasker_domain::{Outcome, RunStep, limits, outcome::Failure};
+use tokio::time::{Instant, sleep_until};
+
+pub use command::{BadCommand, Command};
+pub(crate) use life::Life;
+pub use life::StartError;
+
+use crate::{
+    Settings,
+    executor::{Ends, Report},
+    in_process::timed_out,
+};
+use flight::{Flight, Passenger};
+use lines::Next;
+use protocol::Line;
+
+/// How one life of the child ended.
+enum End {
+    /// Nobody wants anything of it any more.
+    Closed,
+    /// It died, or broke the protocol.
+    Died(String),
+    /// Steps were over their time or answered too much; they were answered for, the others are not to blame.
+    Culprits(&'static str),
+}
+
+/// Runs steps in one child after the other, until no more steps can come.
+pub(crate) async fn supervise(command: Command, settings: Settings, first: Life, ends: Ends) {
+    let mut supervisor = Supervisor { command, settings, ends, flight: Flight::default(), useless_lives: 0, useful: false };
+    let mut life = Some(first);
+    while let Some(current) = life {
+        life = supervisor.live_and_bury(current).await;
+    }
+}
+
+struct Supervisor {
+    command: Command,
+    settings: Settings,
+    ends: Ends,
+    flight: Flight,
+    /// Lives in a row in which the child was of no use; the pause before the next one grows with them.
+    useless_lives: u32,
+    /// Whether the current life had a step in its hands at all.
+    useful: bool,
+}
+
+impl Supervisor {
+    /// One life, its end, and the start of the next one. `None`: no more are wanted.
+    async fn live_and_bury(&mut self, mut life: Life) -> Option<Life> {
+        self.useful = false;
+        let end = self.live(&mut life).await;
+        self.ends.ready.send_replace(false);
+        let pid = life.process.pid;
+        let pool = self.settings.pool.clone();
+        match end {
+            End::Closed => {
+                life.end_gently().await;
+                return None;
+            }
+            End::Culprits(why) => {
+                self.flight.spare();
+                life.end().await;
+                tracing::warn!(pool, pid, "{why}; its process was killed and is started again");
+            }
+            End::Died(reason) => {
+                let stderr = life.end().await;
+                let death = self.flight.crash();
+                tracing::warn!(
+                    pool,
+                    pid,
+                    in_flight = death.in_flight,
+                    "the worker's process died: {reason}; it is started again"
+                );
+                if let Some(blamed) = death.blamed {
+                    self.report(blamed, crashed(&reason, &stderr)).await?;
+                }
+            }
+        }
+        self.useless_lives = if self.useful { 0 } else { self.useless_lives + 1 };
+        let next = self.begin_again().await?;
+        self.ends.ready.send_replace(true);
+        Some(next)
+    }
+
+    /// Starts the command until it gets ready. `None`: nobody wants it any more.
+    async fn begin_again(&mut self) -> Option<Life> {
+        loop {
+            self.pause().await?;
+            match Life::begin(&self.command, &self.settings).await {
+                Ok(life) => return Some(life),
+                Err(error) => {
+                    self.useless_lives += 1;
+                    tracing::error!(pool = self.settings.pool, again_in_ms = self.pause_length().as_millis() as u64, "{error}");
+                }
+            }
+        }
+    }
+
+    fn pause_length(&self) -> Duration {
+        let Settings { restart_pause, longest_restart_pause, .. } = self.settings;
+        match self.useless_lives {
+            0 => Duration::ZERO,
+            lives => restart_pause.saturating_mul(1 << (lives - 1).min(16)).min(longest_restart_pause),
+        }
+    }
+
+    /// `None`: it was closed meanwhile.
+    async fn pause(&mut self) -> Option<()> {
+        let over = Instant::now() + self.pause_length();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.ends.reports.closed() => return None,
+                step = self.ends.steps.recv() => self.flight.take(step?, Instant::now()),
+                () = sleep_until(over) => return Some(()),
+            }
+        }
+    }
+
+    async fn live(&mut self, life: &mut Life) -> End {
+        let mut steps = Vec::new();
+        let places = self.settings.max_concurrent_handlers.max(1);
+        let alarm = sleep_until(Instant::now());
+        tokio::pin!(alarm);
+        loop {
+            if self.depart(life).await.is_none() {
+                return End::Closed;
+            }
+            let deadline = self.flight.next_deadline();
+            // The alarm is moved forward only: one that comes too early costs a look, one a step would cost more.
+            if let Some(deadline) = deadline.filter(|deadline| *deadline < alarm.deadline() || alarm.is_elapsed()) {
+                alarm.as_mut().reset(deadline);
+            }
+            tokio::select! {
+                read = life.lines.fill() => match read {
+                    Ok(1..) => if let Err(end) = self.arrivals(life).await { return end },
+                    _ => return End::Died(life.cause_of_death().await),
+                },
+                count = self.ends.steps.recv_many(&mut steps, places) => {
+                    if count == 0 {
+                        return End::Closed;
+                    }
+                    let now = Instant::now();
+                    steps.drain(..).for_each(|step| self.flight.take(step, now));
+                }
+                written = life.outgoing.flush(), if !life.outgoing.is_empty() => if written.is_err() {
+                    return self.last_arrivals(life, None).await;
+                },
+                status = life.process.wait() => {
+                    let reason = status.map_or_else(|error| format!("it is lost: {error}"), life::describe);
+                    return self.last_arrivals(life, Some(reason)).await;
+                }
+                () = &mut alarm, if deadline.is_some() => {
+                    // Whoever answered in time is not late because we were.
+                    life.lines.fill_now();
+                    if let Err(end) = self.arrivals(life).await {
+                        return end;
+                    }
+                    if let Err(end) = self.time_out().await {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands the child whatever it may have. `None`: nobody listens any more.
+    async fn depart(&mut self, life: &mut Life) -> Option<()> {
+        let now = Instant::now();
+        while let Some((id, passenger)) = self.flight.depart(now) {
+            self.useful = true;
+            protocol::write_step(id, &passenger.step, &mut life.outgoing.bytes);
+            if passenger.step.report_start {
+                let started = Report { step: passenger.step.clone(), outcome: Outcome::Started {}, execution_time_ms: 0 };
+                self.ends.reports.send(started).await.ok()?;
+            }
+        }
+        Some(())
+    }
+
+    /// Looks at all lines that were read.
+    async fn arrivals(&mut self, life: &mut Life) -> Result<(), End> {
+        loop {
+            let line = match life.lines.next() {
+                Next::Partial => return Ok(()),
+                Next::Line(line) => protocol::read(line),
+                Next::TooLong(start) => {
+                    let (id, shown) = (protocol::id_at_start(start), protocol::excerpt(start));
+                    return Err(self.too_long(id, &shown).await);
+                }
+            };
+            self.arrival(line).await?;
+        }
+    }
+
+    async fn arrival(&mut self, line: Line) -> Result<(), End> {
+        match line {
+            Line::Heartbeat(id) => self.heartbeat(id).await,
+            Line::Garbage(excerpt) => Err(End::Died(format!("it wrote a line that is not of the worker protocol: `{excerpt}`"))),
+            Line::Outcome(id, outcome) => self.answer(id, *outcome).await,
+            Line::BadOutcome(id, why) => {
+                let failure =
+                    Failure::permanent("invalid_outcome", format!("the worker answered with an outcome that is none: {why}"));
+                self.answer(id, Outcome::Failure(failure)).await
+            }
+        }
+    }
+
+    async fn answer(&mut self, id: u64, outcome: Outcome) -> Result<(), End> {
+        let Some(passenger) = self.flight.land(id) else {
+            return Err(End::Died(format!("it answered step number {id}, which it does not have")));
+        };
+        self.report(passenger, outcome).await.ok_or(End::Closed)
+    }
+
+    async fn heartbeat(&mut self, id: u64) -> Result<(), End> {
+        let now = Instant::now();
+        let Some(passenger) = self.flight.flying(id) else {
+            // One that crossed with its own step's answer means nothing.
+            let known = self.flight.was_issued(id);
+            return if known {
+                Ok(())
+            } else {
+                Err(End::Died(format!("it sent a heartbeat of step number {id}, which it never had")))
+            };
+        };
+        if !passenger.step.report_start || now < passenger.next_heartbeat {
+            return Ok(());
+        }
+        passenger.next_heartbeat = now + Duration::from_secs(limits::HEARTBEAT_SECONDS);
+        let execution_time_ms = (now - passenger.began).as_millis() as u64;
+        let report = Report { step: passenger.step.clone(), outcome: Outcome::Heartbeat {}, execution_time_ms };
+        self.ends.reports.send(report).await.map_err(|_| End::Closed)
+    }
+
+    async fn too_long(&mut self, id: Option<u64>, shown: &str) -> End {
+        let Some(passenger) = id.and_then(|id| self.flight.land(id)) else {
+            return End::Died(format!("it wrote a line of more than {} bytes: `{shown}`", limits::WORKER_LINE_BYTES));
+        };
+        let (most, kept) = (limits::WORKER_LINE_BYTES, limits::RESULT_BYTES);
+        let message = format!(
+            "the outcome has more than {most} bytes; at most {kept} are kept. Store the data and return a reference to it"
+        );
+        match self.report(passenger, Outcome::Failure(Failure::permanent("result_too_large", message))).await {
+            // The rest of the line may have no end.
+            Some(()) => End::Culprits("a step answered far more than can be kept"),
+            None => End::Closed,
+        }
+    }
+
+    async fn time_out(&mut self) -> Result<(), End> {
+        let late = self.flight.overdue(Instant::now());
+        if late.is_empty() {
+            return Ok(());
+        }
+        for passenger in late {
+            let outcome = timed_out(&passenger.step);
+            self.report(passenger, outcome).await.ok_or(End::Closed)?;
+        }
+        Err(End::Culprits("a step ran longer than its time"))
+    }
+
+    /// The child is going; what it wrote before still counts.
+    async fn last_arrivals(&mut self, life: &mut Life, reason: Option<String>) -> End {
+        let reason = match reason {
+            Some(reason) => reason,
+            None => life.cause_of_death().await,
+        };
+        life.lines.fill_now();
+        match self.arrivals(life).await {
+            Err(end @ (End::Closed | End::Culprits(_))) => end,
+            Ok(()) | Err(End::Died(_)) => End::Died(reason),
+        }
+    }
+
+    /// `None`: nobody listens any more.
+    async fn report(&mut self, passenger: Passenger, outcome: Outcome) -> Option<()> {
+        let execution_time_ms = passenger.began.elapsed().as_millis() as u64;
+        let step: Arc<RunStep> = passenger.step;
+        self.ends.reports.send(Report { step, outcome, execution_time_ms }).await.ok()
+    }
+}
+
+/// The failure of a step that killed its process each time it ran alone in it.
+fn crashed(reason: &str, stderr: &[String]) -> Outcome {
+    let message =
+        format!("the worker's process died {} times while it ran this step alone; the last time {reason}", limits::LOSSES);
+    let context = (!stderr.is_empty()).then(|| serde_json::json!({ "stderr": stderr }));
+    Outcome::Failure(Failure { context, ..Failure::retryable("worker_crashed", message) })
+}

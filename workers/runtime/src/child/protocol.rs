@@ -1,0 +1,161 @@
+//! The lines that travel between the runtime and a child process; `workers/README.md` describes them for whoever writes an SDK.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tasker_domain::{Outcome, RunStep};
+
+/// The version of the child protocol.
+pub(super) const PROTOCOL: u32 = 1;
+
+/// The child's first line.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Ready {
+    pub protocol: u32,
+    #[serde(default)]
+    pub sdk: String,
+    #[serde(default)]
+    pub version: String,
+    #[serde(default)]
+    pub handlers: Vec<String>,
+}
+
+/// What a line of the child says, once it is ready.
+#[derive(Debug)]
+pub(super) enum Line {
+    Outcome(u64, Box<Outcome>),
+    Heartbeat(u64),
+    /// An outcome that is none, for a step that is known by its number.
+    BadOutcome(u64, String),
+    /// Nothing that this protocol knows.
+    Garbage(String),
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    id: u64,
+    outcome: Option<Outcome>,
+    #[serde(default)]
+    heartbeat: Option<serde::de::IgnoredAny>,
+}
+
+/// The same with less asked of it: to tell whose outcome is wrong.
+#[derive(Deserialize)]
+struct LooseWire<'a> {
+    id: u64,
+    #[serde(borrow)]
+    outcome: Option<&'a RawValue>,
+}
+
+/// Reads the first line, `{"ready": {…}}`.
+pub(super) fn read_ready(line: &[u8]) -> Option<Ready> {
+    #[derive(Deserialize)]
+    struct First {
+        ready: Ready,
+    }
+    serde_json::from_slice::<First>(line).ok().map(|first| first.ready)
+}
+
+/// Reads any other line.
+pub(super) fn read(line: &[u8]) -> Line {
+    match serde_json::from_slice::<Wire>(line) {
+        Ok(Wire { id, outcome: Some(Outcome::Started {} | Outcome::Heartbeat {}), .. }) => Line::Heartbeat(id),
+        Ok(Wire { id, outcome: Some(outcome), .. }) => Line::Outcome(id, Box::new(outcome)),
+        Ok(Wire { id, heartbeat: Some(_), .. }) => Line::Heartbeat(id),
+        Ok(Wire { id, .. }) => Line::BadOutcome(id, "the line has no outcome".into()),
+        Err(error) => read_loosely(line, &error),
+    }
+}
+
+fn read_loosely(line: &[u8], error: &serde_json::Error) -> Line {
+    match serde_json::from_slice::<LooseWire>(line) {
+        Ok(LooseWire { id, outcome: Some(_) }) => Line::BadOutcome(id, error.to_string()),
+        Ok(LooseWire { id, outcome: None }) => Line::BadOutcome(id, "the line has no outcome".into()),
+        Err(_) => Line::Garbage(excerpt(line)),
+    }
+}
+
+/// The number of the step that a line answers, by its beginning alone: SDKs write `{"id":` first.
+pub(super) fn id_at_start(line: &[u8]) -> Option<u64> {
+    let start = std::str::from_utf8(&line[..line.len().min(64)]).unwrap_or_default();
+    let rest =
+        start.trim_start().strip_prefix('{')?.trim_start().strip_prefix("\"id\"")?.trim_start().strip_prefix(':')?.trim_start();
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+/// The beginning of a line, for a message to a person.
+pub(super) fn excerpt(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
+    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
+    if line.len() > shown.len() { format!("{shown}…") } else { shown }
+}
+
+/// Appends the line that hands a step to the child.
+pub(super) fn write_step(id: u64, step: &RunStep, out: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Wire<'a> {
+        id: u64,
+        step: &'a RunStep,
+    }
+    let start = out.len();
+    serde_json::to_writer(&mut *out, &Wire { id, step }).expect("a step serializes, and a vector takes every write");
+    flatten(&mut out[start..]);
+    out.push(b'\n');
+}
+
+/// Makes one line of a JSON document. Text kept as it came may be spread over lines; inside of strings JSON has no bare line ends.
+fn flatten(json: &mut [u8]) {
+    let mut from = 0;
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', &json[from..]) {
+        json[from + at] = b' ';
+        from += at + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_line_is_told_from_the_others() {
+        assert!(matches!(read(br#"{"id":7,"outcome":{"success":{"result":[1, 2]}}}"#), Line::Outcome(7, _)));
+        assert!(matches!(
+            read(br#"{"id":7,"outcome":{"failure":{"message":"m","error_type":"t","retryable":true}}}"#),
+            Line::Outcome(7, _)
+        ));
+        assert!(matches!(read(br#"{"id":7,"heartbeat":{}}"#), Line::Heartbeat(7)));
+        assert!(matches!(read(br#"{"id":7,"outcome":{"heartbeat":{}}}"#), Line::Heartbeat(7)));
+        assert!(matches!(read(br#"{"id":7,"outcome":{"victory":{}}}"#), Line::BadOutcome(7, _)));
+        assert!(matches!(read(br#"{"id":7,"outcome":{"success":{}}}"#), Line::BadOutcome(7, _)));
+        assert!(matches!(read(br#"{"id":7}"#), Line::BadOutcome(7, _)));
+        for garbage in
+            [&b"hello"[..], b"", b"[]", b"{\"id\":-1}", b"{\"id\":7", b"\xff\xfe", b"{\"outcome\":{\"success\":{\"result\":1}}}"]
+        {
+            assert!(matches!(read(garbage), Line::Garbage(_)), "{garbage:?}");
+        }
+    }
+
+    #[test]
+    fn a_result_is_kept_as_the_child_wrote_it() {
+        let Line::Outcome(_, outcome) = read(br#"{"id":1,"outcome":{"success":{"result":{"n": 1e400, "b":2}}}}"#) else {
+            panic!()
+        };
+        let Outcome::Success { result, .. } = *outcome else { panic!() };
+        assert_eq!(result.get(), r#"{"n": 1e400, "b":2}"#);
+    }
+
+    #[test]
+    fn the_number_is_read_from_a_line_that_was_cut() {
+        assert_eq!(id_at_start(br#"{"id":42,"outcome":{"succ"#), Some(42));
+        assert_eq!(id_at_start(b" { \"id\" : 42 , "), Some(42));
+        assert_eq!(id_at_start(br#"{"outcome":{"id":1"#), None);
+        assert_eq!(id_at_start(b"xxxx"), None);
+    }
+
+    #[test]
+    fn a_document_over_several_lines_becomes_one() {
+        let mut json = b"{\r\n \"a\": \"x\\ny\"\n}".to_vec();
+        flatten(&mut json);
+        assert_eq!(json, b"{   \"a\": \"x\\ny\" }");
+    }
+}

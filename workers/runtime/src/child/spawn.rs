@@ -1,0 +1,188 @@
+//! Starts a child process so that it cannot outlive this one: in a process group of its own that is killed as a whole, with
+//! its pipes on the file descriptors 3 and 4, and on Linux with a death signal from the kernel.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    process::{ExitStatus, Stdio},
+    sync::{OnceLock, mpsc},
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    libc,
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    net::unix::pipe,
+    process::{Child, ChildStderr, ChildStdout},
+    runtime::Handle,
+    sync::oneshot,
+};
+
+use super::Command;
+
+/// Where the child reads steps.
+const IN: RawFd = 3;
+/// Where the child writes outcomes.
+const OUT: RawFd = 4;
+
+/// A running child and our ends of its pipes.
+pub(super) struct Spawned {
+    pub process: Process,
+    pub to_child: pipe::Sender,
+    pub from_child: pipe::Receiver,
+    pub stdout: ChildStdout,
+    pub stderr: ChildStderr,
+}
+
+/// A child process with everything that it started. Dropping it kills them all.
+pub(super) struct Process {
+    child: Child,
+    pub pid: u32,
+}
+
+impl Process {
+    /// Waits for its end. Cancel-safe; may be called again.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Waits for its end, at most so long.
+    pub async fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        tokio::time::timeout(time, self.child.wait()).await.ok()?.ok()
+    }
+
+    /// Kills it and whatever it started.
+    pub fn kill(&self) {
+        // It may be gone already.
+        let _ = killpg(Pid::from_raw(self.pid as i32), Signal::SIGKILL);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Starts `command`.
+pub(super) async fn spawn(command: &Command) -> io::Result<Spawned> {
+    let (child_in, to_child) = std::io::pipe()?;
+    let (from_child, child_out) = std::io::pipe()?;
+    let (child_in, child_out) = (out_of_the_way(child_in.into())?, out_of_the_way(child_out.into())?);
+    let child = on_spawner_thread(prepared(command, &child_in, &child_out)).await;
+    // Our copies of the child's ends; were they kept, its death would not close the pipes.
+    drop((child_in, child_out));
+    let mut child = child?;
+    let pid = child.id().expect("a child that was not waited for has a pid");
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let stderr = child.stderr.take().expect("stderr is piped");
+    Ok(Spawned {
+        process: Process { child, pid },
+        to_child: pipe::Sender::from_owned_fd(to_child.into())?,
+        from_child: pipe::Receiver::from_owned_fd(from_child.into())?,
+        stdout,
+        stderr,
+    })
+}
+
+/// A copy with a number above those that the child's pipes will get, so that putting one there cannot close the other.
+fn out_of_the_way(fd: OwnedFd) -> io::Result<OwnedFd> {
+    let raw = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(OUT + 1))?;
+    // SAFETY: fcntl has just made this descriptor, and nobody else knows it.
+    #[allow(unsafe_code)]
+    let copy = unsafe { OwnedFd::from_raw_fd(raw) };
+    Ok(copy)
+}
+
+fn prepared(command: &Command, child_in: &OwnedFd, child_out: &OwnedFd) -> tokio::process::Command {
+    let mut prepared = tokio::process::Command::new(&command.program);
+    prepared
+        .args(&command.arguments)
+        .envs(command.environment.iter().map(|(name, value)| (name, value)))
+        .env("TASKER_PIPES", format!("{IN},{OUT}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let (child_in, child_out) = (child_in.as_raw_fd(), child_out.as_raw_fd());
+    let parent = std::process::id();
+    // SAFETY: between fork and exec the closure makes system calls only; it neither allocates nor takes a lock.
+    #[allow(unsafe_code)]
+    unsafe {
+        prepared.pre_exec(move || before_exec(child_in, child_out, parent));
+    }
+    prepared
+}
+
+/// Runs in the child between fork and exec.
+fn before_exec(child_in: RawFd, child_out: RawFd, parent: u32) -> io::Result<()> {
+    // SAFETY: plain system calls on numbers; dup2 clears close-on-exec on the copies, and what they replace is the
+    // child's own business.
+    #[allow(unsafe_code)]
+    unsafe {
+        if libc::dup2(child_in, IN) < 0 || libc::dup2(child_out, OUT) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        #[cfg(target_os = "linux")]
+        {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The parent may have died before the signal was asked for.
+            if libc::getppid() != parent as i32 {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            // Everything else that this process has open stays here. An old kernel refuses; all we open is marked so anyway.
+            libc::syscall(libc::SYS_close_range, OUT + 1, libc::c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = parent;
+    }
+    Ok(())
+}
+
+struct Request {
+    command: tokio::process::Command,
+    runtime: Handle,
+    reply: oneshot::Sender<io::Result<Child>>,
+}
+
+/// Forks on a thread that lives as long as this process: the death signal fires when the *thread* that forked ends, and the
+/// threads of a runtime come and go.
+async fn on_spawner_thread(command: tokio::process::Command) -> io::Result<Child> {
+    static SPAWNER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (requests, inbox) = mpsc::channel();
+        std::thread::Builder::new().name("spawner".into()).spawn(move || spawner_loop(&inbox)).expect("a thread can be started");
+        requests
+    });
+    let (reply, answer) = oneshot::channel();
+    spawner.send(Request { command, runtime: Handle::current(), reply }).expect("the spawner thread never ends");
+    answer.await.expect("the spawner thread answers every request")
+}
+
+fn spawner_loop(inbox: &mpsc::Receiver<Request>) {
+    occupy_low_descriptors();
+    for Request { mut command, runtime, reply } in inbox {
+        let _context = runtime.enter();
+        // Nobody waits any more: the child is dropped, and thereby killed.
+        let _ = reply.send(command.spawn());
+    }
+}
+
+/// Keeps the descriptors up to [`OUT`] taken for good. The standard library learns of a failed exec by a pipe of its own; were
+/// that to get the number 3 or 4, the child's pipes would replace it and the failure would go unseen.
+fn occupy_low_descriptors() {
+    while let Ok(file) = File::open("/dev/null") {
+        if file.as_raw_fd() > OUT {
+            return;
+        }
+        std::mem::forget(file);
+    }
+}

@@ -1,0 +1,79 @@
+//! Runs steps by a function of this process: each in a task of its own, so that a panic or an abort stays there.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use tasker_domain::{Outcome, RunStep, outcome::Failure};
+use tokio::time::Instant;
+
+use crate::executor::{Beat, Ends, Report};
+
+/// Serves until no more steps can come; what runs then is aborted.
+pub(crate) async fn serve<F, Fut>(call: F, mut ends: Ends)
+where
+    F: Fn(Arc<RunStep>, Beat) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Outcome> + Send + 'static,
+{
+    let call = Arc::new(call);
+    let mut running = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            step = ends.steps.recv() => {
+                let Some(step) = step else { return };
+                if step.report_start {
+                    let started = Report { step: step.clone(), outcome: Outcome::Started {}, execution_time_ms: 0 };
+                    if ends.reports.send(started).await.is_err() {
+                        return;
+                    }
+                }
+                let beat = Beat::new(step.clone(), ends.reports.clone());
+                let call = call.clone();
+                // Called inside the task, so that a panic before its first await stays there too.
+                running.push(watch(step.clone(), async move { call(step, beat).await }));
+            }
+            Some(report) = running.next() => {
+                if ends.reports.send(report).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for one handler, at most as long as its step allows.
+async fn watch(step: Arc<RunStep>, handler: impl Future<Output = Outcome> + Send + 'static) -> Report {
+    let began = Instant::now();
+    let mut task = AbortOnDrop(tokio::spawn(handler));
+    let outcome = match tokio::time::timeout(Duration::from_secs(step.timeout_seconds.into()), &mut task.0).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(end)) => {
+            Outcome::Failure(Failure::retryable("handler_panicked", format!("the handler panicked: {}", panic_text(end))))
+        }
+        Err(_) => timed_out(&step),
+    };
+    Report { step, outcome, execution_time_ms: began.elapsed().as_millis() as u64 }
+}
+
+/// The failure of a step that ran for too long.
+pub(crate) fn timed_out(step: &RunStep) -> Outcome {
+    let message = format!("the handler ran longer than its timeout_seconds ({})", step.timeout_seconds);
+    Outcome::Failure(Failure::retryable("timeout", message))
+}
+
+fn panic_text(end: tokio::task::JoinError) -> String {
+    let Ok(panic) = end.try_into_panic() else { return "its task was aborted".into() };
+    text_of(&*panic).unwrap_or("without a message").to_owned()
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+}
+
+/// A task that does not outlive whoever waits for it.
+struct AbortOnDrop(tokio::task::JoinHandle<Outcome>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

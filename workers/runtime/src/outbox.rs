@@ -1,0 +1,121 @@
+//! Outcomes on their way to the queue. What the queue refuses is offered again, later and later, until it is accepted: an
+//! outcome that was lost here would cost a second run. It holds no more than the worker has places, because a place is
+//! given free only when its outcome was accepted.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tasker_domain::{CompleteStep, Destination, Message, Outgoing, Queue, SendResult, limits};
+use tokio::time::Instant;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What is to be sent, what is being sent, and what was refused.
+pub(crate) struct Outbox<Q> {
+    queue: Arc<Q>,
+    fresh: Vec<Letter>,
+    refused: Vec<Letter>,
+    sending: Option<BoxFuture<'static, Vec<(Letter, SendResult)>>>,
+    pause: Duration,
+    offer_again: Instant,
+    /// The last send brought nothing through, so fresh outcomes wait too.
+    down: bool,
+}
+
+struct Letter {
+    message: Box<CompleteStep>,
+    answer: bool,
+}
+
+impl<Q: Queue> Outbox<Q> {
+    pub fn new(queue: Arc<Q>) -> Self {
+        let now = Instant::now();
+        Self { queue, fresh: vec![], refused: vec![], sending: None, pause: FIRST_PAUSE, offer_again: now, down: false }
+    }
+
+    /// Puts the outcome of a step in. It is sent with whatever else waits by then.
+    pub fn put_answer(&mut self, message: CompleteStep) {
+        self.fresh.push(Letter { message: Box::new(message), answer: true });
+    }
+
+    /// Puts a start report or heartbeat in. It is offered once: a later one says the same.
+    pub fn put_report(&mut self, message: CompleteStep) {
+        if !self.down {
+            self.fresh.push(Letter { message: Box::new(message), answer: false });
+        }
+    }
+
+    /// Sends what there is, and returns how many answers were accepted. Waits for ever when there is nothing to send.
+    /// Dropping the future loses nothing: the send goes on with the next call.
+    pub async fn deliver(&mut self) -> usize {
+        if self.sending.is_none() {
+            self.wait_until_due().await;
+            self.begin();
+        }
+        let Some(sending) = &mut self.sending else { return std::future::pending().await };
+        let answered = sending.await;
+        self.sending = None;
+        self.settle(answered)
+    }
+
+    async fn wait_until_due(&self) {
+        if !self.fresh.is_empty() && !self.down {
+            return;
+        }
+        if self.refused.is_empty() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep_until(self.offer_again).await;
+    }
+
+    fn begin(&mut self) {
+        let due = Instant::now() >= self.offer_again;
+        let mut letters = if due { std::mem::take(&mut self.refused) } else { Vec::new() };
+        letters.append(&mut self.fresh);
+        // The rest goes with the next send.
+        if letters.len() > limits::COMPLETION_BATCH {
+            self.fresh = letters.split_off(limits::COMPLETION_BATCH);
+        }
+        let queue = self.queue.clone();
+        self.sending = Some(Box::pin(async move {
+            let outgoing = letters.iter().map(|letter| Outgoing {
+                to: Destination::Completions,
+                message: Message::CompleteStep(letter.message.clone()),
+                delay: Duration::ZERO,
+            });
+            let results = queue.send(outgoing.collect()).await;
+            letters.into_iter().zip(results).collect()
+        }));
+    }
+
+    fn settle(&mut self, answered: Vec<(Letter, SendResult)>) -> usize {
+        let sent = answered.len();
+        let mut refusals = 0;
+        let mut accepted = 0;
+        let mut why = None;
+        for (letter, result) in answered {
+            match result {
+                Ok(()) => accepted += usize::from(letter.answer),
+                Err(error) => {
+                    refusals += 1;
+                    why = Some(error);
+                    if letter.answer {
+                        self.refused.push(letter);
+                    }
+                }
+            }
+        }
+        let was_down = std::mem::replace(&mut self.down, sent > 0 && refusals == sent && !self.refused.is_empty());
+        if let Some(why) = why {
+            if self.down && !was_down {
+                tracing::warn!(waiting = self.refused.len(), "{why}; outcomes wait and are offered again");
+            }
+            self.offer_again = Instant::now() + self.pause;
+            self.pause = (2 * self.pause).min(LONGEST_PAUSE);
+        } else if self.refused.is_empty() {
+            self.pause = FIRST_PAUSE;
+        }
+        accepted
+    }
+}

@@ -1,0 +1,38 @@
+//! How a worker is run.
+
+use std::time::Duration;
+
+/// What a worker may be told. Made by [`Settings::new`]; change the fields that matter.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The pool it serves; shown in log lines.
+    pub pool: String,
+    /// Who it is; shown to operators with each outcome.
+    pub worker: String,
+    /// Steps that run at once. No more than these are taken from the queue.
+    pub max_concurrent_handlers: usize,
+    /// How long a child process may take until it says that it is ready.
+    pub ready_timeout: Duration,
+    /// The pause before a child that died without having done anything is started again; it doubles up to `longest_restart_pause`.
+    pub restart_pause: Duration,
+    /// See `restart_pause`.
+    pub longest_restart_pause: Duration,
+    /// How long running handlers may go on after a shutdown was asked for.
+    pub drain_timeout: Duration,
+}
+
+impl Settings {
+    /// The usual settings for a pool.
+    pub fn new(pool: impl Into<String>) -> Self {
+        let pool = pool.into();
+        Self {
+            worker: format!("{pool}/{}", std::process::id()),
+            pool,
+            max_concurrent_handlers: 10,
+            ready_timeout: Duration::from_secs(30),
+            restart_pause: Duration::from_millis(200),
+            longest_restart_pause: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(25),
+        }
+    }
+}

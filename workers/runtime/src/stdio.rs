@@ -1,0 +1,126 @@
+//! Steps from stdin, outcomes to stdout: one JSON document a line.
+
+use std::{
+    io::{self, BufRead, Write},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tasker_domain::{CompleteStep, Message, Outgoing, Queue, RunStep, SendResult, message, queue::SendError};
+use tasker_worker::Deliveries;
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+
+/// Steps from stdin.
+pub struct Stdin {
+    steps: AsyncMutex<mpsc::Receiver<RunStep>>,
+    bad_lines: Arc<AtomicU64>,
+}
+
+impl Stdin {
+    /// Starts to read, at most `ahead` steps ahead of who takes them.
+    pub fn open(ahead: usize) -> Arc<Self> {
+        let (sender, steps) = mpsc::channel(ahead);
+        let bad_lines = Arc::new(AtomicU64::new(0));
+        let counter = bad_lines.clone();
+        // A thread of its own: stdin has no way to be read that could be called off.
+        std::thread::spawn(move || read_lines(&sender, &counter));
+        Arc::new(Self { steps: AsyncMutex::new(steps), bad_lines })
+    }
+
+    /// How many lines were not steps.
+    pub fn bad_lines(&self) -> u64 {
+        self.bad_lines.load(Ordering::Relaxed)
+    }
+}
+
+impl Deliveries for Stdin {
+    async fn receive(&self, max: usize) -> Vec<RunStep> {
+        let mut taken = Vec::new();
+        self.steps.lock().await.recv_many(&mut taken, max).await;
+        taken
+    }
+}
+
+fn read_lines(steps: &mpsc::Sender<RunStep>, bad_lines: &AtomicU64) {
+    for (number, line) in io::stdin().lock().split(b'\n').enumerate() {
+        let Ok(line) = line.inspect_err(|error| tracing::error!("stdin cannot be read: {error}")) else { return };
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        match read_step(&line) {
+            Ok(step) => {
+                if steps.blocking_send(step).is_err() {
+                    return;
+                }
+            }
+            Err(why) => {
+                bad_lines.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(line = number + 1, "not a step: {why}");
+            }
+        }
+    }
+}
+
+fn read_step(line: &[u8]) -> Result<RunStep, String> {
+    let step: RunStep = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    if step.v != message::VERSION {
+        return Err(format!("it has version {}; this program knows version {}", step.v, message::VERSION));
+    }
+    Ok(step)
+}
+
+/// Outcomes to stdout.
+pub struct Stdout(Arc<Mutex<io::Stdout>>);
+
+impl Stdout {
+    /// The process's stdout.
+    pub fn open() -> Self {
+        Self(Arc::new(Mutex::new(io::stdout())))
+    }
+}
+
+impl Queue for Stdout {
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
+        let count = messages.len();
+        let stdout = self.0.clone();
+        let written = tokio::task::spawn_blocking(move || write_all(&stdout, &messages)).await;
+        let result = match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                // No retry can bring an outcome through any more. The child ends with this process.
+                tracing::error!("stdout is closed; nobody takes the outcomes");
+                std::process::exit(1);
+            }
+            Ok(Err(error)) => Err(SendError(error.to_string())),
+            Err(error) => Err(SendError(error.to_string())),
+        };
+        vec![result; count]
+    }
+
+    fn send_lease(&self) -> Option<Duration> {
+        None
+    }
+}
+
+fn write_all(stdout: &Mutex<io::Stdout>, messages: &[Outgoing]) -> io::Result<()> {
+    let mut text = Vec::new();
+    for outgoing in messages {
+        if let Message::CompleteStep(complete) = &outgoing.message {
+            write_line(complete, &mut text)?;
+        }
+    }
+    let stdout = stdout.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stdout = stdout.lock();
+    stdout.write_all(&text)?;
+    stdout.flush()
+}
+
+fn write_line(complete: &CompleteStep, text: &mut Vec<u8>) -> io::Result<()> {
+    // What a child answered came on one line, so no document in it holds a line end.
+    serde_json::to_writer(&mut *text, complete)?;
+    text.push(b'\n');
+    Ok(())
+}
