@@ -1,1 +1,131 @@
-//! placeholder
+//! The verbs of the orchestrator: submit, complete, evaluate, sweep, recover, and the operator's cancel, retry and resolve.
+//!
+//! Each verb loads what it needs, decides by pure code of the domain, records everything in one statement, and only then sends.
+//! It keeps no state of a workflow between calls: caches hold immutable things, and the queue is a wake-up.
+
+mod complete;
+mod dispatch;
+mod embedded;
+mod in_process;
+mod operate;
+mod plans;
+mod register;
+mod submit;
+mod time;
+mod wait;
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tasker_domain::{Queue, limits, message::HandOver, token::SigningKey};
+use tasker_store::{HandOverSettings, Store};
+
+pub use complete::Answer;
+pub use in_process::{Delivery, InProcess};
+pub use operate::{By, OperatorError};
+pub use register::{RegisterError, Registered};
+pub use submit::{SubmitError, Submitted};
+pub use time::Swept;
+
+use plans::Plans;
+use wait::Waiters;
+
+/// What an engine is told when it is made.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Chooses the overlay of templates at submit: 1 to 64 of `[A-Za-z0-9_-]`.
+    pub environment: String,
+    /// The first signs, all verify.
+    pub signing_keys: Vec<SigningKey>,
+    /// Pools that have workers. Only decides where a step goes that names no pool.
+    pub pools: HashSet<String>,
+    /// Changed content under the same version becomes a new revision instead of being refused.
+    pub revise_templates: bool,
+    /// Spreads the back-offs; the same seed gives the same jitter.
+    pub seed: u64,
+}
+
+/// The orchestrator over a database and a queue. Shared by everything in the process.
+pub struct Engine<Q> {
+    store: Store,
+    queue: Q,
+    settings: Settings,
+    plans: Plans,
+    waiters: Waiters,
+    /// An answer of the database was lost: what it handed over may be known to nobody.
+    lost_track: AtomicBool,
+}
+
+impl<Q: Queue> Engine<Q> {
+    /// An engine; it does nothing until a verb is called.
+    pub fn new(store: Store, queue: Q, settings: Settings) -> Arc<Self> {
+        let lost_track = AtomicBool::new(false);
+        Arc::new(Self { store, queue, settings, plans: Plans::default(), waiters: Waiters::default(), lost_track })
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Q {
+        &self.queue
+    }
+
+    /// What this engine was told.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn hand_over_settings(&self) -> HandOverSettings {
+        HandOverSettings {
+            send_ms: self.queue.send_lease().map(|d| d.as_millis() as i64),
+            bodies: BODIES as i32,
+            input_bytes: limits::INPUT_BYTES as i64,
+        }
+    }
+
+    /// Remembers that an answer was lost, and passes the result on.
+    fn track<T>(&self, result: Result<T, tasker_store::StoreError>) -> Result<T, tasker_store::StoreError> {
+        if result.as_ref().is_err_and(tasker_store::StoreError::is_transient) {
+            self.lost_track.store(true, Ordering::SeqCst);
+        }
+        result
+    }
+
+    /// A number in 0..1 for a hand-over, always the same for the same seed.
+    fn jitter(&self, key: HandOver) -> f64 {
+        let id = key.task.uuid().as_u128();
+        let mut x = self.settings.seed ^ (id as u64) ^ ((id >> 64) as u64) ^ ((key.no as u64) << 32) ^ key.lease as u64;
+        // splitmix64's finalizer
+        x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Messages that one call answers whole, or that are loaded at once. Of a wider fan-out the rest is loaded page by page.
+const BODIES: usize = 200;
+
+/// Runs a verb to its end even when its caller goes away: between commit and send, a dropped future would strand what was handed over.
+async fn to_its_end<T: Send + 'static>(verb: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(verb).await {
+        Ok(value) => value,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Growing pauses between tries of something that the world must mend.
+fn pause(tries: u32) -> Duration {
+    Duration::from_millis((50u64 << tries.min(6)).min(2000))
+}

@@ -273,6 +273,12 @@ impl Store {
         self.query(include_str!("../sql/return_started.sql"), &[]).await.map(drop)
     }
 
+    /// Where a task stands; none when there is no such task.
+    pub async fn task_state(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
+        let rows = self.query(include_str!("../sql/task_state.sql"), &[(&task.uuid(), Type::UUID)]).await?;
+        Ok(rows.first().map(|r| task_state(r.get("state"))))
+    }
+
     /// Ends a running task.
     pub async fn cancel_task(&self, task: TaskId, actor: &str, reason: &str) -> Result<Vec<Change>, StoreError> {
         let params = [(&task.uuid() as _, Type::UUID), (&actor as _, Type::TEXT), (&reason as _, Type::TEXT)];

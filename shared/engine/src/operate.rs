@@ -1,0 +1,94 @@
+//! What operators do to tasks and steps.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use tasker_domain::{Fault, Faults, Queue, StepId, TaskId, json, limits};
+use tasker_store::{Change, StoreError};
+
+use crate::{Engine, to_its_end};
+
+/// Who acts, and why; both stand in the audit log.
+#[derive(Debug, Clone)]
+pub struct By {
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why an action was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// There is no such task or step.
+    #[error("not found")]
+    NotFound,
+    /// Its state does not allow the action.
+    #[error("{} is {state}", step.map_or_else(|| "the task".to_owned(), |s| format!("step {s}")))]
+    Conflict {
+        /// The step in the way; none: the task.
+        step: Option<StepId>,
+        /// Its state.
+        state: String,
+    },
+    /// The result that was given cannot be kept.
+    #[error("{0}")]
+    Invalid(Faults),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<Q: Queue> Engine<Q> {
+    /// Ends a running task. A cancelled one stays as it is; another finished one is a conflict.
+    pub async fn cancel_task(self: &Arc<Self>, task: TaskId, by: By) -> Result<(), OperatorError> {
+        let engine = self.clone();
+        to_its_end(async move {
+            let changes = engine.store.cancel_task(task, &by.actor, &by.reason).await;
+            engine.carry_out(changes).await
+        })
+        .await
+    }
+
+    /// Gives a step that failed, waits for a retry or was cancelled a new budget, and hands it over.
+    pub async fn retry_step(self: &Arc<Self>, step: StepId, by: By) -> Result<(), OperatorError> {
+        let engine = self.clone();
+        to_its_end(async move {
+            let changes = engine.store.retry_step(step.task, step.no, (&by.actor, &by.reason), engine.hand_over_settings()).await;
+            engine.carry_out(changes).await
+        })
+        .await
+    }
+
+    /// Settles an unfinished or failed step; its children see `result`, or null.
+    pub async fn resolve_step(self: &Arc<Self>, step: StepId, result: Option<Box<RawValue>>, by: By) -> Result<(), OperatorError> {
+        let text = result.as_deref().map(RawValue::get);
+        if let Some(text) = text {
+            if text.len() > limits::RESULT_BYTES {
+                let message = format!("has {} bytes; at most {} are kept", text.len(), limits::RESULT_BYTES);
+                return Err(OperatorError::Invalid(Fault::new("/completion_data/result", message).into()));
+            }
+            json::check(text).map_err(|f| {
+                OperatorError::Invalid(Fault::new(format!("/completion_data/result{}", f.place), f.message).into())
+            })?;
+        }
+        let engine = self.clone();
+        to_its_end(async move {
+            let text = result.as_deref().map(RawValue::get);
+            let by = (by.actor.as_str(), by.reason.as_str());
+            let changes = engine.store.resolve_step((step.task, step.no), text, by, engine.hand_over_settings()).await;
+            engine.carry_out(changes).await
+        })
+        .await
+    }
+
+    async fn carry_out(self: &Arc<Self>, changes: Result<Vec<Change>, StoreError>) -> Result<(), OperatorError> {
+        let changes = self.track(changes)?;
+        match changes.first() {
+            Some(Change::Done(_)) => {}
+            Some(Change::Conflict(step, state)) => return Err(OperatorError::Conflict { step: *step, state: state.clone() }),
+            _ => return Err(OperatorError::NotFound),
+        }
+        Ok(self.dispatch(changes).await?)
+    }
+}

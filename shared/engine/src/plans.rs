@@ -1,0 +1,123 @@
+//! Templates as the engine runs them: an immutable revision in an environment, with its rows ready to insert.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tasker_domain::{
+    ids::step_no,
+    template::{Planned, Template, Workflow},
+    token::Plan,
+};
+use tasker_store::{PlanRows, Store, StoreError, StoredTemplate};
+
+/// A revision in an environment.
+pub(crate) struct LoadedPlan {
+    pub plan: Plan,
+    pub workflow: Workflow,
+    pub rows: Arc<PlanRows>,
+}
+
+impl LoadedPlan {
+    /// The step of a number: made steps share the position of their template step.
+    pub fn step(&self, step: tasker_domain::StepId) -> Option<&Planned> {
+        self.workflow.steps.get(step.position())
+    }
+}
+
+/// Caches of what never changes, and for a moment of which revisions there are.
+#[derive(Default)]
+pub(crate) struct Plans {
+    loaded: Mutex<HashMap<Plan, Arc<LoadedPlan>>>,
+    revisions: Mutex<HashMap<[String; 2], (Instant, Arc<Vec<StoredTemplate>>)>>,
+}
+
+/// Another process may register a revision; it is seen after so long.
+const REVISIONS_FOR: Duration = Duration::from_secs(1);
+/// Entries of a cache; beyond it, it starts anew.
+const ENTRIES: usize = 1000;
+
+impl Plans {
+    /// The plan, loaded if need be. `None`: no such revision, or its definition is not one that this version reads.
+    pub async fn get(&self, store: &Store, plan: &Plan) -> Result<Option<Arc<LoadedPlan>>, StoreError> {
+        if let Some(known) = lock(&self.loaded).get(plan) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(definition) = store.template_definition(plan.template_id).await? else {
+            return Ok(None);
+        };
+        let Some(loaded) = load(plan, &definition).map(Arc::new) else {
+            return Ok(None);
+        };
+        let mut cache = lock(&self.loaded);
+        if cache.len() >= ENTRIES {
+            cache.clear();
+        }
+        cache.insert(plan.clone(), loaded.clone());
+        Ok(Some(loaded))
+    }
+
+    /// The newest revision of each version of a template.
+    pub async fn revisions(&self, store: &Store, namespace: &str, name: &str) -> Result<Arc<Vec<StoredTemplate>>, StoreError> {
+        let key = [namespace.to_owned(), name.to_owned()];
+        if let Some((read, known)) = lock(&self.revisions).get(&key)
+            && read.elapsed() < REVISIONS_FOR
+            && !known.is_empty()
+        {
+            return Ok(known.clone());
+        }
+        let found = Arc::new(store.latest_revisions(namespace, name).await?);
+        let mut cache = lock(&self.revisions);
+        if cache.len() >= ENTRIES {
+            cache.clear();
+        }
+        cache.insert(key, (Instant::now(), found.clone()));
+        Ok(found)
+    }
+
+    /// A revision was registered here: look again at once.
+    pub fn forget_revisions(&self, namespace: &str, name: &str) {
+        lock(&self.revisions).remove(&[namespace.to_owned(), name.to_owned()]);
+    }
+}
+
+fn load(plan: &Plan, definition: &str) -> Option<LoadedPlan> {
+    let template: Template = serde_json::from_str(definition)
+        .inspect_err(|e| tracing::error!(template_id = %plan.template_id, error = %e, "a stored template cannot be read"))
+        .ok()?;
+    let workflow = template
+        .workflow(&plan.environment)
+        .inspect_err(|e| tracing::error!(template_id = %plan.template_id, error = %e, "a stored template is not valid"))
+        .ok()?;
+    let rows = Arc::new(rows(plan, &workflow));
+    Some(LoadedPlan { plan: plan.clone(), workflow, rows })
+}
+
+fn rows(plan: &Plan, workflow: &Workflow) -> PlanRows {
+    let steps = &workflow.steps;
+    let list = |f: fn(&Planned) -> &[usize]| steps.iter().map(|s| array_of(f(s))).collect();
+    PlanRows {
+        plan: plan.clone(),
+        identity: [workflow.namespace.clone(), workflow.name.clone(), workflow.version.to_string()],
+        no: (0..steps.len()).map(step_no).collect(),
+        name: steps.iter().map(|s| s.name.clone()).collect(),
+        max_attempts: steps.iter().map(|s| s.policy.max_attempts).collect(),
+        parents: list(|s| &s.parents),
+        children: list(|s| &s.children),
+        further_ancestors: list(|s| &s.further_ancestors),
+        roots: steps.iter().filter(|s| s.parents.is_empty()).count() as i32,
+    }
+}
+
+/// Positions as a PostgreSQL array literal of step numbers.
+fn array_of(positions: &[usize]) -> String {
+    let numbers: Vec<String> = positions.iter().map(|&p| step_no(p).to_string()).collect();
+    format!("{{{}}}", numbers.join(","))
+}
+
+/// A lock whose holder panicked still guards a cache that is worth reading.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

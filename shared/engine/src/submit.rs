@@ -1,0 +1,198 @@
+//! Intake: a request becomes a task with all its steps, durable when it is answered.
+
+use std::sync::Arc;
+
+use semver::Version;
+use tasker_domain::{
+    Fault, Faults, Queue, TaskId, TaskState,
+    message::HandOver,
+    request::{TaskRequest, key_identity, strict_identity},
+    template::IdentityStrategy,
+    token::Plan,
+};
+use tasker_store::{Change, NewTask, RunRow, StoreError, StoredTemplate, TaskHeader};
+use uuid::Uuid;
+
+use crate::{Engine, plans::LoadedPlan, to_its_end};
+
+/// How often the same insert is made when the database did not answer.
+const TRIES: usize = 2;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Submitted {
+    /// The task.
+    pub task: TaskId,
+    /// It was made by this request.
+    pub created: bool,
+}
+
+/// Why a request made no task.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// No such template, or not in this version.
+    #[error("Task template not found: {namespace}/{name}{}", version.as_ref().map(|v| format!(" {v}")).unwrap_or_default())]
+    UnknownTemplate {
+        /// As asked for.
+        namespace: String,
+        /// As asked for.
+        name: String,
+        /// As asked for.
+        version: Option<String>,
+        /// Versions that are registered.
+        known: Vec<String>,
+    },
+    /// The request does not fit its template.
+    #[error("{0}")]
+    Invalid(Faults),
+    /// A task of the same identity exists.
+    #[error("a task of the same identity exists: {task} is {state}")]
+    Duplicate {
+        /// It.
+        task: TaskId,
+        /// Where it stands.
+        state: TaskState,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<Q: Queue> Engine<Q> {
+    /// Makes a task of a request and hands its roots over. When this returns a task, the task is durable.
+    pub async fn submit(self: &Arc<Self>, request: TaskRequest, traceparent: Option<String>) -> Result<Submitted, SubmitError> {
+        let engine = self.clone();
+        to_its_end(async move { engine.submit_here(request, traceparent).await }).await
+    }
+
+    async fn submit_here(self: &Arc<Self>, request: TaskRequest, traceparent: Option<String>) -> Result<Submitted, SubmitError> {
+        let plan = self.plan_for(&request).await?;
+        let identity = admit(&request, &plan)?;
+        let mut new = NewTask {
+            task: fresh_task(),
+            plan: plan.rows.clone(),
+            identity,
+            context: request.context.into(),
+            priority: request.priority,
+            tags: request.tags,
+            initiator: request.initiator,
+            source_system: request.source_system,
+            reason: request.reason,
+            correlation_id: request.correlation_id.unwrap_or_else(Uuid::now_v7),
+            parent_correlation_id: request.parent_correlation_id,
+            traceparent,
+        };
+        let mut unanswered = 0;
+        loop {
+            let answer = self.store.submit(std::slice::from_ref(&new), self.hand_over_settings()).await;
+            let row = match self.track(answer) {
+                Ok(rows) => rows.into_iter().next().ok_or_else(|| StoreError::Bug("submit answered nothing".into()))?,
+                Err(e) if e.is_transient() && unanswered + 1 < TRIES => {
+                    unanswered += 1;
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            if !row.created && row.task == new.task && unanswered == 0 {
+                // The random bits of another task: draw again.
+                new.task = fresh_task();
+                continue;
+            }
+            if row.task != new.task {
+                return Err(SubmitError::Duplicate { task: row.task, state: row.state });
+            }
+            // A row of our own id after an unanswered try is our own: its roots were handed over and never sent.
+            if row.handed_over || !row.created {
+                self.dispatch(root_messages(&new, &plan)).await?;
+            }
+            if row.state.is_finished() {
+                self.waiters.wake(row.task);
+            }
+            return Ok(Submitted { task: row.task, created: true });
+        }
+    }
+
+    async fn plan_for(&self, request: &TaskRequest) -> Result<Arc<LoadedPlan>, SubmitError> {
+        let revisions = self.plans.revisions(&self.store, &request.namespace, &request.name).await?;
+        let unknown = || SubmitError::UnknownTemplate {
+            namespace: request.namespace.clone(),
+            name: request.name.clone(),
+            version: request.version.as_ref().map(Version::to_string),
+            known: revisions.iter().map(|r| r.version.clone()).collect(),
+        };
+        let revision = choose(&revisions, request.version.as_ref()).ok_or_else(unknown)?;
+        let plan = Plan { template_id: revision.template_id, environment: self.settings.environment.clone() };
+        self.plans.get(&self.store, &plan).await?.ok_or_else(unknown)
+    }
+}
+
+/// The named version, or the highest by precedence that is no pre-release.
+fn choose<'a>(revisions: &'a [StoredTemplate], version: Option<&Version>) -> Option<&'a StoredTemplate> {
+    match version {
+        Some(version) => {
+            let version = version.to_string();
+            revisions.iter().find(|r| r.version == version)
+        }
+        None => revisions
+            .iter()
+            .filter_map(|r| Version::parse(&r.version).ok().filter(|v| v.pre.is_empty()).map(|v| (v, r)))
+            .max_by(|(a, _), (b, _)| a.cmp(b))
+            .map(|(_, r)| r),
+    }
+}
+
+/// Checks the context against the template's schema, and says what makes the task the same as another.
+fn admit(request: &TaskRequest, plan: &LoadedPlan) -> Result<Option<[u8; 32]>, SubmitError> {
+    let workflow = &plan.workflow;
+    if let Some(schema) = &workflow.input_schema {
+        let context = serde_json::from_str(request.context.get()).map_err(|e| invalid("/context", e.to_string()))?;
+        let faults: Vec<Fault> =
+            schema.iter_errors(&context).take(50).map(|e| Fault::new(format!("/context{}", e.instance_path()), e.to_string())).collect();
+        if !faults.is_empty() {
+            return Err(SubmitError::Invalid(Faults(faults)));
+        }
+    }
+    if let Some(key) = &request.idempotency_key {
+        return Ok(Some(key_identity(&workflow.namespace, &workflow.name, key)));
+    }
+    match workflow.identity_strategy {
+        IdentityStrategy::Strict => {
+            Ok(Some(strict_identity(&workflow.namespace, &workflow.name, &workflow.version, request.context.get())))
+        }
+        IdentityStrategy::AlwaysUnique => Ok(None),
+        IdentityStrategy::CallerProvided => Err(invalid("/idempotency_key", "the template's identity_strategy is caller_provided: give a key".into())),
+    }
+}
+
+fn invalid(place: &str, message: String) -> SubmitError {
+    SubmitError::Invalid(Fault::new(place, message).into())
+}
+
+fn fresh_task() -> TaskId {
+    TaskId::from_fresh(Uuid::now_v7())
+}
+
+/// The roots' messages, made of what the request said: nothing is read for them.
+fn root_messages(new: &NewTask, plan: &LoadedPlan) -> Vec<Change> {
+    let header = TaskHeader {
+        task: new.task,
+        plan: plan.plan.clone(),
+        correlation_id: new.correlation_id,
+        traceparent: new.traceparent.clone(),
+        context: new.context.clone(),
+    };
+    let roots = plan.rows.no.iter().zip(&plan.workflow.steps).filter(|(_, s)| s.parents.is_empty());
+    let runs = roots.map(|(&no, step)| {
+        Change::Run(RunRow {
+            key: HandOver { task: new.task, no, lease: 1 },
+            attempt: 1,
+            max_attempts: step.policy.max_attempts,
+            resends: 0,
+            results: None,
+            result_bytes: 0,
+            inputs: None,
+            checkpoint: None,
+        })
+    });
+    std::iter::once(Change::Task(header)).chain(runs).collect()
+}

@@ -1,0 +1,3 @@
+-- Where a task stands.
+-- $1 task
+select state from tasker.tasks where task_id = $1
