@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::{Fault, fault::pointer, limits};
 
+/// Keys that serde_json gives a meaning of its own: an object with one would not be read as itself.
+const RESERVED: &str = "$serde_json::private::";
+
 /// The first thing that is wrong with a JSON text. Its place is a JSON pointer, or `line:column` of a broken syntax.
 pub fn check(text: &str) -> Result<(), Fault> {
     faults(text)?.into_iter().next().map_or(Ok(()), Err)
@@ -186,6 +189,9 @@ impl<'de> Visitor<'de> for Checker<'_> {
         while let Some(key) = object.next_key_seed(Key)? {
             let inner = Checker { path: &Path::Key(self.path, &key), depth: self.depth + 1, ..self };
             inner.text(&key);
+            if key.starts_with(RESERVED) {
+                inner.note("is a reserved key");
+            }
             if keys.contains(&key) {
                 inner.note("is there twice");
             }
@@ -256,6 +262,7 @@ mod tests {
             (r#"{"a": {"b": 1, "\u0062": 2}}"#, "/a/b", "twice"),
             (r#"{"a": ["x", "\u0000"]}"#, "/a/1", "u0000"),
             (r#"{"a/b": {"~\u0000": 1}}"#, "/a~1b/~0\\u{0}", "u0000"),
+            (r#"{"a": {"$serde_json::private::RawValue": "no JSON"}}"#, "/a/$serde_json::private::RawValue", "reserved"),
             (r#"{"a": [0, 1e400]}"#, "/a/1", "range"),
             (r#"{"a": "\ud800"}"#, "/a", "surrogate"),
             (r#"{"a": "\udc00"}"#, "/a", "surrogate"),

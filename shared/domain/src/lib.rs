@@ -9,6 +9,7 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod message;
+mod object;
 pub mod outcome;
 pub mod queue;
 pub mod request;

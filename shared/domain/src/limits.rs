@@ -16,6 +16,8 @@ pub const PARENTS: usize = 10_000;
 pub const FURTHER_ANCESTORS: usize = 32;
 /// Bytes of a template file.
 pub const TEMPLATE_BYTES: usize = 4 * 1024 * 1024;
+/// Nesting of a template. The YAML reader takes 24 KB of stack a level where it is not optimized, and threads have 2 MB.
+pub const TEMPLATE_DEPTH: usize = 48;
 /// Bytes of an HTTP body: a template as YAML inside a JSON string, escaped.
 pub const BODY_BYTES: usize = 2 * TEMPLATE_BYTES;
 /// Characters of a name (template, step, callable, key).

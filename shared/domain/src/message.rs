@@ -23,7 +23,7 @@ pub struct HandOver {
 }
 
 /// Which code runs a step, and with what settings.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Handler {
     /// The name a handler was registered under.
     pub callable: String,

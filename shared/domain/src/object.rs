@@ -1,0 +1,428 @@
+//! A JSON object while it is read: keys are taken out one by one, and everything that is wrong is collected with its place.
+//!
+//! A null is an absent key: YAML writes an empty value so, and Tasker's clients send one for what is unset.
+
+use std::{cell::RefCell, ops::RangeInclusive};
+
+use serde_json::{Map, Value};
+
+use crate::{Fault, Faults, fault::pointer, limits};
+
+/// Names among which a likely meant one is looked for; more would make a file of typing errors expensive.
+const GUESSED_AMONG: usize = 1_000;
+/// Characters shown of a text that is at fault.
+const SHOWN_CHARS: usize = 80;
+
+/// What was found in an input: faults, of which one is enough to refuse it, and notes on what has no effect.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    faults: Vec<Fault>,
+    not_shown: usize,
+    notes: Vec<(Fault, usize)>,
+}
+
+impl Findings {
+    /// A fault at `place`.
+    pub(crate) fn fault(&mut self, place: impl Into<String>, message: impl Into<String>) {
+        if self.faults.len() < limits::FAULTS {
+            self.faults.push(Fault::new(place, message));
+        } else {
+            self.not_shown += 1;
+        }
+    }
+
+    /// A note; one with the same words is only counted.
+    pub(crate) fn note(&mut self, place: impl Into<String>, message: &str) {
+        match self.notes.iter_mut().find(|(note, _)| note.message == message) {
+            Some((_, count)) => *count += 1,
+            None => self.notes.push((Fault::new(place, message), 1)),
+        }
+    }
+
+    /// The notes, or the faults when there are any.
+    pub(crate) fn finish(mut self) -> Result<Vec<Fault>, Faults> {
+        if self.not_shown > 0 {
+            self.faults.push(Fault::new("", format!("{} more faults are not shown", self.not_shown)));
+        }
+        if !self.faults.is_empty() {
+            return Err(Faults(self.faults));
+        }
+        let counted = |(mut note, count): (Fault, usize)| {
+            if count > 1 {
+                note.message = format!("{} ({count} places)", note.message);
+            }
+            note
+        };
+        Ok(self.notes.into_iter().map(counted).collect())
+    }
+}
+
+/// One object, its place, and where its faults go.
+pub(crate) struct Object<'f> {
+    place: String,
+    map: Map<String, Value>,
+    known: Vec<&'static str>,
+    findings: &'f RefCell<Findings>,
+}
+
+impl<'f> Object<'f> {
+    /// The value as an object; a fault when it is something else.
+    pub(crate) fn new(value: Value, place: String, findings: &'f RefCell<Findings>) -> Option<Self> {
+        match value {
+            Value::Object(map) => Some(Self { place, map, known: Vec::new(), findings }),
+            other => {
+                findings.borrow_mut().fault(place, format!("must be a map, not {}", kind_of(&other)));
+                None
+            }
+        }
+    }
+
+    /// The place of a key.
+    pub(crate) fn place(&self, key: &str) -> String {
+        pointer(&self.place, key)
+    }
+
+    /// A fault at a key.
+    pub(crate) fn fault(&self, key: &str, message: impl Into<String>) {
+        self.findings.borrow_mut().fault(self.place(key), message);
+    }
+
+    /// A note at a key.
+    pub(crate) fn note(&self, key: &str, message: &str) {
+        self.findings.borrow_mut().note(self.place(key), message);
+    }
+
+    /// Any value.
+    pub(crate) fn value(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.map.remove(key).filter(|value| !value.is_null())
+    }
+
+    /// A value that stays.
+    pub(crate) fn peek(&self, key: &str) -> Option<&Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Renames `alias` to `key`; both at once are a fault.
+    pub(crate) fn alias(&mut self, alias: &'static str, key: &'static str) {
+        let Some(value) = self.value(alias) else { return };
+        if self.peek(key).is_some() {
+            self.fault(alias, format!("is another spelling of {key}, which is also there"));
+            return;
+        }
+        self.map.insert(key.to_owned(), value);
+    }
+
+    /// Takes a key that is known and has no effect; an empty value is not worth a note.
+    pub(crate) fn ignore(&mut self, key: &'static str, note: &str) {
+        let empty = |v: &Value| v.as_array().is_some_and(Vec::is_empty) || v.as_object().is_some_and(Map::is_empty);
+        if self.value(key).is_some_and(|value| !empty(&value)) {
+            self.note(key, note);
+        }
+    }
+
+    /// A string.
+    pub(crate) fn text(&mut self, key: &'static str) -> Option<String> {
+        match self.value(key)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.fault(key, format!("must be a string, not {}", kind_of(&other)));
+                None
+            }
+        }
+    }
+
+    /// A string that must be there; empty after a fault.
+    pub(crate) fn required(&mut self, key: &'static str) -> String {
+        if self.peek(key).is_none() {
+            self.value(key);
+            self.fault(key, "is missing");
+            return String::new();
+        }
+        self.text(key).unwrap_or_default()
+    }
+
+    /// A string in which `refuse` finds no fault.
+    pub(crate) fn checked(&mut self, key: &'static str, refuse: impl Fn(&str) -> Option<String>) -> Option<String> {
+        let text = self.text(key)?;
+        match refuse(&text) {
+            None => Some(text),
+            Some(message) => {
+                self.fault(key, message);
+                None
+            }
+        }
+    }
+
+    /// A string that must be there and in which `refuse` finds no fault; empty after a fault.
+    pub(crate) fn required_checked(&mut self, key: &'static str, refuse: impl Fn(&str) -> Option<String>) -> String {
+        if self.peek(key).is_none() {
+            return self.required(key);
+        }
+        self.checked(key, refuse).unwrap_or_default()
+    }
+
+    /// True or false.
+    pub(crate) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        match self.value(key)? {
+            Value::Bool(flag) => Some(flag),
+            other => {
+                self.fault(key, format!("must be true or false, not {}", kind_of(&other)));
+                None
+            }
+        }
+    }
+
+    /// A whole number within a range.
+    pub(crate) fn number<N>(&mut self, key: &'static str, range: RangeInclusive<N>) -> Option<N>
+    where
+        N: TryFrom<i128> + PartialOrd + Copy + std::fmt::Display,
+    {
+        let value = self.value(key)?;
+        let Some(number) = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from)) else {
+            self.fault(key, format!("must be a whole number, not {}", kind_of(&value)));
+            return None;
+        };
+        let number = N::try_from(number).ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            self.fault(key, format!("is {value}; it must be {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    /// One of some words, with what it means.
+    pub(crate) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        let meaning = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        if meaning.is_none() {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.fault(key, format!("is {}; it must be one of {}", shown(&text), words.join(", ")));
+        }
+        meaning
+    }
+
+    /// An object inside.
+    pub(crate) fn object(&mut self, key: &'static str) -> Option<Object<'f>> {
+        let value = self.value(key)?;
+        Object::new(value, self.place(key), self.findings)
+    }
+
+    /// A map of any content.
+    pub(crate) fn map(&mut self, key: &'static str) -> Map<String, Value> {
+        self.object(key).map(|object| object.map).unwrap_or_default()
+    }
+
+    /// The objects of a map, with their keys.
+    pub(crate) fn objects_by_key(&mut self, key: &'static str) -> Vec<(String, Object<'f>)> {
+        let Some(object) = self.object(key) else { return Vec::new() };
+        let place = object.place;
+        let inner = |(key, value): (String, Value)| {
+            let value = if value.is_null() { Value::Object(Map::new()) } else { value };
+            let object = Object::new(value, pointer(&place, &key), self.findings)?;
+            Some((key, object))
+        };
+        object.map.into_iter().filter_map(inner).collect()
+    }
+
+    /// The elements of a list.
+    pub(crate) fn list(&mut self, key: &'static str) -> Vec<Value> {
+        match self.value(key) {
+            None => Vec::new(),
+            Some(Value::Array(list)) => list,
+            Some(other) => {
+                self.fault(key, format!("must be a list, not {}", kind_of(&other)));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The objects of a list.
+    pub(crate) fn objects(&mut self, key: &'static str) -> Vec<Object<'f>> {
+        let list = self.list(key);
+        let place = self.place(key);
+        list.into_iter().enumerate().filter_map(|(i, value)| Object::new(value, pointer(&place, i), self.findings)).collect()
+    }
+
+    /// The strings of a list in which `refuse` finds no fault.
+    ///
+    /// An empty string stands for one that is at fault, so that indexes are those of the input.
+    pub(crate) fn texts(&mut self, key: &'static str, refuse: impl Fn(&str) -> Option<String>) -> Vec<String> {
+        let list = self.list(key);
+        let place = self.place(key);
+        let checked = |value| match value {
+            Value::String(text) => refuse(&text).map_or(Ok(text), Err),
+            other => Err(format!("must be a string, not {}", kind_of(&other))),
+        };
+        let report = |(i, value)| {
+            checked(value).unwrap_or_else(|message| {
+                self.findings.borrow_mut().fault(pointer(&place, i), message);
+                String::new()
+            })
+        };
+        list.into_iter().enumerate().map(report).collect()
+    }
+
+    /// Ends the reading: what was not asked for is unknown.
+    pub(crate) fn close(self) {
+        for key in self.map.keys() {
+            let message = match key.strip_prefix(':').filter(|key| self.known.contains(key)) {
+                Some(key) => format!("unknown key: Ruby's symbols are not read, write {key}"),
+                None => match guess(key, self.known.iter().copied()) {
+                    Some(guess) => format!("unknown key; did you mean {guess}?"),
+                    None => format!("unknown key; known here are {}", self.known.join(", ")),
+                },
+            };
+            self.fault(key, message);
+        }
+    }
+}
+
+/// The name that was likely meant: one that two typing errors away at most.
+pub(crate) fn guess<'a>(text: &str, names: impl ExactSizeIterator<Item = &'a str>) -> Option<&'a str> {
+    if names.len() > GUESSED_AMONG || text.chars().count() > limits::NAME_CHARS {
+        return None;
+    }
+    let near = |name: &'a str| (strsim::damerau_levenshtein(text, name), name);
+    let (distance, name) = names.filter(|name| name.len().abs_diff(text.len()) <= 2).map(near).min()?;
+    (distance <= 2 && distance * 2 < name.len()).then_some(name)
+}
+
+/// A text of an input in quotes: escaped, because it goes to terminals and logs, and not longer than useful.
+pub(crate) fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+    }
+}
+
+/// Why a text is not a name.
+pub(crate) fn refuse_name(name: &str) -> Option<String> {
+    refuse_text(name, limits::NAME_CHARS, &[])
+}
+
+/// Why a text is not a namespace, or the name of a worker pool.
+pub(crate) fn refuse_namespace(name: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    if (1..=limits::NAMESPACE_CHARS).contains(&name.len()) && name.chars().all(allowed) {
+        return None;
+    }
+    Some(format!("is {}; it must be 1 to {} of a-z, 0-9, _ and -", shown(name), limits::NAMESPACE_CHARS))
+}
+
+/// Why a text is empty, too long, or holds control characters other than the allowed ones.
+pub(crate) fn refuse_text(text: &str, max_chars: usize, allowed: &[char]) -> Option<String> {
+    if text.is_empty() {
+        return Some("must not be empty".to_owned());
+    }
+    let chars = text.chars().count();
+    if chars > max_chars {
+        return Some(format!("has {chars} characters; at most {max_chars} are allowed"));
+    }
+    let control = text.chars().find(|c| c.is_control() && !allowed.contains(c))?;
+    Some(format!("holds the control character U+{:04X}", u32::from(control)))
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "empty",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: Value, read: impl FnOnce(&mut Object)) -> Result<Vec<Fault>, Faults> {
+        let findings = RefCell::default();
+        if let Some(mut object) = Object::new(value, String::new(), &findings) {
+            read(&mut object);
+            object.close();
+        }
+        findings.into_inner().finish()
+    }
+
+    fn faults(value: Value, f: impl FnOnce(&mut Object)) -> String {
+        read(value, f).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_null_is_an_absent_key() {
+        let value = json!({"a": null, "b": null, "c": null, "d": null, "e": null});
+        let result = read(value, |o| {
+            assert_eq!((o.text("a"), o.flag("b"), o.number("c", 1..=2), o.texts("d", refuse_name)), (None, None, None, vec![]));
+            assert!(o.object("e").is_none());
+        });
+        assert_eq!(result, Ok(vec![]));
+    }
+
+    #[test]
+    fn all_faults_are_found_with_their_places() {
+        let value = json!({"a": 1, "b": "x", "c": 3, "d": ["x", 5], "e": [], "g/h": 1, "tetx": 1});
+        let faults = faults(value, |o| {
+            o.text("a");
+            o.flag("b");
+            o.number("c", 1..=2);
+            o.texts("d", refuse_name);
+            o.object("e");
+            o.required("f");
+            o.text("text");
+        });
+        let expected = [
+            "/a: must be a string, not a number",
+            "/b: must be true or false, not a string",
+            "/c: is 3; it must be 1 to 2",
+            "/d/1: must be a string, not a number",
+            "/e: must be a map, not a list",
+            "/f: is missing",
+            "/g~1h: unknown key; known here are a, b, c, d, e, f, text",
+            "/tetx: unknown key; did you mean text?",
+        ];
+        assert_eq!(faults, expected.join("; "));
+    }
+
+    #[test]
+    fn both_spellings_of_a_key_are_a_fault() {
+        assert_eq!(read(json!({"old": 1}), |o| o.alias("old", "new")).unwrap_err().0[0].place, "/new");
+        let both = faults(json!({"old": 1, "new": 2}), |o| {
+            o.alias("old", "new");
+            o.value("new");
+        });
+        assert_eq!(both, "/old: is another spelling of new, which is also there");
+    }
+
+    #[test]
+    fn the_same_note_is_counted_and_an_empty_value_has_none() {
+        let notes = read(json!({"a": 1, "b": 2, "c": []}), |o| ["a", "b", "c"].iter().for_each(|key| o.ignore(key, "is ignored")));
+        assert_eq!(notes, Ok(vec![Fault::new("/a", "is ignored (2 places)")]));
+    }
+
+    #[test]
+    fn a_number_beyond_every_integer_is_a_fault() {
+        for value in [json!(u64::MAX), json!(i64::MIN), json!(1.5), json!(1e300), json!("1")] {
+            assert!(read(json!({ "a": value }), |o| assert_eq!(o.number("a", 0..=10_i32), None)).is_err());
+        }
+    }
+
+    #[test]
+    fn faults_beyond_the_limit_are_counted() {
+        let list: Vec<_> = (0..1_000).collect();
+        let faults = read(json!({ "a": list }), |o| drop(o.texts("a", refuse_name))).unwrap_err().0;
+        assert_eq!(faults.len(), limits::FAULTS + 1);
+        assert_eq!(faults[limits::FAULTS].message, "800 more faults are not shown");
+    }
+
+    #[test]
+    fn texts_at_fault_are_shown_without_control_characters() {
+        assert_eq!(shown("a\x1b[31m\n"), r#""a\u{1b}[31m\n""#);
+        assert_eq!(shown(&"ä".repeat(100)).chars().count(), SHOWN_CHARS + 3);
+        assert!(refuse_name("tab\there").is_some() && refuse_name("quote\"and ü").is_none());
+        assert!(refuse_namespace("Upper").is_some() && refuse_namespace("rust_e2e-1").is_none());
+    }
+}

@@ -1,0 +1,148 @@
+//! How the parts of a template fit together: names, dependencies, batches, schemas, overlays.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::{ALL, Step, StepKind, Template, schema};
+use crate::{
+    Fault, graph, limits,
+    object::{Findings, guess, shown},
+};
+
+/// Reports all that is wrong. An empty name stands where reading found a fault; it is not reported again.
+pub(super) fn template(template: &Template, findings: &mut Findings) {
+    if template.steps.len() > limits::STEPS {
+        findings.fault("/steps", format!("has {} steps; at most {} are allowed", template.steps.len(), limits::STEPS));
+        return;
+    }
+    let index = names(&template.steps, findings);
+    let parents = dependencies(&template.steps, &index, findings);
+    if let Err(cycles) = graph::order(&parents) {
+        let name = |step: usize| template.steps[step].name.as_str();
+        for cycle in cycles {
+            findings.fault(dependencies_of(cycle[0]), format!("form a cycle: {}", graph::spell(&cycle, name)));
+        }
+    }
+    kinds(&template.steps, &index, &parents, findings);
+    schemas(template, findings);
+    overlays(template, &index, findings);
+}
+
+/// The indexes of steps by name; a name that is there twice is a fault.
+fn names<'t>(steps: &'t [Step], findings: &mut Findings) -> HashMap<&'t str, usize> {
+    let mut index = HashMap::with_capacity(steps.len());
+    for (i, step) in steps.iter().enumerate().filter(|(_, step)| !step.name.is_empty()) {
+        if step.name == ALL {
+            findings.fault(format!("/steps/{i}/name"), "must not be ALL: in an environment that means every step");
+        }
+        if let Some(first) = index.get(step.name.as_str()) {
+            findings.fault(format!("/steps/{i}/name"), format!("is {}, as is /steps/{first}/name", shown(&step.name)));
+            continue;
+        }
+        index.insert(step.name.as_str(), i);
+    }
+    index
+}
+
+/// The parents of every step; a dependency that is unknown, the step itself, or there twice is a fault and left out.
+fn dependencies(steps: &[Step], index: &HashMap<&str, usize>, findings: &mut Findings) -> Vec<Vec<usize>> {
+    let mut seen_by = vec![usize::MAX; steps.len()];
+    let mut parents = Vec::with_capacity(steps.len());
+    for (i, step) in steps.iter().enumerate() {
+        if step.dependencies.len() > limits::PARENTS {
+            let message = format!("are {}; at most {} are allowed", step.dependencies.len(), limits::PARENTS);
+            findings.fault(dependencies_of(i), message);
+        }
+        let mut known = Vec::with_capacity(step.dependencies.len());
+        for (at, name) in step.dependencies.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            let refusal = match index.get(name.as_str()) {
+                None => unknown(name, steps),
+                Some(_) if *name == step.name => "the step depends on itself".to_owned(),
+                Some(&parent) if seen_by[parent] == i => format!("the step {} is there twice", shown(name)),
+                Some(&parent) => {
+                    seen_by[parent] = i;
+                    known.push(parent);
+                    continue;
+                }
+            };
+            findings.fault(format!("{}/{at}", dependencies_of(i)), refusal);
+        }
+        parents.push(known);
+    }
+    parents
+}
+
+fn dependencies_of(step: usize) -> String {
+    format!("/steps/{step}/dependencies")
+}
+
+fn unknown(name: &str, steps: &[Step]) -> String {
+    match guess(name, steps.iter().map(|step| step.name.as_str())) {
+        Some(guess) => format!("there is no step {}; did you mean {guess:?}?", shown(name)),
+        None => format!("there is no step {}", shown(name)),
+    }
+}
+
+fn kinds(steps: &[Step], index: &HashMap<&str, usize>, parents: &[Vec<usize>], findings: &mut Findings) {
+    let is_worker = |step: usize| steps[step].kind == StepKind::BatchWorker;
+    let children = graph::children(parents);
+    for (i, step) in steps.iter().enumerate() {
+        if step.kind == StepKind::Decision && step.dependencies.is_empty() {
+            findings.fault(dependencies_of(i), "a decision needs a dependency: it decides about what follows from something");
+        }
+        let pattern = step.batch_config.as_ref().map(|config| config.worker_template.as_str()).filter(|name| !name.is_empty());
+        let pattern_is_worker = pattern.map(|name| index.get(name).copied().is_some_and(is_worker));
+        if let (Some(name), Some(false)) = (pattern, pattern_is_worker) {
+            let message = format!("there is no step {} of type batch_worker", shown(name));
+            findings.fault(format!("/steps/{i}/batch_config/worker_template"), message);
+        }
+        if step.kind == StepKind::Batchable && pattern_is_worker != Some(true) && !reaches(&children, i, is_worker) {
+            findings.fault(format!("/steps/{i}/type"), "a batchable step needs a step of type batch_worker that depends on it");
+        }
+    }
+}
+
+/// Whether a step that is wanted follows from `start`.
+fn reaches(children: &[Vec<usize>], start: usize, wanted: impl Fn(usize) -> bool) -> bool {
+    let mut seen = vec![false; children.len()];
+    let mut ahead = children[start].clone();
+    while let Some(step) = ahead.pop() {
+        if wanted(step) {
+            return true;
+        }
+        if !std::mem::replace(&mut seen[step], true) {
+            ahead.extend(&children[step]);
+        }
+    }
+    false
+}
+
+fn schemas(template: &Template, findings: &mut Findings) {
+    let mut check = |schema: &Option<Value>, place: String| {
+        let faults = schema.as_ref().and_then(|schema| schema::compile(schema, &place).err());
+        for Fault { place, message } in faults.into_iter().flatten() {
+            findings.fault(place, message);
+        }
+    };
+    check(&template.input_schema, "/input_schema".to_owned());
+    for (i, step) in template.steps.iter().enumerate() {
+        check(&step.result_schema, format!("/steps/{i}/result_schema"));
+        for (j, event) in step.publishes_events.iter().enumerate() {
+            check(&event.schema, format!("/steps/{i}/publishes_events/{j}/schema"));
+        }
+    }
+}
+
+/// An overlay of a step that is not there has no effect, and Tasker's own templates have some: a note.
+fn overlays(template: &Template, index: &HashMap<&str, usize>, findings: &mut Findings) {
+    for (environment, overlay) in &template.environments {
+        for (i, step) in overlay.steps.iter().enumerate().filter(|(_, step)| !step.name.is_empty()) {
+            if step.name != ALL && !index.contains_key(step.name.as_str()) {
+                let place = crate::fault::pointer("/environments", environment);
+                let message = format!("has no effect: {}", unknown(&step.name, &template.steps));
+                findings.note(format!("{place}/steps/{i}/name"), &message);
+            }
+        }
+    }
+}

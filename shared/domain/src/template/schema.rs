@@ -1,0 +1,43 @@
+//! JSON Schemas of templates. They refer to nothing outside themselves: nothing is ever fetched.
+
+use jsonschema::{ValidationError, Validator};
+use serde_json::Value;
+
+use crate::{Fault, limits};
+
+/// Characters of a schema library's message that are kept: it may quote a whole document.
+const MESSAGE_CHARS: usize = 300;
+
+/// The schema, ready for use; or why it is none, with places that begin at `place`.
+pub(super) fn compile(schema: &Value, place: &str) -> Result<Validator, Vec<Fault>> {
+    jsonschema::options().offline().build(schema).map_err(|first| {
+        // The first error alone is known now; the meta-schema knows the others.
+        let mut faults: Vec<Fault> = match jsonschema::meta::validator_for(schema) {
+            Ok(meta) => meta.iter_errors(schema).take(limits::FAULTS).map(|error| fault(&error, place)).collect(),
+            Err(_) => Vec::new(),
+        };
+        if faults.is_empty() {
+            faults.push(fault(&first, place));
+        }
+        faults.dedup();
+        faults
+    })
+}
+
+/// Where an instance at `place` does not match a schema, and why.
+pub(super) fn mismatches(schema: &Validator, instance: &Value, place: &str) -> Vec<Fault> {
+    let fault = |error: ValidationError| Fault::new(format!("{place}{}", error.instance_path()), abridged(&error));
+    schema.iter_errors(instance).take(limits::FAULTS).map(fault).collect()
+}
+
+fn fault(error: &ValidationError, place: &str) -> Fault {
+    Fault::new(format!("{place}{}", error.instance_path()), format!("is not a JSON Schema: {}", abridged(error)))
+}
+
+fn abridged(error: &ValidationError) -> String {
+    let message: String = error.to_string().chars().take(MESSAGE_CHARS + 1).collect();
+    match message.char_indices().nth(MESSAGE_CHARS) {
+        None => message,
+        Some((end, _)) => format!("{}…", &message[..end]),
+    }
+}

@@ -1,0 +1,178 @@
+//! The plan of a task: a template's steps in an order in which parents come first, as one environment wants them.
+
+use std::collections::HashMap;
+
+use jsonschema::Validator;
+use semver::Version;
+use serde_json::Value;
+
+use super::{ALL, IdentityStrategy, Overlay, Retry, Step, Template, schema};
+use crate::{Fault, Faults, Policy, backoff::Backoff, graph, limits, message::Handler};
+
+/// Time-outs above so many seconds make a worker report that it started, so that its loss is noticed by a deadline.
+const REPORTED_ABOVE_SECONDS: u32 = 60;
+
+/// What tasks of one template follow in one environment. Steps are known by their position.
+#[derive(Debug)]
+pub struct Workflow {
+    /// The template's namespace.
+    pub namespace: String,
+    /// The template's name.
+    pub name: String,
+    /// The template's version.
+    pub version: Version,
+    /// What makes two tasks the same one.
+    pub identity_strategy: IdentityStrategy,
+    /// What a context must look like. See [`Workflow::refuse_context`].
+    pub input_schema: Option<Validator>,
+    /// The steps in topological order: a parent's position is always lower.
+    pub steps: Vec<Planned>,
+}
+
+/// One step of a workflow.
+#[derive(Debug)]
+pub struct Planned {
+    /// Its name.
+    pub name: String,
+    /// The code that runs it, with the environment's settings.
+    pub handler: Handler,
+    /// The worker pool that runs it, where the default is not meant.
+    pub worker: Option<String>,
+    /// What follows from its outcomes.
+    pub policy: Policy,
+    /// Its worker reports that it started.
+    pub report_start: bool,
+    /// Positions of the steps that must be done before it, ascending.
+    pub parents: Vec<usize>,
+    /// Positions of the steps that wait for it, ascending.
+    pub children: Vec<usize>,
+    /// Positions of the nearest ancestors beyond the parents, ascending: their results travel too.
+    pub further_ancestors: Vec<usize>,
+}
+
+impl Template {
+    /// The plan for `environment`. One that the template does not mention differs in nothing.
+    ///
+    /// A template that came from [`super::parse`] has a plan for every environment.
+    pub fn workflow(&self, environment: &str) -> Result<Workflow, Faults> {
+        let overlays = self.environments.get(environment).map_or(&[][..], |environment| &environment.steps);
+        let by_file = parents(&self.steps)?;
+        let order = graph::order(&by_file).map_err(|cycles| cyclic(&self.steps, &cycles))?;
+        let mut settings = settings(&self.steps, overlays);
+        let parents = by_position(&by_file, &order);
+        let mut children = graph::children(&parents);
+        let mut further = graph::further_ancestors(&parents, limits::FURTHER_ANCESTORS);
+        let mut steps = Vec::with_capacity(order.len());
+        for (position, (index, parents)) in order.into_iter().zip(parents).enumerate() {
+            let Settings { handler, timeout_seconds, retry } = settings[index].take().expect("an order has every step once");
+            steps.push(Planned {
+                name: self.steps[index].name.clone(),
+                handler,
+                worker: self.steps[index].worker.clone(),
+                policy: policy(&self.steps[index], index, &retry, timeout_seconds)?,
+                report_start: timeout_seconds > REPORTED_ABOVE_SECONDS,
+                parents,
+                children: std::mem::take(&mut children[position]),
+                further_ancestors: std::mem::take(&mut further[position]),
+            });
+        }
+        Ok(Workflow {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            version: self.version.clone(),
+            identity_strategy: self.identity_strategy,
+            input_schema: compile(self.input_schema.as_ref(), "/input_schema")?,
+            steps,
+        })
+    }
+}
+
+impl Workflow {
+    /// Where a task's context does not match the template's `input_schema`, and why; places begin with `/context`.
+    pub fn refuse_context(&self, context: &Value) -> Vec<Fault> {
+        self.input_schema.as_ref().map(|schema| schema::mismatches(schema, context, "/context")).unwrap_or_default()
+    }
+}
+
+/// What an environment may change of a step.
+struct Settings {
+    handler: Handler,
+    timeout_seconds: u32,
+    retry: Retry,
+}
+
+impl Settings {
+    fn apply(&mut self, overlay: &Overlay) {
+        if let Some(handler) = &overlay.handler {
+            self.handler.initialization.extend(handler.initialization.clone());
+        }
+        if let Some(seconds) = overlay.timeout_seconds {
+            self.timeout_seconds = seconds;
+        }
+        if let Some(retry) = &overlay.retry {
+            self.retry = retry.clone();
+        }
+    }
+}
+
+/// Every step's settings with all overlays, in the order of the file: a later one wins.
+fn settings(steps: &[Step], overlays: &[Overlay]) -> Vec<Option<Settings>> {
+    let own = |step: &Step| Settings {
+        handler: step.handler.clone(),
+        timeout_seconds: step.timeout_seconds,
+        retry: step.retry.clone(),
+    };
+    let mut settings: Vec<Settings> = steps.iter().map(own).collect();
+    let index: HashMap<&str, usize> = steps.iter().enumerate().map(|(i, step)| (step.name.as_str(), i)).collect();
+    for overlay in overlays {
+        let range = match index.get(overlay.name.as_str()) {
+            Some(&i) => i..i + 1,
+            None if overlay.name == ALL => 0..steps.len(),
+            None => 0..0,
+        };
+        settings[range].iter_mut().for_each(|settings| settings.apply(overlay));
+    }
+    settings.into_iter().map(Some).collect()
+}
+
+fn parents(steps: &[Step]) -> Result<Vec<Vec<usize>>, Faults> {
+    let index: HashMap<&str, usize> = steps.iter().enumerate().map(|(i, step)| (step.name.as_str(), i)).collect();
+    let parent = |name: &String| {
+        let unknown = || Fault::new("/steps", format!("there is no step {name:?}"));
+        index.get(name.as_str()).copied().ok_or_else(|| unknown().into())
+    };
+    steps.iter().map(|step| step.dependencies.iter().map(parent).collect()).collect()
+}
+
+fn cyclic(steps: &[Step], cycles: &[Vec<usize>]) -> Faults {
+    let spelled = |cycle: &Vec<usize>| graph::spell(cycle, |step| &steps[step].name);
+    Faults(cycles.iter().map(|cycle| Fault::new("/steps", format!("form a cycle: {}", spelled(cycle)))).collect())
+}
+
+/// Parents by position instead of by index in the file.
+fn by_position(parents: &[Vec<usize>], order: &[usize]) -> Vec<Vec<usize>> {
+    let mut position_of = vec![0; order.len()];
+    for (position, &index) in order.iter().enumerate() {
+        position_of[index] = position;
+    }
+    let positions = |&index: &usize| {
+        let mut positions: Vec<usize> = parents[index].iter().map(|&parent| position_of[parent]).collect();
+        positions.sort_unstable();
+        positions
+    };
+    order.iter().map(positions).collect()
+}
+
+fn policy(step: &Step, index: usize, retry: &Retry, timeout_seconds: u32) -> Result<Policy, Faults> {
+    Ok(Policy {
+        max_attempts: retry.max_attempts.clamp(1, limits::MAX_ATTEMPTS) as i32,
+        retryable: retry.retryable,
+        backoff: Backoff { kind: retry.backoff, base_ms: retry.backoff_base_ms, max_ms: retry.max_backoff_ms },
+        timeout_seconds,
+        result_schema: compile(step.result_schema.as_ref(), &format!("/steps/{index}/result_schema"))?,
+    })
+}
+
+fn compile(schema: Option<&Value>, place: &str) -> Result<Option<Validator>, Faults> {
+    schema.map(|schema| schema::compile(schema, place).map_err(Faults)).transpose()
+}
