@@ -1,0 +1,60 @@
+//! What a workflow does when nothing goes wrong.
+
+use serde_json::json;
+use tasker_domain::{StepState, TaskState};
+use tasker_engine::Answer;
+
+use crate::world::{World, success, template};
+
+#[tokio::test]
+async fn steps_run_in_order_and_children_see_the_results_of_their_parents() {
+    let world = World::still().await;
+    world.register(&template("diamond", &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])])).await;
+    let task = world.submit("diamond", json!({"n": 1})).await;
+
+    let a = world.receive().await;
+    assert_eq!((a.step_name.as_str(), a.attempt, a.lease), ("a", 1, 1));
+    assert_eq!(a.context.get(), r#"{"n":1}"#);
+    assert_eq!(world.answer(&a, success(json!({"from": "a"}))).await, Answer::Accepted);
+
+    let mut both = world.receive_all().await;
+    assert_eq!(both.keys().collect::<Vec<_>>(), ["b", "c"]);
+    let (b, c) = (both.remove("b").unwrap(), both.remove("c").unwrap());
+    world.answer(&b, success(json!("from b"))).await;
+    assert_eq!(world.engine.queue().waiting(), 0, "d waits for both parents");
+    world.answer(&c, success(json!("from c"))).await;
+
+    let d = world.receive().await;
+    assert_eq!(d.dependency_results["b"].get(), r#""from b""#);
+    assert_eq!(d.dependency_results["c"].get(), r#""from c""#);
+    assert_eq!(d.dependency_results["a"].get(), r#"{"from":"a"}"#, "a grandparent's result comes along");
+    assert_eq!(world.state(task).await, TaskState::Running);
+    world.answer(&d, success(json!(null))).await;
+
+    assert_eq!(world.state(task).await, TaskState::Complete);
+    assert!(world.steps(task).await.values().all(|s| s.state == StepState::Complete && s.attempt == 1));
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_workflow_without_steps_is_complete_at_once() {
+    let world = World::still().await;
+    world.register(&template("empty", &[])).await;
+    let task = world.submit("empty", json!({})).await;
+    assert_eq!(world.state(task).await, TaskState::Complete);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_running_engine_finishes_what_it_is_given() {
+    let world = World::running(10, |run| success(json!({"step": run.step_name}))).await;
+    world.register(&template("chain", &[("a", &[]), ("b", &["a"]), ("c", &["b"])])).await;
+    let mut tasks = Vec::new();
+    for n in 0..20 {
+        tasks.push(world.submit("chain", json!({"n": n})).await);
+    }
+    for task in tasks {
+        assert_eq!(world.finished(task).await, TaskState::Complete);
+    }
+    world.check().await;
+}
