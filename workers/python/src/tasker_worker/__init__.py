@@ -1,0 +1,40 @@
+"""Write step handlers as plain functions, and run them.
+
+    from tasker_worker import PermanentError, depends_on, inputs, run, step_handler
+
+    @step_handler("charge_card")
+    @depends_on(order="validate_order")
+    @inputs("card")
+    def charge_card(order, card):
+        if card == "declined":
+            raise PermanentError("the card was declined")
+        return {"charged_cents": order["total_cents"]}
+
+    if __name__ == "__main__":
+        run()
+
+A handler runs at least once for each step: use ``context.step_uuid`` as the key where an action must not happen twice.
+The program is started by ``tasker-worker`` or ``tasker-ctl dev`` and talks to them over two pipes; it never sees the
+database. ``print`` and ``logging`` work as usual: what they write becomes log lines.
+"""
+
+from .context import StepContext
+from .errors import PermanentError, RetryableError, TaskerError
+from .registry import depends_on, inputs, step_handler
+from .results import ErrorType, StepHandlerResult
+from .runner import run
+from .version import __version__
+
+__all__ = [
+    "ErrorType",
+    "PermanentError",
+    "RetryableError",
+    "StepContext",
+    "StepHandlerResult",
+    "TaskerError",
+    "__version__",
+    "depends_on",
+    "inputs",
+    "run",
+    "step_handler",
+]

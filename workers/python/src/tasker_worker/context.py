@@ -1,0 +1,93 @@
+"""What a handler is given."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+
+class StepContext:
+    """One try of one step: its inputs, and the accessors that all SDKs share."""
+
+    def __init__(self, step: dict[str, Any], beat: Callable[[], None] | None = None) -> None:
+        """``step`` is the message that handed the step over."""
+        handler = step["handler"]
+        self.task_uuid: str = step["task_id"]
+        self.step_uuid: str = step["step_id"]
+        self.correlation_id: str = step["correlation_id"]
+        self.namespace_name: str = step["namespace"]
+        self.step_name: str = step["step_name"]
+        self.handler_name: str = handler["callable"]
+        self.input_data: Any = step["context"]
+        self.step_config: dict[str, Any] = handler.get("initialization") or {}
+        self.step_inputs: Any = step.get("step_inputs") or {}
+        self.dependency_results: dict[str, Any] = step.get("dependency_results") or {}
+        self.retry_count: int = step["attempt"] - 1
+        self.max_retries: int = step["max_attempts"]
+        self.timeout_seconds: int = step["timeout_seconds"]
+        self.checkpoint: dict[str, Any] | None = step.get("checkpoint")
+        self._beat = beat
+
+    def get_input(self, key: str) -> Any:
+        """One key of the task's context; ``None`` when it is not there."""
+        return self.get_input_or(key, None)
+
+    def get_input_or(self, key: str, default: Any) -> Any:
+        """One key of the task's context, or ``default``."""
+        return self.input_data.get(key, default) if isinstance(self.input_data, dict) else default
+
+    def get_config(self, key: str) -> Any:
+        """One of the template's settings for the handler (``handler.initialization``)."""
+        return self.step_config.get(key)
+
+    def get_dependency_result(self, step: str) -> Any:
+        """The result of a parent or near ancestor; ``None`` when that step was not created or is none."""
+        return self.dependency_results.get(step)
+
+    def get_dependency_field(self, step: str, *path: str) -> Any:
+        """A value inside of a result; ``None`` when anything on the way is missing."""
+        value = self.get_dependency_result(step)
+        for key in path:
+            if not isinstance(value, dict):
+                return None
+            value = value.get(key)
+        return value
+
+    def get_dependency_result_keys(self) -> list[str]:
+        """The names of the steps whose results came along."""
+        return list(self.dependency_results)
+
+    def get_all_dependency_results(self, prefix: str) -> list[Any]:
+        """The results of all steps whose names begin with ``prefix``, in the order of their names."""
+        return [self.dependency_results[name] for name in sorted(self.dependency_results) if name.startswith(prefix)]
+
+    def is_retry(self) -> bool:
+        """Whether there was a try before."""
+        return self.retry_count > 0
+
+    def is_last_retry(self) -> bool:
+        """Whether there will be no other try."""
+        return self.retry_count + 1 >= self.max_retries
+
+    def has_checkpoint(self) -> bool:
+        """Whether this try stored a checkpoint."""
+        return self.checkpoint is not None
+
+    @property
+    def checkpoint_cursor(self) -> Any:
+        """Where to go on; ``None`` without a checkpoint."""
+        return (self.checkpoint or {}).get("cursor")
+
+    @property
+    def checkpoint_items_processed(self) -> int:
+        """How much was done by the last checkpoint."""
+        return (self.checkpoint or {}).get("items_processed", 0)
+
+    @property
+    def accumulated_results(self) -> Any:
+        """What was gathered by the last checkpoint; ``None`` without one."""
+        return (self.checkpoint or {}).get("accumulated")
+
+    def heartbeat(self) -> None:
+        """Says that the handler still works. It does not extend the step's time."""
+        if self._beat is not None:
+            self._beat()

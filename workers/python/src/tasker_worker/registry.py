@@ -1,0 +1,133 @@
+"""The handlers by name, and what they want to be given."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any, Callable, TypeVar
+
+from .context import StepContext
+from .errors import PermanentError
+from .results import failure
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: Where the decorators leave what they were told, so that their order does not matter.
+DEPENDENCIES = "_tasker_dependencies"
+INPUTS = "_tasker_inputs"
+MODEL = "_tasker_model"
+
+
+@dataclasses.dataclass(frozen=True)
+class Handler:
+    """A registered function."""
+
+    name: str
+    version: str
+    function: Callable[..., Any]
+    #: The name under which it wants the context, if it wants it.
+    context_name: str | None
+
+
+_handlers: dict[str, Handler] = {}
+
+
+def step_handler(name: str, version: str = "1.0.0") -> Callable[[Function], Function]:
+    """Registers a function under the name that templates call it by (``handler.callable``)."""
+
+    def register(function: Function) -> Function:
+        known = _handlers.get(name)
+        if known is not None and known.function is not function:
+            raise ValueError(f"two handlers are registered as {name!r}; one of them would never run")
+        _handlers[name] = Handler(name, version, function, context_parameter(function))
+        return function
+
+    return register
+
+
+def depends_on(**dependencies: Any) -> Callable[[Function], Function]:
+    """Gives the function results of earlier steps: ``param="step"``, or ``param=("step", Model)`` for a ``Model``."""
+
+    def note(function: Function) -> Function:
+        setattr(function, DEPENDENCIES, {**getattr(function, DEPENDENCIES, {}), **dependencies})
+        return function
+
+    return note
+
+
+def inputs(*keys: Any) -> Callable[[Function], Function]:
+    """Gives the function keys of the task's context by their names, or, with a class, the whole of it as ``inputs``."""
+    models = [key for key in keys if isinstance(key, type)]
+    if models and len(keys) > 1:
+        raise TypeError("inputs() takes names of keys, or one class alone")
+
+    def note(function: Function) -> Function:
+        if models:
+            setattr(function, MODEL, models[0])
+        else:
+            setattr(function, INPUTS, (*getattr(function, INPUTS, ()), *keys))
+        return function
+
+    return note
+
+
+def context_parameter(function: Callable[..., Any]) -> str | None:
+    """The parameter by which a function asks for its context."""
+    parameters = inspect.signature(function).parameters
+    return next((name for name in ("context", "_context") if name in parameters), None)
+
+
+def names() -> list[str]:
+    """The names of all handlers."""
+    return sorted(_handlers)
+
+
+def find(callable_name: str, method: str) -> Handler | None:
+    """The handler of a step. A method other than ``call`` is a handler of its own: ``callable.method``."""
+    return _handlers.get(wanted(callable_name, method))
+
+
+def wanted(callable_name: str, method: str) -> str:
+    """The name under which the handler of a step must be registered."""
+    return callable_name if method == "call" else f"{callable_name}.{method}"
+
+
+def not_found(callable_name: str, method: str) -> dict[str, Any]:
+    """The outcome of a step whose handler is not here."""
+    known = ", ".join(names()) or "none"
+    message = f"no handler is registered as {wanted(callable_name, method)!r}; registered here: {known}"
+    return {"failure": failure(message, "handler_not_found", False)}
+
+
+def arguments(handler: Handler, context: StepContext) -> dict[str, Any]:
+    """What a handler is called with."""
+    function = handler.function
+    given: dict[str, Any] = {}
+    for parameter, wish in getattr(function, DEPENDENCIES, {}).items():
+        step, model = wish if isinstance(wish, tuple) else (wish, None)
+        given[parameter] = made(model, context.get_dependency_result(step), f"the result of step {step!r}")
+    for key in getattr(function, INPUTS, ()):
+        given[key] = context.get_input(key)
+    model = getattr(function, MODEL, None)
+    if model is not None:
+        given["inputs"] = made(model, context.input_data, "the task's context")
+    if handler.context_name is not None:
+        given[handler.context_name] = context
+    return given
+
+
+def made(model: Any, value: Any, what: str) -> Any:
+    """``value`` as a ``model``: a pydantic model, a dataclass (keys that it does not know are left out), or any class
+    that takes the keys by name. What does not fit is permanent: another try brings the same."""
+    if model is None or value is None:
+        return value
+    try:
+        if hasattr(model, "model_validate"):
+            return model.model_validate(value)
+        if dataclasses.is_dataclass(model):
+            known = {field.name for field in dataclasses.fields(model) if field.init}
+            return model(**{key: part for key, part in value.items() if key in known})
+        return model(**value)
+    except (TypeError, ValueError, AttributeError) as error:
+        message = f"{what} does not fit {model.__name__}: {error}"
+        raise PermanentError(message, error_code="validation_error") from error

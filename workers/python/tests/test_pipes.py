@@ -1,0 +1,126 @@
+"""The worker protocol, spoken with a real process."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from test_handlers import step
+
+SOURCES = pathlib.Path(__file__).parents[1] / "src"
+
+HANDLERS = """
+import threading
+import time
+from tasker_worker import step_handler
+
+both_are_here = threading.Barrier(2, timeout=20)
+
+@step_handler("meet")
+def meet():
+    both_are_here.wait()
+    return {"met": True}
+
+@step_handler("talk")
+def talk(context):
+    print("to stdout")
+    context.heartbeat()
+
+@step_handler("hang")
+def hang():
+    time.sleep(3600)
+"""
+
+
+class Child:
+    """A worker process and our ends of its pipes."""
+
+    def __init__(self, folder):
+        handlers = pathlib.Path(folder) / "handlers.py"
+        handlers.write_text(HANDLERS)
+        child_in, to_child = os.pipe()
+        from_child, child_out = os.pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tasker_worker", str(handlers)],
+            env={**os.environ, "PYTHONPATH": str(SOURCES), "TASKER_PIPES": f"{child_in},{child_out}"},
+            pass_fds=(child_in, child_out),
+            stdout=subprocess.PIPE,
+        )
+        os.close(child_in)
+        os.close(child_out)
+        self.steps = os.fdopen(to_child, "w")
+        self.answers = os.fdopen(from_child)
+
+    def send(self, number, message):
+        self.steps.write(json.dumps({"id": number, "step": message}) + "\n")
+        self.steps.flush()
+
+    def receive(self):
+        return json.loads(self.answers.readline())
+
+    def end(self):
+        self.steps.close()
+        output, _ = self.process.communicate(timeout=20)
+        self.answers.close()
+        return output.decode()
+
+
+class APipedWorker(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.child = Child(folder.name)
+        self.ready = self.child.receive()["ready"]
+
+    def tearDown(self):
+        if self.child.process.poll() is None:
+            self.child.process.kill()
+            self.child.end()
+
+    def test_it_says_which_handlers_it_has(self):
+        self.assertEqual(self.ready["protocol"], 1)
+        self.assertEqual(self.ready["sdk"], "python")
+        self.assertEqual(self.ready["handlers"], ["hang", "meet", "talk"])
+        self.child.end()
+
+    def test_it_runs_steps_at_once(self):
+        self.child.send(1, step("meet"))
+        self.child.send(2, step("meet"))
+        answers = [self.child.receive() for _ in range(2)]
+        self.assertEqual({answer["id"] for answer in answers}, {1, 2})
+        self.assertTrue(all(answer["outcome"]["success"]["result"]["met"] for answer in answers))
+        self.child.end()
+
+    def test_print_goes_to_stdout_and_a_heartbeat_to_the_pipe(self):
+        self.child.send(7, step("talk"))
+        self.assertEqual(self.child.receive(), {"id": 7, "heartbeat": {}})
+        self.assertEqual(self.child.receive(), {"id": 7, "outcome": {"success": {"result": {}}}})
+        self.assertEqual(self.child.end(), "to stdout\n")
+
+    def test_it_ends_when_its_pipe_closes_although_a_handler_hangs(self):
+        self.child.send(1, step("hang"))
+        self.child.send(2, step("talk"))
+        self.child.receive()
+        self.child.end()
+        self.assertEqual(self.child.process.returncode, 0)
+
+
+class AWorkerStartedByHand(unittest.TestCase):
+    def test_it_says_how_it_is_started(self):
+        environment = {key: value for key, value in os.environ.items() if key != "TASKER_PIPES"}
+        ended = subprocess.run(
+            [sys.executable, "-c", "import tasker_worker; tasker_worker.run()"],
+            env={**environment, "PYTHONPATH": str(SOURCES)},
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("tasker-ctl dev --worker", ended.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
