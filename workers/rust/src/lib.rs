@@ -1,1 +1,32 @@
-//! placeholder
+//! Write step handlers as async functions, and run them.
+//!
+//! ```no_run
+//! use serde_json::json;
+//! use tasker_sdk::{PermanentError, StepContext, StepError, Worker};
+//!
+//! async fn charge(context: StepContext) -> Result<serde_json::Value, StepError> {
+//!     let amount: u64 = context.input("amount")?;
+//!     if amount == 0 {
+//!         return Err(PermanentError::new("nothing to charge").into());
+//!     }
+//!     Ok(json!({ "charged": amount, "key": context.step_uuid() }))
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     Worker::new().handler("charge", charge).run()
+//! }
+//! ```
+//!
+//! A handler runs at least once for each step: use [`StepContext::step_uuid`] as the key where an action must not happen twice.
+//! The program is started by `tasker-worker` or `tasker-ctl dev`, and talks to them over two pipes; it never sees the database.
+
+mod context;
+mod error;
+mod result;
+mod run;
+mod worker;
+
+pub use context::StepContext;
+pub use error::{PermanentError, RetryableError, StepError};
+pub use result::{IntoOutcome, StepResult};
+pub use worker::{Heartbeat, Worker};

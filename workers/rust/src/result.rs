@@ -1,0 +1,64 @@
+//! What a handler returns when it succeeds.
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use tasker_domain::{Outcome, outcome::Failure};
+
+/// A result with more to say than the value alone.
+#[derive(Debug)]
+pub struct StepResult(Outcome);
+
+impl StepResult {
+    /// A success with metadata: for operators, not seen by children.
+    pub fn success(result: impl Serialize, metadata: impl Serialize) -> Self {
+        let outcome = match (to_raw_value(&result), to_raw_value(&metadata)) {
+            (Ok(result), Ok(metadata)) => Outcome::Success { result, metadata: Some(metadata) },
+            (Err(error), _) | (_, Err(error)) => not_json(&error),
+        };
+        Self(outcome)
+    }
+
+    /// Progress is stored, and the step handed over again under the same attempt; see [`crate::StepContext::checkpoint_cursor`].
+    pub fn checkpoint(cursor: impl Serialize, items_processed: u64, accumulated: impl Serialize) -> Self {
+        let outcome = match (to_raw_value(&cursor), to_raw_value(&accumulated)) {
+            (Ok(cursor), Ok(accumulated)) => Outcome::Checkpoint { cursor, items_processed, accumulated: Some(accumulated) },
+            (Err(error), _) | (_, Err(error)) => not_json(&error),
+        };
+        Self(outcome)
+    }
+
+    /// The same as a failure that another try may cure, or not, in all its parts.
+    pub fn failure(failure: Failure) -> Self {
+        Self(Outcome::Failure(failure))
+    }
+}
+
+/// What a handler may return: any value that serializes to JSON, or a [`StepResult`].
+pub trait IntoOutcome {
+    /// The outcome of the step.
+    fn into_outcome(self) -> Outcome;
+}
+
+impl<T: Serialize> IntoOutcome for T {
+    fn into_outcome(self) -> Outcome {
+        match to_raw_value(&self) {
+            Ok(result) => Outcome::Success { result: nothing_as_object(result), metadata: None },
+            Err(error) => not_json(&error),
+        }
+    }
+}
+
+impl IntoOutcome for StepResult {
+    fn into_outcome(self) -> Outcome {
+        self.0
+    }
+}
+
+/// A handler that returns nothing has the result `{}`, as in every other language.
+fn nothing_as_object(result: Box<RawValue>) -> Box<RawValue> {
+    if result.get() == "null" { RawValue::from_string("{}".into()).expect("an empty object is JSON") } else { result }
+}
+
+fn not_json(error: &serde_json::Error) -> Outcome {
+    Outcome::Failure(Failure::permanent("invalid_result", format!("the handler's result is not JSON: {error}")))
+}

@@ -1,0 +1,173 @@
+//! The child's side of the pipes: steps come as lines on one file descriptor, outcomes go as lines to the other.
+
+use std::{
+    io,
+    os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use serde::{Deserialize, Serialize};
+use tasker_domain::{Outcome, RunStep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe,
+    sync::mpsc,
+};
+
+use crate::{Heartbeat, Worker};
+
+const PROTOCOL: u32 = 1;
+
+/// Bytes that one read asks for.
+const CHUNK: usize = 64 * 1024;
+
+/// Bytes gathered for one write, as far as outcomes wait.
+const WRITE: usize = 256 * 1024;
+
+pub(crate) fn run(worker: Worker) -> ExitCode {
+    match pipes().and_then(|pipes| serve(worker, pipes)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+struct Pipes {
+    steps: OwnedFd,
+    outcomes: OwnedFd,
+}
+
+fn pipes() -> io::Result<Pipes> {
+    let Ok(announced) = std::env::var("TASKER_PIPES") else {
+        let program = std::env::args().next().unwrap_or_else(|| "this program".into());
+        return Err(io::Error::other(format!(
+            "this is a worker; it is started by `tasker-ctl dev --worker NAME={program}` or `tasker-worker --stdio -- {program}`"
+        )));
+    };
+    let numbers = announced.split_once(',').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    let Some((steps, outcomes)) = numbers else {
+        return Err(io::Error::other(format!("TASKER_PIPES must be two numbers such as 3,4, not `{announced}`")));
+    };
+    Ok(Pipes { steps: own(steps)?, outcomes: own(outcomes)? })
+}
+
+/// Takes over an inherited descriptor.
+fn own(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::Error::other("TASKER_PIPES must not name stdin, stdout or stderr"));
+    }
+    // SAFETY: whoever started this process says that these descriptors are its pipes; nothing else here uses them. The first
+    // look, which also keeps them from processes that handlers start, finds out a number that is not open.
+    #[allow(unsafe_code)]
+    unsafe {
+        fcntl(BorrowedFd::borrow_raw(number), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
+            .map_err(|error| io::Error::other(format!("TASKER_PIPES names descriptor {number}, which is not open: {error}")))?;
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+fn serve(worker: Worker, pipes: Pipes) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let reader = pipe::Receiver::from_owned_fd(pipes.steps)?;
+        let writer = pipe::Sender::from_owned_fd(pipes.outcomes)?;
+        // As many lines may wait as there can be steps: the runtime sends no more than it has places, and a thousand at most.
+        let (lines, waiting) = mpsc::channel(1024);
+        let ready = ready_line(&worker);
+        let writing = tokio::spawn(write_lines(writer, ready, waiting));
+        read_steps(reader, Arc::new(worker), lines).await?;
+        // The pipe is closed: nobody wants what still runs, and a handler may hang. The process ends here and now.
+        writing.abort();
+        std::process::exit(0);
+    })
+}
+
+fn ready_line(worker: &Worker) -> Vec<u8> {
+    let names: Vec<&str> = worker.names().collect();
+    let version = env!("CARGO_PKG_VERSION");
+    let ready = serde_json::json!({ "ready": { "protocol": PROTOCOL, "sdk": "rust", "version": version, "handlers": names } });
+    format!("{ready}\n").into_bytes()
+}
+
+#[derive(Deserialize)]
+struct Incoming {
+    id: u64,
+    step: RunStep,
+}
+
+/// A line to the runtime: one of the two is there.
+#[derive(Serialize)]
+struct Reply {
+    id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heartbeat: Option<Heart>,
+}
+
+#[derive(Serialize)]
+struct Heart {}
+
+async fn read_steps(mut pipe: pipe::Receiver, worker: Arc<Worker>, lines: mpsc::Sender<Reply>) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(CHUNK);
+    let mut searched = 0;
+    loop {
+        bytes.reserve(CHUNK);
+        if pipe.read_buf(&mut bytes).await? == 0 {
+            return Ok(());
+        }
+        let mut taken = 0;
+        while let Some(at) = memchr::memchr(b'\n', &bytes[searched..]) {
+            let incoming: Incoming = serde_json::from_slice(&bytes[taken..searched + at])?;
+            tokio::spawn(answer(worker.clone(), incoming, lines.clone()));
+            searched += at + 1;
+            taken = searched;
+        }
+        bytes.drain(..taken);
+        searched = bytes.len();
+    }
+}
+
+async fn answer(worker: Arc<Worker>, Incoming { id, step }: Incoming, lines: mpsc::Sender<Reply>) {
+    let beats = lines.clone();
+    // A full channel means that the runtime hears of us anyway.
+    let heartbeat: Heartbeat = Arc::new(move || drop(beats.try_send(Reply { id, outcome: None, heartbeat: Some(Heart {}) })));
+    let outcome = worker.call(Arc::new(step), heartbeat).await;
+    // The writer ends only with the process.
+    let _ = lines.send(Reply { id, outcome: Some(outcome), heartbeat: None }).await;
+}
+
+/// Writes what waits, all of it at once.
+async fn write_lines(mut pipe: pipe::Sender, ready: Vec<u8>, mut lines: mpsc::Receiver<Reply>) {
+    let mut bytes = ready;
+    loop {
+        if pipe.write_all(&bytes).await.is_err() {
+            // The runtime is gone, and with it everybody who could want an outcome.
+            std::process::exit(0);
+        }
+        bytes.clear();
+        bytes.shrink_to(WRITE);
+        let Some(first) = lines.recv().await else { return };
+        write_line(&first, &mut bytes);
+        while bytes.len() < WRITE {
+            let Ok(next) = lines.try_recv() else { break };
+            write_line(&next, &mut bytes);
+        }
+    }
+}
+
+fn write_line(reply: &Reply, bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    serde_json::to_writer(&mut *bytes, reply).expect("an outcome serializes, and a vector takes every write");
+    // A result made of text that came over several lines has line ends outside of its strings.
+    for byte in &mut bytes[start..] {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+    bytes.push(b'\n');
+}
