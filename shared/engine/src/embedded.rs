@@ -76,6 +76,11 @@ impl Engine<InProcess> {
         }
     }
 
+    /// Lets the next sweep recover: something outside the engine may have lost track.
+    pub fn recover_soon(&self) {
+        self.lost_track.store(true, Ordering::SeqCst);
+    }
+
     async fn load(self: Arc<Self>, pool: String, keys: Vec<HandOver>) {
         let mut tries = 0;
         loop {

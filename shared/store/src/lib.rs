@@ -4,16 +4,19 @@
 //! nothing is ever left half open, and a call that failed or lost its answer can be made again as a whole.
 
 mod change;
+pub mod doctor;
 mod error;
 mod pool;
 pub mod read;
 mod migrations;
+mod ownership;
 mod templates;
 mod verbs;
 
 pub use change::{Applied, Change, Lost, RunRow, TaskHeader};
 pub use error::StoreError;
 pub use migrations::{migrate, migration_status};
+pub use ownership::Ownership;
 pub use pool::{Counts, Store};
 pub use templates::{NewTemplate, StoredTemplate};
 pub use verbs::{Completion, HandOverSettings, NewTask, PlanRows, Submitted};

@@ -25,6 +25,9 @@ const STATEMENT: Duration = Duration::from_secs(30);
 /// How often a statement that met a deadlock is made again.
 const CONFLICT_RETRIES: usize = 5;
 
+/// What the connections of a pool are called in the server's views; the ownership looks for it.
+pub(crate) const APPLICATION: &str = "tasker";
+
 /// The database, shared by everything in the process.
 #[derive(Clone)]
 pub struct Store {
@@ -55,9 +58,7 @@ impl Store {
         // The text may hold a password, so it is not repeated.
         let mut config = Config::from_str(database_url)
             .map_err(|e| StoreError::Bug(format!("the database URL cannot be read ({e}); expected postgres://user:password@host:port/database")))?;
-        if config.get_application_name().is_none() {
-            config.application_name("tasker");
-        }
+        config.application_name(APPLICATION);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(WAIT);
         }

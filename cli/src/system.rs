@@ -1,0 +1,202 @@
+//! The whole system in one process: the engine over a database, the HTTP interface, and a supervised process for each worker.
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use tasker_domain::{Outgoing, Queue, RunStep, SendResult, template, token::SigningKey};
+use tasker_engine::{Engine, InProcess, RegisterError, Settings};
+use tasker_store::Store;
+use tasker_worker::{Command, Deliveries, Executor};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{output::line, ownership};
+
+/// Connections to the database. Past four only latency grows.
+const CONNECTIONS: usize = 4;
+/// How long requests may go on after a shutdown was asked for; a long poll is answered by whoever asks again.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
+/// What is to be run.
+pub struct Options {
+    /// A migrated database.
+    pub database_url: String,
+    /// On the loopback address; 0: any free one.
+    pub port: u16,
+    /// Every template in this folder is registered.
+    pub templates: Option<PathBuf>,
+    /// Pools and the commands that serve them.
+    pub workers: Vec<(String, String)>,
+    /// Steps that each worker runs at once.
+    pub concurrency: usize,
+    /// Signs the tokens of hand-overs.
+    pub signing_key: SigningKey,
+    /// Chooses the overlay of templates.
+    pub environment: String,
+}
+
+/// Runs until `shutdown`; calls `ready` with the address once everything is up. Nothing it started is left when it returns.
+pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOnce(SocketAddr, usize)) -> Result<()> {
+    let listener = listen(options.port).await?;
+    let address = listener.local_addr()?;
+    let engine = engine(&options)?;
+    let held = ownership::take(&options.database_url).await?;
+    engine.take_over().await?;
+    let mut registered = 0;
+    if let Some(dir) = &options.templates {
+        registered = register_all(&engine, dir, &options.workers).await?;
+    }
+    let executors = start_workers(&options).await?;
+
+    let loops_end = CancellationToken::new();
+    let mut engine_loops = JoinSet::new();
+    engine_loops.spawn({
+        let (engine, end) = (engine.clone(), loops_end.clone());
+        async move { engine.run(end).await }
+    });
+    engine_loops.spawn(ownership::keep(held, options.database_url.clone(), engine.clone(), loops_end.clone()));
+    let mut workers = JoinSet::new();
+    for (settings, executor) in executors {
+        let deliveries = Arc::new(PoolOf { engine: engine.clone(), pool: settings.pool.clone() });
+        workers.spawn(tasker_worker::run(deliveries, Arc::new(QueueOf(engine.clone())), executor, settings, shutdown.clone()));
+    }
+    let server = serve(listener, engine, shutdown.clone());
+    ready(address, registered);
+    let served = tokio::select! {
+        served = server => served,
+        () = drained(&shutdown) => Ok(()),
+    };
+    shutdown.cancel();
+    workers.join_all().await;
+    loops_end.cancel();
+    engine_loops.join_all().await;
+    served
+}
+
+async fn listen(port: u16) -> Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.with_context(|| {
+        format!("port {port} of 127.0.0.1 cannot be used; stop what listens there, or give another --port (0 takes any free one)")
+    })
+}
+
+fn engine(options: &Options) -> Result<Arc<Engine<InProcess>>> {
+    let settings = Settings {
+        environment: options.environment.clone(),
+        signing_keys: vec![options.signing_key.clone()],
+        pools: options.workers.iter().map(|(pool, _)| pool.clone()).collect(),
+        revise_templates: true,
+        seed: uuid::Uuid::new_v4().as_u128() as u64,
+    };
+    let store = Store::new(&options.database_url, CONNECTIONS)?;
+    Ok(Engine::new(store, InProcess::default(), settings))
+}
+
+async fn serve(listener: TcpListener, engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) -> Result<()> {
+    let router = tasker_api::router(engine, tasker_api::Settings::default());
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await.context("the HTTP server failed")
+}
+
+/// Over once a shutdown was asked for and the last requests had their time.
+async fn drained(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(LAST_REQUESTS).await;
+}
+
+/// Starts every worker, all at once. One that is of no use is named, and the others are ended again.
+async fn start_workers(options: &Options) -> Result<Vec<(tasker_worker::Settings, Executor)>> {
+    let starts = options.workers.iter().map(|(pool, command)| async move {
+        let settings = tasker_worker::Settings { max_concurrent_handlers: options.concurrency, ..tasker_worker::Settings::new(pool) };
+        let parsed: Command = command.parse().with_context(|| format!("--worker {pool}: {command}"))?;
+        let executor = Executor::child(parsed, &settings).await.with_context(|| format!("worker {pool} cannot be started"))?;
+        anyhow::Ok((settings, executor))
+    });
+    let mut started = Vec::new();
+    let mut failed = None;
+    for result in futures::future::join_all(starts).await {
+        match result {
+            Ok(worker) => started.push(worker),
+            Err(e) => failed = failed.or(Some(e)),
+        }
+    }
+    let Some(error) = failed else { return Ok(started) };
+    for (_, executor) in started {
+        executor.close().await;
+    }
+    Err(error)
+}
+
+/// Registers every template of a folder. A bad one is reported and the others go on. Answers how many are registered.
+async fn register_all(engine: &Arc<Engine<InProcess>>, dir: &Path, workers: &[(String, String)]) -> Result<usize> {
+    let entries = std::fs::read_dir(dir).with_context(|| format!("the templates folder {} cannot be read", dir.display()))?;
+    let mut files: Vec<PathBuf> = entries.collect::<std::io::Result<Vec<_>>>()?.into_iter().map(|e| e.path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "yaml" || e == "yml"));
+    files.sort();
+    let mut registered = 0;
+    for file in &files {
+        let shown = file.display();
+        let yaml = std::fs::read_to_string(file).with_context(|| format!("{shown} cannot be read"))?;
+        match engine.register_template(&yaml).await {
+            Ok(_) => {
+                registered += 1;
+                warn_of_unserved(file, &yaml, workers);
+            }
+            Err(RegisterError::Store(e)) => bail!(e),
+            Err(RegisterError::Invalid(faults)) => {
+                for fault in &faults.0 {
+                    eprintln!("{shown}: {}", line(&fault.to_string()));
+                }
+            }
+            Err(e) => eprintln!("{shown}: {}", line(&e.to_string())),
+        }
+    }
+    if registered < files.len() {
+        eprintln!("{} of {} templates were not registered; mend them and start again", files.len() - registered, files.len());
+    }
+    Ok(registered)
+}
+
+/// A step of a pool that nobody serves would wait for ever without a word.
+fn warn_of_unserved(file: &Path, yaml: &str, workers: &[(String, String)]) {
+    let Ok((template, _)) = template::parse(yaml) else { return };
+    let unserved: HashSet<&str> = template
+        .steps
+        .iter()
+        .filter_map(|s| s.worker.as_deref())
+        .filter(|w| !workers.iter().any(|(pool, _)| pool == w))
+        .collect();
+    for pool in unserved {
+        let pool = line(pool);
+        eprintln!("{}: steps of worker {pool} will wait, for no --worker {pool}=COMMAND is given", file.display());
+    }
+}
+
+/// A pool of the engine's queue, as a worker sees it.
+struct PoolOf {
+    engine: Arc<Engine<InProcess>>,
+    pool: String,
+}
+
+impl Deliveries for PoolOf {
+    async fn receive(&self, max: usize) -> Vec<RunStep> {
+        self.engine.receive(&self.pool, max).await
+    }
+}
+
+/// The engine's queue, as a worker answers to it.
+struct QueueOf(Arc<Engine<InProcess>>);
+
+impl Queue for QueueOf {
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
+        self.0.queue().send(messages).await
+    }
+
+    fn send_lease(&self) -> Option<Duration> {
+        self.0.queue().send_lease()
+    }
+}

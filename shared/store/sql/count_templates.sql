@@ -1,0 +1,2 @@
+-- How many versions of templates each namespace has.
+select t.namespace, count(distinct (t.name, t.version)) as templates from tasker.templates t group by t.namespace order by t.namespace

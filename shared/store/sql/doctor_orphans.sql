@@ -1,0 +1,13 @@
+-- Steps without their task, and attempts without their step.
+-- $1 after this task · $2 up to this one · $3 differences at most
+-- Answers as doctor_tasks does. Attempts of steps that were deleted on purpose stay; their leases are below the task's base.
+select o.task_id, o.no, o.step, o.what, o.stored, null::text as facts, count(*) over () as total
+from (
+  select s.task_id, s.no, s.name as step, 'task' as what, 'a step in state ' || s.state as stored from tasker.steps s
+  where s.task_id > $1 and s.task_id <= $2 and not exists (select from tasker.tasks t where t.task_id = s.task_id)
+  union all
+  select a.task_id, a.no, null, 'step', 'an attempt under lease ' || a.lease from tasker.attempts a
+    left join tasker.tasks t on t.task_id = a.task_id
+  where a.task_id > $1 and a.task_id <= $2 and a.lease > coalesce(t.lease_base, 0)
+    and not exists (select from tasker.steps s where s.task_id = a.task_id and s.no = a.no)) o
+order by o.task_id, o.no limit $3

@@ -1,0 +1,12 @@
+-- The next tasks to check: at most so many, and so many steps by their own counting.
+-- $1 the last task of the page before · $2 tasks · $3 steps
+-- Answers the last task of the page (null: there is none) and how many tasks and steps it has.
+with page as (
+  select t.task_id, t.total_steps from tasker.tasks t where t.task_id > $1 order by t.task_id limit $2
+), bounded as (
+  select p.task_id from (select q.*, sum(q.total_steps) over (order by q.task_id) - q.total_steps as before from page q) p
+  where p.before < $3
+), last as (
+  select (select b.task_id from bounded b order by b.task_id desc limit 1) as task_id, (select count(*) from bounded b) as tasks)
+select l.task_id, l.tasks,
+  (select count(*) from tasker.steps s where s.task_id > $1 and s.task_id <= l.task_id) as steps from last l

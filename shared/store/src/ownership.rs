@@ -1,0 +1,80 @@
+//! One process at a time may keep in memory what was handed over: it holds an advisory lock on a connection of its own.
+
+use std::{str::FromStr, time::Duration};
+
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_postgres::{Client, Config, NoTls, types::Type};
+
+use crate::{StoreError, pool::APPLICATION};
+
+/// Any number, as long as it is always the same.
+const LOCK: i64 = 0x7461_736b_6f77_6e72;
+/// How long the last owner's connections may take to end after it died; then they are ended.
+const LAST_OWNER: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The ownership of a database, held as long as its connection lives.
+pub struct Ownership {
+    client: Client,
+    connection: JoinHandle<()>,
+}
+
+impl Ownership {
+    /// Takes the ownership; none when another process holds it.
+    ///
+    /// Returns only when nothing of the last owner works any more: a statement of its own that commits later would hand over
+    /// steps that nobody knows of.
+    pub async fn take(database_url: &str) -> Result<Option<Self>, StoreError> {
+        let owner = Self::connect(database_url).await?;
+        let deadline = Instant::now() + LAST_OWNER;
+        while !owner.try_lock().await? {
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        while owner.others().await? > 0 {
+            if Instant::now() >= deadline {
+                owner.end_others().await?;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(Some(owner))
+    }
+
+    /// Takes it back after it was lost, beside this process's own connections; none when another process was faster.
+    pub async fn reclaim(database_url: &str) -> Result<Option<Self>, StoreError> {
+        let owner = Self::connect(database_url).await?;
+        Ok(owner.try_lock().await?.then_some(owner))
+    }
+
+    async fn connect(database_url: &str) -> Result<Self, StoreError> {
+        let mut config = Config::from_str(database_url).map_err(|e| StoreError::Bug(format!("the database URL cannot be read: {e}")))?;
+        config.application_name("tasker-owner").connect_timeout(LAST_OWNER);
+        let (client, connection) = config.connect(NoTls).await?;
+        let connection = tokio::spawn(async move {
+            // How it ended does not matter: the lock went with it.
+            let _ = connection.await;
+        });
+        Ok(Self { client, connection })
+    }
+
+    /// Returns when the ownership is lost.
+    pub async fn lost(&mut self) {
+        // It can only end, or have panicked; both mean the same.
+        let _ = (&mut self.connection).await;
+    }
+
+    async fn try_lock(&self) -> Result<bool, StoreError> {
+        Ok(self.client.query_typed(include_str!("../sql/owner_lock.sql"), &[(&LOCK, Type::INT8)]).await?[0].get(0))
+    }
+
+    async fn others(&self) -> Result<i64, StoreError> {
+        Ok(self.client.query_typed(include_str!("../sql/owner_others.sql"), &[(&APPLICATION, Type::TEXT)]).await?[0].get(0))
+    }
+
+    async fn end_others(&self) -> Result<(), StoreError> {
+        self.client.query_typed(include_str!("../sql/owner_end_others.sql"), &[(&APPLICATION, Type::TEXT)]).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! A small workflow by its rows.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use tasker_domain::{TaskId, Verdict, ids::step_no, message::HandOver, outcome::Failure, token::Plan};
+use tasker_store::{Completion, HandOverSettings, NewTask, PlanRows, Store};
+use tasker_test_support::Database;
+use uuid::Uuid;
+
+pub const SETTINGS: HandOverSettings = HandOverSettings { send_ms: None, bodies: 100, input_bytes: 1 << 20 };
+
+pub fn store(database: &Database) -> Store {
+    Store::new(&database.url, 2).unwrap()
+}
+
+/// Steps by name, each with the positions of its parents.
+pub fn plan(steps: &[(&str, &[usize])]) -> Arc<PlanRows> {
+    let literal = |nos: Vec<usize>| format!("{{{}}}", nos.iter().map(|&p| step_no(p).to_string()).collect::<Vec<_>>().join(","));
+    let children = |i| steps.iter().enumerate().filter(|(_, s)| s.1.contains(&i)).map(|(c, _)| c).collect();
+    Arc::new(PlanRows {
+        plan: Plan { template_id: Uuid::nil(), environment: "test".into() },
+        identity: ["ns".into(), "name".into(), "1.0.0".into()],
+        no: (0..steps.len()).map(step_no).collect(),
+        name: steps.iter().map(|s| s.0.to_owned()).collect(),
+        max_attempts: vec![3; steps.len()],
+        parents: steps.iter().map(|s| literal(s.1.to_vec())).collect(),
+        children: (0..steps.len()).map(|i| literal(children(i))).collect(),
+        further_ancestors: vec!["{}".into(); steps.len()],
+        roots: steps.iter().filter(|s| s.1.is_empty()).count() as i32,
+    })
+}
+
+/// A task of that plan.
+pub async fn submit(store: &Store, plan: &Arc<PlanRows>, initiator: &str) -> TaskId {
+    let new = NewTask {
+        task: TaskId::from_fresh(Uuid::now_v7()),
+        plan: plan.clone(),
+        identity: None,
+        context: raw(r#"{"n": 1.0}"#).into(),
+        priority: Some(5),
+        tags: vec!["a".into()],
+        initiator: initiator.into(),
+        source_system: "test".into(),
+        reason: "why not".into(),
+        correlation_id: Uuid::from_u128(7),
+        parent_correlation_id: None,
+        traceparent: None,
+    };
+    store.submit(&[new], SETTINGS).await.unwrap().remove(0).task
+}
+
+/// Applies a verdict on the step at a position, under its first leases.
+pub async fn complete(store: &Store, task: TaskId, position: usize, lease: i32, verdict: Verdict) {
+    let key = HandOver { task, no: step_no(position), lease };
+    let completion = Completion { key, attempt: lease, verdict, digest: 0, worker: "w".into(), duration_ms: 12, if_due: false };
+    store.complete(&[completion], SETTINGS).await.unwrap();
+}
+
+pub fn done(result: &str) -> Verdict {
+    Verdict::Complete(raw(result))
+}
+
+pub fn failed(retryable: bool) -> Verdict {
+    let failure = Failure { delay_seconds: Some(2.5), ..Failure::permanent("broken", "it broke") };
+    if retryable { Verdict::Retry(60_000, failure) } else { Verdict::Error { failure, tolerated: false } }
+}
+
+pub fn raw(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.into()).unwrap()
+}

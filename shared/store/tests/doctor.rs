@@ -1,0 +1,111 @@
+//! The doctor finds what is wrong, and nothing else.
+
+mod common;
+
+use common::{complete, done, failed, plan, store, submit};
+use tasker_store::{NewTemplate, Store};
+use tasker_test_support::{Database, database};
+use uuid::Uuid;
+
+/// A store whose template exists.
+async fn healthy(database: &Database) -> Store {
+    let store = store(database);
+    let new = NewTemplate { template_id: Uuid::nil(), identity: ["ns", "name", "1.0.0"], revision: 1, definition: "{}", sha256: [0; 32] };
+    store.insert_template(new).await.unwrap();
+    store
+}
+
+async fn whats(store: &Store) -> Vec<String> {
+    let found = store.examine().await.unwrap();
+    assert_eq!(found.total, found.differences.len() as i64);
+    found.differences.into_iter().map(|d| format!("{}: {:?}, not {:?}", d.what, d.facts.unwrap_or_default(), d.stored.unwrap_or_default())).collect()
+}
+
+#[tokio::test]
+async fn tasks_in_every_state_are_healthy() {
+    let database = database().await;
+    let store = healthy(&database).await;
+    let small = plan(&[("a", &[]), ("b", &[0]), ("c", &[0]), ("d", &[1, 2])]);
+    let tasks = [submit(&store, &small, "").await, submit(&store, &small, "").await, submit(&store, &small, "").await];
+    submit(&store, &small, "").await;
+    submit(&store, &plan(&[]), "").await;
+    for task in tasks {
+        complete(&store, task, 0, 1, done("1")).await;
+        complete(&store, task, 1, 1, failed(task == tasks[0])).await;
+    }
+    complete(&store, tasks[1], 2, 1, done("1")).await;
+    store.cancel_task(tasks[2], "me", "test").await.unwrap();
+    let found = store.examine().await.unwrap();
+    assert_eq!((found.tasks, found.steps, found.total, found.differences), (5, 16, 0, vec![]));
+}
+
+#[tokio::test]
+async fn every_wrong_counter_is_found() {
+    let database = database().await;
+    let store = healthy(&database).await;
+    submit(&store, &plan(&[("a", &[]), ("b", &[0])]), "").await;
+    database.execute("update tasker.tasks set active_steps = 2, failed_steps = 1, total_steps = 3").await;
+    database.execute("update tasker.steps set pending_parents = 2 where name = 'b'").await;
+    let expected = [
+        r#"total_steps: "2", not "3""#,
+        r#"active_steps: "1", not "2""#,
+        r#"failed_steps: "0", not "1""#,
+        r#"pending_parents: "1", not "2""#,
+    ];
+    assert_eq!(whats(&store).await, expected);
+}
+
+#[tokio::test]
+async fn a_step_that_nobody_handed_over_is_found() {
+    let database = database().await;
+    let store = healthy(&database).await;
+    submit(&store, &plan(&[("a", &[]), ("b", &[]), ("c", &[0])]), "").await;
+    database.execute("update tasker.steps set state = 'complete', wake_at = null, finished_at = now() where name = 'a'").await;
+    database.execute("update tasker.steps set pending_parents = 0 where name = 'c'").await;
+    database.execute("update tasker.tasks set active_steps = 1").await;
+    assert_eq!(whats(&store).await, [r#"hand-over: "every parent is done", not "pending""#]);
+}
+
+#[tokio::test]
+async fn a_finished_task_with_live_steps_and_a_running_one_without_are_found() {
+    let database = database().await;
+    let store = healthy(&database).await;
+    submit(&store, &plan(&[("a", &[])]), "").await;
+    submit(&store, &plan(&[]), "").await;
+    database.execute("update tasker.tasks set state = 'complete', active_steps = 0, finished_at = now() where state = 'running'").await;
+    let expected = [
+        r#"active_steps: "1", not "0""#,
+        r#"state: "running", not "complete""#,
+        r#"state: "its task is complete", not "enqueued""#,
+    ];
+    assert_eq!(whats(&store).await, expected);
+}
+
+#[tokio::test]
+async fn what_belongs_to_nothing_is_found() {
+    let database = database().await;
+    let store = healthy(&database).await;
+    let task = submit(&store, &plan(&[("a", &[])]), "").await;
+    complete(&store, task, 0, 1, done("1")).await;
+    let other = submit(&store, &plan(&[("a", &[])]), "").await;
+    database.execute(&format!("delete from tasker.steps where task_id = '{task}'")).await;
+    database.execute(&format!("delete from tasker.tasks where task_id = '{other}'; delete from tasker.templates")).await;
+    let expected = [
+        r#"total_steps: "0", not "1""#,
+        r#"template: "", not "00000000-0000-0000-0000-000000000000""#,
+        r#"step: "", not "an attempt under lease 1""#,
+        r#"task: "", not "a step in state enqueued""#,
+    ];
+    assert_eq!(whats(&store).await, expected);
+}
+
+#[tokio::test]
+async fn of_many_differences_the_first_are_listed_and_all_are_counted() {
+    let database = database().await;
+    let store = store(&database);
+    for _ in 0..101 {
+        submit(&store, &plan(&[]), "").await;
+    }
+    let found = store.examine().await.unwrap();
+    assert_eq!((found.total, found.differences.len()), (101, 100));
+}
