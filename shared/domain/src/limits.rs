@@ -34,6 +34,10 @@ pub const FAULTS: usize = 200;
 pub const PAGE: u32 = 100;
 /// Rows that a list counts; beyond it the total is given as this number. Counting millions of rows for a page number is not worth a scan.
 pub const COUNTED_ROWS: i64 = 100_000;
+/// Bytes of contexts, or of results, in one list; what comes after is left out of the list and shown when it is asked for alone.
+pub const LISTED_BYTES: usize = 4 * 1024 * 1024;
+/// Versions of templates in one list. Whoever has more asks for a namespace.
+pub const LISTED_TEMPLATES: i64 = 10_000;
 /// Nesting of a JSON document; the parsers on the way (PostgreSQL's, Python's) all stand this much.
 pub const JSON_DEPTH: usize = 100;
 /// Tries of a step.

@@ -364,4 +364,3 @@ fn read_failure(text: Option<&str>) -> Failure {
     let text = text.unwrap_or("null");
     serde_json::from_str(text).unwrap_or_else(|_| Failure::permanent("unknown", text))
 }
-

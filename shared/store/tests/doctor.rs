@@ -10,7 +10,13 @@ use uuid::Uuid;
 /// A store whose template exists.
 async fn healthy(database: &Database) -> Store {
     let store = store(database);
-    let new = NewTemplate { template_id: Uuid::nil(), identity: ["ns", "name", "1.0.0"], revision: 1, definition: "{}", sha256: [0; 32] };
+    let new = NewTemplate {
+        template_id: Uuid::nil(),
+        identity: ["ns", "name", "1.0.0"],
+        revision: 1,
+        definition: "{}",
+        sha256: [0; 32],
+    };
     store.insert_template(new).await.unwrap();
     store
 }
@@ -18,7 +24,11 @@ async fn healthy(database: &Database) -> Store {
 async fn whats(store: &Store) -> Vec<String> {
     let found = store.examine().await.unwrap();
     assert_eq!(found.total, found.differences.len() as i64);
-    found.differences.into_iter().map(|d| format!("{}: {:?}, not {:?}", d.what, d.facts.unwrap_or_default(), d.stored.unwrap_or_default())).collect()
+    found
+        .differences
+        .into_iter()
+        .map(|d| format!("{}: {:?}, not {:?}", d.what, d.facts.unwrap_or_default(), d.stored.unwrap_or_default()))
+        .collect()
 }
 
 #[tokio::test]
@@ -72,7 +82,9 @@ async fn a_finished_task_with_live_steps_and_a_running_one_without_are_found() {
     let store = healthy(&database).await;
     submit(&store, &plan(&[("a", &[])]), "").await;
     submit(&store, &plan(&[]), "").await;
-    database.execute("update tasker.tasks set state = 'complete', active_steps = 0, finished_at = now() where state = 'running'").await;
+    database
+        .execute("update tasker.tasks set state = 'complete', active_steps = 0, finished_at = now() where state = 'running'")
+        .await;
     let expected = [
         r#"active_steps: "1", not "0""#,
         r#"state: "running", not "complete""#,

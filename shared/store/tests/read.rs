@@ -19,7 +19,10 @@ async fn a_task_is_shown_with_how_its_steps_stand() {
     complete(&store, task, 1, 1, failed(true)).await;
     complete(&store, task, 2, 1, failed(false)).await;
     let shown = store.task(task).await.unwrap().unwrap();
-    assert_eq!(shown.steps, StepCounts { total: 5, pending: 1, waiting_for_retry: 1, in_progress: 1, done: 1, failed: 1, cancelled: 0, ready: 0 });
+    assert_eq!(
+        shown.steps,
+        StepCounts { total: 5, pending: 1, waiting_for_retry: 1, in_progress: 1, done: 1, failed: 1, cancelled: 0, ready: 0 }
+    );
     assert_eq!((shown.state, shown.context.unwrap().get()), (TaskState::Running, r#"{"n": 1.0}"#));
     assert_eq!((shown.priority, shown.tags, shown.initiator), (Some(5), vec!["a".to_owned()], "me".to_owned()));
     assert!(shown.updated_at > shown.created_at && shown.finished_at.is_none() && !shown.paused);
@@ -82,7 +85,8 @@ async fn a_list_is_filtered_paged_and_counted_newest_first() {
         running.push(submit(&store, &small, who).await);
     }
     let complete = submit(&store, &none, "x").await;
-    let ids = async |filter: TaskFilter, page| store.tasks(&filter, page, 2).await.unwrap().iter().map(|t| t.task).collect::<Vec<_>>();
+    let ids =
+        async |filter: TaskFilter, page| store.tasks(&filter, page, 2).await.unwrap().iter().map(|t| t.task).collect::<Vec<_>>();
     assert_eq!(ids(TaskFilter::default(), 0).await, [complete, running[2]]);
     assert_eq!(ids(TaskFilter::default(), 1).await, [running[1], running[0]]);
     let filter = TaskFilter { initiator: Some("x".into()), states: Some(vec![TaskState::Running]), ..Default::default() };
@@ -120,5 +124,8 @@ async fn who_settled_a_step_is_told() {
     let task = submit(&store, &plan(&[("a", &[])]), "me").await;
     store.resolve_step((task, 0), Some("2"), ("anna", "checked"), common::SETTINGS).await.unwrap();
     let resolutions = store.resolutions(task).await.unwrap();
-    assert_eq!((resolutions[0].step, resolutions[0].actor.as_str(), resolutions[0].reason.as_str()), (task.step(0), "anna", "checked"));
+    assert_eq!(
+        (resolutions[0].step, resolutions[0].actor.as_str(), resolutions[0].reason.as_str()),
+        (task.step(0), "anna", "checked")
+    );
 }

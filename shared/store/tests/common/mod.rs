@@ -17,7 +17,10 @@ pub fn store(database: &Database) -> Store {
 /// Steps by name, each with the positions of its parents.
 pub fn plan(steps: &[(&str, &[usize])]) -> Arc<PlanRows> {
     let literal = |nos: Vec<usize>| format!("{{{}}}", nos.iter().map(|&p| step_no(p).to_string()).collect::<Vec<_>>().join(","));
-    let children = |i| steps.iter().enumerate().filter(|(_, s)| s.1.contains(&i)).map(|(c, _)| c).collect();
+    let mut children = vec![Vec::new(); steps.len()];
+    for (child, (_, parents)) in steps.iter().enumerate() {
+        parents.iter().for_each(|&parent| children[parent].push(child));
+    }
     Arc::new(PlanRows {
         plan: Plan { template_id: Uuid::nil(), environment: "test".into() },
         identity: ["ns".into(), "name".into(), "1.0.0".into()],
@@ -25,7 +28,7 @@ pub fn plan(steps: &[(&str, &[usize])]) -> Arc<PlanRows> {
         name: steps.iter().map(|s| s.0.to_owned()).collect(),
         max_attempts: vec![3; steps.len()],
         parents: steps.iter().map(|s| literal(s.1.to_vec())).collect(),
-        children: (0..steps.len()).map(|i| literal(children(i))).collect(),
+        children: children.into_iter().map(literal).collect(),
         further_ancestors: vec!["{}".into(); steps.len()],
         roots: steps.iter().filter(|s| s.1.is_empty()).count() as i32,
     })
