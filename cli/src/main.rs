@@ -1,1 +1,145 @@
-fn main(){}
+//! The command line of the orchestrator: a client of its HTTP API, and `dev`, the whole system in one process.
+
+mod client;
+mod data_dir;
+mod db;
+mod dev;
+mod doctor;
+mod failure;
+mod input;
+mod output;
+mod postgres;
+mod step;
+mod task;
+mod template;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use reqwest::Url;
+
+use crate::{client::Client, output::Format};
+
+/// Submit, watch and repair workflows.
+///
+/// Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 5 conflict, 6 time-out, 7 the awaited task failed.
+#[derive(Debug, Parser)]
+#[command(name = "tasker-ctl", version, propagate_version = false)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// How to print results
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    /// The server's address
+    #[arg(long, global = true, env = "TASKER_URL", hide_env_values = true, default_value = "http://127.0.0.1:8080", value_parser = client::parse_url)]
+    url: Url,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole system in this process
+    Dev(dev::DevArgs),
+    /// Submit, look at, wait for and cancel tasks
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// Retry or settle a step
+    #[command(subcommand)]
+    Step(step::StepCommand),
+    /// Check, register and look at workflow templates
+    #[command(subcommand)]
+    Template(template::TemplateCommand),
+    /// Compare the server's counters with the facts
+    Doctor,
+    /// Bring a database to this version's schema
+    #[command(subcommand)]
+    Db(db::DbCommand),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::report(&failure);
+            failure.exit.code().into()
+        }
+    }
+}
+
+async fn run(Cli { global: Global { output, url }, command }: Cli) -> failure::Result {
+    let client = Client::new(url)?;
+    match command {
+        Command::Dev(args) => dev::run(&args).await,
+        Command::Task(command) => task::run(&command, &client, output).await,
+        Command::Step(command) => step::run(&command, &client, output).await,
+        Command::Template(command) => template::run(&command, &client, output).await,
+        Command::Doctor => doctor::run(&client, output).await,
+        Command::Db(command) => db::run(&command, output).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn taskers_own_spelling_of_create_is_understood() {
+        let line = [
+            "tasker-ctl",
+            "task",
+            "create",
+            "-n",
+            "shop",
+            "--name",
+            "order",
+            "-v",
+            "1.0.0",
+            "-i",
+            r#"{"a":1}"#,
+            "-d",
+            "text",
+            "-p",
+            "5",
+        ];
+        Cli::try_parse_from(line).unwrap();
+    }
+
+    #[test]
+    fn a_wait_takes_its_seconds_only_after_an_equals_sign() {
+        for line in [&["--wait"][..], &["--wait=60"], &["--wait", "-o", "json"]] {
+            let line = ["tasker-ctl", "task", "create", "--name", "order"].iter().chain(line);
+            Cli::try_parse_from(line).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_at_the_command_line() {
+        for line in [
+            "task get not-an-id",
+            "task list --limit 101",
+            "task list --page 0",
+            "task create",
+            "step retry 01990000-0000-7000-8000-000000000000 a",
+            "--url localhost:8080 doctor",
+            "--url https://h doctor",
+            "dev --worker python",
+        ] {
+            let error = Cli::try_parse_from(["tasker-ctl"].into_iter().chain(line.split(' '))).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

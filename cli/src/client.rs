@@ -1,0 +1,215 @@
+//! The API over HTTP: one request, its answer or why there is none. It knows no task and no template.
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::RETRY_AFTER};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tasker_domain::Fault;
+
+use crate::{
+    failure::{Exit, Failure, Result},
+    output::line,
+};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(5);
+/// How often a server that refuses for now is asked again, and how long at most before each time.
+const ASK_AGAIN: u32 = 4;
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A server's address, and the means to ask it.
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+}
+
+/// A successful answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The body: JSON, as it came.
+    pub text: String,
+    from: String,
+}
+
+impl Answer {
+    /// Reads the body.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(&self.text).map_err(|error| {
+            let start: String = self.text.chars().take(80).collect();
+            Failure::new(
+                Exit::Error,
+                format!("{} answered what this command does not understand ({error}): {}", self.from, line(&start)),
+            )
+        })
+    }
+}
+
+/// Reads a server's address from the command line.
+pub fn parse_url(text: &str) -> std::result::Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == "http" && url.has_host() => Ok(url),
+        Ok(url) if url.scheme() == "https" => Err("this program speaks http only; expected http://HOST:PORT".into()),
+        _ => Err("expected http://HOST:PORT".into()),
+    }
+}
+
+impl Client {
+    /// A client for the server at `base`.
+    pub fn new(base: Url) -> Result<Self> {
+        let mut builder =
+            reqwest::Client::builder().connect_timeout(CONNECT).user_agent(concat!("tasker-ctl/", env!("CARGO_PKG_VERSION")));
+        if is_loopback(&base) {
+            // A proxy cannot reach this machine's own servers.
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|error| Failure::new(Exit::Error, format!("cannot prepare for HTTP: {error}")))?;
+        Ok(Self { http, base })
+    }
+
+    /// Asks for something. A server that refuses for now is asked again, a few times.
+    pub async fn get(&self, path: &[impl AsRef<str>], query: &impl Serialize) -> Result<Answer> {
+        self.get_within(path, query, PATIENCE).await
+    }
+
+    /// Asks for something that the server may take its time to answer.
+    pub async fn get_within(&self, path: &[impl AsRef<str>], query: &impl Serialize, patience: Duration) -> Result<Answer> {
+        let request = || self.request(Method::GET, path).query(query).timeout(patience);
+        let mut tried = 0;
+        loop {
+            let response = self.exchange(request()).await?;
+            if response.status() != StatusCode::SERVICE_UNAVAILABLE || tried == ASK_AGAIN {
+                return self.answer(response).await;
+            }
+            tokio::time::sleep(pause(&response, tried)).await;
+            tried += 1;
+        }
+    }
+
+    /// Asks for a change. It is tried once: when the answer is lost, the change may have happened.
+    pub async fn send(&self, method: Method, path: &[impl AsRef<str>], body: &impl Serialize) -> Result<Answer> {
+        let response = self.exchange(self.request(method, path).json(body).timeout(PATIENCE)).await?;
+        self.answer(response).await
+    }
+
+    /// Posts a YAML text.
+    pub async fn post_yaml(&self, path: &[impl AsRef<str>], yaml: String) -> Result<Answer> {
+        let request = self.request(Method::POST, path).header("content-type", "application/yaml").body(yaml).timeout(PATIENCE);
+        let response = self.exchange(request).await?;
+        self.answer(response).await
+    }
+
+    fn request(&self, method: Method, path: &[impl AsRef<str>]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("http URLs have a path").pop_if_empty().extend(path.iter().map(AsRef::as_ref));
+        self.http.request(method, url)
+    }
+
+    async fn exchange(&self, request: RequestBuilder) -> Result<Response> {
+        request.send().await.map_err(|error| not_answered(&error, &self.address()))
+    }
+
+    async fn answer(&self, response: Response) -> Result<Answer> {
+        let from = self.address();
+        let status = response.status();
+        let retry_after = retry_after(&response);
+        let text = response.text().await.map_err(|error| not_answered(&error, &from))?;
+        if status.is_success() { Ok(Answer { text, from }) } else { Err(refusal(status, retry_after, &text, &from)) }
+    }
+
+    /// The server's address without a password.
+    fn address(&self) -> String {
+        self.base.origin().ascii_serialization()
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|a| a.is_loopback())
+}
+
+fn not_answered(error: &reqwest::Error, from: &str) -> Failure {
+    let why = root_cause(error);
+    if error.is_connect() {
+        let remedy = "Start a server with `tasker-ctl dev`, or give its address with --url or TASKER_URL.";
+        return Failure::new(Exit::Unavailable, format!("no server answers at {from} ({why})\n{remedy}"));
+    }
+    if error.is_timeout() {
+        return Failure::new(Exit::TimedOut, format!("{from} did not answer in time; what was asked for may have happened"));
+    }
+    Failure::new(Exit::Unavailable, format!("the answer of {from} was lost ({why}); what was asked for may have happened"))
+}
+
+/// The innermost message: the outer ones repeat the address, which may hold a password.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if cause.downcast_ref::<reqwest::Error>().is_some() { "the connection broke".into() } else { cause.to_string() }
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn pause(response: &Response, tried: u32) -> Duration {
+    retry_after(response).unwrap_or(Duration::from_millis(500) * 2u32.pow(tried)).min(LONGEST_PAUSE)
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: ErrorWords,
+}
+
+#[derive(Deserialize)]
+struct ErrorWords {
+    message: String,
+    #[serde(default)]
+    details: Value,
+}
+
+/// What is known of a refusal, all faults with their places included.
+fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: &str) -> Failure {
+    let exit = match status.as_u16() {
+        404 => Exit::NotFound,
+        408 | 504 => Exit::TimedOut,
+        409 => Exit::Conflict,
+        503 => Exit::Unavailable,
+        _ => Exit::Error,
+    };
+    let Ok(ErrorBody { error }) = serde_json::from_str(body) else {
+        let start: String = body.chars().take(200).collect();
+        return Failure::new(exit, format!("{from} answered {status}: {}", line(start.trim())));
+    };
+    let mut message = line(&error.message);
+    for detail in details(&error.details) {
+        message.push_str("\n  ");
+        message.push_str(&detail);
+    }
+    if let Some(wait) = retry_after.filter(|_| exit == Exit::Unavailable) {
+        message.push_str(&format!("\nTry again in {} s.", wait.as_secs()));
+    }
+    Failure::new(exit, message)
+}
+
+/// The lines under a refusal's message: faults, a difference, the task that exists already.
+fn details(details: &Value) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for fault in details["faults"].as_array().into_iter().flatten() {
+        let word = |key| fault[key].as_str().unwrap_or_default();
+        lines.push(line(&Fault::new(word("place"), word("message")).to_string()));
+    }
+    match &details["diff"] {
+        Value::String(text) => lines.extend(text.lines().map(line)),
+        Value::Array(diff) => lines.extend(diff.iter().map(|d| line(d.as_str().unwrap_or(&d.to_string())))),
+        _ => {}
+    }
+    if let (Some(task), Some(status)) = (details["task_uuid"].as_str(), details["status"].as_str()) {
+        lines.push(line(&format!("task {task} is {status}")));
+    }
+    lines
+}

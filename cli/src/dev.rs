@@ -1,0 +1,166 @@
+//! `tasker-ctl dev`: the whole system in one process, with a private PostgreSQL where no other is named.
+
+use std::{collections::HashSet, path::PathBuf, str::FromStr};
+
+use clap::Args;
+use tasker_domain::limits;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    data_dir::DataDir,
+    db::without_password,
+    failure::{Exit, Failure, Result},
+    output,
+    postgres::PrivatePostgres,
+};
+
+/// What to run.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// The port of the API on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// A database to use instead of a private one: postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Where the private database is kept
+    #[arg(long, default_value = ".tasker", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// A folder of templates to register at the start
+    #[arg(long, value_name = "DIR")]
+    pub templates: Option<PathBuf>,
+    /// A worker to start: it runs the steps whose `worker` is NAME; a single one runs all others too. May be given several times
+    #[arg(long = "worker", value_name = "NAME=COMMAND")]
+    pub workers: Vec<WorkerCommand>,
+}
+
+/// A worker and the shell command that starts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerCommand {
+    /// The pool of steps that it runs.
+    pub name: String,
+    /// For `sh -c`.
+    pub command: String,
+}
+
+impl FromStr for WorkerCommand {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let Some((name, command)) = text.split_once('=') else {
+            return Err("expected NAME=COMMAND, such as python='python3 worker.py'".into());
+        };
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if name.is_empty() || name.chars().count() > limits::NAME_CHARS || !name.chars().all(allowed) {
+            return Err(format!("the NAME must have 1 to {} of the characters A-Z a-z 0-9 _ - .", limits::NAME_CHARS));
+        }
+        if command.trim().is_empty() {
+            return Err(format!("the COMMAND of worker {name} is empty"));
+        }
+        Ok(Self { name: name.to_owned(), command: command.to_owned() })
+    }
+}
+
+/// Where the data is, and what must be kept and ended for it.
+enum Database {
+    Given(String),
+    Private(PrivatePostgres, DataDir),
+}
+
+impl Database {
+    async fn open(args: &DevArgs) -> Result<Self> {
+        if let Some(url) = &args.database_url {
+            return Ok(Self::Given(url.clone()));
+        }
+        let data = DataDir::open(&args.data_dir)?;
+        Ok(Self::Private(PrivatePostgres::start(&data).await?, data))
+    }
+
+    fn url(&self) -> &str {
+        match self {
+            Self::Given(url) => url,
+            Self::Private(postgres, _) => postgres.url(),
+        }
+    }
+
+    /// Ends what we started. The data dir is unlocked last.
+    async fn close(self) -> Result {
+        if let Self::Private(postgres, _data) = self {
+            postgres.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs until a signal asks for the end.
+pub async fn run(args: &DevArgs) -> Result {
+    refuse_twins(&args.workers)?;
+    // From here on a signal waits until it is asked for: a start that is cut short would leave a server behind.
+    let mut ends = Ends::new()?;
+    let database = Database::open(args).await?;
+    let served = serve(args, database.url(), &mut ends).await;
+    let closed = database.close().await;
+    served.and(closed)
+}
+
+async fn serve(_args: &DevArgs, database_url: &str, ends: &mut Ends) -> Result {
+    let migrated = tasker_store::migrate(database_url).await;
+    migrated.map_err(|error| Failure::new(Exit::Error, without_password(&error.to_string(), database_url)))?;
+    output::print("ready")?;
+    ends.asked_for().await;
+    Ok(())
+}
+
+fn refuse_twins(workers: &[WorkerCommand]) -> Result {
+    let mut names = HashSet::new();
+    match workers.iter().find(|worker| !names.insert(&worker.name)) {
+        Some(twin) => Err(Failure::usage(format!("--worker {} is given twice; give each worker a name of its own", twin.name))),
+        None => Ok(()),
+    }
+}
+
+/// The signals that ask for an orderly end.
+struct Ends {
+    signals: [Signal; 3],
+}
+
+impl Ends {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Error, format!("cannot listen to signals: {error}")));
+        Ok(Self { signals: [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?] })
+    }
+
+    async fn asked_for(&mut self) {
+        let [terminate, interrupt, hangup] = &mut self.signals;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_a_name_and_a_command() {
+        let worker: WorkerCommand = "python=A=1 python3 worker.py".parse().unwrap();
+        assert_eq!(worker, WorkerCommand { name: "python".into(), command: "A=1 python3 worker.py".into() });
+    }
+
+    #[test]
+    fn a_worker_without_a_name_or_a_command_is_refused() {
+        for bad in ["python3 worker.py", "=true", "a b=true", "a\u{1b}=true", "python=", "python=  "] {
+            assert!(bad.parse::<WorkerCommand>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn two_workers_of_one_name_are_refused() {
+        let worker: WorkerCommand = "a=true".parse().unwrap();
+        let failure = refuse_twins(&[worker.clone(), worker]).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+    }
+}

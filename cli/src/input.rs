@@ -1,0 +1,110 @@
+//! What the user gives: JSON on the command line, in a file or on stdin, and files of YAML. Read within bounds, and checked before it is sent.
+
+use std::{
+    env,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use serde_json::value::RawValue;
+use tasker_domain::{json, limits};
+
+use crate::failure::{Exit, Failure, Result};
+
+/// Where a JSON document is given: itself, `@FILE`, or `-` for stdin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JsonSource {
+    /// On the command line.
+    Text(String),
+    /// In a file.
+    File(PathBuf),
+    /// On stdin.
+    Stdin,
+}
+
+impl FromStr for JsonSource {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(match (text, text.strip_prefix('@')) {
+            ("-", _) => Self::Stdin,
+            (_, Some(path)) => Self::File(path.into()),
+            _ => Self::Text(text.to_owned()),
+        })
+    }
+}
+
+impl JsonSource {
+    /// Reads the document; `option` names it in errors. Numbers keep their digits: it is not parsed into values.
+    pub fn read(&self, option: &str) -> Result<Box<RawValue>> {
+        let (text, place) = match self {
+            Self::Text(text) => (text.clone(), option.to_owned()),
+            Self::File(path) => (read_file(path, limits::RESULT_BYTES)?, path.display().to_string()),
+            Self::Stdin => (read_bounded(io::stdin(), "stdin", limits::RESULT_BYTES)?, "stdin".to_owned()),
+        };
+        if let Err(fault) = json::check(&text) {
+            return Err(Failure::usage(format!("{place} is not usable JSON: {fault}")));
+        }
+        RawValue::from_string(text.trim().to_owned()).map_err(|error| Failure::usage(format!("{place} is not JSON: {error}")))
+    }
+}
+
+/// Reads a text file of at most `limit` bytes.
+pub fn read_file(path: &Path, limit: usize) -> Result<String> {
+    let place = path.display().to_string();
+    let file = File::open(path).map_err(|error| Failure::usage(format!("cannot open {place}: {error}")))?;
+    read_bounded(file, &place, limit)
+}
+
+fn read_bounded(source: impl Read, place: &str, limit: usize) -> Result<String> {
+    let mut bytes = Vec::new();
+    let read = source.take(limit as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::usage(format!("cannot read {place}: {error}")))?;
+    if bytes.len() > limit {
+        return Err(Failure::new(Exit::Error, format!("{place} has more than the {limit} bytes that are allowed")));
+    }
+    String::from_utf8(bytes).map_err(|_| Failure::new(Exit::Error, format!("{place} is not UTF-8 text")))
+}
+
+/// Who acts, for the audit log, where the command line does not say it.
+pub fn default_actor() -> String {
+    env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "cli-operator".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<String> {
+        text.parse::<JsonSource>().unwrap().read("--context").map(|json| json.get().to_owned())
+    }
+
+    #[test]
+    fn json_is_taken_from_the_command_line_as_it_is() {
+        assert_eq!(read(r#" {"n": 123456789012345678901234567890} "#).unwrap(), r#"{"n": 123456789012345678901234567890}"#);
+    }
+
+    #[test]
+    fn json_is_taken_from_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{\"a\": 1}\n").unwrap();
+        assert_eq!(read(&format!("@{}", file.path().display())).unwrap(), r#"{"a": 1}"#);
+    }
+
+    #[test]
+    fn what_is_not_json_is_a_usage_error_that_names_the_option_and_the_place() {
+        for bad in ["{a: 1}", "", "{\"a\": 1", "{\"a\": 1, \"a\": 2}", "\"\\u0000\""] {
+            let failure = read(bad).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{bad}");
+            assert!(failure.message.starts_with("--context is not usable JSON: "), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn a_missing_file_and_an_endless_one_are_refused() {
+        assert!(read("@/nowhere/at all").unwrap_err().message.contains("cannot open /nowhere/at all"));
+        assert!(read("@/dev/zero").unwrap_err().message.contains("more than the"));
+    }
+}

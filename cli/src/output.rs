@@ -1,0 +1,231 @@
+//! What the user sees: tables for people, JSON for programs. Words from outside never reach a terminal as they came: they might hold
+//! control characters, which move the cursor, hide text or forge a line.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use comfy_table::{Cell, ContentArrangement, Table, presets::NOTHING};
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
+use crate::failure::{Exit, Failure, Result};
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs: the API's own answer.
+    Json,
+}
+
+/// Prints text for people. Each of its lines is ours; what is in them is made harmless.
+pub fn print(text: &str) -> Result {
+    write_out(&harmless(text))
+}
+
+/// Prints a JSON document, indented and otherwise as it came: numbers keep their digits and keys their order.
+pub fn print_json(json: &str) -> Result {
+    write_out(&indent(json))
+}
+
+/// Tells the user why a command failed.
+pub fn report(failure: &Failure) {
+    // Where stderr is closed nobody is left to be told.
+    let _ = writeln!(io::stderr(), "error: {}", harmless(&failure.message));
+}
+
+/// Says something that belongs neither to the result nor to a failure.
+pub fn remark(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", harmless(text));
+}
+
+fn write_out(text: &str) -> Result {
+    match writeln!(io::stdout(), "{}", text.trim_end()) {
+        // As in `… | head`: the reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(Exit::Error, format!("cannot write the result: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// One line of any words from outside: control characters are shown as escapes.
+pub fn line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hostile(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// Several lines of ours: as [`line`], but line ends stay.
+fn harmless(text: &str) -> String {
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Controls, and the marks that reorder, hide or break text.
+fn is_hostile(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// At most so many characters of a line; the end is cut, and it shows.
+pub fn shortened(text: &str, characters: usize) -> String {
+    let shown = line(text);
+    if shown.chars().count() <= characters {
+        return shown;
+    }
+    shown.chars().take(characters - 1).chain(['…']).collect()
+}
+
+/// A table without lines, as wide as the terminal where there is one.
+pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table.add_rows(rows.into_iter().map(|row| row.iter().map(|cell| Cell::new(line(cell))).collect::<Vec<_>>()));
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding((0, 2));
+    });
+    table.trim_fmt()
+}
+
+/// Lines of `name  value`, without those that have no value.
+pub fn fields(pairs: &[(&str, String)]) -> String {
+    let known = || pairs.iter().filter(|(_, value)| !value.is_empty());
+    let width = known().map(|(name, _)| name.len()).max().unwrap_or(0);
+    known().map(|(name, value)| format!("{name:width$}  {}\n", line(value))).collect()
+}
+
+/// A time of the API, in UTC and whole seconds; as it came where it is none.
+pub fn moment(text: &str) -> String {
+    parse_time(text).map_or_else(|| text.to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+/// How long after `from` it was `to`; empty where one is unknown.
+pub fn between(from: &str, to: &str) -> String {
+    let (Some(from), Some(to)) = (parse_time(from), parse_time(to)) else { return String::new() };
+    seconds(to.duration_since(from).as_secs_f64().max(0.0))
+}
+
+fn seconds(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+/// The API's times come with a zone, or without one and in UTC.
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let zoned = text.parse::<Timestamp>().ok();
+    zoned.or_else(|| Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp()))
+}
+
+/// Indents a JSON text without reading its values. Hostile characters can only be inside strings, where an escape means the same.
+fn indent(json: &str) -> String {
+    let (mut shown, mut depth, mut in_string, mut escaped) = (String::with_capacity(json.len() * 2), 0usize, false, false);
+    let mut rest = json.chars().peekable();
+    while let Some(c) = rest.next() {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            push_in_string(&mut shown, c);
+            continue;
+        }
+        match c {
+            ' ' | '\n' | '\r' | '\t' => continue,
+            '"' => in_string = true,
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                new_line(&mut shown, depth);
+            }
+            _ => {}
+        }
+        shown.push(c);
+        match c {
+            '{' | '[' => {
+                while rest.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                match rest.next_if(|c| matches!(c, '}' | ']')) {
+                    Some(end) => shown.push(end),
+                    None => {
+                        depth += 1;
+                        new_line(&mut shown, depth);
+                    }
+                }
+            }
+            ',' => new_line(&mut shown, depth),
+            ':' => shown.push(' '),
+            _ => {}
+        }
+    }
+    shown
+}
+
+fn new_line(shown: &mut String, depth: usize) {
+    shown.push('\n');
+    shown.extend(std::iter::repeat_n("  ", depth));
+}
+
+fn push_in_string(shown: &mut String, c: char) {
+    if is_hostile(c) {
+        // All hostile characters are in the first plane: one escape each.
+        shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+    } else {
+        shown.push(c);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_and_never_obeyed() {
+        assert_eq!(line("a\u{1b}[31mb\nc\u{9b}d\u{202e}e\u{7f}"), "a\\u{1b}[31mb\\nc\\u{9b}d\\u{202e}e\\u{7f}");
+        assert_eq!(line("größe 注文 'x\"y"), "größe 注文 'x\"y");
+    }
+
+    #[test]
+    fn a_table_keeps_a_hostile_name_in_its_row() {
+        let shown = table(&["NAME", "STATE"], [vec!["a\nb\u{1b}[2J".into(), "complete".into()]]);
+        assert_eq!(shown.lines().count(), 2, "{shown}");
+        assert!(shown.contains("a\\nb\\u{1b}[2J  complete"), "{shown}");
+    }
+
+    #[test]
+    fn json_is_indented_without_touching_its_values() {
+        let json = r#"{"b":123456789012345678901234567890,"a":[1.50,"x, {y}: \"z\\",{ }, [ ]],"c":null}"#;
+        let shown = indent(json);
+        assert_eq!(
+            shown,
+            "{\n  \"b\": 123456789012345678901234567890,\n  \"a\": [\n    1.50,\n    \"x, {y}: \\\"z\\\\\",\n    {},\n    []\n  ],\n  \"c\": null\n}"
+        );
+    }
+
+    #[test]
+    fn json_for_a_terminal_holds_no_control_character() {
+        let shown = indent("{\"a\":\"x\u{9b}2J\u{202e}\"}");
+        assert_eq!(shown, "{\n  \"a\": \"x\\u009b2J\\u202e\"\n}");
+    }
+
+    #[test]
+    fn times_are_utc_in_whole_seconds_with_and_without_a_zone() {
+        assert_eq!(moment("2026-01-02T03:04:05.678901Z"), "2026-01-02 03:04:05Z");
+        assert_eq!(moment("2026-01-02T03:04:05.678901"), "2026-01-02 03:04:05Z");
+        assert_eq!(moment("2026-01-02T05:04:05+02:00"), "2026-01-02 03:04:05Z");
+        assert_eq!(moment("soon"), "soon");
+    }
+
+    #[test]
+    fn durations_are_as_exact_as_they_are_short() {
+        assert_eq!(between("2026-01-02T03:04:05Z", "2026-01-02T03:04:13.25Z"), "8.2 s");
+        assert_eq!(seconds(185.0), "3 min 05 s");
+        assert_eq!(seconds(7260.0), "2 h 01 min");
+        assert_eq!(between("2026-01-02T03:04:05Z", ""), "");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_visibly() {
+        assert_eq!(shortened("abcdef", 6), "abcdef");
+        assert_eq!(shortened("abcdefg", 6), "abcde…");
+    }
+}

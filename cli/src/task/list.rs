@@ -1,0 +1,99 @@
+//! `tasker-ctl task list`.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::model::Task;
+use crate::{
+    client::Client,
+    failure::Result,
+    output::{self, Format, between, moment, table},
+};
+
+/// Which tasks to list. It is the query as the API takes it.
+#[derive(Debug, Args, Serialize)]
+pub struct List {
+    /// Only tasks of this namespace
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Only tasks in this state: running, complete, error, cancelled or resolved_manually
+    #[arg(short, long)]
+    status: Option<String>,
+    /// Only tasks of templates with this name
+    #[arg(long)]
+    name: Option<String>,
+    /// Which page
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    page: u32,
+    /// Rows of a page
+    #[arg(short = 'l', long = "per-page", visible_alias = "limit", default_value_t = 25,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(tasker_domain::limits::PAGE)))]
+    per_page: u32,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    tasks: Vec<Task>,
+    #[serde(default)]
+    pagination: Pagination,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Pagination {
+    page: u32,
+    total_count: u64,
+    total_pages: u32,
+    has_next: bool,
+}
+
+/// Runs the command.
+pub async fn run(which: &List, client: &Client, format: Format) -> Result {
+    let answer = client.get(&["v1", "tasks"], which).await?;
+    match format {
+        Format::Json => output::print_json(&answer.text),
+        Format::Table => output::print(&view(&answer.read()?)),
+    }
+}
+
+fn view(page: &Page) -> String {
+    if page.tasks.is_empty() {
+        return "no tasks".into();
+    }
+    let row = |task: &Task| {
+        let took = task.completed_at.as_deref().map(|at| between(&task.created_at, at)).unwrap_or_default();
+        let steps = match task.failed_steps {
+            0 => format!("{}/{}", task.completed_steps, task.total_steps),
+            failed => format!("{}/{}, {failed} failed", task.completed_steps, task.total_steps),
+        };
+        let template = format!("{} {}", task.name, task.version);
+        vec![
+            task.task_uuid.to_string(),
+            task.namespace.clone(),
+            template,
+            task.status.clone(),
+            steps,
+            moment(&task.created_at),
+            took,
+        ]
+    };
+    let rows = table(&["TASK", "NAMESPACE", "TEMPLATE", "STATUS", "STEPS", "CREATED", "TOOK"], page.tasks.iter().map(row));
+    let Pagination { page, total_count, total_pages, has_next } = page.pagination;
+    let more = if has_next { format!("; more with --page {}", page + 1) } else { String::new() };
+    format!("{rows}\n\npage {page} of {total_pages}, {total_count} tasks{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_names_the_next_one() {
+        let page = serde_json::json!({"tasks": [{"task_uuid": "01990000-0000-7000-8000-000000000000", "name": "order", "version": "1.0.0",
+            "namespace": "shop", "status": "error", "total_steps": 4, "completed_steps": 2, "failed_steps": 1, "created_at": "2026-01-02T03:04:05Z"}],
+            "pagination": {"page": 1, "total_count": 57, "total_pages": 3, "has_next": true}});
+        let shown = view(&serde_json::from_value(page).unwrap());
+        assert!(shown.contains("order 1.0.0  error   2/4, 1 failed  2026-01-02 03:04:05Z"), "{shown}");
+        assert!(shown.ends_with("page 1 of 3, 57 tasks; more with --page 2"), "{shown}");
+    }
+}

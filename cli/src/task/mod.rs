@@ -1,0 +1,215 @@
+//! `tasker-ctl task …`: submit, look at, wait for and cancel tasks.
+
+mod list;
+pub mod model;
+mod view;
+mod wait;
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use self::{
+    model::{Step, Task},
+    wait::Limit,
+};
+use crate::{
+    client::{Answer, Client},
+    failure::Result,
+    input::{JsonSource, default_actor},
+    output::{self, Format},
+};
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum TaskCommand {
+    /// Submit a task
+    Create(Box<Create>),
+    /// Show one task: its steps, tries and errors
+    Get(One),
+    /// List tasks, the newest first
+    List(list::List),
+    /// Cancel a task that is not finished
+    Cancel(Cancel),
+    /// List all steps of a task
+    Steps(One),
+    /// Wait until a task is finished
+    Wait(Wait),
+}
+
+/// A task by its id.
+#[derive(Debug, Args)]
+pub struct One {
+    /// The task's id
+    task: Uuid,
+}
+
+/// What to submit.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// The template's name
+    #[arg(long)]
+    name: String,
+    /// The template's namespace
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// The template's version; the highest one when it is left out
+    #[arg(short, long)]
+    version: Option<String>,
+    /// The task's context: JSON, @FILE, or - for stdin
+    #[arg(short = 'i', long, visible_alias = "input", value_name = "JSON", default_value = "{}")]
+    context: JsonSource,
+    /// An idempotency key: a second task with the same one is refused
+    #[arg(long, visible_alias = "idempotency-key")]
+    key: Option<String>,
+    /// A tag; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// A number that is kept with the task
+    #[arg(short, long, allow_negative_numbers = true)]
+    priority: Option<i32>,
+    /// The id that the task's logs and messages have in common; made up when it is left out
+    #[arg(short, long, value_name = "UUID")]
+    correlation_id: Option<Uuid>,
+    /// Who asks for it
+    #[arg(long, default_value = "tasker-ctl")]
+    initiator: String,
+    /// Why
+    #[arg(short = 'd', long, visible_alias = "description", default_value = "CLI task creation")]
+    reason: String,
+    /// Wait until it is finished; with a number (--wait=60), at most so many seconds
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = wait::FOR_EVER)]
+    wait: Option<Limit>,
+}
+
+/// What to cancel.
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// The task's id
+    task: Uuid,
+    /// Why, for the audit log
+    #[arg(short, long)]
+    reason: Option<String>,
+    /// Who, for the audit log
+    #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
+    actor: String,
+}
+
+/// What to wait for.
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// The task's id
+    task: Uuid,
+    /// Give up after so many seconds; without it, wait as long as it takes
+    #[arg(short, long, value_name = "SECONDS", default_value = wait::FOR_EVER, hide_default_value = true)]
+    timeout: Limit,
+}
+
+/// Runs one of the commands.
+pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Result {
+    match command {
+        TaskCommand::Create(new) => create(new, client, format).await,
+        TaskCommand::Get(One { task }) => show(client.get(&path(*task), &()).await?, client, format).await,
+        TaskCommand::List(which) => list::run(which, client, format).await,
+        TaskCommand::Cancel(what) => cancel(what, client, format).await,
+        TaskCommand::Steps(One { task }) => steps(*task, client, format).await,
+        TaskCommand::Wait(Wait { task, timeout }) => await_end(*task, *timeout, client, format).await,
+    }
+}
+
+/// The body of a submission. What is left out is for the server to choose.
+#[derive(Serialize)]
+struct NewTask<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    context: &'a RawValue,
+    initiator: &'a str,
+    source_system: &'a str,
+    reason: &'a str,
+    tags: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+}
+
+async fn create(new: &Create, client: &Client, format: Format) -> Result {
+    let context = new.context.read("--context")?;
+    let body = NewTask {
+        name: &new.name,
+        namespace: &new.namespace,
+        version: new.version.as_deref(),
+        context: &context,
+        initiator: &new.initiator,
+        source_system: "cli",
+        reason: &new.reason,
+        tags: &new.tags,
+        priority: new.priority,
+        correlation_id: new.correlation_id,
+        idempotency_key: new.key.as_deref(),
+    };
+    let answer = client.send(Method::POST, &["v1", "tasks"], &body).await?;
+    let task: Task = answer.read()?;
+    let Some(limit) = new.wait else {
+        return match format {
+            Format::Json => output::print_json(&answer.text),
+            Format::Table => output::print(&view::created(&task)),
+        };
+    };
+    // Said before the wait, so that it is known whatever becomes of the wait.
+    output::remark(&view::created(&task));
+    await_end(task.task_uuid, limit, client, format).await
+}
+
+async fn await_end(task: Uuid, limit: Limit, client: &Client, format: Format) -> Result {
+    let answer = wait::until_finished(task, limit, client).await?;
+    let ended: Task = answer.read()?;
+    show(answer, client, format).await?;
+    wait::verdict(&ended)
+}
+
+async fn show(answer: Answer, client: &Client, format: Format) -> Result {
+    if format == Format::Json {
+        return output::print_json(&answer.text);
+    }
+    let task: Task = answer.read()?;
+    let steps: Vec<Step> = client.get(&steps_path(task.task_uuid), &()).await?.read()?;
+    output::print(&view::task(&task, &steps))
+}
+
+async fn steps(task: Uuid, client: &Client, format: Format) -> Result {
+    let answer = client.get(&steps_path(task), &()).await?;
+    match format {
+        Format::Json => output::print_json(&answer.text),
+        Format::Table => output::print(&view::steps(answer.read::<Vec<Step>>()?.iter())),
+    }
+}
+
+async fn cancel(what: &Cancel, client: &Client, format: Format) -> Result {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        reason: Option<&'a str>,
+        actor: &'a str,
+    }
+    let body = Body { reason: what.reason.as_deref(), actor: &what.actor };
+    let answer = client.send(Method::DELETE, &path(what.task), &body).await?;
+    match format {
+        Format::Json => output::print_json(&answer.text),
+        Format::Table => output::print(&format!("task {} is {}", what.task, answer.read::<Task>()?.status)),
+    }
+}
+
+fn path(task: Uuid) -> [String; 3] {
+    ["v1".into(), "tasks".into(), task.to_string()]
+}
+
+/// The path of a task's steps.
+pub fn steps_path(task: Uuid) -> [String; 4] {
+    ["v1".into(), "tasks".into(), task.to_string(), "workflow_steps".into()]
+}

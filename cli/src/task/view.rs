@@ -1,0 +1,210 @@
+//! A task on one screen: what it is, how far it is, what is wrong with it, and what can be done.
+
+use crate::{
+    output::{between, fields, line, moment, shortened, table},
+    task::model::{Step, StepError, Task},
+};
+
+/// Steps that one screen shows.
+const SHOWN_STEPS: usize = 40;
+/// Errors that are told in full.
+const SHOWN_ERRORS: usize = 5;
+/// Characters of an error in a row of the table.
+const NOTE: usize = 100;
+
+/// One line about a task that was accepted.
+pub fn created(task: &Task) -> String {
+    let plural = if task.total_steps == 1 { "" } else { "s" };
+    format!(
+        "task {}: {} {} in {}, {} step{plural}",
+        task.task_uuid,
+        line(&task.name),
+        line(&task.version),
+        line(&task.namespace),
+        task.total_steps
+    )
+}
+
+/// The answer to "what is going on with this task".
+pub fn task(task: &Task, steps: &[Step]) -> String {
+    let shown = worth_showing(steps);
+    let mut view = head(task, steps);
+    view.push('\n');
+    view.push_str(&self::steps(shown.iter().copied()));
+    view.push('\n');
+    if shown.len() < steps.len() {
+        view.push_str(&format!("… and {} more steps: tasker-ctl task steps {}\n", steps.len() - shown.len(), task.task_uuid));
+    }
+    view.push_str(&errors(task, steps));
+    view
+}
+
+fn head(task: &Task, steps: &[Step]) -> String {
+    let end = task.completed_at.as_deref().map(|at| format!("{}, after {}", moment(at), between(&task.created_at, at)));
+    let status = match task.execution_status.as_str() {
+        "" | "all_complete" => task.status.clone(),
+        more => format!("{} ({})", task.status, more.replace('_', " ")),
+    };
+    fields(&[
+        ("task", task.task_uuid.to_string()),
+        ("template", format!("{} {} in {}", task.name, task.version, task.namespace)),
+        ("status", status),
+        ("steps", tally(steps)),
+        ("created", format!("{} by {} ({}): {}", moment(&task.created_at), task.initiator, task.source_system, task.reason)),
+        ("ended", end.unwrap_or_default()),
+        ("priority", task.priority.map(|p| p.to_string()).unwrap_or_default()),
+        ("tags", task.tags.as_deref().unwrap_or_default().join(", ")),
+        ("correlation", task.correlation_id.clone()),
+    ])
+}
+
+/// `3 complete, 1 error, 2 pending of 6`, in the order in which the states first appear.
+fn tally(steps: &[Step]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for step in steps {
+        match counts.iter_mut().find(|(state, _)| *state == step.current_state) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((&step.current_state, 1)),
+        }
+    }
+    let words: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {}", state.replace('_', " "))).collect();
+    if words.is_empty() { "none".into() } else { format!("{} of {}", words.join(", "), steps.len()) }
+}
+
+/// All steps when they fit on a screen; else those that something is happening to.
+fn worth_showing(steps: &[Step]) -> Vec<&Step> {
+    if steps.len() <= SHOWN_STEPS {
+        return steps.iter().collect();
+    }
+    let calm = |step: &Step| matches!(step.current_state.as_str(), "pending" | "complete");
+    steps.iter().filter(|step| !calm(step)).take(SHOWN_STEPS).collect()
+}
+
+/// A table of steps.
+pub fn steps<'a>(steps: impl Iterator<Item = &'a Step>) -> String {
+    let row = |step: &Step| {
+        let last = step.last_attempted_at.as_deref().map(moment).unwrap_or_default();
+        vec![step.name.clone(), step.current_state.clone(), format!("{}/{}", step.attempts, step.max_attempts), last, note(step)]
+    };
+    table(&["STEP", "STATE", "TRIES", "LAST TRY", "NOTE"], steps.map(row))
+}
+
+/// Why a step is where it is.
+fn note(step: &Step) -> String {
+    let why = step.error().map(|error| shortened(&described(&error), NOTE)).unwrap_or_default();
+    let retry = || step.next_retry_at.as_deref().map(|at| format!("again at {}", moment(at))).unwrap_or_default();
+    match step.current_state.as_str() {
+        "pending" if step.completed_parents < step.total_parents => {
+            format!("waits for {} of {} parents", step.total_parents - step.completed_parents, step.total_parents)
+        }
+        "pending" => "held".into(),
+        "enqueued" => "waits for a worker".into(),
+        "waiting_for_retry" => [retry(), why].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": "),
+        "error" => why,
+        _ => String::new(),
+    }
+}
+
+fn described(error: &StepError) -> String {
+    match error.error_type.as_deref() {
+        Some(kind) if !kind.is_empty() => format!("{kind}: {}", error.message),
+        _ => error.message.clone(),
+    }
+}
+
+/// The errors in full, and how to go on.
+fn errors(task: &Task, steps: &[Step]) -> String {
+    let failed: Vec<&Step> = steps.iter().filter(|step| step.current_state == "error").collect();
+    let mut view = String::new();
+    for step in failed.iter().take(SHOWN_ERRORS) {
+        let Some(error) = step.error() else { continue };
+        let name = line(&step.name);
+        view.push_str(&format!(
+            "\n{name} failed on try {} of {}: {}\n",
+            step.attempts,
+            step.max_attempts,
+            line(&described(&error))
+        ));
+        view.push_str(&format!("  tasker-ctl step retry {} {} --reason …\n", task.task_uuid, shell_word(&name)));
+    }
+    if failed.len() > SHOWN_ERRORS {
+        view.push_str(&format!("\n… and {} more steps failed\n", failed.len() - SHOWN_ERRORS));
+    }
+    view
+}
+
+/// A word that a shell takes as it is.
+fn shell_word(word: &str) -> String {
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:/@".contains(c));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(json: serde_json::Value) -> Step {
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn failed() -> Step {
+        step(serde_json::json!({"name": "charge", "current_state": "error", "attempts": 3, "max_attempts": 3, "total_parents": 1,
+            "completed_parents": 1, "last_attempted_at": "2026-01-02T03:04:05.123456Z",
+            "results": {"success": false, "error": {"message": "no\u{1b}[2J money", "error_type": "declined", "retryable": false}}}))
+    }
+
+    fn order() -> Task {
+        serde_json::from_value(serde_json::json!({"task_uuid": "01990000-0000-7000-8000-000000000000", "name": "order", "namespace": "shop",
+            "version": "1.0.0", "status": "error", "created_at": "2026-01-02T03:04:00Z", "completed_at": "2026-01-02T03:04:06.5Z",
+            "initiator": "me", "source_system": "cli", "reason": "test", "total_steps": 2, "execution_status": "blocked_by_failures"}))
+        .unwrap()
+    }
+
+    #[test]
+    fn one_screen_tells_how_far_a_task_is_what_failed_and_what_to_do() {
+        let waiting = step(
+            serde_json::json!({"name": "ship it", "current_state": "pending", "max_attempts": 3, "total_parents": 2, "completed_parents": 1}),
+        );
+        let shown = task(&order(), &[failed(), waiting]);
+        let expected = "\
+task      01990000-0000-7000-8000-000000000000
+template  order 1.0.0 in shop
+status    error (blocked by failures)
+steps     1 error, 1 pending of 2
+created   2026-01-02 03:04:00Z by me (cli): test
+ended     2026-01-02 03:04:06Z, after 6.5 s
+
+STEP     STATE    TRIES  LAST TRY              NOTE
+charge   error    3/3    2026-01-02 03:04:05Z  declined: no\\u{1b}[2J money
+ship it  pending  0/3                          waits for 1 of 2 parents
+
+charge failed on try 3 of 3: declined: no\\u{1b}[2J money
+  tasker-ctl step retry 01990000-0000-7000-8000-000000000000 charge --reason …
+";
+        let trimmed: String = shown.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        assert_eq!(trimmed, expected);
+    }
+
+    #[test]
+    fn a_step_that_waits_tells_when_it_is_tried_again_and_why() {
+        let waiting =
+            step(serde_json::json!({"name": "a", "current_state": "waiting_for_retry", "next_retry_at": "2026-01-02T03:04:05",
+            "results": {"error": {"message": "busy", "error_type": "timeout"}}}));
+        assert_eq!(note(&waiting), "again at 2026-01-02 03:04:05Z: timeout: busy");
+    }
+
+    #[test]
+    fn of_many_steps_those_are_shown_that_something_happens_to() {
+        let calm = || (0..100).map(|_| step(serde_json::json!({"name": "calm", "current_state": "complete"})));
+        let steps: Vec<Step> = calm().chain([failed()]).chain(calm()).collect();
+        let shown = task(&order(), &steps);
+        assert!(shown.contains("charge") && !shown.contains("calm"), "{shown}");
+        assert!(shown.contains("… and 200 more steps"), "{shown}");
+    }
+
+    #[test]
+    fn a_strange_name_is_quoted_for_the_shell() {
+        assert_eq!(shell_word("a_b-1"), "a_b-1");
+        assert_eq!(shell_word("it's; rm"), r"'it'\''s; rm'");
+    }
+}

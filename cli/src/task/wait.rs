@@ -1,0 +1,144 @@
+//! Waiting for a task: long polls, progress on a terminal, patience with a server that is away for a moment.
+
+use std::{str::FromStr, time::Duration};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tasker_domain::{TaskState, limits};
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::{
+    model::{StepState, Task},
+    path,
+};
+use crate::{
+    client::{Answer, Client},
+    failure::{Exit, Failure, Result},
+    output::shortened,
+};
+
+/// The word for no limit.
+pub const FOR_EVER: &str = "for-ever";
+/// How long the server may be away while we wait: long enough for a restart.
+const AWAY: Duration = Duration::from_secs(60);
+/// The least time between two questions, should the server not take its time to answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long to wait; `None` is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(Option<Duration>);
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        if text == FOR_EVER {
+            return Ok(Self(None));
+        }
+        let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        seconds.map(|limit| Self(Some(limit))).ok_or_else(|| "expected a number of seconds".into())
+    }
+}
+
+/// Waits for the end of a task, and returns the server's last word on it.
+pub async fn until_finished(task: Uuid, Limit(limit): Limit, client: &Client) -> Result<Answer> {
+    let progress = progress();
+    let waiting = poll(task, client, &progress);
+    let ended = match limit {
+        None => waiting.await,
+        Some(limit) => timeout(limit, waiting).await.unwrap_or_else(|_| Err(too_late(task, limit))),
+    };
+    progress.finish_and_clear();
+    ended
+}
+
+fn too_late(task: Uuid, limit: Duration) -> Failure {
+    let message = format!("task {task} was not finished after {} s; it goes on: tasker-ctl task get {task}", limit.as_secs_f64());
+    Failure::new(Exit::TimedOut, message)
+}
+
+/// Asks until the task is finished. A server that was reached once may be away for a moment.
+async fn poll(task: Uuid, client: &Client, progress: &ProgressBar) -> Result<Answer> {
+    // On a terminal somebody watches the progress; else one question for as long as the server lets it wait.
+    let hold = if progress.is_hidden() { limits::WAIT_SECONDS } else { 1 };
+    let mut seen: Option<Instant> = None;
+    loop {
+        let asked = Instant::now();
+        match ask(task, client, hold).await {
+            Ok(answer) => {
+                let now: Task = answer.read()?;
+                if is_finished(&now.status) {
+                    return Ok(answer);
+                }
+                seen = Some(asked);
+                advance(progress, &now);
+            }
+            Err(failure) if is_passing(&failure) && seen.is_some_and(|seen| seen.elapsed() < AWAY) => {}
+            Err(failure) => return Err(failure),
+        }
+        sleep(PAUSE.saturating_sub(asked.elapsed())).await;
+    }
+}
+
+async fn ask(task: Uuid, client: &Client, hold: u32) -> Result<Answer> {
+    let patience = Duration::from_secs(u64::from(hold) + 30);
+    client.get_within(&path(task), &[("wait", hold)], patience).await
+}
+
+fn is_passing(failure: &Failure) -> bool {
+    matches!(failure.exit, Exit::Unavailable | Exit::TimedOut)
+}
+
+fn is_finished(status: &str) -> bool {
+    TaskState::parse(status).is_some_and(TaskState::is_finished)
+}
+
+/// What the end of a task means to the shell.
+pub fn verdict(task: &Task) -> Result {
+    match TaskState::parse(&task.status) {
+        Some(TaskState::Complete | TaskState::ResolvedManually) => Ok(()),
+        _ => Err(Failure::new(Exit::TaskFailed, format!("task {} ended as {}", task.task_uuid, task.status))),
+    }
+}
+
+/// A line on stderr that is drawn on a terminal only.
+fn progress() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} steps  {elapsed}  {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let progress = ProgressBar::new(0).with_style(style);
+    if !progress.is_hidden() {
+        progress.enable_steady_tick(Duration::from_millis(250));
+    }
+    progress
+}
+
+fn advance(progress: &ProgressBar, task: &Task) {
+    let active = |step: &&StepState| matches!(step.current_state.as_str(), "enqueued" | "in_progress" | "waiting_for_retry");
+    let names: Vec<&str> = task.steps.iter().filter(active).take(5).map(|step| step.name.as_str()).collect();
+    progress.set_length(task.total_steps);
+    progress.set_position(task.completed_steps);
+    progress.set_message(shortened(&names.join(", "), 60));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_of_seconds_or_none() {
+        assert_eq!("1.5".parse(), Ok(Limit(Some(Duration::from_millis(1500)))));
+        assert_eq!(FOR_EVER.parse(), Ok(Limit(None)));
+        for bad in ["", "-1", "soon", "NaN", "1e300"] {
+            assert!(bad.parse::<Limit>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_failed_or_cancelled_task_fails_the_wait() {
+        let end = |status: &str| verdict(&Task { status: status.into(), ..Task::default() }).map_err(|failure| failure.exit);
+        assert_eq!(end("complete"), Ok(()));
+        assert_eq!(end("resolved_manually"), Ok(()));
+        assert_eq!(end("error"), Err(Exit::TaskFailed));
+        assert_eq!(end("cancelled"), Err(Exit::TaskFailed));
+    }
+}

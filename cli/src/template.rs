@@ -1,0 +1,342 @@
+//! `tasker-ctl template …`: check workflow templates without a server, register them, and look at what is registered.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+use tasker_domain::{Fault, limits, template};
+
+use crate::{
+    client::Client,
+    failure::{Exit, Failure, Result},
+    input::read_file,
+    output::{self, Format, fields, line, table},
+};
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum TemplateCommand {
+    /// Check template files; needs no server
+    Validate(Files),
+    /// Register templates
+    Register(Files),
+    /// List registered templates
+    List(List),
+    /// Show a registered template
+    Show(Show),
+}
+
+/// Template files.
+#[derive(Debug, Args)]
+pub struct Files {
+    /// YAML files, or folders of them
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Which templates to list.
+#[derive(Debug, Args, Serialize)]
+pub struct List {
+    /// Only templates of this namespace
+    #[arg(short, long)]
+    namespace: Option<String>,
+}
+
+/// Which template to show.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The template's name
+    name: String,
+    /// Its namespace
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// Its version; the highest one when it is left out
+    #[arg(short, long)]
+    version: Option<String>,
+}
+
+/// Checks files. Faults are the result, so they are printed and not reported.
+pub fn validate(files: &Files, format: Format) -> Result {
+    let mut checks = Vec::new();
+    for path in expand(&files.files)? {
+        checks.push(check(&path)?);
+    }
+    match format {
+        Format::Json => output::print_json(&serde_json::to_string(&checks).expect("strings serialize"))?,
+        Format::Table => output::print(&checks.iter().map(Check::view).collect::<Vec<_>>().join("\n"))?,
+    }
+    let bad = checks.iter().filter(|check| !check.valid).count();
+    if bad > 0 {
+        return Err(Failure::new(Exit::Error, format!("{bad} of {} templates cannot be registered", checks.len())));
+    }
+    Ok(())
+}
+
+/// What is to be said of one file.
+#[derive(Serialize)]
+struct Check {
+    file: String,
+    valid: bool,
+    faults: Vec<Fault>,
+    notes: Vec<Fault>,
+}
+
+fn check(path: &Path) -> Result<Check> {
+    let file = path.display().to_string();
+    let (faults, notes) = match template::parse(&read_file(path, limits::TEMPLATE_BYTES)?) {
+        Ok((template, notes)) => (template::refuse_unsupported(&template), notes),
+        Err(faults) => (faults.0, Vec::new()),
+    };
+    Ok(Check { file, valid: faults.is_empty(), faults, notes })
+}
+
+impl Check {
+    fn view(&self) -> String {
+        let faults = self.faults.iter().map(|fault| format!("{}: {}", line(&self.file), line(&fault.to_string())));
+        let notes = self.notes.iter().map(|note| format!("{}: note: {}", line(&self.file), line(&note.to_string())));
+        let verdict = self.valid.then(|| format!("{}: valid", line(&self.file)));
+        faults.chain(notes).chain(verdict).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The files, and those in the folders, in the order of their names.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            files.extend(templates_in(path).map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    if files.is_empty() {
+        return Err(Failure::usage("no template found: expected files that end in .yaml or .yml"));
+    }
+    Ok(files)
+}
+
+/// The template files in a folder, by name.
+pub fn templates_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file() && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Runs a command that needs a server.
+pub async fn run(command: &TemplateCommand, client: &Client, format: Format) -> Result {
+    match command {
+        TemplateCommand::Validate(files) => validate(files, format),
+        TemplateCommand::Register(files) => register(files, client, format).await,
+        TemplateCommand::List(which) => list(which, client, format).await,
+        TemplateCommand::Show(which) => show(which, client, format).await,
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Registered {
+    namespace: String,
+    name: String,
+    version: String,
+    revision: i64,
+    created: bool,
+    notes: Vec<Note>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Note {
+    place: String,
+    message: String,
+}
+
+/// Registers one file after the other. A bad one does not hold up the others; the first failure is the command's.
+async fn register(files: &Files, client: &Client, format: Format) -> Result {
+    let (mut answers, mut failure) = (Vec::new(), None);
+    for path in expand(&files.files)? {
+        match register_one(&path, client, format).await {
+            Ok(answer) => answers.push(answer),
+            Err(one) if one.exit == Exit::Unavailable => return Err(one),
+            Err(one) => {
+                let one = Failure::new(one.exit, format!("{}: {}", line(&path.display().to_string()), one.message));
+                if let Some(earlier) = failure.replace(one) {
+                    // Reported as it comes; only the last one ends the command.
+                    output::report(&earlier);
+                    failure = failure.map(|last: Failure| Failure::new(earlier.exit, last.message));
+                }
+            }
+        }
+    }
+    if format == Format::Json {
+        output::print_json(&serde_json::to_string(&answers).expect("JSON texts serialize"))?;
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+async fn register_one(path: &Path, client: &Client, format: Format) -> Result<Box<RawValue>> {
+    let answer = client.post_yaml(&["v1", "templates"], read_file(path, limits::TEMPLATE_BYTES)?).await?;
+    if format == Format::Table {
+        let Registered { namespace, name, version, revision, created, notes } = answer.read()?;
+        let what = if created { "registered" } else { "unchanged" };
+        output::print(&format!("{what}: {} {} in {}, revision {revision}", line(&name), line(&version), line(&namespace)))?;
+        for Note { place, message } in notes {
+            output::print(&format!("  note: {}", line(&Fault::new(place, message).to_string())))?;
+        }
+    }
+    answer.read()
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Listed {
+    templates: Vec<Summary>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Summary {
+    name: String,
+    namespace: String,
+    version: String,
+    description: Option<String>,
+    step_count: u64,
+}
+
+async fn list(which: &List, client: &Client, format: Format) -> Result {
+    let answer = client.get(&["v1", "templates"], which).await?;
+    if format == Format::Json {
+        return output::print_json(&answer.text);
+    }
+    let Listed { templates } = answer.read()?;
+    if templates.is_empty() {
+        return output::print("no templates");
+    }
+    let row = |t: Summary| {
+        let description = output::shortened(&t.description.unwrap_or_default(), 80);
+        vec![t.namespace, t.name, t.version, t.step_count.to_string(), description]
+    };
+    output::print(&table(&["NAMESPACE", "NAME", "VERSION", "STEPS", "DESCRIPTION"], templates.into_iter().map(row)))
+}
+
+async fn show(which: &Show, client: &Client, format: Format) -> Result {
+    let version = match &which.version {
+        Some(version) => version.clone(),
+        None => highest(which, client).await?,
+    };
+    let answer = client.get(&["v1", "templates", &which.namespace, &which.name, &version], &()).await?;
+    match format {
+        Format::Json => output::print_json(&answer.text),
+        Format::Table => output::print(&detail(&answer.read()?)),
+    }
+}
+
+/// The version that a task without one would take.
+async fn highest(which: &Show, client: &Client) -> Result<String> {
+    let query = List { namespace: Some(which.namespace.clone()) };
+    let Listed { templates } = client.get(&["v1", "templates"], &query).await?.read()?;
+    let versions = templates.iter().filter(|t| t.name == which.name).filter_map(|t| Version::parse(&t.version).ok());
+    let Some(version) = versions.filter(|version| version.pre.is_empty()).max() else {
+        let message = format!("there is no template {} in {} with a released version", line(&which.name), line(&which.namespace));
+        return Err(Failure::new(Exit::NotFound, message));
+    };
+    Ok(version.to_string())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Detail {
+    name: String,
+    namespace: String,
+    version: String,
+    description: Option<String>,
+    configuration: Value,
+    steps: Vec<StepDetail>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StepDetail {
+    name: String,
+    default_retryable: bool,
+    default_max_attempts: i32,
+}
+
+fn detail(template: &Detail) -> String {
+    let head = fields(&[
+        ("template", template.name.clone()),
+        ("namespace", template.namespace.clone()),
+        ("version", template.version.clone()),
+        ("description", template.description.clone().unwrap_or_default()),
+    ]);
+    let row = |step: &StepDetail| {
+        let tries = if step.default_retryable { step.default_max_attempts } else { 1 };
+        let (handler, parents) = definition(template, &step.name);
+        vec![step.name.clone(), handler, tries.to_string(), parents]
+    };
+    format!("{head}\n{}", table(&["STEP", "HANDLER", "TRIES", "AFTER"], template.steps.iter().map(row)))
+}
+
+/// Handler and parents of a step, where the server tells the whole definition.
+fn definition(template: &Detail, step: &str) -> (String, String) {
+    let steps = template.configuration["steps"].as_array();
+    let Some(step) = steps.into_iter().flatten().find(|s| s["name"] == step) else { return Default::default() };
+    let parents = step["dependencies"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    (step["handler"]["callable"].as_str().unwrap_or_default().to_owned(), parents.collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_expanded_to_their_yaml_files_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.yml", "a.yaml", "c.txt"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let files = expand(&[dir.path().to_owned()]).unwrap();
+        assert_eq!(files, [dir.path().join("a.yaml"), dir.path().join("b.yml")]);
+    }
+
+    #[test]
+    fn a_folder_without_templates_is_a_usage_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(expand(&[dir.path().to_owned()]).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn every_fault_is_a_line_with_its_file_and_place() {
+        let check = Check {
+            file: "a.yaml".into(),
+            valid: false,
+            faults: vec![Fault::new("/name", "is missing"), Fault::new("3:1", "is\u{1b}not YAML")],
+            notes: vec![Fault::new("/schema", "has no effect")],
+        };
+        assert_eq!(
+            check.view(),
+            "a.yaml: /name: is missing\na.yaml: 3:1: is\\u{1b}not YAML\na.yaml: note: /schema: has no effect"
+        );
+    }
+
+    #[test]
+    fn a_template_is_shown_with_its_handlers_and_edges_where_they_are_known() {
+        let shown = detail(
+            &serde_json::from_value(serde_json::json!({"name": "order", "namespace": "shop", "version": "1.0.0",
+                "steps": [{"name": "a", "default_retryable": true, "default_max_attempts": 3}, {"name": "b", "default_retryable": false}],
+                "configuration": {"steps": [{"name": "b", "handler": {"callable": "do_b"}, "dependencies": ["a"]}]}}))
+            .unwrap(),
+        );
+        assert!(shown.lines().any(|line| line.split_whitespace().eq(["b", "do_b", "1", "a"])), "{shown}");
+    }
+}
