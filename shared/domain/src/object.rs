@@ -40,7 +40,11 @@ impl Findings {
     }
 
     /// The notes, or the faults when there are any.
+    ///
+    /// Both in the order of their places: what is wrong with one step stands together.
     pub(crate) fn finish(mut self) -> Result<Vec<Fault>, Faults> {
+        self.faults.sort_by_cached_key(|fault| in_order(&fault.place));
+        self.notes.sort_by_cached_key(|(note, _)| in_order(&note.place));
         if self.not_shown > 0 {
             self.faults.push(Fault::new("", format!("{} more faults are not shown", self.not_shown)));
         }
@@ -55,6 +59,12 @@ impl Findings {
         };
         Ok(self.notes.into_iter().map(counted).collect())
     }
+}
+
+/// A pointer by which lists sort by index: the tenth step after the second.
+fn in_order(place: &str) -> Vec<(usize, String)> {
+    let token = |token: &str| token.parse().map_or_else(|_| (usize::MAX, token.to_owned()), |index| (index, String::new()));
+    place.split('/').map(token).collect()
 }
 
 /// One object, its place, and where its faults go.
@@ -180,7 +190,8 @@ impl<'f> Object<'f> {
     {
         let value = self.value(key)?;
         let Some(number) = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from)) else {
-            self.fault(key, format!("must be a whole number, not {}", kind_of(&value)));
+            let found = if value.is_number() { value.to_string() } else { kind_of(&value).to_owned() };
+            self.fault(key, format!("must be a whole number, not {found}"));
             return None;
         };
         let number = N::try_from(number).ok().filter(|number| range.contains(number));
@@ -399,7 +410,8 @@ mod tests {
 
     #[test]
     fn the_same_note_is_counted_and_an_empty_value_has_none() {
-        let notes = read(json!({"a": 1, "b": 2, "c": []}), |o| ["a", "b", "c"].iter().for_each(|key| o.ignore(key, "is ignored")));
+        let notes =
+            read(json!({"a": 1, "b": 2, "c": []}), |o| ["a", "b", "c"].iter().for_each(|key| o.ignore(key, "is ignored")));
         assert_eq!(notes, Ok(vec![Fault::new("/a", "is ignored (2 places)")]));
     }
 

@@ -137,7 +137,10 @@ fn context(context: Option<Box<RawValue>>, findings: &RefCell<Findings>) -> Resu
     let context = context.filter(|context| context.get() != "null").unwrap_or_else(empty);
     let bytes = context.get().len();
     if bytes > limits::CONTEXT_BYTES {
-        let message = format!("has {bytes} bytes; at most {} are allowed. Store the data and pass a reference to it", limits::CONTEXT_BYTES);
+        let message = format!(
+            "has {bytes} bytes; at most {} are allowed. Store the data and pass a reference to it",
+            limits::CONTEXT_BYTES
+        );
         return Err(RequestError::TooLarge(Fault::new("/context", message)));
     }
     if !context.get().starts_with('{') {
@@ -262,22 +265,22 @@ mod tests {
             "initiator": "\u001b[31m", "source_system": "", "reason": "a\nb\u0000", "correlation_id": "x", "requested_at": "today",
             "idempotency_key": "a\nb", "callback_url": "https://x", "prioritiy": 1}"#;
         let expected = [
-            "/reason: holds \\u0000, which cannot be stored",
+            "/callback_url: is not supported yet; ask for the task's state instead",
             "/context: must be a JSON object",
-            "/name: is missing",
-            "/namespace: must be a string, not a number",
-            "/version: is \"1\"; it must be a SemVer version such as 1.0.0",
-            "/priority: is 3000000000; it must be -2147483648 to 2147483647",
-            "/tags/1: must be a string, not a number",
-            "/tags/2: must not be empty",
-            "/initiator: holds the control character U+001B",
-            "/source_system: must not be empty",
-            "/reason: holds the control character U+0000",
             "/correlation_id: is \"x\"; it must be a UUID",
             "/idempotency_key: holds the control character U+000A",
-            "/requested_at: is \"today\"; it must be a time such as 2026-01-02T03:04:05",
-            "/callback_url: is not supported yet; ask for the task's state instead",
+            "/initiator: holds the control character U+001B",
+            "/name: is missing",
+            "/namespace: must be a string, not a number",
             "/prioritiy: unknown key; did you mean priority?",
+            "/priority: is 3000000000; it must be -2147483648 to 2147483647",
+            "/reason: holds \\u0000, which cannot be stored",
+            "/reason: holds the control character U+0000",
+            "/requested_at: is \"today\"; it must be a time such as 2026-01-02T03:04:05",
+            "/source_system: must not be empty",
+            "/tags/1: must be a string, not a number",
+            "/tags/2: must not be empty",
+            "/version: is \"1\"; it must be a SemVer version such as 1.0.0",
         ];
         assert_eq!(faults(body), expected);
     }
@@ -368,7 +371,8 @@ mod tests {
         leaf.prop_recursive(4, 40, 6, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-                prop::collection::btree_map("[^\\x00]{0,5}", inner, 0..6).prop_map(|map| Value::Object(map.into_iter().collect())),
+                prop::collection::btree_map("[^\\x00]{0,5}", inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
     }
@@ -383,7 +387,8 @@ mod tests {
             Value::String(s) => text(s),
             Value::Array(list) => format!("[ {} ]", list.iter().map(otherwise).collect::<Vec<_>>().join(" ,\n")),
             Value::Object(map) => {
-                let members: Vec<_> = map.iter().rev().map(|(key, value)| format!("{}\t: {}", text(key), otherwise(value))).collect();
+                let members: Vec<_> =
+                    map.iter().rev().map(|(key, value)| format!("{}\t: {}", text(key), otherwise(value))).collect();
                 format!("{{ {} }}", members.join(" , "))
             }
             other => format!(" {other} "),

@@ -27,7 +27,7 @@ pub const BACKOFF_BASE_MS: u64 = 1_000;
 /// Milliseconds that no pause exceeds, where a template says nothing.
 pub const MAX_BACKOFF_MS: u64 = 30_000;
 
-/// Reads a template from YAML (JSON is YAML too): the template with notes on what has no effect, or every fault.
+/// Reads a template from YAML (or JSON, where control characters are escaped): the template with notes on what has no effect, or every fault.
 ///
 /// Places are JSON pointers into the file, or `line:column` where it is not YAML.
 pub fn parse(yaml: &str) -> Result<(Template, Vec<Fault>), Faults> {

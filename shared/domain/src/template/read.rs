@@ -175,7 +175,8 @@ fn retry(step: &mut Object) -> Option<Retry> {
         max_backoff_ms: object.number("max_backoff_ms", 0..=limits::BACKOFF_MS).unwrap_or(MAX_BACKOFF_MS.max(backoff_base_ms)),
     };
     object.ignore("limit", "is not read, and Tasker Core does not read it either: write max_attempts");
-    object.ignore("initial_delay", "is not read, and Tasker Core does not read it either: write backoff_base_ms, in milliseconds");
+    object
+        .ignore("initial_delay", "is not read, and Tasker Core does not read it either: write backoff_base_ms, in milliseconds");
     object.ignore("max_delay", "is not read, and Tasker Core does not read it either: write max_backoff_ms, in milliseconds");
     object.close();
     Some(retry)

@@ -46,10 +46,10 @@ fn options() -> Options {
 
 fn fault(error: &Error) -> Fault {
     let message = error.without_snippet().render_with_formatter(&UserMessageFormatter);
-    let Some(location) = error.location() else { return Fault::new("", message) };
-    let (line, column) = (location.line(), location.column());
-    let message = message.strip_suffix(&format!(" at line {line}, column {column}")).unwrap_or(&message);
-    Fault::new(format!("{line}:{column}"), message)
+    // What follows is positions, of which the first becomes the place.
+    let message = message.split_once(" at line ").map_or(message.as_str(), |(message, _)| message);
+    let place = error.location().map(|location| format!("{}:{}", location.line(), location.column()));
+    Fault::new(place.unwrap_or_default(), message)
 }
 
 /// A definition is stored in PostgreSQL, which has no U+0000.
@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn scalars_are_those_of_yaml_1_2() {
         let value = value("{a: no, b: 1_000, c: 007, d: true, e: 1.0, f: ~, g: 2024-01-01}").unwrap();
-        let expected = serde_json::json!({"a": "no", "b": "1_000", "c": "007", "d": true, "e": 1.0, "f": null, "g": "2024-01-01"});
+        let expected =
+            serde_json::json!({"a": "no", "b": "1_000", "c": "007", "d": true, "e": 1.0, "f": null, "g": "2024-01-01"});
         assert_eq!(value, expected);
     }
 
@@ -127,8 +128,7 @@ mod tests {
             bomb += &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(", "));
         }
         let long = format!("a: &x {}\nb: [{}]", "y".repeat(1_000_000), vec!["*x"; 1_000].join(","));
-        let wide = format!("[{}]", "{a: 1},".repeat(500_000));
-        for text in [bomb, long, wide, "[".repeat(1_000_000), "- ".repeat(1_000_000), " ".repeat(limits::TEMPLATE_BYTES + 1)] {
+        for text in [bomb, long, "[".repeat(1_000_000), "- ".repeat(1_000_000), " ".repeat(limits::TEMPLATE_BYTES + 1)] {
             value(&text).unwrap_err();
         }
     }

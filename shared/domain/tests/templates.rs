@@ -1,0 +1,301 @@
+//! Templates as files: everything that Tasker Core's own contain, and everything that may be wrong.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeSet, fs};
+
+use serde_json::{Value, json};
+use tasker_domain::{
+    Fault, Faults,
+    backoff::BackoffKind,
+    template::{IdentityStrategy, Planned, StalenessAction, StepKind, Template, Workflow, parse, refuse_unsupported},
+};
+
+const GOOD: [&str; 8] =
+    ["claim_linear", "leave_approval", "import_batches", "parcel_events", "old_keys", "boundaries", "our_keys", "before_0_1"];
+
+/// Every key of the templates that Tasker Core ships, with `*` for the name of an environment.
+const TASKERS_KEYS: &str = "
+    description domain_events environments environments.* environments.*.steps environments.*.steps[].handler
+    environments.*.steps[].handler.initialization environments.*.steps[].name environments.*.steps[].retry
+    environments.*.steps[].retry.backoff_base_ms environments.*.steps[].retry.limit environments.*.steps[].retry.max_attempts
+    environments.*.steps[].retry.max_backoff_ms environments.*.steps[].timeout_seconds input_schema lifecycle
+    lifecycle.max_duration_minutes lifecycle.max_steps_in_process_minutes lifecycle.max_waiting_for_dependencies_minutes
+    lifecycle.max_waiting_for_retry_minutes loaded_from metadata metadata.author metadata.blog_post metadata.created_at
+    metadata.documentation_url metadata.notes metadata.tags metadata.updated_at name namespace_name schema step_templates
+    step_templates[].default_retry_limit step_templates[].default_retryable step_templates[].description
+    step_templates[].handler_class step_templates[].handler_config step_templates[].name steps steps[].batch_config
+    steps[].batch_config.batch_size steps[].batch_config.cursor_field steps[].batch_config.failure_strategy
+    steps[].batch_config.parallelism steps[].batch_config.worker_template steps[].dependencies steps[].depends_on
+    steps[].description steps[].handler steps[].handler.callable steps[].handler.initialization steps[].handler.method
+    steps[].handler.resolver steps[].lifecycle steps[].lifecycle.backoff_multiplier steps[].lifecycle.max_retries
+    steps[].lifecycle.max_steps_in_process_minutes steps[].name steps[].publishes_events steps[].publishes_events[].condition
+    steps[].publishes_events[].delivery_mode steps[].publishes_events[].description steps[].publishes_events[].name
+    steps[].publishes_events[].publisher steps[].publishes_events[].schema steps[].result_schema steps[].retry
+    steps[].retry.backoff steps[].retry.backoff_base_ms steps[].retry.initial_delay steps[].retry.limit
+    steps[].retry.max_attempts steps[].retry.max_backoff_ms steps[].retry.max_delay steps[].retry.retryable
+    steps[].system_dependency steps[].timeout_seconds steps[].type system_dependencies system_dependencies.primary
+    system_dependencies.secondary task_handler task_handler_class version";
+
+fn text(name: &str) -> String {
+    fs::read_to_string(format!("{}/tests/fixtures/{name}.yaml", env!("CARGO_MANIFEST_DIR"))).expect(name)
+}
+
+fn good(name: &str) -> (Template, Vec<Fault>) {
+    parse(&text(name)).unwrap_or_else(|faults| panic!("{name}: {faults}"))
+}
+
+fn lines(faults: &[Fault]) -> Vec<String> {
+    faults.iter().map(ToString::to_string).collect()
+}
+
+fn faults(yaml: &str) -> Vec<String> {
+    let Faults(faults) = parse(yaml).expect_err(yaml);
+    lines(&faults)
+}
+
+fn planned<'w>(workflow: &'w Workflow, name: &str) -> &'w Planned {
+    workflow.steps.iter().find(|step| step.name == name).expect(name)
+}
+
+#[test]
+fn templates_of_every_kind_parse() {
+    for name in GOOD {
+        good(name);
+    }
+}
+
+#[test]
+fn the_fixtures_hold_every_key_of_taskers_templates() {
+    let mut found = BTreeSet::new();
+    for name in GOOD {
+        let value: Value = serde_saphyr::from_str(&text(name)).unwrap();
+        collect_keys(&value, "", &mut found);
+    }
+    let missing: Vec<_> = TASKERS_KEYS.split_whitespace().filter(|key| !found.contains(*key)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+fn collect_keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(list) => list.iter().for_each(|value| collect_keys(value, &format!("{path}[]"), found)),
+        Value::Object(map) => {
+            for (key, value) in map {
+                let key = if path == "environments" { "*" } else { key };
+                let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                collect_keys(value, &path, found);
+                found.insert(path);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_template_of_taskers_is_read_as_tasker_reads_it() {
+    let (template, notes) = good("claim_linear");
+    assert_eq!((template.name.as_str(), template.namespace.as_str()), ("settle_claim", "insurance"));
+    assert_eq!(template.metadata["documentation_url"], Value::Null);
+    let [check, assess, pay] = &template.steps[..] else { panic!() };
+    assert_eq!(check.handler.initialization["window"], "15_minutes");
+    assert_eq!((assess.retry.max_attempts, assess.retry.backoff), (2, BackoffKind::Linear));
+    assert_eq!((pay.retry.max_attempts, pay.retry.backoff_base_ms, pay.retry.max_backoff_ms), (3, 1_000, 30_000));
+    assert_eq!((pay.handler.method.as_str(), pay.kind), ("call", StepKind::Standard));
+    assert_eq!(lines(&notes), ["/system_dependencies: only describes; nothing acts on it"]);
+}
+
+#[test]
+fn what_has_no_effect_is_noted_once_for_each_kind() {
+    let (_, notes) = good("old_keys");
+    let expected = [
+        "/environments/test/steps/1/name: has no effect: there is no step \"prnt\"; did you mean \"print\"?",
+        "/loaded_from: is not read; Tasker Core does not read it either",
+        "/steps/0/lifecycle: is not read in a step; Tasker Core does not read it either",
+        "/steps/0/retry/initial_delay: is not read, and Tasker Core does not read it either: write backoff_base_ms, in milliseconds",
+        "/steps/0/retry/limit: is not read, and Tasker Core does not read it either: write max_attempts (3 places)",
+        "/steps/0/retry/max_delay: is not read, and Tasker Core does not read it either: write max_backoff_ms, in milliseconds",
+        "/steps/1/system_dependency: only describes; nothing acts on it (2 places)",
+    ];
+    assert_eq!(lines(&notes), expected);
+    let noted = |name| lines(&good(name).1);
+    assert!(noted("boundaries").contains(&"/steps/0/retry/max_attempts: 0 is read as 1: a step is tried once".to_owned()));
+    assert!(noted("our_keys").contains(&"/lifecycle: is kept, but nothing acts on it yet".to_owned()));
+    let events = "/domain_events: is kept, but nothing acts on it yet (3 places)";
+    assert_eq!(noted("parcel_events"), [events]);
+    assert_eq!(noted("before_0_1").len(), 1);
+    assert_eq!(noted("leave_approval"), Vec::<String>::new());
+}
+
+#[test]
+fn our_own_keys_and_both_spellings_are_read() {
+    let (template, _) = good("our_keys");
+    assert_eq!(template.identity_strategy, IdentityStrategy::CallerProvided);
+    assert_eq!(template.lifecycle.unwrap().staleness_action, StalenessAction::Error);
+    let [first, second] = &template.steps[..] else { panic!() };
+    assert_eq!(first.worker.as_deref(), Some("python"));
+    assert_eq!(second.dependencies, ["first"]);
+    assert_eq!(first.handler, second.handler);
+    assert_eq!((first.handler.method.as_str(), first.handler.resolver.as_deref()), ("execute", Some("explicit_mapping")));
+    let (without, _) = parse("{name: x, version: 1.0.0}").unwrap();
+    assert_eq!((without.namespace.as_str(), without.identity_strategy), ("default", IdentityStrategy::Strict));
+}
+
+#[test]
+fn boundary_values_are_accepted() {
+    let (template, _) = good("boundaries");
+    let [once, often, base] = &template.steps[..] else { panic!() };
+    assert_eq!((once.retry.max_attempts, once.retry.backoff_base_ms, once.timeout_seconds), (1, 50, 1));
+    assert_eq!((often.retry.max_attempts, often.retry.max_backoff_ms, often.timeout_seconds), (100, 86_400_000, 86_400));
+    assert_eq!((base.retry.backoff_base_ms, base.retry.max_backoff_ms), (60_000, 60_000));
+}
+
+#[test]
+fn an_overlay_changes_what_it_names_in_the_order_of_the_file() {
+    let (template, _) = good("boundaries");
+    let timeouts = |environment| {
+        let steps = template.workflow(environment).unwrap().steps;
+        steps.iter().map(|step| (step.policy.timeout_seconds, step.report_start)).collect::<Vec<_>>()
+    };
+    assert_eq!(timeouts("elsewhere"), [(1, false), (86_400, true), (30, false)]);
+    assert_eq!(timeouts("staging"), timeouts("elsewhere"));
+    assert_eq!(timeouts("test"), [(120, true), (7, false), (120, true)]);
+    assert_eq!(timeouts("production"), [(61, true); 3]);
+}
+
+#[test]
+fn an_overlay_replaces_retries_as_a_whole_and_settings_key_by_key() {
+    let (boundaries, _) = good("boundaries");
+    let workflow = boundaries.workflow("test").unwrap();
+    let policy = &planned(&workflow, "tried_once").policy;
+    assert_eq!((policy.retryable, policy.max_attempts, policy.backoff.kind), (true, 2, BackoffKind::Exponential));
+    let (ours, _) = good("our_keys");
+    let workflow = ours.workflow("production").unwrap();
+    let settings = Value::Object(planned(&workflow, "second").handler.initialization.clone());
+    assert_eq!(settings, json!({"threshold": 1000, "nested": {"c": 3}, "extra": null}));
+    assert_eq!(planned(&workflow, "first").handler.initialization["nested"], json!({"a": 1, "b": 2}));
+    let (claim, _) = good("claim_linear");
+    let workflow = claim.workflow("test").unwrap();
+    assert_eq!(
+        (planned(&workflow, "assess_claim").policy.max_attempts, planned(&workflow, "check_claim").policy.max_attempts),
+        (2, 1)
+    );
+}
+
+#[test]
+fn a_plan_has_parents_before_children() {
+    let yaml = "{name: x, version: 1.0.0, steps: [
+        {name: d, dependencies: [c, b], handler: {callable: x}}, {name: b, dependencies: [a], handler: {callable: x}},
+        {name: c, dependencies: [b], handler: {callable: x}}, {name: a, handler: {callable: x}}, {name: z, handler: {callable: x}}]}";
+    let workflow = parse(yaml).unwrap().0.workflow("").unwrap();
+    let names: Vec<_> = workflow.steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c", "d", "z"]);
+    let d = &workflow.steps[3];
+    assert_eq!((&d.parents[..], &d.children[..], &d.further_ancestors[..]), (&[1, 2][..], &[][..], &[0][..]));
+    assert_eq!(workflow.steps[1].children, [2, 3]);
+}
+
+#[test]
+fn the_largest_workflows_have_plans() {
+    let handler = json!({"callable": "x"});
+    let mut wide = vec![json!({"name": "root", "handler": handler})];
+    wide.extend((0..9_998).map(|i| json!({"name": format!("w{i}"), "dependencies": ["root"], "handler": handler})));
+    let all: Vec<_> = (0..9_998).map(|i| format!("w{i}")).collect();
+    wide.push(json!({"name": "join", "dependencies": all, "handler": handler}));
+    let chain: Vec<_> = (0..1_000)
+        .map(|i| match i {
+            0 => json!({"name": "c0", "handler": handler}),
+            i => json!({"name": format!("c{i}"), "dependencies": [format!("c{}", i - 1)], "handler": handler}),
+        })
+        .collect();
+    let plan = |steps: Vec<Value>| {
+        let text = json!({"name": "x", "version": "1.0.0", "steps": steps}).to_string();
+        parse(&text).unwrap().0.workflow("").unwrap()
+    };
+    let wide = plan(wide);
+    assert_eq!((wide.steps[0].children.len(), wide.steps[9_999].parents.len()), (9_998, 9_998));
+    assert_eq!(wide.steps[9_999].further_ancestors, [0]);
+    let chain = plan(chain);
+    assert_eq!(chain.steps[999].further_ancestors, (966..998).collect::<Vec<_>>());
+}
+
+#[test]
+fn too_many_steps_are_refused() {
+    let steps: Vec<_> = (0..10_001).map(|i| json!({"name": format!("s{i}"), "handler": {"callable": "x"}})).collect();
+    let text = json!({"name": "x", "version": "1.0.0", "steps": steps}).to_string();
+    assert_eq!(faults(&text), ["/steps: has 10001 steps; at most 10000 are allowed"]);
+}
+
+#[test]
+fn every_fault_of_a_file_is_found_at_once() {
+    let expected = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/every_fault.txt")).unwrap();
+    assert_eq!(faults(&text("every_fault")), expected.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_cycle_is_spelled_out() {
+    let yaml = "{name: x, version: 1.0.0, steps: [{name: a, dependencies: [b], handler: {callable: x}},
+        {name: b, dependencies: [c], handler: {callable: x}}, {name: c, dependencies: [a], handler: {callable: x}}]}";
+    assert_eq!(faults(yaml), ["/steps/0/dependencies: form a cycle: a -> b -> c -> a"]);
+}
+
+#[test]
+fn keys_as_ruby_symbols_are_refused_with_the_right_spelling() {
+    let found = faults(&text("ruby_symbols"));
+    assert!(found.contains(&"/:name: unknown key: Ruby's symbols are not read, write name".to_owned()), "{found:?}");
+}
+
+#[test]
+fn what_is_not_a_map_is_no_template() {
+    for yaml in ["", "[]", "5", "text", "null", "- a\n- b"] {
+        assert_eq!(faults(yaml).len(), 1, "{yaml}");
+    }
+}
+
+#[test]
+fn step_types_without_an_engine_are_refused_at_registration_only() {
+    let refused = |name| {
+        let faults = refuse_unsupported(&good(name).0);
+        faults.into_iter().map(|fault| fault.place).collect::<Vec<_>>()
+    };
+    assert_eq!(refused("leave_approval"), ["/steps/1/type", "/steps/4/type"]);
+    assert_eq!(refused("import_batches"), ["/steps/0/type", "/steps/1/type", "/steps/2/type"]);
+    assert_eq!(refused("claim_linear"), Vec::<String>::new());
+}
+
+#[test]
+fn a_context_is_held_against_the_input_schema() {
+    let workflow = good("claim_linear").0.workflow("production").unwrap();
+    assert_eq!(workflow.refuse_context(&json!({"claim_id": "c-1", "amount": 5})), []);
+    let faults = lines(&workflow.refuse_context(&json!({"amount": -1, "kind": "boat"})));
+    let places: Vec<_> = faults.iter().map(|fault| fault.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["/context", "/context/amount", "/context/kind"]);
+}
+
+#[test]
+fn a_schema_that_refers_to_itself_holds_no_one_up() {
+    let yaml = "{name: x, version: 1.0.0, input_schema: {allOf: [{$ref: '#'}]}}";
+    let workflow = parse(yaml).unwrap().0.workflow("").unwrap();
+    assert_eq!(workflow.refuse_context(&json!({})), []);
+}
+
+#[test]
+fn the_stored_form_is_taskers_and_reads_as_itself() {
+    for name in GOOD {
+        let (template, _) = good(name);
+        let stored = serde_json::to_string(&template).unwrap();
+        assert_eq!(serde_json::from_str::<Template>(&stored).unwrap(), template, "{name}");
+        assert_eq!(parse(&stored).unwrap_or_else(|faults| panic!("{name}: {faults}")).0, template, "{name}");
+        assert_eq!(parse(&serde_saphyr::to_string(&template).unwrap()).unwrap().0, template, "{name}");
+    }
+    let stored = serde_json::to_value(good("our_keys").0).unwrap();
+    assert_eq!((&stored["namespace_name"], &stored["version"]), (&json!("default"), &json!("10.20.30-rc.1")));
+    assert_eq!((&stored["steps"][1]["type"], &stored["steps"][1]["dependencies"]), (&json!("standard"), &json!(["first"])));
+}
+
+#[test]
+fn the_digest_is_of_what_counts() {
+    let digest = |yaml: &str| parse(yaml).unwrap().0.sha256();
+    let text = text("claim_linear");
+    assert_eq!(digest(&text), digest(&format!("{text}\n# a remark\nloaded_from: elsewhere\n")));
+    assert_ne!(digest(&text), digest(&text.replace("timeout_seconds: 45", "timeout_seconds: 46")));
+}
