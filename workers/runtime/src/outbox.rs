@@ -23,6 +23,13 @@ pub(crate) struct Outbox<Q> {
     down: bool,
 }
 
+/// When there is something to send.
+enum Due {
+    Now,
+    At(Instant),
+    Never,
+}
+
 struct Letter {
     message: Box<CompleteStep>,
     answer: bool,
@@ -50,7 +57,11 @@ impl<Q: Queue> Outbox<Q> {
     /// Dropping the future loses nothing: the send goes on with the next call.
     pub async fn deliver(&mut self) -> usize {
         if self.sending.is_none() {
-            self.wait_until_due().await;
+            match self.due() {
+                Due::Now => {}
+                Due::At(instant) => tokio::time::sleep_until(instant).await,
+                Due::Never => std::future::pending().await,
+            }
             self.begin();
         }
         let Some(sending) = &mut self.sending else { return std::future::pending().await };
@@ -59,14 +70,11 @@ impl<Q: Queue> Outbox<Q> {
         self.settle(answered)
     }
 
-    async fn wait_until_due(&self) {
+    fn due(&self) -> Due {
         if !self.fresh.is_empty() && !self.down {
-            return;
+            return Due::Now;
         }
-        if self.refused.is_empty() {
-            return std::future::pending().await;
-        }
-        tokio::time::sleep_until(self.offer_again).await;
+        if self.refused.is_empty() { Due::Never } else { Due::At(self.offer_again) }
     }
 
     fn begin(&mut self) {

@@ -15,22 +15,23 @@ use tokio::{
 
 /// The last lines of a child's stderr, for whoever must explain its death.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
+pub(super) struct LastLines(Arc<Mutex<VecDeque<Vec<u8>>>>);
 
 impl LastLines {
     const KEPT: usize = 5;
+    const BYTES: usize = 500;
 
-    fn push(&self, line: &str) {
+    fn push(&self, line: &[u8]) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == Self::KEPT {
             lines.pop_front();
         }
-        lines.push_back(line.chars().take(500).collect());
+        lines.push_back(line[..line.len().min(Self::BYTES)].to_vec());
     }
 
     /// The lines, oldest first.
     pub fn get(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|line| readable(line)).collect()
     }
 }
 
@@ -53,27 +54,24 @@ pub(super) async fn forward(mut stream: impl AsyncRead + Unpin, source: Source) 
         if count == 0 {
             break;
         }
-        lines.split(&chunk[..count], |line| source.log(line, &mut budget));
+        lines.split(&chunk[..count], |line, cut| source.log(line, cut, &mut budget));
         // A flood is always readable; the other tasks of this thread want to live too.
         tokio::task::yield_now().await;
     }
-    lines.finish(|line| source.log(line, &mut budget));
+    lines.finish(|line, cut| source.log(line, cut, &mut budget));
     source.log_left_out(budget.left_out);
 }
 
 impl Source {
-    fn log(&self, line: &str, budget: &mut Budget) {
+    fn log(&self, line: &[u8], cut: bool, budget: &mut Budget) {
         if let Some(last) = &self.last {
             last.push(line);
         }
-        match budget.spend(Instant::now()) {
-            Spent::Line => tracing::info!(target: "worker", pool = self.pool, pid = self.pid, stream = self.stream, "{line}"),
-            Spent::LineAfter(left_out) => {
-                self.log_left_out(left_out);
-                tracing::info!(target: "worker", pool = self.pool, pid = self.pid, stream = self.stream, "{line}");
-            }
-            Spent::Nothing => {}
-        }
+        // Before anything is made of the line: most lines of a flood are only counted.
+        let Some(left_out) = budget.spend(Instant::now()) else { return };
+        self.log_left_out(left_out);
+        let (text, end) = (readable(line), if cut { "…" } else { "" });
+        tracing::info!(target: "worker", pool = self.pool, pid = self.pid, stream = self.stream, "{text}{end}");
     }
 
     fn log_left_out(&self, lines: u64) {
@@ -92,7 +90,7 @@ struct Splitter {
 }
 
 impl Splitter {
-    fn split(&mut self, mut bytes: &[u8], mut each: impl FnMut(&str)) {
+    fn split(&mut self, mut bytes: &[u8], mut each: impl FnMut(&[u8], bool)) {
         while let Some(end) = memchr::memchr(b'\n', bytes) {
             self.extend(&bytes[..end]);
             self.emit(&mut each);
@@ -101,7 +99,7 @@ impl Splitter {
         self.extend(bytes);
     }
 
-    fn finish(&mut self, mut each: impl FnMut(&str)) {
+    fn finish(&mut self, mut each: impl FnMut(&[u8], bool)) {
         if !self.line.is_empty() {
             self.emit(&mut each);
         }
@@ -113,15 +111,15 @@ impl Splitter {
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn emit(&mut self, each: &mut impl FnMut(&str)) {
-        let mut text: String = String::from_utf8_lossy(&self.line).trim_end().chars().map(harmless).collect();
-        if self.cut {
-            text.push('…');
-        }
-        each(&text);
+    fn emit(&mut self, each: &mut impl FnMut(&[u8], bool)) {
+        each(&self.line, self.cut);
         self.line.clear();
         self.cut = false;
     }
+}
+
+fn readable(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).trim_end().chars().map(harmless).collect()
 }
 
 /// Control characters could colour, clear or forge the log that they end up in.
@@ -136,31 +134,23 @@ struct Budget {
     left_out: u64,
 }
 
-enum Spent {
-    Line,
-    LineAfter(u64),
-    Nothing,
-}
-
 impl Budget {
     fn new() -> Self {
         Self { second: Instant::now(), kept: 0, left_out: 0 }
     }
 
-    fn spend(&mut self, now: Instant) -> Spent {
+    /// `None`: leave the line out. Else it is kept, after so many that were not.
+    fn spend(&mut self, now: Instant) -> Option<u64> {
         if now - self.second >= Duration::from_secs(1) {
             self.second = now;
             self.kept = 0;
         }
         if self.kept == limits::LOG_LINES_PER_SECOND {
             self.left_out += 1;
-            return Spent::Nothing;
+            return None;
         }
         self.kept += 1;
-        match std::mem::take(&mut self.left_out) {
-            0 => Spent::Line,
-            left_out => Spent::LineAfter(left_out),
-        }
+        Some(std::mem::take(&mut self.left_out))
     }
 }
 
@@ -168,28 +158,28 @@ impl Budget {
 mod tests {
     use super::*;
 
-    fn lines_of(chunks: &[&[u8]]) -> Vec<String> {
+    fn lines_of(chunks: &[&[u8]]) -> Vec<(String, bool)> {
         let mut lines = Vec::new();
         let mut splitter = Splitter::default();
         for chunk in chunks {
-            splitter.split(chunk, |line| lines.push(line.to_owned()));
+            splitter.split(chunk, |line, cut| lines.push((readable(line), cut)));
         }
-        splitter.finish(|line| lines.push(line.to_owned()));
+        splitter.finish(|line, cut| lines.push((readable(line), cut)));
         lines
     }
 
     #[test]
     fn lines_are_joined_over_chunks_and_the_last_one_needs_no_end() {
-        assert_eq!(lines_of(&[b"a\nb", b"c\r\n\nd"]), ["a", "bc", "", "d"]);
+        let lines = lines_of(&[b"a\nb", b"c\r\n\nd"]);
+        assert_eq!(lines, ["a", "bc", "", "d"].map(|line| (line.to_owned(), false)));
     }
 
     #[test]
     fn a_long_line_is_cut_and_control_characters_are_replaced() {
         let long = "x".repeat(limits::LOG_LINE_BYTES + 1);
         let lines = lines_of(&[long.as_bytes(), b"yy\n\x1b[31mred\xff\n"]);
-        assert_eq!(lines[0].chars().count(), limits::LOG_LINE_BYTES + 1);
-        assert!(lines[0].ends_with('…'));
-        assert_eq!(lines[1], "\u{fffd}[31mred\u{fffd}");
+        assert_eq!((lines[0].0.len(), lines[0].1), (limits::LOG_LINE_BYTES, true));
+        assert_eq!(lines[1], ("\u{fffd}[31mred\u{fffd}".to_owned(), false));
     }
 
     #[test]
@@ -197,12 +187,12 @@ mod tests {
         let mut budget = Budget::new();
         let start = budget.second;
         for _ in 0..limits::LOG_LINES_PER_SECOND {
-            assert!(matches!(budget.spend(start), Spent::Line));
+            assert_eq!(budget.spend(start), Some(0));
         }
         for _ in 0..7 {
-            assert!(matches!(budget.spend(start), Spent::Nothing));
+            assert_eq!(budget.spend(start), None);
         }
-        assert!(matches!(budget.spend(start + Duration::from_secs(1)), Spent::LineAfter(7)));
-        assert!(matches!(budget.spend(start + Duration::from_secs(1)), Spent::Line));
+        assert_eq!(budget.spend(start + Duration::from_secs(1)), Some(7));
+        assert_eq!(budget.spend(start + Duration::from_secs(1)), Some(0));
     }
 }

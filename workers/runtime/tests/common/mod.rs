@@ -1,0 +1,234 @@
+//! A worker on a bench: steps from memory, outcomes to memory, real child processes.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tasker_domain::{
+    CompleteStep, Message, Outcome, Outgoing, Queue, RunStep, SendResult, TaskId, outcome::Failure, queue::SendError,
+};
+use tasker_worker::{Command, Deliveries, Executor, Settings, Tally, run};
+use tempfile::TempDir;
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for a loaded machine, short enough for a person.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The step with number `no`: callable, context, and what else differs from the usual.
+pub fn step(no: i32, callable: &str, context: Value) -> RunStep {
+    let id = TaskId::from_fresh(uuid::Uuid::from_u128(1 << 64)).step(no);
+    let message = json!({
+        "v": 1, "task_id": id.task, "step_id": id, "step_name": format!("step_{no}"), "lease": 1, "attempt": 1,
+        "max_attempts": 3, "token": format!("token {no}"), "timeout_seconds": 50, "correlation_id": id, "namespace": "default",
+        "handler": {"callable": callable}, "context": context, "dependency_results": {},
+    });
+    serde_json::from_str(&message.to_string()).unwrap()
+}
+
+/// Steps in memory.
+#[derive(Default)]
+pub struct Steps {
+    waiting: Mutex<(VecDeque<RunStep>, bool)>,
+    changed: Notify,
+    pub taken: AtomicUsize,
+}
+
+impl Steps {
+    pub fn put(&self, steps: impl IntoIterator<Item = RunStep>) {
+        self.waiting.lock().unwrap().0.extend(steps);
+        self.changed.notify_one();
+    }
+
+    pub fn close(&self) {
+        self.waiting.lock().unwrap().1 = true;
+        self.changed.notify_one();
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting.lock().unwrap().0.len()
+    }
+
+    fn take(&self, max: usize) -> Option<Vec<RunStep>> {
+        let mut waiting = self.waiting.lock().unwrap();
+        let count = waiting.0.len().min(max);
+        self.taken.fetch_add(count, Ordering::SeqCst);
+        (count > 0 || waiting.1).then(|| waiting.0.drain(..count).collect())
+    }
+}
+
+impl Deliveries for Steps {
+    async fn receive(&self, max: usize) -> Vec<RunStep> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(steps) = self.take(max) {
+                return steps;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Outcomes in memory.
+#[derive(Default)]
+pub struct Outcomes {
+    pub received: Mutex<Vec<CompleteStep>>,
+    changed: Notify,
+    /// So many sends are refused before one is accepted.
+    pub refusals: AtomicUsize,
+}
+
+impl Queue for Outcomes {
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
+        if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return vec![Err(SendError("the queue is down".into())); messages.len()];
+        }
+        let results = vec![Ok(()); messages.len()];
+        let complete = messages.into_iter().map(|outgoing| match outgoing.message {
+            Message::CompleteStep(complete) => *complete,
+            other => panic!("a worker sends outcomes only, not {other:?}"),
+        });
+        self.received.lock().unwrap().extend(complete);
+        self.changed.notify_waiters();
+        results
+    }
+
+    fn send_lease(&self) -> Option<Duration> {
+        None
+    }
+}
+
+impl Outcomes {
+    /// Waits for something that was received.
+    pub async fn wait_for<T>(&self, what: &str, mut find: impl FnMut(&[CompleteStep]) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if let Some(found) = find(&self.received.lock().unwrap()) {
+                    return found;
+                }
+                changed.await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited for {what}; received {:#?}", self.received.lock().unwrap()),
+        }
+    }
+}
+
+/// A worker that runs.
+pub struct Bench {
+    pub steps: Arc<Steps>,
+    pub outcomes: Arc<Outcomes>,
+    pub shutdown: CancellationToken,
+    pub folder: TempDir,
+    running: JoinHandle<Tally>,
+}
+
+impl Bench {
+    /// With the handlers of `children/steps.py`.
+    pub async fn start() -> Self {
+        Self::with(&python("steps.py"), Settings::new("test")).await
+    }
+
+    pub async fn with(command: &str, settings: Settings) -> Self {
+        let command: Command = command.parse().unwrap();
+        let executor = Executor::child(command, &settings).await.unwrap();
+        Self::around(executor, settings)
+    }
+
+    pub fn around(executor: Executor, settings: Settings) -> Self {
+        let (steps, outcomes) = (Arc::new(Steps::default()), Arc::new(Outcomes::default()));
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(run(steps.clone(), outcomes.clone(), executor, settings, shutdown.clone()));
+        Self { steps, outcomes, shutdown, folder: TempDir::new().unwrap(), running }
+    }
+
+    /// A path in a folder of this bench.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Waits until a step was answered.
+    pub async fn answer(&self, no: i32) -> CompleteStep {
+        let is_answer =
+            |c: &&CompleteStep| c.step_id.no == no && !matches!(c.outcome, Outcome::Started {} | Outcome::Heartbeat {});
+        self.outcomes.wait_for(&format!("the answer of step {no}"), |received| received.iter().find(is_answer).cloned()).await
+    }
+
+    pub async fn success(&self, no: i32) -> Value {
+        match self.answer(no).await.outcome {
+            Outcome::Success { result, .. } => serde_json::from_str(result.get()).unwrap(),
+            other => panic!("step {no} ended with {other:?}"),
+        }
+    }
+
+    pub async fn failure(&self, no: i32) -> Failure {
+        match self.answer(no).await.outcome {
+            Outcome::Failure(failure) => failure,
+            other => panic!("step {no} ended with {other:?}"),
+        }
+    }
+
+    /// Waits until a step that asks for reports was handed to the child.
+    pub async fn started(&self, no: i32) {
+        let is_start = |c: &CompleteStep| c.step_id.no == no && matches!(c.outcome, Outcome::Started {});
+        self.outcomes.wait_for(&format!("the start of step {no}"), |received| received.iter().any(is_start).then_some(())).await;
+    }
+
+    /// Ends the worker when all that it has is done.
+    pub async fn finish(self) -> Tally {
+        self.steps.close();
+        self.ended().await
+    }
+
+    pub async fn ended(self) -> Tally {
+        tokio::time::timeout(PATIENCE, self.running).await.expect("the worker ends").unwrap()
+    }
+}
+
+/// The same step, which asks for reports.
+pub fn reported(step: RunStep) -> RunStep {
+    RunStep { report_start: true, ..step }
+}
+
+/// The command that runs one of the scripts in `children/`.
+pub fn python(script: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/children").join(script);
+    format!("python3 {}", path.display())
+}
+
+/// The runs that steps noted in a file: name and pid of each.
+pub fn runs(path: &Path) -> Vec<(String, i32)> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| line.split_once(' ').unwrap()).map(|(name, pid)| (name.to_owned(), pid.parse().unwrap())).collect()
+}
+
+/// Waits until something outside of this process is so.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    let watching = async {
+        while !is_so() {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, watching).await.unwrap_or_else(|_| panic!("waited for: {what}"));
+}
+
+/// Whether a process is there and no zombie.
+pub fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
