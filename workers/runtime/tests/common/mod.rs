@@ -40,7 +40,10 @@ pub fn step(no: i32, callable: &str, context: Value) -> RunStep {
 pub struct Steps {
     waiting: Mutex<(VecDeque<RunStep>, bool)>,
     changed: Notify,
-    pub taken: AtomicUsize,
+    taken: AtomicUsize,
+    answered: Arc<AtomicUsize>,
+    /// The most steps that the worker had in its hands.
+    pub most_held: AtomicUsize,
 }
 
 impl Steps {
@@ -61,7 +64,8 @@ impl Steps {
     fn take(&self, max: usize) -> Option<Vec<RunStep>> {
         let mut waiting = self.waiting.lock().unwrap();
         let count = waiting.0.len().min(max);
-        self.taken.fetch_add(count, Ordering::SeqCst);
+        let held = self.taken.fetch_add(count, Ordering::SeqCst) + count - self.answered.load(Ordering::SeqCst);
+        self.most_held.fetch_max(held, Ordering::SeqCst);
         (count > 0 || waiting.1).then(|| waiting.0.drain(..count).collect())
     }
 }
@@ -83,6 +87,7 @@ impl Deliveries for Steps {
 pub struct Outcomes {
     pub received: Mutex<Vec<CompleteStep>>,
     changed: Notify,
+    answered: Arc<AtomicUsize>,
     /// So many sends are refused before one is accepted.
     pub refusals: AtomicUsize,
 }
@@ -97,7 +102,11 @@ impl Queue for Outcomes {
             Message::CompleteStep(complete) => *complete,
             other => panic!("a worker sends outcomes only, not {other:?}"),
         });
-        self.received.lock().unwrap().extend(complete);
+        let mut received = self.received.lock().unwrap();
+        let before = received.len();
+        received.extend(complete);
+        self.answered.fetch_add(received[before..].iter().filter(|c| is_answer(c)).count(), Ordering::SeqCst);
+        drop(received);
         self.changed.notify_waiters();
         results
     }
@@ -150,7 +159,8 @@ impl Bench {
     }
 
     pub fn around(executor: Executor, settings: Settings) -> Self {
-        let (steps, outcomes) = (Arc::new(Steps::default()), Arc::new(Outcomes::default()));
+        let outcomes = Arc::new(Outcomes::default());
+        let steps = Arc::new(Steps { answered: outcomes.answered.clone(), ..Steps::default() });
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(steps.clone(), outcomes.clone(), executor, settings, shutdown.clone()));
         Self { steps, outcomes, shutdown, folder: TempDir::new().unwrap(), running }
@@ -194,9 +204,19 @@ impl Bench {
         self.ended().await
     }
 
+    /// Drops the worker as it is.
+    pub fn abort(self) {
+        self.running.abort();
+    }
+
     pub async fn ended(self) -> Tally {
         tokio::time::timeout(PATIENCE, self.running).await.expect("the worker ends").unwrap()
     }
+}
+
+/// Reports are no answers.
+pub fn is_answer(complete: &CompleteStep) -> bool {
+    !matches!(complete.outcome, Outcome::Started {} | Outcome::Heartbeat {})
 }
 
 /// The same step, which asks for reports.

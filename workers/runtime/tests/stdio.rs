@@ -1,0 +1,125 @@
+//! The program `tasker-worker --stdio`, as a process.
+
+mod common;
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
+};
+
+use common::{python, runs, step, until};
+use nix::{sys::signal::Signal, unistd::Pid};
+use serde_json::{Value, json};
+use tasker_domain::RunStep;
+
+struct Program {
+    process: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Program {
+    fn start(arguments: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_tasker-worker"))
+            .args(arguments)
+            .args(["--stdio", "--"])
+            .args(python("steps.py").split(' '))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdin, stdout) = (process.stdin.take(), process.stdout.take().unwrap());
+        Self { process, stdin, stdout: BufReader::new(stdout) }
+    }
+
+    fn send(&mut self, step: &RunStep) {
+        self.send_line(&serde_json::to_string(step).unwrap());
+    }
+
+    fn send_line(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    fn receive(&mut self) -> Value {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(self.process.id() as i32), signal).unwrap();
+    }
+
+    fn end(mut self) -> Output {
+        drop(self.stdin.take());
+        self.process.wait_with_output().unwrap()
+    }
+}
+
+#[test]
+fn steps_come_on_stdin_and_outcomes_go_to_stdout_until_stdin_ends() {
+    let mut program = Program::start(&["--pool", "shop", "--max-concurrent-handlers", "2"]);
+    for no in 0..5 {
+        program.send(&step(no, "ok", json!({})));
+    }
+    let mut answered: Vec<Value> = (0..5).map(|_| program.receive()).collect();
+    answered.sort_by_key(|answer| answer["token"].to_string());
+    assert_eq!(answered[3]["token"], "token 3");
+    assert_eq!(answered[3]["outcome"], json!({"success": {"result": {"attempt": 1}}}));
+    assert!(answered[3]["worker"].as_str().unwrap().starts_with("shop/"));
+    let output = program.end();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_line_that_is_no_step_is_told_and_the_others_run() {
+    let mut program = Program::start(&[]);
+    program.send_line("nonsense");
+    program.send_line(&serde_json::to_string(&RunStep { v: 2, ..step(0, "ok", json!({})) }).unwrap());
+    program.send(&step(1, "ok", json!({})));
+    assert_eq!(program.receive()["token"], "token 1");
+    let output = program.end();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("2 lines of stdin were not steps"), "{stderr}");
+}
+
+#[test]
+fn a_worker_that_cannot_start_is_one_sentence_and_an_error_code() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tasker-worker")).args(["--stdio", "--", "no-such-program"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("error: worker default: the program of `no-such-program` was not found")
+    );
+    let usage = Command::new(env!("CARGO_BIN_EXE_tasker-worker")).output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn sigterm_drains_what_runs() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (notes, gate) = (folder.path().join("runs"), folder.path().join("gate"));
+    let mut program = Program::start(&[]);
+    program.send(&step(0, "wait", json!({ "runs": notes, "gate": gate })));
+    until("it runs", || runs(&notes).len() == 1).await;
+    program.signal(Signal::SIGTERM);
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(program.receive()["outcome"]["success"]["result"], json!({"waited": true}));
+    // Its stdin stays open: it ends by the signal alone.
+    assert_eq!(program.process.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn kill_9_of_the_worker_leaves_no_child_even_if_a_handler_hangs() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let notes = folder.path().join("runs");
+    let mut program = Program::start(&[]);
+    program.send(&step(0, "hang", json!({ "runs": notes })));
+    until("it hangs", || runs(&notes).len() == 1).await;
+    let pid = runs(&notes)[0].1;
+    assert!(common::is_alive(pid));
+    program.signal(Signal::SIGKILL);
+    until("the child is gone", || !common::is_alive(pid)).await;
+    program.end();
+}
