@@ -43,7 +43,7 @@ pub async fn run(client: &Client, format: Format) -> Result {
     }
     match report.differences.len() {
         0 => Ok(()),
-        count => Err(Failure::new(Exit::Error, format!("{count} counters differ from the facts"))),
+        count => Err(Failure::new(Exit::Error, format!("counters differ from the facts: {count}"))),
     }
 }
 

@@ -1,0 +1,335 @@
+//! The program as its users see it: exit codes and words, against a server that answers what each test says.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::VecDeque,
+    process::{Output, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::to_bytes,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+const TASK: &str = "01990000-0000-7000-8000-000000000000";
+const STEP: &str = "01990000-0000-7000-8000-000000000001";
+
+/// A server that gives its answers one after the other (the last one for ever), and keeps what it was asked.
+#[derive(Clone, Default)]
+struct Server {
+    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+    url: String,
+}
+
+impl Server {
+    async fn answering(answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
+        Self::saying(answers.into_iter().map(|(status, body)| (status, body.to_string()))).await
+    }
+
+    async fn saying(answers: impl IntoIterator<Item = (u16, String)>) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), url, ..Self::default() };
+        let router = Router::new().fallback(answer).with_state(server.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        server
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Output {
+        program(arguments).env("TASKER_URL", &self.url).output().await.unwrap()
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+async fn answer(State(server): State<Server>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
+    server.asked.lock().unwrap().push(format!("{} {} {body}", parts.method, parts.uri).trim().to_owned());
+    let mut answers = server.answers.lock().unwrap();
+    let (status, body) = if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() };
+    let mut headers = HeaderMap::new();
+    headers.insert("retry-after", "0".parse().unwrap());
+    (StatusCode::from_u16(status).unwrap(), headers, body).into_response()
+}
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-ctl"));
+    command.args(arguments).env_remove("TASKER_URL").env_remove("DATABASE_URL").stdin(Stdio::null());
+    command
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn task(status: &str) -> Value {
+    json!({"task_uuid": TASK, "name": "order", "namespace": "shop", "version": "1.0.0", "status": status, "total_steps": 1,
+        "created_at": "2026-01-02T03:04:05Z", "initiator": "me", "source_system": "cli", "reason": "test", "context": {"n": 1}})
+}
+
+fn steps(state: &str) -> Value {
+    json!([{"step_uuid": STEP, "task_uuid": TASK, "name": "charge", "current_state": state, "attempts": 1, "max_attempts": 3}])
+}
+
+fn error(code: &str, message: &str, details: Value) -> Value {
+    json!({"error": {"code": code, "message": message, "details": details}})
+}
+
+#[tokio::test]
+async fn a_created_task_is_named_and_its_context_is_sent_digit_by_digit() {
+    let server = Server::answering([(201, task("running"))]).await;
+    let output = server
+        .run(&["task", "create", "-n", "shop", "--name", "order", "-i", r#"{"n":1.50,"big":123456789012345678901234567890}"#])
+        .await;
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert_eq!(out(&output), format!("task {TASK}: order 1.0.0 in shop, 1 step\n"));
+    let asked = &server.asked()[0];
+    assert!(
+        asked.starts_with("POST /v1/tasks {") && asked.contains(r#""context":{"n":1.50,"big":123456789012345678901234567890}"#),
+        "{asked}"
+    );
+    assert!(!asked.contains("version") && !asked.contains("null"), "{asked}");
+}
+
+#[tokio::test]
+async fn a_context_that_is_not_json_is_a_usage_error_and_nothing_is_sent() {
+    let server = Server::answering([(201, task("running"))]).await;
+    let output = server.run(&["task", "create", "--name", "order", "--context", "{n: 1}"]).await;
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).starts_with("error: --context is not usable JSON: 1:"), "{}", err(&output));
+    assert!(server.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_duplicate_is_a_conflict_that_names_the_task_and_its_state() {
+    let details = json!({"task_uuid": TASK, "status": "complete"});
+    let server = Server::answering([(409, error("CONFLICT", "the same task was submitted before", details))]).await;
+    let output = server.run(&["task", "create", "--name", "order"]).await;
+    assert_eq!(code(&output), 5);
+    assert_eq!(err(&output), format!("error: the same task was submitted before\n  task {TASK} is complete\n"));
+}
+
+#[tokio::test]
+async fn every_fault_of_a_refused_task_is_a_line_with_its_place() {
+    let faults =
+        json!({"faults": [{"place": "/context/n", "message": "is not a number"}, {"place": "/tags", "message": "are too many"}]});
+    let server = Server::answering([(400, error("BAD_REQUEST", "2 faults", faults))]).await;
+    let output = server.run(&["task", "create", "--name", "order"]).await;
+    assert_eq!(code(&output), 1);
+    assert_eq!(err(&output), "error: 2 faults\n  /context/n: is not a number\n  /tags: are too many\n");
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_not_found() {
+    let server = Server::answering([(404, error("NOT_FOUND", "there is no such task", Value::Null))]).await;
+    let output = server.run(&["task", "get", TASK]).await;
+    assert_eq!((code(&output), err(&output).as_str()), (3, "error: there is no such task\n"));
+}
+
+#[tokio::test]
+async fn a_task_is_shown_on_one_screen() {
+    let server = Server::answering([(200, task("running")), (200, steps("enqueued"))]).await;
+    let output = server.run(&["task", "get", TASK]).await;
+    assert_eq!(code(&output), 0);
+    let shown = out(&output);
+    assert!(shown.contains("order 1.0.0 in shop") && shown.contains("waits for a worker"), "{shown}");
+    assert_eq!(server.asked(), [format!("GET /v1/tasks/{TASK}"), format!("GET /v1/tasks/{TASK}/workflow_steps")]);
+}
+
+#[tokio::test]
+async fn json_is_the_servers_own_answer() {
+    let server = Server::saying([(200, r#"{"z":1.50,"a":123456789012345678901234567890}"#.into())]).await;
+    let output = server.run(&["task", "get", TASK, "-o", "json"]).await;
+    assert_eq!(out(&output), "{\n  \"z\": 1.50,\n  \"a\": 123456789012345678901234567890\n}\n");
+}
+
+#[tokio::test]
+async fn hostile_words_of_a_server_never_reach_the_terminal_as_they_came() {
+    let hostile = "gone\u{1b}[2J\nerror: forged\u{9b}31m";
+    let server = Server::answering([(404, error("NOT_FOUND", hostile, Value::Null))]).await;
+    let output = server.run(&["task", "get", TASK]).await;
+    assert_eq!(err(&output), "error: gone\\u{1b}[2J\\nerror: forged\\u{9b}31m\n");
+
+    let mut listed = task("running");
+    listed["name"] = hostile.into();
+    let server = Server::answering([(200, json!({"tasks": [listed], "pagination": {}}))]).await;
+    for format in ["table", "json"] {
+        let shown = out(&server.run(&["task", "list", "-o", format]).await);
+        assert!(shown.contains("forged") && !shown.contains(['\u{1b}', '\u{9b}']), "{shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_named_with_the_remedy() {
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let output = program(&["task", "list", "--url", &format!("http://me:s3cret@{free}")]).output().await.unwrap();
+    assert_eq!(code(&output), 1);
+    let said = err(&output);
+    assert!(said.contains(&format!("no server answers at http://{free}")) && said.contains("tasker-ctl dev"), "{said}");
+    assert!(!said.contains("s3cret") && said.lines().count() <= 2, "{said}");
+}
+
+#[tokio::test]
+async fn a_server_of_another_kind_is_an_error() {
+    let server = Server::saying([(200, "<html>\u{1b}[2Jhello</html>".into())]).await;
+    let output = server.run(&["task", "list"]).await;
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("does not understand") && !err(&output).contains('\u{1b}'), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn a_question_is_asked_again_while_the_server_refuses_load_and_a_submission_is_not() {
+    let busy = || (503, error("BACKPRESSURE", "too busy", Value::Null));
+    let server = Server::answering([busy(), busy(), (200, json!({"tasks": []}))]).await;
+    assert_eq!(code(&server.run(&["task", "list"]).await), 0);
+    assert_eq!(server.asked().len(), 3);
+
+    let server = Server::answering([busy()]).await;
+    let output = server.run(&["task", "create", "--name", "order"]).await;
+    assert_eq!((code(&output), server.asked().len()), (1, 1));
+    assert!(err(&output).starts_with("error: too busy\nTry again in"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_its_task_and_says_nothing_off_a_terminal() {
+    let server = Server::answering([(200, task("running")), (200, task("complete")), (200, steps("complete"))]).await;
+    let output = server.run(&["task", "wait", TASK]).await;
+    assert_eq!((code(&output), err(&output).as_str()), (0, ""));
+    assert!(server.asked()[0].ends_with("?wait=25"), "{:?}", server.asked());
+}
+
+#[tokio::test]
+async fn a_wait_for_a_task_that_fails_has_an_exit_code_of_its_own() {
+    let server = Server::answering([(201, task("running")), (200, task("error"))]).await;
+    let output = server.run(&["task", "create", "--name", "order", "--wait", "-o", "json"]).await;
+    assert_eq!(code(&output), 7);
+    assert_eq!(serde_json::from_str::<Value>(&out(&output)).unwrap()["status"], "error");
+    assert!(err(&output).ends_with(&format!("error: task {TASK} ended as error\n")), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn a_wait_that_takes_too_long_is_a_time_out() {
+    let server = Server::answering([(200, task("running"))]).await;
+    let output = server.run(&["task", "wait", TASK, "--timeout", "0.1"]).await;
+    assert_eq!(code(&output), 6);
+    assert!(err(&output).contains("was not finished after 0.1 s; it goes on"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn a_wait_outlives_a_server_that_is_away_for_a_moment() {
+    let away = |_| (503, error("SERVICE_UNAVAILABLE", "starting", Value::Null));
+    let answers = [(200, task("running"))].into_iter().chain((0..7).map(away)).chain([(200, task("complete"))]);
+    let server = Server::answering(answers).await;
+    let output = server.run(&["task", "wait", TASK, "-o", "json"]).await;
+    assert_eq!(code(&output), 0, "{}", err(&output));
+}
+
+#[tokio::test]
+async fn a_step_is_retried_by_its_name() {
+    let server = Server::answering([(200, steps("error")), (200, steps("enqueued")[0].clone())]).await;
+    let output = server.run(&["step", "retry", TASK, "charge", "--reason", "the bank is back", "--actor", "me"]).await;
+    assert_eq!((code(&output), out(&output).as_str()), (0, "step charge is enqueued\n"));
+    let action = r#"{"action_type":"reset_for_retry","reason":"the bank is back","reset_by":"me"}"#;
+    assert_eq!(server.asked()[1], format!("PATCH /v1/tasks/{TASK}/workflow_steps/{STEP} {action}"));
+}
+
+#[tokio::test]
+async fn an_unknown_step_is_not_found_and_the_known_ones_are_named() {
+    let server = Server::answering([(200, steps("error"))]).await;
+    let output = server.run(&["step", "resolve", TASK, "chrage", "--reason", "x"]).await;
+    assert_eq!(code(&output), 3);
+    assert!(err(&output).contains("has no step `chrage`; it has charge"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn the_doctor_fails_when_counters_differ() {
+    let report = json!({"checked": {"tasks": 1, "steps": 4}, "differences": [{"task_uuid": TASK, "step": null, "what": "active_steps", "stored": 1, "facts": 0}]});
+    let server = Server::answering([(200, report)]).await;
+    let output = server.run(&["doctor"]).await;
+    assert_eq!((code(&output), err(&output).as_str()), (1, "error: counters differ from the facts: 1\n"));
+    let healthy = Server::answering([(200, json!({"checked": {"tasks": 1, "steps": 4}, "differences": []}))]).await;
+    assert_eq!(out(&healthy.run(&["doctor"]).await), "checked 1 tasks and 4 steps: no differences\n");
+}
+
+const TEMPLATE: &str =
+    "name: order\nnamespace_name: shop\nversion: 1.0.0\nsteps:\n  - {name: charge, handler: {callable: charge}}\n";
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn templates_are_checked_without_a_server() {
+    let (good, bad) = (file(TEMPLATE), file(&TEMPLATE.replace("callable: charge", "callable: ''")));
+    let (good, bad) = (good.path().to_str().unwrap(), bad.path().to_str().unwrap());
+    let output = program(&["template", "validate", good]).output().await.unwrap();
+    assert_eq!((code(&output), out(&output)), (0, format!("{good}: valid\n")));
+    let output = program(&["template", "validate", good, bad]).output().await.unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(out(&output).contains(&format!("{bad}: /steps/0/handler/callable: ")), "{}", out(&output));
+    assert_eq!(err(&output), "error: 1 of 2 templates cannot be registered\n");
+}
+
+#[tokio::test]
+async fn a_template_is_registered_as_it_is_written() {
+    let answer = json!({"namespace": "shop", "name": "order", "version": "1.0.0", "revision": 1, "created": true,
+        "notes": [{"place": "/schema", "message": "has no effect"}]});
+    let server = Server::answering([(201, answer)]).await;
+    let output = server.run(&["template", "register", file(TEMPLATE).path().to_str().unwrap()]).await;
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert_eq!(out(&output), "registered: order 1.0.0 in shop, revision 1\n  note: /schema: has no effect\n");
+    assert_eq!(server.asked(), [format!("POST /v1/templates {}", TEMPLATE.trim())]);
+}
+
+#[tokio::test]
+async fn a_template_that_changed_under_its_version_is_a_conflict_with_the_difference() {
+    let server =
+        Server::answering([(409, error("CONFLICT", "order 1.0.0 has other content", json!({"diff": "- a: 1\n+ a: 2"})))]).await;
+    let file = file(TEMPLATE);
+    let output = server.run(&["template", "register", file.path().to_str().unwrap()]).await;
+    assert_eq!(code(&output), 5);
+    assert_eq!(err(&output), format!("error: {}: order 1.0.0 has other content\n  - a: 1\n  + a: 2\n", file.path().display()));
+}
+
+#[tokio::test]
+async fn the_shown_version_of_a_template_is_the_highest_released_one() {
+    let version = |version: &str| json!({"name": "order", "namespace": "shop", "version": version, "step_count": 1});
+    let listed =
+        json!({"templates": [version("1.9.0"), version("1.10.0"), version("2.0.0-rc.1")], "namespaces": [], "total_count": 3});
+    let detail = json!({"name": "order", "namespace": "shop", "version": "1.10.0", "steps": [{"name": "charge", "default_retryable": true, "default_max_attempts": 3}]});
+    let server = Server::answering([(200, listed), (200, detail)]).await;
+    let output = server.run(&["template", "show", "order", "-n", "shop"]).await;
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert_eq!(server.asked()[1], "GET /v1/templates/shop/order/1.10.0");
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_named_without_its_password() {
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for url in [format!("postgres://me:s3cret@{free}/x"), "postgres://me:s3cret@:x:/".into()] {
+        let output = program(&["db", "status", "--database-url", &url]).output().await.unwrap();
+        assert_eq!(code(&output), 1);
+        assert!(!err(&output).contains("s3cret") && err(&output).lines().count() == 1, "{}", err(&output));
+    }
+}
