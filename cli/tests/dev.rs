@@ -26,9 +26,12 @@ impl Dev {
         let data = home.join("data");
         let mut process = command(&data).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
         let mut said = BufReader::new(process.stdout.take().unwrap());
+        // Logs may come before it.
         let mut line = String::new();
-        said.read_line(&mut line).unwrap();
-        assert!(line.contains("ready"), "{line}");
+        while !line.starts_with("ready") {
+            line.clear();
+            assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended before it was ready");
+        }
         // Kept open: who writes to a closed pipe fails.
         std::thread::spawn(move || said.read_to_end(&mut Vec::new()));
         Self { process, data }
