@@ -77,8 +77,8 @@ async fn create_shipment(context: StepContext) -> Result<Value, StepError> {
     work(&context).await;
     let plan: Shipping = plan(&context, "shipping")?;
     if context.retry_count() < plan.crashes {
-        eprintln!("the carrier's library aborts the whole process");
-        std::process::abort();
+        eprintln!("the carrier's library ends the whole process");
+        std::process::exit(70);
     }
     if context.retry_count() < plan.carrier_failures {
         let error = RetryableError::new("the carrier's service answers 503").with_code("carrier_unavailable");
