@@ -2,6 +2,7 @@
 //!
 //! Everything here is a function of its arguments. This crate does no I/O, reads no clock and makes no ids.
 
+pub mod action;
 pub mod backoff;
 pub mod fault;
 pub mod graph;

@@ -1,0 +1,230 @@
+//! What an operator asks for: the bodies of `PATCH` on a step and `DELETE` on a task, with every fault at once.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::{
+    Fault, Faults, json, limits,
+    object::{Findings, Object, refuse_text},
+};
+
+/// Members of an object, each as it came.
+type Members = BTreeMap<String, Box<RawValue>>;
+
+/// An action on a step.
+#[derive(Debug)]
+pub struct StepAction {
+    /// What to do.
+    pub verb: StepVerb,
+    /// Who asks; stands in the audit log.
+    pub actor: String,
+    /// Why; likewise.
+    pub reason: String,
+}
+
+/// What to do with a step.
+#[derive(Debug)]
+pub enum StepVerb {
+    /// Give it a new budget.
+    Retry,
+    /// Settle it; its children see this result, or null.
+    Resolve(Option<Box<RawValue>>),
+}
+
+/// Why a task is cancelled.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Cancellation {
+    /// Who asks.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Word {
+    Reset,
+    Resolve,
+    Complete,
+}
+
+const WORDS: &[(&str, Word)] =
+    &[("reset_for_retry", Word::Reset), ("resolve_manually", Word::Resolve), ("complete_manually", Word::Complete)];
+
+/// Reads the action on a step, in the words of Tasker's clients.
+pub fn parse_step_action(body: &[u8]) -> Result<StepAction, Faults> {
+    let findings = RefCell::new(Findings::default());
+    let mut members = members(body, &findings)?;
+    let completion = members.remove("completion_data");
+    let action = object(members, &findings).map(|object| step_action(object, completion, &findings));
+    findings.into_inner().finish()?;
+    Ok(action.expect("a map is an object"))
+}
+
+/// Reads why a task is cancelled; an empty body says nothing.
+pub fn parse_cancellation(body: &[u8]) -> Result<Cancellation, Faults> {
+    let unknown = || "unknown".to_owned();
+    if body.is_empty() {
+        return Ok(Cancellation { actor: unknown(), reason: unknown() });
+    }
+    let findings = RefCell::new(Findings::default());
+    let cancellation = object(members(body, &findings)?, &findings).map(|mut object| {
+        let actor = object.checked("actor", refuse_line).unwrap_or_else(unknown);
+        let reason = object.checked("reason", refuse_prose).unwrap_or_else(unknown);
+        object.close();
+        Cancellation { actor, reason }
+    });
+    findings.into_inner().finish()?;
+    Ok(cancellation.expect("a map is an object"))
+}
+
+fn step_action(mut object: Object, completion: Option<Box<RawValue>>, findings: &RefCell<Findings>) -> StepAction {
+    if object.peek("action_type").is_none() {
+        let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
+        object.fault("action_type", format!("is missing; it must be one of {}", words.join(", ")));
+    }
+    let word = object.word("action_type", WORDS);
+    let reason = object.required_checked("reason", refuse_prose);
+    let by = match word {
+        Some(Word::Reset) => object.required_checked("reset_by", refuse_line),
+        Some(Word::Resolve) => object.required_checked("resolved_by", refuse_line),
+        Some(Word::Complete) => object.required_checked("completed_by", refuse_line),
+        None => {
+            for key in ["reset_by", "resolved_by", "completed_by"] {
+                object.value(key);
+            }
+            String::new()
+        }
+    };
+    let result = match (word, completion) {
+        (Some(Word::Complete), completion) => Some(result(completion, &object, findings)),
+        (Some(_), Some(_)) => {
+            object.fault("completion_data", "is for complete_manually only");
+            None
+        }
+        _ => None,
+    };
+    object.close();
+    let verb = if word == Some(Word::Reset) { StepVerb::Retry } else { StepVerb::Resolve(result) };
+    StepAction { verb, actor: by, reason }
+}
+
+/// The result in `completion_data`, as it came. Its metadata is for Tasker's records and has no place in ours.
+fn result(completion: Option<Box<RawValue>>, object: &Object, findings: &RefCell<Findings>) -> Box<RawValue> {
+    let Some(completion) = completion.filter(|c| c.get() != "null") else {
+        object.fault("completion_data", "is missing");
+        return RawValue::NULL.to_owned();
+    };
+    let Ok(mut members) = serde_json::from_str::<Members>(completion.get()) else {
+        object.fault("completion_data", "must be a map");
+        return RawValue::NULL.to_owned();
+    };
+    members.remove("metadata");
+    let result = members.remove("result");
+    for key in members.keys() {
+        findings
+            .borrow_mut()
+            .fault(crate::fault::pointer("/completion_data", key), "unknown key; known here are result, metadata");
+    }
+    result.unwrap_or_else(|| {
+        findings.borrow_mut().fault("/completion_data/result", "is missing");
+        RawValue::NULL.to_owned()
+    })
+}
+
+fn members(body: &[u8], findings: &RefCell<Findings>) -> Result<Members, Fault> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Fault::new("", format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))?;
+    for Fault { place, message } in json::faults(text)? {
+        findings.borrow_mut().fault(place, message);
+    }
+    serde_json::from_str(text).map_err(|_| Fault::new("", "the body must be a JSON object"))
+}
+
+fn object(members: Members, findings: &RefCell<Findings>) -> Option<Object<'_>> {
+    let values = members.into_iter().map(|(key, value)| (key, serde_json::from_str(value.get()).unwrap_or_default()));
+    Object::new(Value::Object(values.collect::<Map<_, _>>()), String::new(), findings)
+}
+
+fn refuse_line(text: &str) -> Option<String> {
+    refuse_text(text, limits::TEXT_CHARS, &[])
+}
+
+fn refuse_prose(text: &str) -> Option<String> {
+    refuse_text(text, limits::TEXT_CHARS, &['\n', '\t'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(body: &str) -> Vec<String> {
+        parse_step_action(body.as_bytes()).unwrap_err().0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_actions_of_taskers_clients_are_read() {
+        let reset =
+            parse_step_action(br#"{"action_type":"reset_for_retry","reason":"db is back","reset_by":"cli-operator"}"#).unwrap();
+        assert!(matches!(reset.verb, StepVerb::Retry));
+        assert_eq!((reset.actor.as_str(), reset.reason.as_str()), ("cli-operator", "db is back"));
+        let resolve = parse_step_action(br#"{"action_type":"resolve_manually","reason":"x","resolved_by":"y"}"#).unwrap();
+        assert!(matches!(resolve.verb, StepVerb::Resolve(None)));
+        let body = br#"{"action_type":"complete_manually","completion_data":{"result":{"n": 1.50},"metadata":{"k":1}},"reason":"x","completed_by":"y"}"#;
+        let StepVerb::Resolve(Some(result)) = parse_step_action(body).unwrap().verb else { panic!() };
+        assert_eq!(result.get(), r#"{"n": 1.50}"#);
+    }
+
+    #[test]
+    fn all_faults_of_an_action_are_found_at_once() {
+        let words = "it must be one of reset_for_retry, resolve_manually, complete_manually";
+        for (body, expected) in [
+            ("{}", vec![format!("/action_type: is missing; {words}"), "/reason: is missing".into()]),
+            (r#"{"action_type": "skip", "reason": "x", "reset_by": "y"}"#, vec![format!("/action_type: is \"skip\"; {words}")]),
+            (
+                r#"{"action_type": "reset_for_retry", "reason": "\u001b", "resolved_by": 1, "completion_data": {}}"#,
+                vec![
+                    "/completion_data: is for complete_manually only".into(),
+                    "/reason: holds the control character U+001B".into(),
+                    "/reset_by: is missing".into(),
+                    "/resolved_by: unknown key; known here are action_type, reason, reset_by".into(),
+                ],
+            ),
+            (
+                r#"{"action_type": "complete_manually", "reason": "x", "completed_by": "y", "completion_data": {"results": 1}}"#,
+                vec![
+                    "/completion_data/result: is missing".into(),
+                    "/completion_data/results: unknown key; known here are result, metadata".into(),
+                ],
+            ),
+            (
+                r#"{"action_type": "complete_manually", "reason": "x", "completed_by": "y", "completion_data": {"result": "\u0000"}}"#,
+                vec![r"/completion_data/result: holds \u0000, which cannot be stored".into()],
+            ),
+            ("[", vec!["1:1: EOF while parsing a list".into()]),
+            ("[]", vec!["the body must be a JSON object".into()]),
+        ] {
+            assert_eq!(faults(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_cancellation_may_say_nothing() {
+        let unknown = || "unknown".to_owned();
+        assert_eq!(parse_cancellation(b""), Ok(Cancellation { actor: unknown(), reason: unknown() }));
+        let said = parse_cancellation(br#"{"actor": "anna", "reason": "wrong\norder"}"#).unwrap();
+        assert_eq!((said.actor.as_str(), said.reason.as_str()), ("anna", "wrong\norder"));
+        let faults = parse_cancellation(br#"{"actor": 1, "because": "x"}"#).unwrap_err();
+        assert_eq!(
+            faults.to_string(),
+            "/actor: must be a string, not a number; /because: unknown key; known here are actor, reason"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn junk_never_panics(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let _ = (parse_step_action(&body), parse_cancellation(&body));
+        }
+    }
+}
