@@ -52,6 +52,14 @@ impl Cluster {
     pub fn url(&self) -> String {
         format!("postgres://{ROLE}@/postgres?host={}", self.socket_dir.display())
     }
+
+    /// Removes the folder of the socket where it is not the cluster's own. It is made again when the cluster is opened.
+    pub fn forget_socket(&self) {
+        if self.socket_dir != self.dir {
+            // What cannot be removed is empty and harmless.
+            let _ = fs::remove_dir(&self.socket_dir);
+        }
+    }
 }
 
 fn existing(data: &DataDir) -> Result<Option<PathBuf>> {

@@ -57,7 +57,11 @@ impl PrivatePostgres {
 async fn supervise(cluster: Cluster, mut server: Server, stop: CancellationToken) -> Result<()> {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return server.stop(&cluster).await,
+            () = stop.cancelled() => {
+                let stopped = server.stop(&cluster).await;
+                cluster.forget_socket();
+                return stopped;
+            }
             () = server.ended(&cluster) => {}
         }
         tracing::warn!(log = %cluster.log.display(), "PostgreSQL ended by itself; starting it again");

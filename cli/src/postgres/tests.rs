@@ -237,7 +237,7 @@ fn a_path_that_is_too_long_or_strange_for_a_socket_works() {
         let socket_dir = PathBuf::from(postgres.url().split_once("host=").unwrap().1);
         assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());
         postgres.stop().await.unwrap();
-        fs::remove_dir_all(socket_dir).unwrap();
+        assert!(!socket_dir.exists());
     });
 }
 
