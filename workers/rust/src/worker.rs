@@ -92,3 +92,84 @@ fn wanted(step: &RunStep) -> String {
         method => format!("{}.{method}", step.handler.callable),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{PermanentError, RetryableError, StepResult};
+
+    async fn call(worker: Worker, callable: &str, changes: Value) -> Value {
+        let id = uuid::Uuid::from_u128(1 << 64);
+        let mut message = json!({
+            "v": 1, "task_id": id, "step_id": id, "step_name": "a_step", "lease": 1, "attempt": 1, "max_attempts": 3,
+            "token": "t", "timeout_seconds": 30, "correlation_id": id, "namespace": "default",
+            "handler": {"callable": callable, "initialization": {"limit": 5}}, "context": {"amount": 7},
+            "dependency_results": {"parent": {"total": 3}},
+        });
+        message.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let step: RunStep = serde_json::from_str(&message.to_string()).unwrap();
+        serde_json::to_value(worker.call(Arc::new(step), Arc::new(|| {})).await).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_handler_sees_its_inputs_and_its_value_is_the_result() {
+        let worker = Worker::new().handler("add", |context: StepContext| async move {
+            let (amount, parent): (u64, Value) = (context.input("amount")?, context.dependency("parent")?);
+            let limit = context.get_config("limit").cloned();
+            Ok::<_, PermanentError>(json!({ "sum": amount + parent["total"].as_u64().unwrap(), "limit": limit }))
+        });
+        let outcome = call(worker, "add", json!({})).await;
+        assert_eq!(outcome, json!({"success": {"result": {"sum": 10, "limit": 5}}}));
+    }
+
+    #[tokio::test]
+    async fn the_tries_and_the_checkpoint_are_told() {
+        let worker = Worker::new().handler("tries", |context: StepContext| async move {
+            assert!(context.is_retry() && context.is_last_retry() && context.has_checkpoint());
+            assert_eq!((context.retry_count(), context.max_retries(), context.checkpoint_items_processed()), (2, 3, 4));
+            assert_eq!((context.checkpoint_cursor(), context.accumulated_results()), (json!(9), json!([1])));
+            Ok::<_, StepError>(StepResult::checkpoint(10, 5, json!([1, 2])))
+        });
+        let changes = json!({"attempt": 3, "checkpoint": {"cursor": 9, "items_processed": 4, "accumulated": [1]}});
+        let outcome = call(worker, "tries", changes).await;
+        assert_eq!(outcome, json!({"checkpoint": {"cursor": 10, "items_processed": 5, "accumulated": [1, 2]}}));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_an_empty_object_and_metadata_stays_beside_the_result() {
+        let nothing = Worker::new().handler("f", |_| async { Ok::<_, StepError>(()) });
+        assert_eq!(call(nothing, "f", json!({})).await, json!({"success": {"result": {}}}));
+        let more = Worker::new().handler("f", |_| async { Ok::<_, StepError>(StepResult::success(1, json!({"took": 2}))) });
+        assert_eq!(call(more, "f", json!({})).await, json!({"success": {"result": 1, "metadata": {"took": 2}}}));
+    }
+
+    #[tokio::test]
+    async fn an_input_that_does_not_fit_is_permanent_and_a_named_error_keeps_its_kind() {
+        let worker = Worker::new().handler("f", |context: StepContext| async move { context.input::<String>("amount") });
+        let failure = &call(worker, "f", json!({})).await["failure"];
+        assert_eq!(failure["retryable"], json!(false));
+        assert!(failure["message"].to_string().contains("the input `amount` is not as expected"), "{failure}");
+        let worker = Worker::new().handler("f", |_| async { Err::<(), _>(RetryableError::new("busy")) });
+        assert_eq!(call(worker, "f", json!({})).await["failure"]["error_type"], json!("retryable_error"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_retryable_failure_even_before_the_first_await() {
+        let later = Worker::new().handler("f", |_| async { panic!("no {}", "way") as Result<(), StepError> });
+        let at_once = Worker::new().handler("f", |_| -> std::future::Ready<Result<(), StepError>> { panic!("no way") });
+        for worker in [later, at_once] {
+            let failure = &call(worker, "f", json!({})).await["failure"];
+            assert_eq!((&failure["error_type"], &failure["retryable"]), (&json!("handler_panicked"), &json!(true)));
+            assert_eq!(failure["message"], json!("the handler panicked: no way"));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "two handlers are registered as `f`")]
+    fn two_handlers_under_one_name_are_refused() {
+        let handler = |_| async { Ok::<_, StepError>(()) };
+        let _ = Worker::new().handler("f", handler).handler("f", handler);
+    }
+}

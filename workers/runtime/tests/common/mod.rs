@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -143,6 +143,7 @@ pub struct Bench {
     pub outcomes: Arc<Outcomes>,
     pub shutdown: CancellationToken,
     pub folder: TempDir,
+    numbers: AtomicI32,
     running: JoinHandle<Tally>,
 }
 
@@ -163,7 +164,12 @@ impl Bench {
         let steps = Arc::new(Steps { answered: outcomes.answered.clone(), ..Steps::default() });
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(steps.clone(), outcomes.clone(), executor, settings, shutdown.clone()));
-        Self { steps, outcomes, shutdown, folder: TempDir::new().unwrap(), running }
+        Self { steps, outcomes, shutdown, folder: TempDir::new().unwrap(), numbers: AtomicI32::new(1000), running }
+    }
+
+    /// A number for a step that no other step of this bench has.
+    pub fn fresh_number(&self) -> i32 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A path in a folder of this bench.
