@@ -185,31 +185,41 @@ fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: 
         let start: String = body.chars().take(200).collect();
         return Failure::new(exit, format!("{from} answered {status}: {}", line(start.trim())));
     };
-    let mut message = line(&error.message);
-    for detail in details(&error.details) {
-        message.push_str("\n  ");
-        message.push_str(&detail);
-    }
+    let mut lines = details(&error);
     if let Some(wait) = retry_after.filter(|_| exit == Exit::Unavailable) {
-        message.push_str(&format!("\nTry again in {} s.", wait.as_secs()));
+        lines.push(format!("Try again in {} s.", wait.as_secs()));
     }
-    Failure::new(exit, message)
+    Failure::new(exit, lines.join("\n"))
 }
 
-/// The lines under a refusal's message: faults, a difference, the task that exists already.
-fn details(details: &Value) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for fault in details["faults"].as_array().into_iter().flatten() {
-        let word = |key| fault[key].as_str().unwrap_or_default();
-        lines.push(line(&Fault::new(word("place"), word("message")).to_string()));
+/// A refusal's message, and under it the faults, the difference, the task or the versions that exist.
+fn details(ErrorWords { message, details }: &ErrorWords) -> Vec<String> {
+    let words = |key: &str| details[key].as_array().into_iter().flatten().map(|word| word.as_str().unwrap_or_default());
+    let mut faults = details["faults"].as_array().into_iter().flatten().map(fault).collect::<Vec<_>>();
+    match faults.len() {
+        0 => {}
+        1 => return faults,
+        // The message only repeats the first ones.
+        count => {
+            faults.iter_mut().for_each(|fault| fault.insert_str(0, "  "));
+            return std::iter::once(format!("{count} faults:")).chain(faults).collect();
+        }
     }
-    match &details["diff"] {
-        Value::String(text) => lines.extend(text.lines().map(line)),
-        Value::Array(diff) => lines.extend(diff.iter().map(|d| line(d.as_str().unwrap_or(&d.to_string())))),
-        _ => {}
+    let mut lines = vec![line(message)];
+    lines.extend(words("diff").map(|difference| format!("  {}", line(difference))));
+    let versions: Vec<&str> = words("registered_versions").collect();
+    if !versions.is_empty() {
+        lines.push(format!("  registered versions: {}", line(&versions.join(", "))));
     }
-    if let (Some(task), Some(status)) = (details["task_uuid"].as_str(), details["status"].as_str()) {
-        lines.push(line(&format!("task {task} is {status}")));
+    if let (Some(task), Some(status)) = (details["task_uuid"].as_str(), details["status"].as_str())
+        && !message.contains(task)
+    {
+        lines.push(format!("  task {} is {}", line(task), line(status)));
     }
     lines
+}
+
+fn fault(fault: &Value) -> String {
+    let word = |key| fault[key].as_str().unwrap_or_default();
+    line(&Fault::new(word("place"), word("message")).to_string())
 }

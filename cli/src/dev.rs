@@ -5,13 +5,15 @@ use std::{collections::HashSet, path::PathBuf, str::FromStr};
 use clap::Args;
 use tasker_domain::limits;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     data_dir::DataDir,
     db::without_password,
     failure::{Exit, Failure, Result},
-    output,
+    logs, output,
     postgres::PrivatePostgres,
+    system::{self, Options},
 };
 
 /// What to run.
@@ -32,14 +34,28 @@ pub struct DevArgs {
     /// A worker to start: it runs the steps whose `worker` is NAME; a single one runs all others too. May be given several times
     #[arg(long = "worker", value_name = "NAME=COMMAND")]
     pub workers: Vec<WorkerCommand>,
+    /// How many steps each worker runs at once
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub max_concurrent_handlers: u16,
+    /// The environment whose overlay of a template applies
+    #[arg(long, env = "TASKER_ENV", default_value = "development", value_name = "NAME", value_parser = environment)]
+    pub environment: String,
 }
 
-/// A worker and the shell command that starts it.
+fn environment(name: &str) -> std::result::Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+        return Err("an environment has 1 to 64 of the characters A-Z a-z 0-9 _ -".into());
+    }
+    Ok(name.to_owned())
+}
+
+/// A worker and the command line that starts it, without a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerCommand {
     /// The pool of steps that it runs.
     pub name: String,
-    /// For `sh -c`.
+    /// A program and its arguments; `NAME=value` words before it go into its environment.
     pub command: String,
 }
 
@@ -69,7 +85,8 @@ enum Database {
 
 impl Database {
     async fn open(args: &DevArgs) -> Result<Self> {
-        if let Some(url) = &args.database_url {
+        // An empty DATABASE_URL is how some shells and files unset it.
+        if let Some(url) = args.database_url.as_ref().filter(|url| !url.is_empty()) {
             return Ok(Self::Given(url.clone()));
         }
         let data = DataDir::open(&args.data_dir)?;
@@ -95,6 +112,7 @@ impl Database {
 /// Runs until a signal asks for the end.
 pub async fn run(args: &DevArgs) -> Result {
     refuse_twins(&args.workers)?;
+    logs::begin();
     // From here on a signal waits until it is asked for: a start that is cut short would leave a server behind.
     let mut ends = Ends::new()?;
     let database = Database::open(args).await?;
@@ -103,12 +121,36 @@ pub async fn run(args: &DevArgs) -> Result {
     served.and(closed)
 }
 
-async fn serve(_args: &DevArgs, database_url: &str, ends: &mut Ends) -> Result {
+async fn serve(args: &DevArgs, database_url: &str, ends: &mut Ends) -> Result {
     let migrated = tasker_store::migrate(database_url).await;
     migrated.map_err(|error| Failure::new(Exit::Error, without_password(&error.to_string(), database_url)))?;
-    output::print("ready")?;
-    ends.asked_for().await;
-    Ok(())
+    let options = Options {
+        database_url: database_url.to_owned(),
+        port: args.port,
+        templates: args.templates.clone(),
+        workers: args.workers.iter().map(|w| (w.name.clone(), w.command.clone())).collect(),
+        max_concurrent_handlers: args.max_concurrent_handlers.into(),
+        environment: args.environment.clone(),
+    };
+    let shutdown = CancellationToken::new();
+    let system = system::run(options, shutdown.clone(), ready);
+    tokio::pin!(system);
+    let ended = tokio::select! {
+        ended = &mut system => ended,
+        () = ends.asked_for() => {
+            shutdown.cancel();
+            system.await
+        }
+    };
+    ended.map_err(|error| Failure::new(Exit::Error, without_password(&format!("{error:#}"), database_url)))
+}
+
+/// The one line that says that everything is up.
+fn ready(up: &system::Up) {
+    let workers = if up.workers.is_empty() { "none".to_owned() } else { up.workers.join(", ") };
+    let line = format!("ready: http://{} · {} templates · workers: {workers}", up.address, up.templates);
+    // Nobody may be reading; the system runs all the same.
+    let _ = output::print(&line);
 }
 
 fn refuse_twins(workers: &[WorkerCommand]) -> Result {

@@ -7,9 +7,12 @@ mod dev;
 mod doctor;
 mod failure;
 mod input;
+mod logs;
 mod output;
+mod ownership;
 mod postgres;
 mod step;
+mod system;
 mod task;
 mod template;
 
@@ -34,8 +37,8 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// How to print results
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    /// How to print results: table, or json, which is the API's own answer
+    #[arg(short, long, global = true, value_enum, hide_possible_values = true, default_value_t = Format::Table)]
     output: Format,
     /// The server's address
     #[arg(long, global = true, env = "TASKER_URL", hide_env_values = true, default_value = "http://127.0.0.1:8080", value_parser = client::parse_url)]

@@ -18,7 +18,12 @@ pub async fn take(database_url: &str) -> Result<tasker_store::Ownership> {
 }
 
 /// Keeps it until `end`. While it is lost the engine hands nothing over; once it is back the engine recovers.
-pub async fn keep(mut held: tasker_store::Ownership, database_url: String, engine: Arc<Engine<InProcess>>, end: CancellationToken) {
+pub async fn keep(
+    mut held: tasker_store::Ownership,
+    database_url: String,
+    engine: Arc<Engine<InProcess>>,
+    end: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = held.lost() => {}

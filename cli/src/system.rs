@@ -34,25 +34,37 @@ pub struct Options {
     /// Pools and the commands that serve them.
     pub workers: Vec<(String, String)>,
     /// Steps that each worker runs at once.
-    pub concurrency: usize,
-    /// Signs the tokens of hand-overs.
-    pub signing_key: SigningKey,
+    pub max_concurrent_handlers: usize,
     /// Chooses the overlay of templates.
     pub environment: String,
 }
 
-/// Runs until `shutdown`; calls `ready` with the address once everything is up. Nothing it started is left when it returns.
-pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOnce(SocketAddr, usize)) -> Result<()> {
+/// What is up.
+pub struct Up {
+    /// Where the HTTP interface listens.
+    pub address: SocketAddr,
+    /// Templates of the folder that are registered.
+    pub templates: usize,
+    /// Pools that have a worker.
+    pub workers: Vec<String>,
+}
+
+/// Runs until `shutdown`; calls `ready` once everything is up. Nothing it started is left when it returns.
+pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOnce(&Up)) -> Result<()> {
     let listener = listen(options.port).await?;
     let address = listener.local_addr()?;
     let engine = engine(&options)?;
     let held = ownership::take(&options.database_url).await?;
     engine.take_over().await?;
-    let mut registered = 0;
+    let mut templates = 0;
     if let Some(dir) = &options.templates {
-        registered = register_all(&engine, dir, &options.workers).await?;
+        templates = register_all(&engine, dir, &options.workers).await?;
     }
-    let executors = start_workers(&options).await?;
+    let executors = tokio::select! {
+        executors = start_workers(&options) => executors?,
+        // What was started goes with the future.
+        () = shutdown.cancelled() => return Ok(()),
+    };
 
     let loops_end = CancellationToken::new();
     let mut engine_loops = JoinSet::new();
@@ -67,7 +79,7 @@ pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOn
         workers.spawn(tasker_worker::run(deliveries, Arc::new(QueueOf(engine.clone())), executor, settings, shutdown.clone()));
     }
     let server = serve(listener, engine, shutdown.clone());
-    ready(address, registered);
+    ready(&Up { address, templates, workers: options.workers.into_iter().map(|(pool, _)| pool).collect() });
     let served = tokio::select! {
         served = server => served,
         () = drained(&shutdown) => Ok(()),
@@ -88,13 +100,19 @@ async fn listen(port: u16) -> Result<TcpListener> {
 fn engine(options: &Options) -> Result<Arc<Engine<InProcess>>> {
     let settings = Settings {
         environment: options.environment.clone(),
-        signing_keys: vec![options.signing_key.clone()],
+        signing_keys: vec![fresh_key()],
         pools: options.workers.iter().map(|(pool, _)| pool.clone()).collect(),
         revise_templates: true,
         seed: uuid::Uuid::new_v4().as_u128() as u64,
     };
     let store = Store::new(&options.database_url, CONNECTIONS)?;
     Ok(Engine::new(store, InProcess::default(), settings))
+}
+
+/// A key of this process alone: whoever holds one of its tokens is a child of it, and ends with it.
+fn fresh_key() -> SigningKey {
+    let secret = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].iter().flat_map(|u| *u.as_bytes()).collect();
+    SigningKey { id: "dev".into(), secret }
 }
 
 async fn serve(listener: TcpListener, engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) -> Result<()> {
@@ -111,7 +129,10 @@ async fn drained(shutdown: &CancellationToken) {
 /// Starts every worker, all at once. One that is of no use is named, and the others are ended again.
 async fn start_workers(options: &Options) -> Result<Vec<(tasker_worker::Settings, Executor)>> {
     let starts = options.workers.iter().map(|(pool, command)| async move {
-        let settings = tasker_worker::Settings { max_concurrent_handlers: options.concurrency, ..tasker_worker::Settings::new(pool) };
+        let settings = tasker_worker::Settings {
+            max_concurrent_handlers: options.max_concurrent_handlers,
+            ..tasker_worker::Settings::new(pool)
+        };
         let parsed: Command = command.parse().with_context(|| format!("--worker {pool}: {command}"))?;
         let executor = Executor::child(parsed, &settings).await.with_context(|| format!("worker {pool} cannot be started"))?;
         anyhow::Ok((settings, executor))

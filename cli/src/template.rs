@@ -259,6 +259,7 @@ struct Detail {
     name: String,
     namespace: String,
     version: String,
+    revision: Option<i64>,
     description: Option<String>,
     configuration: Value,
     steps: Vec<StepDetail>,
@@ -277,6 +278,7 @@ fn detail(template: &Detail) -> String {
         ("template", template.name.clone()),
         ("namespace", template.namespace.clone()),
         ("version", template.version.clone()),
+        ("revision", template.revision.map(|revision| revision.to_string()).unwrap_or_default()),
         ("description", template.description.clone().unwrap_or_default()),
     ]);
     let row = |step: &StepDetail| {

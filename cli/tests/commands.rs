@@ -132,10 +132,11 @@ async fn a_duplicate_is_a_conflict_that_names_the_task_and_its_state() {
 async fn every_fault_of_a_refused_task_is_a_line_with_its_place() {
     let faults =
         json!({"faults": [{"place": "/context/n", "message": "is not a number"}, {"place": "/tags", "message": "are too many"}]});
-    let server = Server::answering([(400, error("BAD_REQUEST", "2 faults", faults))]).await;
+    let server =
+        Server::answering([(400, error("BAD_REQUEST", "/context/n: is not a number; /tags: are too many", faults))]).await;
     let output = server.run(&["task", "create", "--name", "order"]).await;
     assert_eq!(code(&output), 1);
-    assert_eq!(err(&output), "error: 2 faults\n  /context/n: is not a number\n  /tags: are too many\n");
+    assert_eq!(err(&output), "error: 2 faults:\n  /context/n: is not a number\n  /tags: are too many\n");
 }
 
 #[tokio::test]
@@ -143,6 +144,15 @@ async fn what_does_not_exist_is_not_found() {
     let server = Server::answering([(404, error("NOT_FOUND", "there is no such task", Value::Null))]).await;
     let output = server.run(&["task", "get", TASK]).await;
     assert_eq!((code(&output), err(&output).as_str()), (3, "error: there is no such task\n"));
+}
+
+#[tokio::test]
+async fn an_unknown_version_is_not_found_and_the_registered_ones_are_named() {
+    let details = json!({"registered_versions": ["1.0.0", "1.1.0"]});
+    let server = Server::answering([(404, error("NOT_FOUND", "Task template not found: shop/order 2.0.0", details))]).await;
+    let output = server.run(&["task", "create", "-n", "shop", "--name", "order", "-v", "2.0.0"]).await;
+    assert_eq!(code(&output), 3);
+    assert!(err(&output).ends_with("shop/order 2.0.0\n  registered versions: 1.0.0, 1.1.0\n"), "{}", err(&output));
 }
 
 #[tokio::test]
@@ -305,11 +315,12 @@ async fn a_template_is_registered_as_it_is_written() {
 #[tokio::test]
 async fn a_template_that_changed_under_its_version_is_a_conflict_with_the_difference() {
     let server =
-        Server::answering([(409, error("CONFLICT", "order 1.0.0 has other content", json!({"diff": "- a: 1\n+ a: 2"})))]).await;
+        Server::answering([(409, error("CONFLICT", "order 1.0.0 has other content", json!({"diff": ["- /a: 1", "+ /a: 2"]})))])
+            .await;
     let file = file(TEMPLATE);
     let output = server.run(&["template", "register", file.path().to_str().unwrap()]).await;
     assert_eq!(code(&output), 5);
-    assert_eq!(err(&output), format!("error: {}: order 1.0.0 has other content\n  - a: 1\n  + a: 2\n", file.path().display()));
+    assert_eq!(err(&output), format!("error: {}: order 1.0.0 has other content\n  - /a: 1\n  + /a: 2\n", file.path().display()));
 }
 
 #[tokio::test]

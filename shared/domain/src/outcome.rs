@@ -71,7 +71,14 @@ pub struct Failure {
 impl Failure {
     /// A failure that another try may cure.
     pub fn retryable(error_type: &str, message: impl Into<String>) -> Self {
-        Self { message: message.into(), error_type: error_type.into(), error_code: None, retryable: true, delay_seconds: None, context: None }
+        Self {
+            message: message.into(),
+            error_type: error_type.into(),
+            error_code: None,
+            retryable: true,
+            delay_seconds: None,
+            context: None,
+        }
     }
 
     /// A failure that no other try can cure.
@@ -154,7 +161,7 @@ pub fn decide(outcome: &Outcome, policy: &Policy, attempt: i32, jitter: f64) -> 
         Outcome::Failure(failure) => fail(storable(failure), policy, attempt, jitter),
         Outcome::Checkpoint { .. } => match checkpoint_text(outcome) {
             Ok(text) => Verdict::HandOverAgain(Again::Checkpoint(text)),
-            Err(failure) => fail(failure, policy, attempt, jitter),
+            Err(failure) => fail(*failure, policy, attempt, jitter),
         },
         Outcome::PendingCallback { timeout_seconds } => {
             Verdict::AwaitCallback(u64::from((*timeout_seconds).clamp(1, limits::CALLBACK_SECONDS)) * 1000)
@@ -186,7 +193,11 @@ fn fail(failure: Failure, policy: &Policy, attempt: i32, jitter: f64) -> Verdict
 fn refuse_result(result: &RawValue, policy: &Policy) -> Option<Failure> {
     let text = result.get();
     if text.len() > limits::RESULT_BYTES {
-        let message = format!("the result has {} bytes; at most {} are kept. Store the data and return a reference to it", text.len(), limits::RESULT_BYTES);
+        let message = format!(
+            "the result has {} bytes; at most {} are kept. Store the data and return a reference to it",
+            text.len(),
+            limits::RESULT_BYTES
+        );
         return Some(Failure::permanent("result_too_large", message));
     }
     if let Err(fault) = json::check(text) {
@@ -195,10 +206,11 @@ fn refuse_result(result: &RawValue, policy: &Policy) -> Option<Failure> {
     let schema = policy.result_schema.as_ref()?;
     let value = serde_json::from_str(text).ok()?;
     let faults: Vec<String> = schema.iter_errors(&value).take(10).map(|e| format!("{}: {e}", e.instance_path())).collect();
-    (!faults.is_empty()).then(|| Failure::permanent("result_schema", format!("the result does not match result_schema: {}", faults.join("; "))))
+    (!faults.is_empty())
+        .then(|| Failure::permanent("result_schema", format!("the result does not match result_schema: {}", faults.join("; "))))
 }
 
-fn checkpoint_text(outcome: &Outcome) -> Result<Box<RawValue>, Failure> {
+fn checkpoint_text(outcome: &Outcome) -> Result<Box<RawValue>, Box<Failure>> {
     let Outcome::Checkpoint { cursor, items_processed, accumulated } = outcome else {
         unreachable!("called for checkpoints only");
     };
@@ -211,9 +223,11 @@ fn checkpoint_text(outcome: &Outcome) -> Result<Box<RawValue>, Failure> {
     let stored = Stored { cursor, items_processed: *items_processed, accumulated: accumulated.as_deref() };
     let text = serde_json::value::to_raw_value(&stored).expect("raw values and a number serialize");
     if text.get().len() > limits::RESULT_BYTES {
-        return Err(Failure::permanent("checkpoint_too_large", format!("the checkpoint has {} bytes; at most {} are kept", text.get().len(), limits::RESULT_BYTES)));
+        let message = format!("the checkpoint has {} bytes; at most {} are kept", text.get().len(), limits::RESULT_BYTES);
+        return Err(Failure::permanent("checkpoint_too_large", message).into());
     }
-    json::check(text.get()).map_err(|fault| Failure::permanent("invalid_checkpoint", format!("the checkpoint cannot be stored: {fault}")))?;
+    json::check(text.get())
+        .map_err(|fault| Failure::permanent("invalid_checkpoint", format!("the checkpoint cannot be stored: {fault}")))?;
     Ok(text)
 }
 

@@ -124,7 +124,9 @@ impl StepState {
             (Self::Enqueued | Self::InProgress, FailForGood) => Self::Error,
             (Self::Pending | Self::Enqueued | Self::InProgress | Self::WaitingForRetry, Cancel) => Self::Cancelled,
             (Self::Error | Self::WaitingForRetry | Self::Cancelled, Retry) => Self::Enqueued,
-            (Self::Pending | Self::Enqueued | Self::InProgress | Self::WaitingForRetry | Self::Error, Resolve) => Self::ResolvedManually,
+            (Self::Pending | Self::Enqueued | Self::InProgress | Self::WaitingForRetry | Self::Error, Resolve) => {
+                Self::ResolvedManually
+            }
             _ => return None,
         })
     }

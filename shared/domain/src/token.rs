@@ -63,7 +63,9 @@ pub fn sign(plan: &Plan, covered: Covered, keys: &[SigningKey]) -> String {
 pub fn verify(token: &str, covered: Covered, keys: &[SigningKey]) -> Result<Plan, Forged> {
     let (body, signature) = token.rsplit_once('.').ok_or(Forged)?;
     let mut parts = body.splitn(4, '.');
-    let (Some("1"), Some(key_id), Some(template_id), Some(environment)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some("1"), Some(key_id), Some(template_id), Some(environment)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return Err(Forged);
     };
     let key = keys.iter().find(|k| k.id == key_id).ok_or(Forged)?;

@@ -110,7 +110,15 @@ impl<Q: Queue> Engine<Q> {
             let message = format!("what the handler answered cannot be stored: {reason}");
             let failure = Failure::permanent("invalid_result", message);
             let verdict = Verdict::Error { failure, tolerated: false };
-            let failed = Completion { key: only.key, attempt: only.attempt, verdict, digest: only.digest, worker: String::new(), duration_ms: only.duration_ms, if_due: only.if_due };
+            let failed = Completion {
+                key: only.key,
+                attempt: only.attempt,
+                verdict,
+                digest: only.digest,
+                worker: String::new(),
+                duration_ms: only.duration_ms,
+                if_due: only.if_due,
+            };
             if matches!(only.verdict, Verdict::Error { .. }) {
                 return Err(StoreError::Bug(format!("a failure cannot be stored: {reason}")));
             }

@@ -42,7 +42,10 @@ impl<Q: Queue> Engine<Q> {
     }
 
     /// Makes messages of changes. Wakes who waits for what finished. Answers also what is still to be loaded and what cannot run.
-    pub(crate) async fn messages(&self, changes: Vec<Change>) -> Result<(Vec<Outgoing>, Vec<HandOver>, Vec<Completion>), StoreError> {
+    pub(crate) async fn messages(
+        &self,
+        changes: Vec<Change>,
+    ) -> Result<(Vec<Outgoing>, Vec<HandOver>, Vec<Completion>), StoreError> {
         let mut headers: HashMap<tasker_domain::TaskId, (TaskHeader, Arc<LoadedPlan>)> = HashMap::new();
         let (mut messages, mut unloaded, mut too_large) = (Vec::new(), Vec::new(), Vec::new());
         for change in changes {
@@ -130,7 +133,8 @@ impl<Q: Queue> Engine<Q> {
         if let Some(Err(e)) = results.iter().find(|r| r.is_err()) {
             tracing::warn!(refused, of = results.len(), error = %e, "the queue refused messages; a sweep sends them again");
         }
-        let accepted: Vec<(HandOver, i64)> = keys.into_iter().zip(&results).filter_map(|(k, r)| k.filter(|_| r.is_ok())).collect();
+        let accepted: Vec<(HandOver, i64)> =
+            keys.into_iter().zip(&results).filter_map(|(k, r)| k.filter(|_| r.is_ok())).collect();
         if self.queue.send_lease().is_some() && !accepted.is_empty() {
             // Should this fail, a sweep sends them once more: the same lease, so it costs a message and nothing else.
             let _ = self.store.sent(&accepted).await;

@@ -12,7 +12,8 @@ use std::{
 };
 
 use tasker_domain::{
-    CompleteStep, Destination, Evaluate, Message, Outgoing, Queue, RunStep, SendResult, StepId, StepNo, TaskId, limits, message::HandOver,
+    CompleteStep, Destination, Evaluate, Message, Outgoing, Queue, RunStep, SendResult, StepId, StepNo, TaskId, limits,
+    message::HandOver,
 };
 use tokio::{sync::Notify, time::Instant};
 

@@ -61,7 +61,12 @@ impl<Q: Queue> Engine<Q> {
     }
 
     /// Settles an unfinished or failed step; its children see `result`, or null.
-    pub async fn resolve_step(self: &Arc<Self>, step: StepId, result: Option<Box<RawValue>>, by: By) -> Result<(), OperatorError> {
+    pub async fn resolve_step(
+        self: &Arc<Self>,
+        step: StepId,
+        result: Option<Box<RawValue>>,
+        by: By,
+    ) -> Result<(), OperatorError> {
         let text = result.as_deref().map(RawValue::get);
         if let Some(text) = text {
             if text.len() > limits::RESULT_BYTES {

@@ -144,10 +144,9 @@ fn choose<'a>(revisions: &'a [StoredTemplate], version: Option<&Version>) -> Opt
 /// Checks the context against the template's schema, and says what makes the task the same as another.
 fn admit(request: &TaskRequest, plan: &LoadedPlan) -> Result<Option<[u8; 32]>, SubmitError> {
     let workflow = &plan.workflow;
-    if let Some(schema) = &workflow.input_schema {
+    if workflow.input_schema.is_some() {
         let context = serde_json::from_str(request.context.get()).map_err(|e| invalid("/context", e.to_string()))?;
-        let faults: Vec<Fault> =
-            schema.iter_errors(&context).take(50).map(|e| Fault::new(format!("/context{}", e.instance_path()), e.to_string())).collect();
+        let faults = workflow.refuse_context(&context);
         if !faults.is_empty() {
             return Err(SubmitError::Invalid(Faults(faults)));
         }
@@ -160,7 +159,9 @@ fn admit(request: &TaskRequest, plan: &LoadedPlan) -> Result<Option<[u8; 32]>, S
             Ok(Some(strict_identity(&workflow.namespace, &workflow.name, &workflow.version, request.context.get())))
         }
         IdentityStrategy::AlwaysUnique => Ok(None),
-        IdentityStrategy::CallerProvided => Err(invalid("/idempotency_key", "the template's identity_strategy is caller_provided: give a key".into())),
+        IdentityStrategy::CallerProvided => {
+            Err(invalid("/idempotency_key", "the template's identity_strategy is caller_provided: give a key".into()))
+        }
     }
 }
 

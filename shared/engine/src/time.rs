@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use tasker_domain::{Evaluate, Policy, Queue, Verdict, decide, limits, message::HandOver, outcome::{Failure, Outcome, decide_lost}};
+use tasker_domain::{
+    Evaluate, Policy, Queue, Verdict, decide, limits,
+    message::HandOver,
+    outcome::{Failure, Outcome, decide_lost},
+};
 use tasker_store::{Change, Completion, Lost, StoreError};
 
 use crate::{Engine, to_its_end};

@@ -1,0 +1,65 @@
+# Sourced by the scripts: finds what they need, and installs what is missing.
+# shellcheck shell=sh
+
+say() {
+    printf '\n== %s\n' "$*"
+}
+
+die() {
+    printf '%s: %s\n' "$0" "$*" >&2
+    exit 1
+}
+
+# One loud line for what cannot be checked here; scripts/test counts them at the end.
+skip() {
+    printf 'SKIPPED: %s\n' "$*" >&2
+    [ -z "${TASKER_SKIPS:-}" ] || printf '%s\n' "$*" >>"$TASKER_SKIPS"
+}
+
+need_cargo() {
+    command -v cargo >/dev/null || die "cargo is missing: install Rust 1.94 or newer by rustup"
+    command -v cc >/dev/null || apt_install gcc
+}
+
+need_python() {
+    command -v python3 >/dev/null || apt_install python3
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' || die "python3 is older than 3.9: install a newer one"
+}
+
+# PostgreSQL 15 or newer; only its programs, for every cluster here is a private one.
+need_postgres() {
+    for bin in "${PG_BIN:-}" "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin; do
+        [ -x "$bin/initdb" ] && [ -x "$bin/pg_ctl" ] && return
+    done
+    apt_install postgresql
+}
+
+apt_install() {
+    command -v apt-get >/dev/null || die "$* is missing, and there is no apt-get to install it with"
+    as_root=""
+    [ "$(id -u)" -eq 0 ] || as_root="sudo"
+    say "installing $*"
+    $as_root apt-get update -qq
+    # A server that Debian would start by itself is not wanted.
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null || die "$* could not be installed"
+}
+
+# need_cargo_tool COMMAND PACKAGE VERSION
+need_cargo_tool() {
+    command -v "$1" >/dev/null && return
+    say "installing $2 $3"
+    cargo install --quiet --locked "$2@$3" || die "$2 could not be installed"
+}
+
+# The linters of scripts/tools.txt, in an environment of their own under target/.
+need_linters() {
+    linters="$PWD/target/linters"
+    if [ ! -x "$linters/bin/ruff" ] || ! cmp -s scripts/tools.txt "$linters/tools.txt"; then
+        say "installing the linters of scripts/tools.txt"
+        rm -rf "$linters"
+        python3 -m venv "$linters" 2>/dev/null || { apt_install python3-venv && python3 -m venv "$linters"; }
+        "$linters/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r scripts/tools.txt
+        cp scripts/tools.txt "$linters/tools.txt"
+    fi
+    PATH="$linters/bin:$PATH"
+}

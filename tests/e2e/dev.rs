@@ -1,0 +1,207 @@
+//! `tasker-ctl dev` as a process, and a client of it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A folder of one test with templates, data and marks; whatever runs from it is ended with it.
+pub struct Place {
+    pub dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let place = Self { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir(place.path("templates")).unwrap();
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn template(&self, template: &Value) {
+        let file = self.path("templates").join(format!("{}.yaml", template["name"].as_str().unwrap()));
+        fs::write(file, template.to_string()).unwrap();
+    }
+
+    /// The processes whose command line or environment names this folder.
+    pub fn processes(&self) -> Vec<i32> {
+        let name = self.dir.path().as_os_str().as_encoded_bytes().to_vec();
+        let names = |file: PathBuf| fs::read(file).is_ok_and(|text| text.windows(name.len()).any(|w| w == name));
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        entries
+            .filter_map(|e| e.file_name().to_str()?.parse().ok())
+            .filter(|pid: &i32| *pid != std::process::id() as i32 && !is_zombie(*pid))
+            .filter(|pid| names(format!("/proc/{pid}/cmdline").into()) || names(format!("/proc/{pid}/environ").into()))
+            .collect()
+    }
+
+    /// `kill -9` for everything that runs from this folder, PostgreSQL and all.
+    pub fn kill_everything(&self) {
+        wait_until("nothing of this folder runs", || {
+            let running = self.processes();
+            for pid in &running {
+                let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+            }
+            running.is_empty()
+        });
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.kill_everything();
+    }
+}
+
+fn is_zombie(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+}
+
+/// A running `tasker-ctl dev`.
+pub struct Dev {
+    pub url: String,
+    pub child: Child,
+}
+
+/// The command line of `tasker-ctl dev` for a place, with the worker of the tests.
+pub fn dev_command(place: &Place) -> Command {
+    let mut command = Command::new(binary("tasker-ctl"));
+    let root = root();
+    command
+        .args(["dev", "--port", "0", "--data-dir"])
+        .arg(place.path("data"))
+        .arg("--templates")
+        .arg(place.path("templates"))
+        .env_remove("DATABASE_URL")
+        .env("PYTHONPATH", root.join("workers/python/src"))
+        .env("TASKER_TEST_PLACE", place.dir.path())
+        .stdin(Stdio::null());
+    command
+}
+
+/// The option that starts the worker of the tests for a pool.
+pub fn python_worker(pool: &str) -> String {
+    format!("{pool}=python3 {}", root().join("tests/e2e/worker.py").display())
+}
+
+impl Dev {
+    /// Starts it and waits until it is ready. Its logs go to `dev.log` in the place.
+    pub fn start(place: &Place, arguments: &[&str]) -> Self {
+        let mut command = dev_command(place);
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (say, hear) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(rest) = line.strip_prefix("ready: ") {
+                    let _ = say.send(rest.split(' ').next().unwrap_or_default().to_owned());
+                } else {
+                    println!("{line}");
+                }
+            }
+        });
+        let url = hear.recv_timeout(PATIENCE).expect("tasker-ctl dev says that it is ready");
+        Self { url, child }
+    }
+
+    pub fn get(&self, path: &str) -> Value {
+        self.ctl_free_get(path).1
+    }
+
+    fn ctl_free_get(&self, path: &str) -> (u16, Value) {
+        http("GET", &format!("{}{path}", self.url), None)
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        http("POST", &format!("{}{path}", self.url), Some(body.to_string()))
+    }
+
+    pub fn submit(&self, namespace: &str, name: &str, context: Value) -> String {
+        let (status, body) = self.post("/v1/tasks", &json!({"namespace": namespace, "name": name, "context": context}));
+        assert_eq!(status, 201, "{body}");
+        body["task_uuid"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until a task has finished.
+    pub fn finished(&self, task: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let body = self.get(&format!("/v1/tasks/{task}?wait=20"));
+            if body["status"] != "running" {
+                return body;
+            }
+            assert!(Instant::now() < deadline, "the task goes on: {body}");
+        }
+    }
+
+    pub fn steps(&self, task: &str) -> Vec<Value> {
+        self.get(&format!("/v1/tasks/{task}/workflow_steps")).as_array().unwrap().clone()
+    }
+
+    /// Ends it in order, and answers whether it ended well.
+    pub fn stop(mut self) -> bool {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+        self.child.wait().unwrap().success()
+    }
+
+    /// `tasker-ctl` against this server.
+    pub fn ctl(&self, arguments: &[&str]) -> Output {
+        Command::new(binary("tasker-ctl")).args(arguments).env("TASKER_URL", &self.url).stdin(Stdio::null()).output().unwrap()
+    }
+}
+
+fn http(method: &str, url: &str, body: Option<String>) -> (u16, Value) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = reqwest::Client::new();
+        let mut request = client.request(method.parse().unwrap(), url).timeout(PATIENCE);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    })
+}
+
+/// Waits for a condition.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it never came to be that {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A binary of this workspace, beside the tests' own.
+pub fn binary(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run the tests by ./scripts/test, or build it by cargo build --workspace",
+        path.display()
+    );
+    path
+}
+
+/// The checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
