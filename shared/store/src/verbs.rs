@@ -125,7 +125,8 @@ impl Store {
         let s_index: Vec<i32> = plans.iter().zip(0..).flat_map(|(p, i)| p.no.iter().map(move |_| i)).collect();
         let s_no: Vec<i32> = plans.iter().flat_map(|p| p.no.iter().copied()).collect();
         let s_max: Vec<i32> = plans.iter().flat_map(|p| p.max_attempts.iter().copied()).collect();
-        let s_column = |f: fn(&PlanRows) -> &[String]| plans.iter().flat_map(|p| f(p).iter().map(String::as_str)).collect::<Vec<_>>();
+        let s_column =
+            |f: fn(&PlanRows) -> &[String]| plans.iter().flat_map(|p| f(p).iter().map(String::as_str)).collect::<Vec<_>>();
         let rows = self
             .query(
                 include_str!("../sql/submit.sql"),
@@ -247,8 +248,7 @@ impl Store {
 
     /// The queue accepted these hand-overs: the sweep looks at each again only after its milliseconds.
     pub async fn sent(&self, sent: &[(HandOver, i64)]) -> Result<(), StoreError> {
-        let mut sent = sent.to_vec();
-        sent.sort_unstable();
+        let sent = latest(sent, |(key, _)| *key);
         let keys = Keys::sorted(&sent.iter().map(|(k, _)| *k).collect::<Vec<_>>());
         let ms: Vec<i64> = sent.iter().map(|(_, ms)| *ms).collect();
         let params = [
@@ -338,15 +338,22 @@ struct Keys {
 
 impl Keys {
     fn sorted(keys: &[HandOver]) -> Self {
-        let mut keys = keys.to_vec();
-        keys.sort_unstable();
-        keys.dedup_by_key(|k| (k.task, k.no));
+        let keys = latest(keys, |key| *key);
         Self {
             tasks: keys.iter().map(|k| k.task.uuid()).collect(),
             nos: keys.iter().map(|k| k.no).collect(),
             leases: keys.iter().map(|k| k.lease).collect(),
         }
     }
+}
+
+/// Ascending by step, and of several leases of a step the highest: only that one can be current.
+fn latest<T: Copy + Ord>(items: &[T], key: fn(&T) -> HandOver) -> Vec<T> {
+    let mut items = items.to_vec();
+    items.sort_unstable_by(|a, b| b.cmp(a));
+    items.dedup_by_key(|item| (key(item).task, key(item).no));
+    items.reverse();
+    items
 }
 
 /// A verdict as `complete_v1` takes it.
