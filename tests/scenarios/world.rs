@@ -2,18 +2,22 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use serde_json::{Value, json, value::RawValue};
 use tasker_domain::{
-    Outcome, RunStep, StepState, TaskId, TaskState,
+    CompleteStep, Destination, Evaluate, Message, Outcome, Outgoing, Queue, RunStep, StepId, StepState, TaskId, TaskState,
+    message::VERSION,
     outcome::Failure,
     request::{TaskRequest, parse_task_request},
     token::SigningKey,
 };
-use tasker_engine::{Answer, By, Engine, InProcess, Settings, Submitted};
+use tasker_engine::{Answer, By, Engine, InProcess, Settings, SubmitError, Submitted};
 use tasker_store::Store;
 use tasker_test_support::Database;
 use tokio_util::sync::CancellationToken;
@@ -22,11 +26,12 @@ use tokio_util::sync::CancellationToken;
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Everything a story needs.
-pub struct World {
+pub struct World<Q = InProcess> {
     pub db: Database,
-    pub engine: Arc<Engine<InProcess>>,
+    pub engine: Arc<Engine<Q>>,
     pub sql: tokio_postgres::Client,
     stop: CancellationToken,
+    clock_ms: AtomicI64,
 }
 
 /// A step as the database has it.
@@ -42,10 +47,7 @@ pub struct Step {
 impl World {
     /// An engine that does nothing by itself: the test moves it.
     pub async fn still() -> Self {
-        let db = tasker_test_support::database().await;
-        let sql = db.client().await;
-        let engine = engine(&db, "test");
-        Self { db, engine, sql, stop: CancellationToken::new() }
+        Self::over(InProcess::default()).await
     }
 
     /// An engine whose loops run, and workers of the pool `default` that answer by `handler`, `at_once` at a time.
@@ -57,37 +59,17 @@ impl World {
 
     /// Lets the loops run, and workers.
     pub fn start(&self, at_once: usize, handler: impl Fn(&RunStep) -> Outcome + Send + Sync + 'static) {
-        let (engine, stop) = (self.engine.clone(), self.stop.clone());
-        tokio::spawn(async move { engine.run(stop).await });
-        let (engine, stop) = (self.engine.clone(), self.stop.clone());
-        tokio::spawn(async move {
-            loop {
-                let runs = tokio::select! {
-                    runs = engine.receive("default", at_once) => runs,
-                    () = stop.cancelled() => return,
-                };
-                let answers = runs.iter().map(|run| run.complete(handler(run), "scripted", 1)).map(to_completions).collect();
-                tasker_domain::Queue::send(engine.queue(), answers).await;
-            }
-        });
-    }
-
-    pub async fn register(&self, yaml: &str) {
-        self.engine.register_template(yaml).await.unwrap_or_else(|e| panic!("{e}"));
-    }
-
-    pub async fn submit(&self, name: &str, context: Value) -> TaskId {
-        self.try_submit(json!({"name": name, "context": context})).await.unwrap_or_else(|e| panic!("{e}")).task
-    }
-
-    pub async fn try_submit(&self, request: Value) -> Result<Submitted, tasker_engine::SubmitError> {
-        self.engine.submit(request_of(&request), None).await
+        tokio::spawn(run(self.engine.clone(), self.stop.clone(), at_once, handler));
     }
 
     /// The next message, as a worker gets it.
     pub async fn receive(&self) -> RunStep {
-        let mut runs = tokio::time::timeout(PATIENCE, self.engine.receive("default", 1)).await.expect("a step is handed over");
-        runs.remove(0)
+        self.receive_up_to(1).await.remove(0)
+    }
+
+    /// At least one message, at most `max`.
+    pub async fn receive_up_to(&self, max: usize) -> Vec<RunStep> {
+        tokio::time::timeout(PATIENCE, self.engine.receive("default", max)).await.expect("a step is handed over")
     }
 
     /// The messages that wait now, by step name.
@@ -100,9 +82,40 @@ impl World {
         runs
     }
 
+    /// The process was killed, and another one starts on the same database.
+    pub async fn restart(&mut self) {
+        self.engine = engine(&self.db, InProcess::default());
+        self.engine.take_over().await.unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+impl<Q: Queue> World<Q> {
+    /// An engine over this queue, which does nothing by itself.
+    pub async fn over(queue: Q) -> Self {
+        let db = tasker_test_support::database().await;
+        let sql = db.client().await;
+        let engine = engine(&db, queue);
+        Self { db, engine, sql, stop: CancellationToken::new(), clock_ms: AtomicI64::new(0) }
+    }
+
+    pub async fn register(&self, yaml: &str) {
+        self.engine.register_template(yaml).await.unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    pub async fn submit(&self, name: &str, context: Value) -> TaskId {
+        self.try_submit(json!({"name": name, "context": context})).await.unwrap_or_else(|e| panic!("{e}")).task
+    }
+
+    pub async fn try_submit(&self, request: Value) -> Result<Submitted, SubmitError> {
+        self.engine.submit(request_of(&request.to_string()), None).await
+    }
+
     pub async fn answer(&self, run: &RunStep, outcome: Outcome) -> Answer {
-        let answers = self.engine.complete(vec![run.complete(outcome, "scripted", 1)]).await.unwrap_or_else(|e| panic!("{e}"));
-        answers[0]
+        self.complete(vec![run.complete(outcome, "scripted", 1)]).await[0]
+    }
+
+    pub async fn complete(&self, batch: Vec<CompleteStep>) -> Vec<Answer> {
+        self.engine.complete(batch).await.unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// Waits until the task has finished.
@@ -123,7 +136,13 @@ impl World {
         rows.iter()
             .map(|r| {
                 let state = StepState::parse(r.get("state")).unwrap();
-                let step = Step { state, lease: r.get("lease"), attempt: r.get("attempt"), result: r.get("result"), error: r.get("error") };
+                let step = Step {
+                    state,
+                    lease: r.get("lease"),
+                    attempt: r.get("attempt"),
+                    result: r.get("result"),
+                    error: r.get("error"),
+                };
                 (r.get("name"), step)
             })
             .collect()
@@ -133,42 +152,123 @@ impl World {
         self.steps(task).await.remove(name).unwrap_or_else(|| panic!("no step {name}"))
     }
 
+    pub async fn step_id(&self, task: TaskId, name: &str) -> StepId {
+        let sql = "select no from tasker.steps where task_id = $1 and name = $2";
+        task.step(self.sql.query_one(sql, &[&task.uuid(), &name]).await.unwrap().get(0))
+    }
+
+    /// What was answered of a step, by lease: `[lease, attempt, outcome, applied]`.
+    pub async fn attempts(&self, task: TaskId, step: &str) -> Vec<Value> {
+        let sql = format!(
+            "select json_build_array(a.lease, a.attempt, a.outcome, a.applied) as row from tasker.attempts a \
+             join tasker.steps s using (task_id, no) where s.task_id = '{task}' and s.name = '{step}' order by a.lease"
+        );
+        self.rows(&sql).await.into_iter().map(|mut r| r["row"].take()).collect()
+    }
+
+    /// A wake-up for a step under its lease now.
+    pub async fn wake_up(&self, task: TaskId, name: &str) -> Evaluate {
+        Evaluate { v: VERSION, step_id: self.step_id(task, name).await, lease: self.step(task, name).await.lease }
+    }
+
+    /// Milliseconds from now until somebody looks at the step again.
+    pub async fn wakes_in_ms(&self, task: TaskId, name: &str) -> Option<i64> {
+        let sql = "select round(extract(epoch from wake_at - tasker.clock()) * 1000)::int8 from tasker.steps \
+                   where task_id = $1 and name = $2 and wake_at < 'infinity'";
+        self.sql.query_opt(sql, &[&task.uuid(), &name]).await.unwrap().map(|r| r.get(0))
+    }
+
+    /// Stops the database's clock; from now on only [`World::pass`] moves it.
+    pub async fn stop_clock(&self) {
+        self.clock_ms.store(1_900_000_000_000, Relaxed);
+        self.pass(Duration::ZERO).await;
+    }
+
+    /// Lets time go by on a stopped clock.
+    pub async fn pass(&self, time: Duration) {
+        let ms = time.as_millis() as i64 + self.clock_ms.fetch_add(time.as_millis() as i64, Relaxed);
+        let clock = "create or replace function tasker.clock() returns timestamptz language sql stable";
+        self.execute(&format!("{clock} as 'select timestamptz ''epoch'' + interval ''{ms} ms'''")).await;
+    }
+
     /// One number of the database.
     pub async fn count(&self, sql: &str) -> i64 {
-        self.sql.query_one(sql, &[]).await.unwrap_or_else(|e| panic!("{sql}: {e}")).get(0)
+        self.sql.query_one(sql, &[]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")).get(0)
+    }
+
+    /// The rows of a query.
+    pub async fn rows(&self, sql: &str) -> Vec<Value> {
+        let sql = format!("select to_json(x) from ({sql}) x");
+        let rows = self.sql.query(&sql, &[]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        rows.iter().map(|r| r.get(0)).collect()
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        self.sql.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    }
+
+    /// Waits until a query of one boolean says yes.
+    pub async fn until(&self, sql: &str) {
+        let yes = async {
+            while !self.sql.query_one(sql, &[]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")).get::<_, bool>(0) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, yes).await.unwrap_or_else(|_| panic!("never true: {sql}"));
     }
 
     /// The counters and readiness that the facts give are the stored ones.
     pub async fn check(&self) {
+        let report = self.engine.store().examine().await.unwrap_or_else(|e| panic!("{e}"));
+        assert!(report.differences.is_empty(), "{:#?}", report.differences);
     }
 }
 
-impl Drop for World {
+impl<Q> Drop for World<Q> {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
 /// An engine over the test's database.
-pub fn engine(db: &Database, environment: &str) -> Arc<Engine<InProcess>> {
+pub fn engine<Q: Queue>(db: &Database, queue: Q) -> Arc<Engine<Q>> {
     let settings = Settings {
-        environment: environment.into(),
+        environment: "test".into(),
         signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
         pools: HashSet::from(["default".to_owned()]),
         revise_templates: false,
         seed: 1,
     };
     let store = Store::new(&db.url, 4).unwrap_or_else(|e| panic!("{e}"));
-    Engine::new(store, InProcess::default(), settings)
+    Engine::new(store, queue, settings)
 }
 
-pub fn request_of(request: &Value) -> TaskRequest {
-    parse_task_request(request.to_string().as_bytes()).unwrap_or_else(|e| panic!("{e}"))
+/// The loops of an engine, and workers of the pool `default` that answer by `handler`, `at_once` at a time.
+pub async fn run(
+    engine: Arc<Engine<InProcess>>,
+    stop: CancellationToken,
+    at_once: usize,
+    handler: impl Fn(&RunStep) -> Outcome + Send + Sync + 'static,
+) {
+    let work = async {
+        loop {
+            let runs = engine.receive("default", at_once).await;
+            let answers = runs.iter().map(|run| to_completions(run.complete(handler(run), "scripted", 1))).collect();
+            engine.queue().send(answers).await;
+        }
+    };
+    tokio::select! {
+        () = engine.run(stop.clone()) => {}
+        () = work => {}
+    }
 }
 
-fn to_completions(completion: tasker_domain::CompleteStep) -> tasker_domain::Outgoing {
-    let message = tasker_domain::Message::CompleteStep(Box::new(completion));
-    tasker_domain::Outgoing { to: tasker_domain::Destination::Completions, message, delay: Duration::ZERO }
+pub fn request_of(request: &str) -> TaskRequest {
+    parse_task_request(request.as_bytes()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn to_completions(completion: CompleteStep) -> Outgoing {
+    Outgoing { to: Destination::Completions, message: Message::CompleteStep(Box::new(completion)), delay: Duration::ZERO }
 }
 
 pub fn success(result: Value) -> Outcome {
@@ -187,11 +287,16 @@ pub fn by(reason: &str) -> By {
     By { actor: "operator".into(), reason: reason.into() }
 }
 
-/// A template of the given steps: `name`, its parents.
+/// A template of the given steps: `name`, its parents. Retries are due at once.
 pub fn template(name: &str, steps: &[(&str, &[&str])]) -> String {
-    let steps: Vec<Value> = steps
-        .iter()
-        .map(|(name, parents)| json!({"name": name, "dependencies": parents, "handler": {"callable": name}, "retry": {"backoff": "none"}}))
-        .collect();
+    let step = |(name, parents): &(&str, &[&str])| json!({"name": name, "dependencies": parents, "retry": {"backoff": "none"}});
+    workflow(name, json!(steps.iter().map(step).collect::<Vec<_>>()))
+}
+
+/// A template of the given steps, each with a handler of its own name.
+pub fn workflow(name: &str, mut steps: Value) -> String {
+    for step in steps.as_array_mut().expect("steps are a list") {
+        step["handler"] = json!({"callable": step["name"]});
+    }
     json!({"name": name, "version": "1.0.0", "identity_strategy": "always_unique", "steps": steps}).to_string()
 }
