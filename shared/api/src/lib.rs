@@ -1,1 +1,92 @@
-//! placeholder
+//! The REST interface: Tasker's routes and JSON over the engine's verbs.
+//!
+//! A handler reads the request, calls one verb or statement, and shows what is stored. It decides nothing about workflows, and
+//! every answer, also to what no route understands, is JSON of ours.
+
+mod doctor;
+mod health;
+mod problem;
+mod request;
+mod shape;
+mod steps;
+mod tasks;
+mod templates;
+
+use std::{any::Any, sync::Arc};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, StatusCode},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tasker_domain::Queue;
+use tasker_engine::Engine;
+use tower_http::catch_panic::CatchPanicLayer;
+use uuid::Uuid;
+
+use problem::Problem;
+
+/// What the interface is told about the process it runs in.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names this process in `/health`.
+    pub worker_id: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { worker_id: format!("tasker-{}", std::process::id()) }
+    }
+}
+
+/// What every handler sees.
+struct App<Q> {
+    engine: Arc<Engine<Q>>,
+    settings: Arc<Settings>,
+}
+
+impl<Q> Clone for App<Q> {
+    fn clone(&self) -> Self {
+        Self { engine: self.engine.clone(), settings: self.settings.clone() }
+    }
+}
+
+/// Every route of the interface.
+pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
+    let step = get(steps::show::<Q>).patch(steps::act::<Q>);
+    Router::new()
+        .route("/v1/tasks", post(tasks::create::<Q>).get(tasks::list::<Q>))
+        .route("/v1/tasks/{task}", get(tasks::show::<Q>).delete(tasks::cancel::<Q>))
+        .route("/v1/tasks/{task}/workflow_steps", get(steps::list::<Q>))
+        .route("/v1/tasks/{task}/workflow_steps/{step}", step)
+        .route("/v1/templates", post(templates::register::<Q>).get(templates::list::<Q>))
+        .route("/v1/templates/{namespace}/{name}/{version}", get(templates::show::<Q>))
+        .route("/v1/doctor", get(doctor::examine::<Q>))
+        .route("/health", get(health::basic::<Q>))
+        .route("/health/live", get(health::live::<Q>))
+        .route("/health/ready", get(health::ready::<Q>))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such route"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this route does not have this method")
+        })
+        .with_state(App { engine, settings: Arc::new(settings) })
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(name_request))
+}
+
+/// Gives every answer an id of its own; what a caller sends under that name is not trusted.
+async fn name_request(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let id = Uuid::new_v4().to_string();
+    response.headers_mut().insert("x-request-id", HeaderValue::from_str(&id).expect("a UUID is ASCII"));
+    response
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = text.unwrap_or("of an unknown kind"), "a request panicked; this is a defect of the orchestrator");
+    Problem::internal().into_response()
+}

@@ -1,0 +1,197 @@
+//! Reading a request: its body, its query and its ids, each refused in our own words.
+
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{FromRequestParts, Path, Query},
+    http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE, request::Parts},
+};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tasker_domain::{Fault, Faults, StepId, TaskId, limits};
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+/// Content types of a JSON body.
+pub(crate) const JSON: &[&str] = &["application/json"];
+/// Content types of a template.
+pub(crate) const TEMPLATE: &[&str] =
+    &["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "application/json"];
+
+/// The body, when it is of one of these types, or does not say of which, and at most `bytes` long.
+pub(crate) async fn body(headers: &HeaderMap, body: Body, types: &[&str], bytes: usize) -> Result<Bytes, Problem> {
+    let given = headers.get(CONTENT_TYPE).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+    let essence = given.as_deref().map(|v| v.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    if essence.is_some_and(|e| !types.contains(&e.as_str())) {
+        let message = format!("the content type must be {}", types.join(", "));
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
+    }
+    to_bytes(body, bytes).await.map_err(|error| {
+        let too_long = std::error::Error::source(&error).is_some_and(|e| e.to_string().contains("length limit"));
+        if too_long {
+            return Problem::too_large(Fault::new("", format!("the body is longer than {bytes} bytes")));
+        }
+        Problem::malformed(Fault::new("", "the body could not be read to its end").into())
+    })
+}
+
+/// Tells a body that is no JSON at all apart, as Tasker's codes do.
+pub(crate) fn refused_json(body: &[u8], problem: Problem) -> Problem {
+    let syntax = serde_json::from_slice::<IgnoredAny>(body).is_err();
+    if syntax { problem.with_code("JSON_ERROR") } else { problem }
+}
+
+/// The parts of a path by position.
+pub(crate) struct InPath<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(value)| Self(value)).map_err(|_| Problem::malformed(Fault::new("", "the path is not UTF-8").into()))
+    }
+}
+
+/// The id of a task; a UUID that no task can have is merely unknown.
+pub(crate) fn task_id(text: &str) -> Result<TaskId, Problem> {
+    TaskId::from_uuid(uuid(text)?).ok_or_else(|| Problem::not_found("task"))
+}
+
+/// The id of a step of that task.
+pub(crate) fn step_id(task: &str, step: &str) -> Result<StepId, Problem> {
+    let (task, step) = (task_id(task)?, StepId::from_uuid(uuid(step)?));
+    if step.task == task { Ok(step) } else { Err(Problem::not_found("step")) }
+}
+
+fn uuid(text: &str) -> Result<Uuid, Problem> {
+    Uuid::parse_str(text)
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "INVALID_UUID", "the path holds an id that is not a UUID"))
+}
+
+/// A W3C `traceparent` header; one that is malformed is ignored, as the standard wants it.
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags] = parts[..] else { return None };
+    let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let some = |part: &str| part.bytes().any(|b| b != b'0');
+    let well_formed = version == "00" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
+    (well_formed && some(trace) && some(parent)).then(|| text.to_owned())
+}
+
+/// The query of a request while it is read: keys are taken out one by one, and everything that is wrong is collected.
+pub(crate) struct QueryReader {
+    given: BTreeMap<String, String>,
+    known: Vec<&'static str>,
+    faults: Vec<Fault>,
+}
+
+impl QueryReader {
+    /// Reads the query of a URI.
+    pub fn new(uri: &Uri) -> Self {
+        let mut reader = Self { given: BTreeMap::new(), known: Vec::new(), faults: Vec::new() };
+        match Query::<Vec<(String, String)>>::try_from_uri(uri) {
+            Ok(Query(pairs)) => {
+                for (key, value) in pairs {
+                    if value.contains('\0') {
+                        reader.faults.push(Fault::new(place(&key), "holds the control character U+0000"));
+                    } else if reader.given.insert(key.clone(), value).is_some() {
+                        reader.faults.push(Fault::new(place(&key), "is there twice"));
+                    }
+                }
+            }
+            Err(_) => reader.faults.push(Fault::new("?", "the query cannot be read")),
+        }
+        reader
+    }
+
+    /// A text; an empty one is an absent one.
+    pub fn text(&mut self, key: &'static str) -> Option<String> {
+        self.known.push(key);
+        self.given.remove(key).filter(|text| !text.is_empty())
+    }
+
+    /// A whole number within a range.
+    pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        let text = self.text(key)?;
+        let number = text.parse().ok().filter(|n| range.contains(n));
+        if number.is_none() {
+            self.fault(key, format!("must be a whole number from {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    /// Seconds to wait for a task to finish; at most [`limits::WAIT_SECONDS`].
+    pub fn wait(&mut self) -> Option<Duration> {
+        let seconds = self.number("wait", 0..=limits::WAIT_SECONDS)?;
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    }
+
+    /// A fault at a key.
+    pub fn fault(&mut self, key: &str, message: impl Into<String>) {
+        self.faults.push(Fault::new(place(key), message));
+    }
+
+    /// Ends the reading: what was not asked for is unknown.
+    pub fn finish(mut self) -> Result<(), Problem> {
+        for key in self.given.keys().take(limits::FAULTS) {
+            let known = if self.known.is_empty() { "nothing".to_owned() } else { self.known.join(", ") };
+            self.faults.push(Fault::new(place(key), format!("unknown parameter; known here are {known}")));
+        }
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::malformed(Faults(self.faults))) }
+    }
+}
+
+/// The place of a parameter, without what could move a terminal's cursor.
+fn place(key: &str) -> String {
+    let shown = key.chars().take(limits::NAME_CHARS);
+    shown.fold("?".to_owned(), |mut place, c| {
+        if c.is_control() {
+            place.extend(c.escape_unicode())
+        } else {
+            place.push(c)
+        }
+        place
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_well_formed_traceparent_is_passed_on() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", text.parse().unwrap());
+            traceparent(&headers)
+        };
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(read(good).as_deref(), Some(good));
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_query_is_found() {
+        let uri = "/v1/tasks?page=0&per_page=x&pagee=1&name=a%00&x%1b=1".parse().unwrap();
+        let mut query = QueryReader::new(&uri);
+        let read = (query.number("page", 1..=9), query.number("per_page", 1..=9), query.text("name"));
+        assert_eq!(read, (None, None, None));
+        let Err(problem) = query.finish() else { panic!() };
+        let text = format!("{problem:?}");
+        for place in ["?page\"", "?per_page", "?pagee", "?name", "?x\\\\u{1b}"] {
+            assert!(text.contains(place), "{place} in {text}");
+        }
+    }
+}

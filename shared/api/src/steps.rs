@@ -1,0 +1,87 @@
+//! `/v1/tasks/{task}/workflow_steps`: list, show, and what operators do to a step.
+
+use std::collections::HashMap;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, Uri},
+};
+use tasker_domain::{
+    Queue, StepId, StepState,
+    action::{StepVerb, parse_step_action},
+    limits,
+};
+use tasker_engine::By;
+use tasker_store::read::{Resolution, Step};
+
+use crate::{
+    App,
+    problem::Problem,
+    request::{self, InPath, QueryReader},
+    shape::StepResponse,
+};
+
+/// `GET /v1/tasks/{task}/workflow_steps`
+pub(crate) async fn list<Q: Queue>(
+    State(app): State<App<Q>>,
+    InPath(task): InPath<String>,
+    uri: Uri,
+) -> Result<Json<Vec<StepResponse>>, Problem> {
+    QueryReader::new(&uri).finish()?;
+    let task = request::task_id(&task)?;
+    let steps = app.engine.store().steps(task, limits::LISTED_BYTES as i64).await?;
+    let steps = steps.ok_or_else(|| Problem::not_found("task"))?;
+    Ok(Json(responses(&app, steps).await?))
+}
+
+/// `GET /v1/tasks/{task}/workflow_steps/{step}`
+pub(crate) async fn show<Q: Queue>(
+    State(app): State<App<Q>>,
+    InPath((task, step)): InPath<(String, String)>,
+    uri: Uri,
+) -> Result<Json<StepResponse>, Problem> {
+    QueryReader::new(&uri).finish()?;
+    Ok(Json(shown(&app, request::step_id(&task, &step)?).await?))
+}
+
+/// `PATCH /v1/tasks/{task}/workflow_steps/{step}`
+pub(crate) async fn act<Q: Queue>(
+    State(app): State<App<Q>>,
+    InPath((task, step)): InPath<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<StepResponse>, Problem> {
+    QueryReader::new(&uri).finish()?;
+    let step = request::step_id(&task, &step)?;
+    // A result as large as is kept, every character of it escaped.
+    let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
+    let action = parse_step_action(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
+    let by = By { actor: action.actor, reason: action.reason };
+    match action.verb {
+        StepVerb::Retry => app.engine.retry_step(step, by).await?,
+        StepVerb::Resolve(result) => app.engine.resolve_step(step, result, by).await?,
+    }
+    Ok(Json(shown(&app, step).await?))
+}
+
+async fn shown<Q: Queue>(app: &App<Q>, step: StepId) -> Result<StepResponse, Problem> {
+    let step = app.engine.store().step(step).await?.ok_or_else(|| Problem::not_found("step"))?;
+    responses(app, vec![step]).await?.pop().ok_or_else(Problem::internal)
+}
+
+/// Who settled a step is read only when an operator did.
+async fn responses<Q: Queue>(app: &App<Q>, steps: Vec<Step>) -> Result<Vec<StepResponse>, Problem> {
+    let mut resolutions: HashMap<StepId, Resolution> = HashMap::new();
+    if let Some(settled) = steps.iter().find(|s| s.state == StepState::ResolvedManually) {
+        let of_task = app.engine.store().resolutions(settled.step.task).await?;
+        resolutions.extend(of_task.into_iter().map(|r| (r.step, r)));
+    }
+    let response = |step: Step| {
+        let resolution = resolutions.get(&step.step);
+        StepResponse::new(step, resolution)
+    };
+    Ok(steps.into_iter().map(response).collect())
+}

@@ -1,0 +1,155 @@
+//! `/v1/tasks`: submit, list, show, cancel.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri, header::LOCATION},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use tasker_domain::{Queue, TaskId, TaskState, action::parse_cancellation, limits, request::parse_task_request};
+use tasker_engine::{By, SubmitError};
+use tasker_store::read::TaskFilter;
+
+use crate::{
+    App,
+    problem::Problem,
+    request::{self, InPath, QueryReader},
+    shape::TaskResponse,
+};
+
+/// Rows of a page when the request does not say.
+const PER_PAGE: u32 = 25;
+
+/// A page of tasks.
+#[derive(Serialize)]
+pub(crate) struct TaskList {
+    tasks: Vec<TaskResponse>,
+    pagination: Pagination,
+}
+
+#[derive(Serialize)]
+struct Pagination {
+    page: u32,
+    per_page: u32,
+    total_count: i64,
+    total_pages: i64,
+    has_next: bool,
+    has_previous: bool,
+}
+
+/// `POST /v1/tasks`
+pub(crate) async fn create<Q: Queue>(
+    State(app): State<App<Q>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let mut query = QueryReader::new(&uri);
+    let wait = query.wait();
+    let on_duplicate = query.text("on_duplicate");
+    if on_duplicate.as_deref().is_some_and(|word| word != "return") {
+        query.fault("on_duplicate", "must be return, or absent");
+    }
+    query.finish()?;
+    let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
+    let request = parse_task_request(&body).map_err(|error| request::refused_json(&body, error.into()))?;
+    let (status, task) = match app.engine.submit(request, request::traceparent(&headers)).await {
+        Ok(submitted) if submitted.created => (StatusCode::CREATED, submitted.task),
+        Ok(submitted) => (StatusCode::OK, submitted.task),
+        Err(SubmitError::Duplicate { task, .. }) if on_duplicate.is_some() => (StatusCode::OK, task),
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(wait) = wait {
+        app.engine.wait(task, wait).await;
+    }
+    let location = [(LOCATION, format!("/v1/tasks/{task}"))];
+    Ok((status, location, Json(shown(&app, task).await?)).into_response())
+}
+
+/// `GET /v1/tasks`
+pub(crate) async fn list<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Result<Json<TaskList>, Problem> {
+    let mut query = QueryReader::new(&uri);
+    let per_page = query.number("per_page", 1..=limits::PAGE).unwrap_or(PER_PAGE);
+    // As deep as tasks are counted: whoever looks for older ones filters.
+    let page = query.number("page", 1..=limits::COUNTED_ROWS as u32 / per_page).unwrap_or(1);
+    let status = query.text("status");
+    let states = status.as_deref().and_then(states);
+    if status.is_some() && states.is_none() {
+        let known: Vec<&str> = TaskState::ALL.iter().map(|s| s.as_str()).collect();
+        query.fault("status", format!("must be one of {}, completed, pending", known.join(", ")));
+    }
+    let filter = TaskFilter {
+        namespace: query.text("namespace"),
+        name: query.text("name"),
+        states,
+        initiator: query.text("initiator"),
+        source_system: query.text("source_system"),
+    };
+    query.finish()?;
+    let tasks = app.engine.store().tasks(&filter, page - 1, per_page).await?;
+    let total = app.engine.store().count_tasks(&filter).await?;
+    let tasks = tasks.into_iter().map(|task| TaskResponse::new(task, Vec::new())).collect();
+    Ok(Json(TaskList { tasks, pagination: Pagination::new(page, per_page, total) }))
+}
+
+/// `GET /v1/tasks/{task}`
+pub(crate) async fn show<Q: Queue>(
+    State(app): State<App<Q>>,
+    InPath(task): InPath<String>,
+    uri: Uri,
+) -> Result<Json<TaskResponse>, Problem> {
+    let mut query = QueryReader::new(&uri);
+    let wait = query.wait();
+    query.finish()?;
+    let task = request::task_id(&task)?;
+    if let Some(wait) = wait {
+        app.engine.wait(task, wait).await;
+    }
+    Ok(Json(shown(&app, task).await?))
+}
+
+/// `DELETE /v1/tasks/{task}`
+pub(crate) async fn cancel<Q: Queue>(
+    State(app): State<App<Q>>,
+    InPath(task): InPath<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<TaskResponse>, Problem> {
+    let mut query = QueryReader::new(&uri);
+    let wait = query.wait();
+    query.finish()?;
+    let task = request::task_id(&task)?;
+    let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
+    let why = parse_cancellation(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
+    app.engine.cancel_task(task, By { actor: why.actor, reason: why.reason }).await?;
+    if let Some(wait) = wait {
+        app.engine.wait(task, wait).await;
+    }
+    Ok(Json(shown(&app, task).await?))
+}
+
+async fn shown<Q: Queue>(app: &App<Q>, id: TaskId) -> Result<TaskResponse, Problem> {
+    let task = app.engine.store().task(id).await?.ok_or_else(|| Problem::not_found("task"))?;
+    let steps = app.engine.store().steps(id, 0).await?.unwrap_or_default();
+    Ok(TaskResponse::new(task, steps))
+}
+
+/// The states that a word means: a stored one, or one of Tasker's two, of which `pending` is all that is not complete.
+fn states(word: &str) -> Option<Vec<TaskState>> {
+    match word {
+        "completed" => Some(vec![TaskState::Complete]),
+        "pending" => Some(TaskState::ALL.iter().copied().filter(|&s| s != TaskState::Complete).collect()),
+        _ => TaskState::parse(word).map(|state| vec![state]),
+    }
+}
+
+impl Pagination {
+    fn new(page: u32, per_page: u32, total_count: i64) -> Self {
+        let total_pages = total_count.max(0).unsigned_abs().div_ceil(per_page.into()) as i64;
+        let has_next = i64::from(page) < total_pages;
+        Self { page, per_page, total_count, total_pages, has_next, has_previous: page > 1 }
+    }
+}
