@@ -207,9 +207,10 @@ fn details(ErrorWords { message, details }: &ErrorWords) -> Vec<String> {
     }
     let mut lines = vec![line(message)];
     lines.extend(words("diff").map(|difference| format!("  {}", line(difference))));
-    let versions: Vec<&str> = words("registered_versions").collect();
-    if !versions.is_empty() {
-        lines.push(format!("  registered versions: {}", line(&versions.join(", "))));
+    if details["registered_versions"].is_array() {
+        let versions = words("registered_versions").collect::<Vec<_>>().join(", ");
+        let versions = if versions.is_empty() { "none; see tasker-ctl template list" } else { &versions };
+        lines.push(format!("  registered versions: {}", line(versions)));
     }
     if let (Some(task), Some(status)) = (details["task_uuid"].as_str(), details["status"].as_str())
         && !message.contains(task)

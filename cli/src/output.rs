@@ -108,7 +108,8 @@ pub fn between(from: &str, to: &str) -> String {
 fn seconds(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
-        0..60 => format!("{seconds:.1} s"),
+        0 => format!("{:.0} ms", seconds * 1000.0),
+        1..60 => format!("{seconds:.1} s"),
         60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
         _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
     }
@@ -218,6 +219,7 @@ mod tests {
     #[test]
     fn durations_are_as_exact_as_they_are_short() {
         assert_eq!(between("2026-01-02T03:04:05Z", "2026-01-02T03:04:13.25Z"), "8.2 s");
+        assert_eq!(seconds(0.0123), "12 ms");
         assert_eq!(seconds(185.0), "3 min 05 s");
         assert_eq!(seconds(7260.0), "2 h 01 min");
         assert_eq!(between("2026-01-02T03:04:05Z", ""), "");
