@@ -76,15 +76,18 @@ pub struct Dev {
     pub child: Child,
 }
 
-/// The command line of `tasker-ctl dev` for a place, with the worker of the tests.
-pub fn dev_command(place: &Place) -> Command {
+/// The command line of `tasker-ctl dev` for a place: on any free port and with the place's templates, unless the arguments say otherwise.
+pub fn dev_command(place: &Place, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("tasker-ctl"));
     let root = root();
+    command.args(["dev", "--data-dir"]).arg(place.path("data")).args(arguments);
+    if !arguments.contains(&"--port") {
+        command.args(["--port", "0"]);
+    }
+    if !arguments.contains(&"--templates") {
+        command.arg("--templates").arg(place.path("templates"));
+    }
     command
-        .args(["dev", "--port", "0", "--data-dir"])
-        .arg(place.path("data"))
-        .arg("--templates")
-        .arg(place.path("templates"))
         .env_remove("DATABASE_URL")
         .env("PYTHONPATH", root.join("workers/python/src"))
         .env("TASKER_TEST_PLACE", place.dir.path())
@@ -100,8 +103,8 @@ pub fn python_worker(pool: &str) -> String {
 impl Dev {
     /// Starts it and waits until it is ready. Its logs go to `dev.log` in the place.
     pub fn start(place: &Place, arguments: &[&str]) -> Self {
-        let mut command = dev_command(place);
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut command = dev_command(place, arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (say, hear) = mpsc::channel();
@@ -185,7 +188,8 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "it never came to be that {what}");
-        std::thread::yield_now();
+        // Between two looks; nothing depends on how long.
+        std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 

@@ -88,5 +88,8 @@ fn a_kill_of_the_process_alone_leaves_no_worker_and_its_database_is_adopted() {
 }
 
 fn is_worker(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("worker.py"))
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
+        let line = String::from_utf8_lossy(&line);
+        line.contains("worker.py") && !line.contains("tasker-ctl")
+    })
 }

@@ -15,7 +15,7 @@ fn the_sample_workflows_give_their_results() {
     let results = |namespace: &str, name: &str| {
         let task = dev.submit(namespace, name, json!({"even_number": 6}));
         assert_eq!(dev.finished(&task)["status"], "complete", "{name}");
-        dev.steps(&task).iter().map(|s| s["results"]["result"]["result"].clone()).collect::<Vec<_>>()
+        dev.steps(&task).iter().map(|s| s["results"]["result"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(
         results("rust_e2e_linear", "mathematical_sequence"),

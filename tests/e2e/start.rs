@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::dev::{Dev, Place, dev_command, python_worker};
 
 fn fails(place: &Place, arguments: &[&str]) -> String {
-    let Output { status, stderr, .. } = dev_command(place).args(arguments).output().unwrap();
+    let Output { status, stderr, .. } = dev_command(place, arguments).output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert_eq!(place.processes(), Vec::<i32>::new(), "nothing is left: {stderr}");
@@ -27,7 +27,7 @@ fn a_port_that_is_taken_is_named() {
 fn a_data_dir_in_use_is_named_with_its_user() {
     let place = Place::new();
     let dev = Dev::start(&place, &[]);
-    let output = dev_command(&place).output().unwrap();
+    let output = dev_command(&place, &[]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains(&dev.child.id().to_string()) && stderr.contains("--data-dir"), "{stderr}");
@@ -38,7 +38,7 @@ fn a_data_dir_in_use_is_named_with_its_user() {
 fn missing_postgresql_is_named_with_the_remedy() {
     let place = Place::new();
     let empty = tempfile::tempdir().unwrap();
-    let output = dev_command(&place).env("PG_BIN", empty.path()).output().unwrap();
+    let output = dev_command(&place, &[]).env("PG_BIN", empty.path()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains("PG_BIN"), "{stderr}");

@@ -1,7 +1,7 @@
 """A worker for the end-to-end tests: its handlers wait for files, so that a test decides when a step goes on."""
 
 import os
-import time
+import threading
 
 from tasker_worker import PermanentError, RetryableError, StepContext, run, step_handler
 
@@ -9,7 +9,7 @@ from tasker_worker import PermanentError, RetryableError, StepContext, run, step
 def wait_for(path: str) -> None:
     """Returns once the file is there."""
     while not os.path.exists(path):
-        time.sleep(0.01)
+        threading.Event().wait(0.01)
 
 
 @step_handler("gate")
