@@ -57,7 +57,7 @@ impl<Q> Clone for App<Q> {
 /// Every route of the interface.
 pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
     let step = get(steps::show::<Q>).patch(steps::act::<Q>);
-    Router::new()
+    let routes = Router::new()
         .route("/v1/tasks", post(tasks::create::<Q>).get(tasks::list::<Q>))
         .route("/v1/tasks/{task}", get(tasks::show::<Q>).delete(tasks::cancel::<Q>))
         .route("/v1/tasks/{task}/workflow_steps", get(steps::list::<Q>))
@@ -72,9 +72,13 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this route does not have this method")
         })
-        .with_state(App { engine, settings: Arc::new(settings) })
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(name_request))
+        .with_state(App { engine, settings: Arc::new(settings) });
+    guarded(routes)
+}
+
+/// What holds for every route: a panic is an answer, and an answer has an id.
+fn guarded(routes: Router) -> Router {
+    routes.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(name_request))
 }
 
 /// Gives every answer an id of its own; what a caller sends under that name is not trusted.
@@ -89,4 +93,26 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     tracing::error!(panic = text.unwrap_or("of an unknown kind"), "a request panicked; this is a defect of the orchestrator");
     Problem::internal().into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_that_says_nothing_of_it() {
+        async fn panics() -> &'static str {
+            panic!("a secret")
+        }
+        let routes = guarded(Router::new().route("/", get(panics)));
+        let response = routes.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.headers().contains_key("x-request-id"));
+        let body = to_bytes(response.into_body(), 1000).await.unwrap();
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(text.starts_with(r#"{"error":{"code":"INTERNAL_ERROR""#) && !text.contains("secret"), "{text}");
+    }
 }

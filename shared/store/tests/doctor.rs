@@ -1,5 +1,7 @@
 //! The doctor finds what is wrong, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
 mod common;
 
 use common::{complete, done, failed, plan, store, submit};

@@ -1,5 +1,7 @@
 //! What is shown of tasks and steps.
 
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
 mod common;
 
 use std::time::{Duration, Instant};

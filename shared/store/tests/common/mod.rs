@@ -1,5 +1,7 @@
 //! A small workflow by its rows.
 
+#![allow(dead_code, reason = "each test binary uses some of it")]
+
 use std::sync::Arc;
 
 use serde_json::value::RawValue;

@@ -1,0 +1,11 @@
+//! The interface over a real engine and a real database.
+
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+mod bad_input;
+mod outside;
+mod steps;
+mod tasks;
+mod templates;
+mod wire;
+mod world;
