@@ -21,7 +21,7 @@ fn the_sample_workflows_give_their_results() {
         results("rust_e2e_linear", "mathematical_sequence"),
         [json!(36), json!(1296), json!(1_679_616), json!(2_821_109_907_456_u64)]
     );
-    assert_eq!(results("rust_e2e_diamond", "diamond_pattern").last(), Some(&json!(power(16))));
+    assert_eq!(results("rust_e2e_diamond", "diamond_pattern").last(), Some(&json!(2_821_109_907_456_u64)));
     assert_eq!(results("rust_e2e_tree", "hierarchical_tree").last(), Some(&json!(power(64))));
     assert_eq!(results("rust_e2e_mixed_dag", "complex_dag").last(), Some(&json!(power(64))));
     assert!(dev.stop());
