@@ -1,5 +1,7 @@
 //! A worker's life: it starts or says why not, takes no more than it can run, loses no outcome, drains, and leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod common;
 
 use std::{os::fd::AsRawFd, sync::atomic::Ordering, time::Duration};

@@ -1,5 +1,7 @@
 //! What handlers and their processes can do wrong: each is an ordinary failure of its own step, and of no other.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod common;
 
 use std::time::Duration;

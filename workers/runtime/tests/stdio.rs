@@ -1,5 +1,7 @@
 //! The program `tasker-worker --stdio`, as a process.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 mod common;
 
 use std::{

@@ -1,6 +1,8 @@
 //! The sample workflows, step by step over real worker processes: their templates, their handlers, and what the demo expects.
 //! A dozen lines here stand in for the engine: parents first, a retryable failure again at once while tries are left.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 #[path = "../../runtime/tests/common/mod.rs"]
 mod common;
 
@@ -51,7 +53,7 @@ async fn run(workflow: &Workflow, context: Value, benches: &BTreeMap<&str, Arc<B
         for attempt in 1..=planned.policy.max_attempts {
             *task.tries.entry(planned.name.clone()).or_default() = attempt;
             let ancestors =
-                task.results.iter().map(|(name, result)| (name.clone(), serde_json::value::to_raw_value(result).unwrap().into()));
+                task.results.iter().map(|(name, result)| (name.clone(), serde_json::value::to_raw_value(result).unwrap()));
             let message = RunStep {
                 attempt,
                 max_attempts: planned.policy.max_attempts,

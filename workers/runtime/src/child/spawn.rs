@@ -58,7 +58,7 @@ impl Process {
 
     /// Kills it and whatever it started.
     pub fn kill(&self) {
-        // It may be gone already.
+        // It may be gone already, with or without what it started; nobody else has got its number in so short a time.
         let _ = killpg(Pid::from_raw(self.pid as i32), Signal::SIGKILL);
     }
 }

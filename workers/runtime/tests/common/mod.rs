@@ -1,6 +1,7 @@
 //! A worker on a bench: steps from memory, outcomes to memory, real child processes.
 
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::{
     collections::VecDeque,
