@@ -31,8 +31,11 @@ impl LoadedPlan {
 #[derive(Default)]
 pub(crate) struct Plans {
     loaded: Mutex<HashMap<Plan, Arc<LoadedPlan>>>,
-    revisions: Mutex<HashMap<[String; 2], (Instant, Arc<Vec<StoredTemplate>>)>>,
+    revisions: Mutex<HashMap<[String; 2], Revisions>>,
 }
+
+/// The newest revision of each version of a template, and when they were read.
+type Revisions = (Instant, Arc<Vec<StoredTemplate>>);
 
 /// Another process may register a revision; it is seen after so long.
 const REVISIONS_FOR: Duration = Duration::from_secs(1);

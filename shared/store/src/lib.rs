@@ -6,10 +6,10 @@
 mod change;
 pub mod doctor;
 mod error;
-mod pool;
-pub mod read;
 mod migrations;
 mod ownership;
+mod pool;
+pub mod read;
 mod templates;
 mod verbs;
 

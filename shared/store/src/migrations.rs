@@ -45,8 +45,9 @@ pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>,
 
 /// A connection of its own: the lock belongs to its session and goes with it.
 async fn connect(database_url: &str) -> Result<tokio_postgres::Client, StoreError> {
-    let config = Config::from_str(database_url)
-        .map_err(|e| StoreError::Bug(format!("the database URL cannot be read ({e}); expected postgres://user:password@host:port/database")))?;
+    let config = Config::from_str(database_url).map_err(|e| {
+        StoreError::Bug(format!("the database URL cannot be read ({e}); expected postgres://user:password@host:port/database"))
+    })?;
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
         // An error of the connection reaches the caller through the call that it breaks.

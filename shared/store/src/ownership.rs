@@ -49,7 +49,8 @@ impl Ownership {
     }
 
     async fn connect(database_url: &str) -> Result<Self, StoreError> {
-        let mut config = Config::from_str(database_url).map_err(|e| StoreError::Bug(format!("the database URL cannot be read: {e}")))?;
+        let mut config =
+            Config::from_str(database_url).map_err(|e| StoreError::Bug(format!("the database URL cannot be read: {e}")))?;
         config.application_name("tasker-owner").connect_timeout(LAST_OWNER);
         let (client, connection) = config.connect(NoTls).await?;
         let connection = tokio::spawn(async move {

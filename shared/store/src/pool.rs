@@ -56,8 +56,11 @@ impl Store {
     /// A store over at most `connections` connections, made when they are needed. `database_url` is a libpq URL or key-value string.
     pub fn new(database_url: &str, connections: usize) -> Result<Self, StoreError> {
         // The text may hold a password, so it is not repeated.
-        let mut config = Config::from_str(database_url)
-            .map_err(|e| StoreError::Bug(format!("the database URL cannot be read ({e}); expected postgres://user:password@host:port/database")))?;
+        let mut config = Config::from_str(database_url).map_err(|e| {
+            StoreError::Bug(format!(
+                "the database URL cannot be read ({e}); expected postgres://user:password@host:port/database"
+            ))
+        })?;
         config.application_name(APPLICATION);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(WAIT);
@@ -123,16 +126,16 @@ impl Store {
 
     /// Logs the fact once when the database goes away and once when it is back.
     fn observe<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        let down = &self.inner.down;
         match &result {
-            Err(StoreError::Unavailable(reason)) => {
-                if !self.inner.down.swap(true, Relaxed) {
-                    tracing::error!(reason, "the database is not available; requests are refused and work waits until it is back");
-                }
+            Err(StoreError::Unavailable(reason)) if !down.swap(true, Relaxed) => {
+                tracing::error!(reason, "the database is not available; requests are refused and work waits until it is back");
             }
-            Err(StoreError::Bug(reason)) => tracing::error!(reason, "the database refused a statement; this is a defect of the orchestrator"),
-            _ if self.inner.down.load(Relaxed) && self.inner.down.swap(false, Relaxed) => {
-                tracing::info!("the database is available again");
+            Err(StoreError::Unavailable(_)) => {}
+            Err(StoreError::Bug(reason)) => {
+                tracing::error!(reason, "the database refused a statement; this is a defect of the orchestrator");
             }
+            _ if down.load(Relaxed) && down.swap(false, Relaxed) => tracing::info!("the database is available again"),
             _ => {}
         }
         result
