@@ -19,21 +19,29 @@ pub(crate) const JSON: &[&str] = &["application/json"];
 pub(crate) const TEMPLATE: &[&str] =
     &["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "application/json"];
 
-/// The body, when it is of one of these types, or does not say of which, and at most `bytes` long.
+/// The body, when it is empty or says to be of one of these types, and is at most `bytes` long.
+///
+/// One that does not say its type is refused: a page in a browser can send such a request to any address without being asked.
 pub(crate) async fn body(headers: &HeaderMap, body: Body, types: &[&str], bytes: usize) -> Result<Bytes, Problem> {
-    let given = headers.get(CONTENT_TYPE).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
-    let essence = given.as_deref().map(|v| v.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    if essence.is_some_and(|e| !types.contains(&e.as_str())) {
+    let given = headers.get(CONTENT_TYPE).map(|v| String::from_utf8_lossy(v.as_bytes()).to_ascii_lowercase());
+    let essence = given.as_deref().map(|v| v.split(';').next().unwrap_or_default().trim());
+    let unknown = || {
         let message = format!("the content type must be {}", types.join(", "));
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
+    };
+    if essence.is_some_and(|e| !types.contains(&e)) {
+        return Err(unknown());
     }
-    to_bytes(body, bytes).await.map_err(|error| {
-        let too_long = std::error::Error::source(&error).is_some_and(|e| e.to_string().contains("length limit"));
-        if too_long {
-            return Problem::too_large(Fault::new("", format!("the body is longer than {bytes} bytes")));
-        }
-        Problem::malformed(Fault::new("", "the body could not be read to its end").into())
-    })
+    let read = to_bytes(body, bytes).await.map_err(|error| unread(&error, bytes))?;
+    if essence.is_none() && !read.is_empty() { Err(unknown()) } else { Ok(read) }
+}
+
+fn unread(error: &axum::Error, bytes: usize) -> Problem {
+    let too_long = std::error::Error::source(error).is_some_and(|e| e.to_string().contains("length limit"));
+    if too_long {
+        return Problem::too_large(Fault::new("", format!("the body is longer than {bytes} bytes")));
+    }
+    Problem::malformed(Fault::new("", "the body could not be read to its end").into())
 }
 
 /// Tells a body that is no JSON at all apart, as Tasker's codes do.

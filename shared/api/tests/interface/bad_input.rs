@@ -161,4 +161,8 @@ async fn another_content_type_is_refused() {
         let answer = world.send(request).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (415, "UNSUPPORTED_MEDIA_TYPE"), "{uri} {content_type}");
     }
+    let silent =
+        world.send(Request::post("/v1/tasks").body(Body::from(r#"{"name": "small", "namespace": "ns"}"#)).unwrap()).await;
+    assert_eq!(silent.status, 415);
+    assert_eq!(world.count("tasks").await, 0);
 }

@@ -58,3 +58,13 @@ async fn the_doctor_finds_a_healthy_database_healthy_and_names_what_differs() {
     assert_eq!((&sick["total"], &sick["differences"][0]["what"]), (&json!(1), &json!("active_steps")));
     assert_eq!((&sick["differences"][0]["stored"], &sick["differences"][0]["facts"]), (&json!("2"), &json!("1")));
 }
+
+#[tokio::test]
+async fn a_database_that_hangs_makes_the_process_unready_in_time() {
+    // It accepts connections and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://nobody@{}/none", silent.local_addr().unwrap());
+    let world = World::at(&url, tasker_test_support::database().await);
+    let ready = tokio::time::timeout(std::time::Duration::from_secs(4), world.get("/health/ready")).await.unwrap();
+    assert_eq!((ready.status.as_u16(), ready.headers["retry-after"].as_bytes()), (503, &b"2"[..]));
+}
