@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,21 +17,35 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Waiters(Mutex<HashMap<TaskId, Arc<Notify>>>);
 
+/// One who waits; gone from the map when dropped, also when a client goes away and the future is dropped with it.
+struct Waiter<'a> {
+    waiters: &'a Waiters,
+    task: TaskId,
+    notify: Arc<Notify>,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut waiters = self.waiters.lock();
+        // The map's and this one: nobody else waits for the task.
+        if Arc::strong_count(&self.notify) <= 2 {
+            waiters.remove(&self.task);
+        }
+    }
+}
+
 impl Waiters {
-    fn enter(&self, task: TaskId) -> Arc<Notify> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default().clone()
+    fn enter(&self, task: TaskId) -> Waiter<'_> {
+        let notify = self.lock().entry(task).or_default().clone();
+        Waiter { waiters: self, task, notify }
     }
 
-    fn leave(&self, task: TaskId, notify: Arc<Notify>) {
-        let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map's, this one: nobody else waits.
-        if Arc::strong_count(&notify) <= 2 {
-            waiters.remove(&task);
-        }
+    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Arc<Notify>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn wake(&self, task: TaskId) {
-        if let Some(notify) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&task) {
+        if let Some(notify) = self.lock().get(&task) {
             notify.notify_waiters();
         }
     }
@@ -41,21 +55,20 @@ impl<Q: Queue> Engine<Q> {
     /// Returns when the task has finished, when there is no such task, or when the time is up, whichever is first.
     pub async fn wait(&self, task: TaskId, timeout: Duration) {
         let deadline = Instant::now() + timeout;
-        let notify = self.waiters.enter(task);
+        let waiter = self.waiters.enter(task);
         loop {
             // Listening before looking: what finishes in between is heard.
-            let heard = notify.notified();
+            let heard = waiter.notify.notified();
             tokio::pin!(heard);
             heard.as_mut().enable();
             match self.store.task_state(task).await {
                 Ok(Some(TaskState::Running)) | Err(_) => {}
-                Ok(_) => break,
+                Ok(_) => return,
             }
             if Instant::now() >= deadline {
-                break;
+                return;
             }
             let _ = tokio::time::timeout_at(deadline.min(Instant::now() + LOOK_AGAIN), heard).await;
         }
-        self.waiters.leave(task, notify);
     }
 }
