@@ -13,7 +13,9 @@ use tasker_worker::{Executor, Settings, Tally};
 use tokio::sync::Notify;
 
 async fn start_error(command: &str) -> String {
-    let settings = Settings { ready_timeout: Duration::from_millis(500), ..Settings::new("shop") };
+    // Only the one that sleeps is to run into it.
+    let ready_timeout = if command.starts_with("sleep") { Duration::from_millis(500) } else { Duration::from_secs(60) };
+    let settings = Settings { ready_timeout, ..Settings::new("shop") };
     Executor::child(command.parse().unwrap(), &settings).await.expect_err("it cannot start").to_string()
 }
 

@@ -40,8 +40,8 @@ async fn a_step_that_gets_its_process_killed_is_told_by_which_signal() {
 async fn a_step_over_its_time_is_blamed_and_its_neighbour_runs_again_under_the_same_attempt() {
     let bench = Bench::start().await;
     let (notes, gate) = (bench.path("runs"), bench.path("gate"));
-    bench.steps.put([reported(step(0, "wait", json!({ "runs": notes, "gate": gate })))]);
-    bench.started(0).await;
+    bench.steps.put([step(0, "wait", json!({ "runs": notes, "gate": gate }))]);
+    until("the neighbour runs", || runs(&notes).len() == 1).await;
     bench.steps.put([RunStep { timeout_seconds: 1, ..step(1, "hang", json!({})) }]);
     let failure = bench.failure(1).await;
     assert_eq!((failure.error_type.as_str(), failure.retryable), ("timeout", true));
@@ -66,11 +66,9 @@ async fn when_a_child_dies_with_two_in_flight_only_the_one_that_kills_it_alone_i
     let bench = Bench::start().await;
     let (notes, gate) = (bench.path("runs"), bench.path("gate"));
     bench.steps.put([
-        reported(step(0, "wait", json!({ "runs": notes, "gate": gate }))),
-        reported(step(1, "exit_after", json!({ "runs": notes, "gate": gate }))),
+        step(0, "wait", json!({ "runs": notes, "gate": gate })),
+        step(1, "exit_after", json!({ "runs": notes, "gate": gate })),
     ]);
-    bench.started(0).await;
-    bench.started(1).await;
     until("both run", || runs(&notes).len() == 2).await;
     std::fs::write(&gate, "").unwrap();
     let failure = bench.failure(1).await;
