@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -74,6 +74,7 @@ fn is_zombie(pid: i32) -> bool {
 pub struct Dev {
     pub url: String,
     pub child: Child,
+    logs: Arc<Mutex<Vec<String>>>,
 }
 
 /// The command line of `tasker-ctl dev` for a place: on any free port and with the place's templates, unless the arguments say otherwise.
@@ -108,25 +109,24 @@ impl Dev {
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (say, hear) = mpsc::channel();
+        let logs = Arc::new(Mutex::new(Vec::new()));
+        let kept = logs.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if let Some(rest) = line.strip_prefix("ready: ") {
                     let _ = say.send(rest.split(' ').next().unwrap_or_default().to_owned());
                 } else {
                     println!("{line}");
+                    kept.lock().unwrap().push(line);
                 }
             }
         });
         let url = hear.recv_timeout(PATIENCE).expect("tasker-ctl dev says that it is ready");
-        Self { url, child }
+        Self { url, child, logs }
     }
 
     pub fn get(&self, path: &str) -> Value {
-        self.ctl_free_get(path).1
-    }
-
-    fn ctl_free_get(&self, path: &str) -> (u16, Value) {
-        http("GET", &format!("{}{path}", self.url), None)
+        http("GET", &format!("{}{path}", self.url), None).1
     }
 
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
@@ -139,12 +139,18 @@ impl Dev {
         body["task_uuid"].as_str().unwrap().to_owned()
     }
 
+    /// How many log lines hold a text.
+    pub fn logged(&self, text: &str) -> usize {
+        self.logs.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits until a task has finished.
     pub fn finished(&self, task: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let body = self.get(&format!("/v1/tasks/{task}?wait=20"));
-            if body["status"] != "running" {
+            // An answer without a state is a refusal while the database is away.
+            if body["status"].is_string() && body["status"] != "running" {
                 return body;
             }
             assert!(Instant::now() < deadline, "the task goes on: {body}");

@@ -87,6 +87,39 @@ fn a_kill_of_the_process_alone_leaves_no_worker_and_its_database_is_adopted() {
     assert_eq!(place.processes(), Vec::<i32>::new());
 }
 
+#[test]
+fn when_its_postgresql_is_killed_the_system_goes_on_without_a_restart() {
+    let place = Place::new();
+    fs::create_dir(place.path("marks")).unwrap();
+    place.template(&gate(1));
+    let worker = python_worker("python");
+    let dev = Dev::start(&place, &["--worker", worker.as_str()]);
+    let tasks: Vec<String> = (0..5).map(|_| dev.submit("e2e", "gate1", json!({"folder": place.path("marks")}))).collect();
+    wait_until("five steps are in flight", || started(&place) == 5);
+
+    let postmaster = postmaster(&place);
+    assert!(std::process::Command::new("kill").args(["-9", &postmaster]).status().unwrap().success());
+    fs::write(place.path("marks").join("open"), "").unwrap();
+    for task in &tasks {
+        assert_eq!(dev.finished(task)["status"], "complete");
+        assert!(dev.steps(task).iter().all(|s| s["attempts"] == 1));
+    }
+    assert!(dev.logged("the database is not available") <= 1, "one line a time that it is away");
+    assert!(dev.ctl(&["doctor"]).status.success());
+    assert!(dev.stop());
+    assert_eq!(place.processes(), Vec::<i32>::new());
+}
+
+/// The process id of the place's own PostgreSQL, wherever it is kept.
+fn postmaster(place: &Place) -> String {
+    let pointer = fs::read_to_string(place.path("data").join("postgres-is-in")).ok();
+    let cluster = pointer.map_or_else(|| place.path("data").join("postgres"), |dir| std::path::PathBuf::from(dir.trim()));
+    let file = [cluster.join("postmaster.pid"), cluster.join("postgres/postmaster.pid"), cluster.join("data/postmaster.pid")];
+    let text =
+        file.iter().find_map(|f| fs::read_to_string(f).ok()).unwrap_or_else(|| panic!("no postmaster.pid under {cluster:?}"));
+    text.lines().next().unwrap().to_owned()
+}
+
 fn is_worker(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
         let line = String::from_utf8_lossy(&line);
