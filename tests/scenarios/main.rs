@@ -1,11 +1,17 @@
 //! The engine over a real PostgreSQL and its in-process queue: one story a file.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
+
 mod attempts;
 mod backoffs;
 mod basics;
 mod cancel;
 mod failures;
 mod identity;
+mod join;
 mod late;
 mod outside;
+mod recovery;
+mod reports;
+mod wide;
 mod world;
