@@ -2,10 +2,14 @@
 
 use std::{sync::Mutex, time::Duration};
 
+use serde_json::json;
 use tasker_domain::{
-    Evaluate, Message, Outgoing, Queue, RunStep,
+    Evaluate, Message, Outcome, Outgoing, Queue, RunStep, StepState, TaskId, TaskState,
     queue::{SendError, SendResult},
 };
+use tasker_engine::Answer;
+
+use crate::world::{World, by, failure, success, template, workflow};
 
 /// Keeps what it is sent, and refuses what it is told to.
 pub struct Outside {
@@ -68,4 +72,179 @@ impl Queue for Outside {
     fn send_lease(&self) -> Option<Duration> {
         self.lease
     }
+}
+
+const SEND_LEASE: Duration = Duration::from_secs(30);
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn world() -> World<Outside> {
+    let world = World::over(Outside::new()).await;
+    world.stop_clock().await;
+    world.register(&template("w", &[("a", &[]), ("b", &[]), ("join", &["a", "b"])])).await;
+    world
+}
+
+fn is(message: &Message, name: &str) -> bool {
+    matches!(message, Message::RunStep(run) if run.step_name == name)
+}
+
+async fn resends(world: &World<Outside>, task: TaskId, name: &str) -> i64 {
+    world.count(&format!("select resends::int8 from tasker.steps where task_id = '{task}' and name = '{name}'")).await
+}
+
+#[tokio::test]
+async fn of_a_send_that_failed_in_part_only_the_refused_one_is_sent_again_after_30_seconds() {
+    let world = world().await;
+    world.engine.queue().refuse(|message| is(message, "b"));
+    let task = world.submit("w", json!({})).await;
+    assert_eq!(world.engine.queue().runs().iter().map(|run| run.step_name.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(world.wakes_in_ms(task, "a").await, Some(15 * 60_000));
+    assert_eq!(world.wakes_in_ms(task, "b").await, Some(30_000));
+
+    world.engine.queue().refuse(|_| false);
+    world.pass(SEND_LEASE - Duration::from_millis(1)).await;
+    assert_eq!(world.engine.sweep().await.unwrap().sent, 0, "a send under way is not raced");
+    world.pass(Duration::from_millis(1)).await;
+    assert_eq!(world.engine.sweep().await.unwrap().sent, 1);
+    let [b] = &world.engine.queue().runs()[..] else { panic!("b is sent") };
+    assert_eq!((b.step_name.as_str(), b.lease, b.attempt, b.resend), ("b", 1, 1, 1));
+    world.check().await;
+}
+
+#[tokio::test]
+async fn what_was_accepted_and_not_answered_is_sent_again_ever_more_rarely_and_an_operator_is_told() {
+    let world = world().await;
+    let task = world.submit("w", json!({})).await;
+    world.answer(&world.engine.queue().runs()[1], success(json!(1))).await;
+    let minutes = [15, 30, 60, 120, 240, 360, 360];
+    for (n, minutes) in minutes.into_iter().enumerate() {
+        assert_eq!(world.wakes_in_ms(task, "a").await, Some(minutes * 60_000));
+        let entries = world.rows("select reason, no, status, snapshot from tasker.dlq_entries").await;
+        assert_eq!(entries.len(), usize::from(n >= 3), "after {n} re-sends");
+        world.pass(MINUTE * minutes as u32 - Duration::from_millis(1)).await;
+        assert_eq!(world.engine.sweep().await.unwrap().sent, 0);
+        world.pass(Duration::from_millis(1)).await;
+        assert_eq!(world.engine.sweep().await.unwrap().sent, 1);
+        let [run] = &world.engine.queue().runs()[..] else { panic!("it is sent once") };
+        assert_eq!((run.step_name.as_str(), run.lease, run.attempt, run.resend), ("a", 1, 1, n as i32 + 1));
+    }
+    let step = world.step(task, "a").await;
+    assert_eq!((step.state, step.attempt, world.state(task).await), (StepState::Enqueued, 1, TaskState::Running));
+    let entry = &world.rows("select reason, status, snapshot->>'step' as step, original_state from tasker.dlq_entries").await;
+    let expected = json!({"reason": "worker_unavailable", "status": "pending", "step": "a", "original_state": "running"});
+    assert_eq!(entry, &[expected]);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn re_sends_are_counted_anew_after_a_hand_over() {
+    let world = world().await;
+    let task = world.submit("w", json!({})).await;
+    world.pass(MINUTE * 15).await;
+    world.engine.sweep().await.unwrap();
+    assert_eq!(resends(&world, task, "a").await, 1);
+    let runs = world.engine.queue().runs();
+    world.answer(&runs[0], failure("no")).await;
+    world.engine.sweep().await.unwrap();
+    assert_eq!(resends(&world, task, "a").await, 0);
+    let [again] = &world.engine.queue().runs()[..] else { panic!("a is handed over again") };
+    assert_eq!((again.lease, again.attempt, again.resend), (2, 2, 0));
+    assert_eq!(world.wakes_in_ms(task, "a").await, Some(15 * 60_000));
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_message_that_comes_twice_counts_once() {
+    let world = world().await;
+    let task = world.submit("w", json!({})).await;
+    let mut answers = Vec::new();
+    for run in world.engine.queue().runs() {
+        for _ in 0..3 {
+            answers.push(world.answer(&run, success(json!(run.step_name))).await);
+        }
+    }
+    use Answer::{Accepted, Duplicate};
+    assert_eq!(answers, [Accepted, Duplicate, Duplicate, Accepted, Duplicate, Duplicate]);
+    let [join] = &world.engine.queue().runs()[..] else { panic!("join is sent once") };
+    world.answer(join, success(json!(1))).await;
+    assert_eq!(world.state(task).await, TaskState::Complete);
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_sweeps_at_once_send_nothing_twice() {
+    let world = world().await;
+    let steps = (0..1000).map(|i| json!({"name": format!("s{i}")})).collect();
+    world.register(&workflow("roots", steps)).await;
+    world.engine.queue().refuse(|_| true);
+    world.submit("roots", json!({})).await;
+    world.engine.queue().refuse(|_| false);
+    world.pass(SEND_LEASE).await;
+    let mut sent = 0;
+    while sent < 1000 {
+        let (one, other) = tokio::join!(world.engine.sweep(), world.engine.sweep());
+        sent += one.unwrap().sent + other.unwrap().sent;
+    }
+    let runs = world.engine.queue().runs();
+    assert_eq!(runs.len(), 1000);
+    assert!(runs.windows(2).all(|pair| pair[0].step_name != pair[1].step_name));
+    assert_eq!(world.engine.sweep().await.unwrap().sent, 0);
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_sweeps_at_once_hand_a_due_retry_and_a_lost_step_over_once() {
+    let world = world().await;
+    for n in 0..20 {
+        let task = world.submit("w", json!({"n": n})).await;
+        let runs = world.engine.queue().runs();
+        world.answer(&runs[0], failure("not now")).await;
+        world.answer(&runs[1], Outcome::Started {}).await;
+        world.pass(MINUTE).await;
+        let (one, other) = tokio::join!(world.engine.sweep(), world.engine.sweep());
+        one.and(other).unwrap();
+        let runs = world.engine.queue().runs();
+        let keys: Vec<_> = runs.iter().map(|run| (run.step_name.as_str(), run.lease, run.attempt)).collect();
+        assert_eq!(keys, [("a", 2, 2), ("b", 2, 1)]);
+        world.engine.cancel_task(task, by("next")).await.unwrap();
+    }
+    world.check().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_faster_than_the_note_of_its_sending_wins() {
+    let world = world().await;
+    let task = world.submit("w", json!({})).await;
+    let run = &world.engine.queue().runs()[0];
+    world.answer(run, failure("at once")).await;
+    let before = world.wakes_in_ms(task, "a").await;
+    world.engine.store().sent(&[(run.hand_over(), 900_000)]).await.unwrap();
+    assert_eq!(world.wakes_in_ms(task, "a").await, before);
+    world.engine.sweep().await.unwrap();
+    world.engine.queue().runs();
+    world.execute("update tasker.steps set wake_at = tasker.clock() + interval '30 s' where name = 'a'").await;
+    world.engine.store().sent(&[(run.hand_over(), 900_000)]).await.unwrap();
+    assert_eq!(world.wakes_in_ms(task, "a").await, Some(30_000), "nor does it count for the next hand-over");
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_refuses_everything_for_a_while_loses_nothing() {
+    let world = world().await;
+    world.engine.queue().refuse(|_| true);
+    let task = world.submit("w", json!({})).await;
+    for _ in 0..2 {
+        world.pass(SEND_LEASE).await;
+        assert_eq!(world.engine.sweep().await.unwrap().sent, 2);
+    }
+    world.engine.queue().refuse(|_| false);
+    world.pass(SEND_LEASE).await;
+    world.engine.sweep().await.unwrap();
+    for run in world.engine.queue().runs() {
+        assert_eq!((run.lease, run.attempt, run.resend), (1, 1, 3));
+        world.answer(&run, success(json!(1))).await;
+    }
+    world.answer(&world.engine.queue().runs()[0], success(json!(1))).await;
+    assert_eq!(world.state(task).await, TaskState::Complete);
+    world.check().await;
 }
