@@ -43,6 +43,8 @@ $$;
 -- The own steps were locked and updated by the caller, in a statement before this one.
 -- p_send_ms: how long a hand-over may be on its way before it is sent again; null: for ever.
 -- p_bodies: how many messages are answered whole; of the rest only the keys.
+-- `task_id = any (array[…])` here and in the other updates means `=`, but is no clause to order a scan by: a plan that was made
+-- while the tables were nearly empty, and stays with its session, can then never walk the whole index for each call.
 create function tasker.advance_v1(
   d_task uuid[], d_active int[], d_failed int[], k_task uuid[], k_no int[], k_n int[],
   p_send_ms bigint, p_bodies int, p_max_bytes bigint)
@@ -74,7 +76,7 @@ begin
                        else tasker.clock() + p_send_ms * interval '1 ms' end
       from (select u.task_id, u.no, u.n, u.task_id = any (coalesce(held, '{}')) as held
             from unnest(k_task, k_no, k_n) u(task_id, no, n)) k
-      where s.task_id = k.task_id and s.no = k.no and s.state = 'pending'
+      where s.task_id = any (array[k.task_id]) and s.no = k.no and s.state = 'pending'
       returning s.task_id, s.no, s.lease, s.state, s.pending_parents)
     select array_agg(r.task_id) filter (where r.state = 'enqueued'), array_agg(r.no) filter (where r.state = 'enqueued'),
       array_agg(r.lease) filter (where r.state = 'enqueued'), array_agg(r.task_id) filter (where r.pending_parents = 0)
@@ -93,7 +95,7 @@ begin
             from (select u.task_id, u.active, u.failed from unnest(d_task, d_active, d_failed) u(task_id, active, failed)
                   union all select u.task_id, 1, 0 from unnest(r_task) u(task_id)) y
             group by y.task_id having sum(y.active) <> 0 or sum(y.failed) <> 0 order by y.task_id) x
-      where t.task_id = x.task_id and t.state in ('running', 'error')
+      where t.task_id = any (array[x.task_id]) and t.state in ('running', 'error')
       returning t.task_id, t.state, t.finished_at)
     select array_agg(f.task_id), array_agg(f.state) into f_task, f_state from finished f where f.finished_at = tasker.clock();
   end if;

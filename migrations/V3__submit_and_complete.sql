@@ -101,7 +101,7 @@ begin
           case when s.state = 'in_progress' then s.wake_at end) end
     from unnest(p_task, p_no, p_lease, p_verdict, p_delay_ms, p_body, p_error, p_if_due) with ordinality
       as i(task_id, no, lease, verdict, delay_ms, body, error, if_due, idx)
-    where s.task_id = i.task_id and s.no = i.no and s.lease = i.lease and s.state in ('enqueued', 'in_progress')
+    where s.task_id = any (array[i.task_id]) and s.no = i.no and s.lease = i.lease and s.state in ('enqueued', 'in_progress')
       and (not i.if_due or s.wake_at <= tasker.clock()) and (i.verdict <> 'started' or not s.awaits_callback)
     returning i.idx::int as idx, s.task_id, s.no, s.lease, s.attempt, i.verdict, s.children, s.handed_over_at
   ), recorded as (

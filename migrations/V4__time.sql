@@ -27,7 +27,7 @@ begin
                      else tasker.clock() + p_send_ms * interval '1 ms' end
     from (select u.task_id, u.no, u.lease, u.task_id = any (coalesce(held, '{}')) as held
           from unnest(p_task, p_no, p_lease) u(task_id, no, lease)) k
-    where s.task_id = k.task_id and s.no = k.no and s.lease = k.lease and s.state in ('waiting_for_retry', 'pending')
+    where s.task_id = any (array[k.task_id]) and s.no = k.no and s.lease = k.lease and s.state in ('waiting_for_retry', 'pending')
       and s.wake_at <= tasker.clock()
     returning s.task_id, s.no, s.lease, s.state)
   select array_agg(d.task_id), array_agg(d.no), array_agg(d.lease) into e_task, e_no, e_lease from due d where d.state = 'enqueued';
@@ -74,7 +74,7 @@ begin
   if r_task is not null then
     update tasker.steps s set resends = s.resends + 1,
       wake_at = case when p_send_ms is null then 'infinity' else tasker.clock() + p_send_ms * interval '1 ms' end
-    from unnest(r_task, r_no) k(task_id, no) where s.task_id = k.task_id and s.no = k.no;
+    from unnest(r_task, r_no) k(task_id, no) where s.task_id = any (array[k.task_id]) and s.no = k.no;
     -- Nobody takes it: after the third re-send an operator should know. The step stays enqueued.
     insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
     select s.task_id, s.no, 'running', 'worker_unavailable', 'sent again three times and not answered',
