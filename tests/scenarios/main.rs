@@ -14,6 +14,7 @@ mod outside;
 mod pauses;
 mod recovery;
 mod reports;
+mod review;
 mod tolerated;
 mod wide;
 mod world;

@@ -93,7 +93,7 @@ pub struct RunStep {
 impl RunStep {
     /// The key of this hand-over.
     pub fn hand_over(&self) -> HandOver {
-        HandOver { task: self.task_id, no: self.step_id.no, lease: self.lease }
+        HandOver { task: self.step_id.task, no: self.step_id.no, lease: self.lease }
     }
 
     /// The answer to this message.
@@ -138,9 +138,9 @@ pub struct CompleteStep {
 }
 
 impl CompleteStep {
-    /// The hand-over that this answers.
+    /// The hand-over that this answers. Of the step's own task: that is the one the token covers.
     pub fn hand_over(&self) -> HandOver {
-        HandOver { task: self.task_id, no: self.step_id.no, lease: self.lease }
+        HandOver { task: self.step_id.task, no: self.step_id.no, lease: self.lease }
     }
 }
 

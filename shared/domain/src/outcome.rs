@@ -156,12 +156,12 @@ pub fn decide(outcome: &Outcome, policy: &Policy, attempt: i32, jitter: f64) -> 
     match outcome {
         Outcome::Success { result, .. } => match refuse_result(result, policy) {
             None => Verdict::Complete(result.clone()),
-            Some(failure) => fail(failure, policy, attempt, jitter),
+            Some(failure) => fail(storable(&failure), policy, attempt, jitter),
         },
         Outcome::Failure(failure) => fail(storable(failure), policy, attempt, jitter),
         Outcome::Checkpoint { .. } => match checkpoint_text(outcome) {
             Ok(text) => Verdict::HandOverAgain(Again::Checkpoint(text)),
-            Err(failure) => fail(*failure, policy, attempt, jitter),
+            Err(failure) => fail(storable(&failure), policy, attempt, jitter),
         },
         Outcome::PendingCallback { timeout_seconds } => {
             Verdict::AwaitCallback(u64::from((*timeout_seconds).clamp(1, limits::CALLBACK_SECONDS)) * 1000)

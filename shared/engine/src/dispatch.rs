@@ -1,6 +1,10 @@
 //! After the commit: what must be sent is sent, and who waits is woken.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tasker_domain::{
     Destination, Evaluate, Message, Outgoing, Queue, RunStep, Verdict, limits,
@@ -19,14 +23,25 @@ const RESEND_MAX_MS: i64 = 6 * 3600 * 1000;
 
 impl<Q: Queue> Engine<Q> {
     /// Sends what changes of the database ask for. What is lost here is sent by a sweep, or by recovery.
-    pub(crate) async fn dispatch(self: &Arc<Self>, mut changes: Vec<Change>) -> Result<(), StoreError> {
+    pub(crate) async fn dispatch(self: &Arc<Self>, changes: Vec<Change>) -> Result<(), StoreError> {
+        let dispatched = self.dispatch_here(changes).await;
+        if dispatched.is_err() {
+            // Whatever the error was: what is handed over and not sent is known to nobody.
+            self.lost_track.store(true, Ordering::SeqCst);
+        }
+        dispatched
+    }
+
+    async fn dispatch_here(self: &Arc<Self>, mut changes: Vec<Change>) -> Result<(), StoreError> {
         loop {
-            let (messages, unloaded, too_large) = self.messages(changes).await?;
+            let (messages, unloaded, mut too_large) = self.messages(changes).await?;
             self.send(messages).await;
             self.load_and_send(unloaded).await?;
             if too_large.is_empty() {
                 return Ok(());
             }
+            // A sweep answers two lists, each ascending.
+            too_large.sort_by_key(|c| c.key);
             // Failing these steps may make others ready (never their children), so go on with the answer.
             changes = self.track(self.store.complete(&too_large, self.hand_over_settings()).await)?;
         }

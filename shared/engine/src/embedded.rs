@@ -87,7 +87,10 @@ impl Engine<InProcess> {
             match self.bodies(&keys).await {
                 Ok(bodies) => return self.queue().loaded(&pool, &keys, bodies),
                 Err(e) if e.is_transient() => tokio::time::sleep(pause(tries)).await,
-                Err(_) => return self.queue().loaded(&pool, &keys, Vec::new()),
+                Err(_) => {
+                    self.queue().loaded(&pool, &keys, Vec::new());
+                    return self.recover_soon();
+                }
             }
             tries += 1;
         }

@@ -38,17 +38,22 @@ impl<Q: Queue> Engine<Q> {
         let engine = self.clone();
         to_its_end(async move {
             let changes = engine.track(engine.store.sweep(limits::SWEEP_ROWS, engine.hand_over_settings()).await)?;
-            let (mut overdue, mut rest) = (Vec::new(), Vec::new());
+            let (mut silent, mut rest) = (Vec::new(), Vec::new());
             for change in changes {
                 match change {
-                    Change::Lost(lost) => overdue.extend(engine.overdue(lost, lost_worker).await?),
-                    Change::Expired(lost) => overdue.extend(engine.overdue(lost, expired_callback).await?),
+                    Change::Lost(lost) => silent.push((lost, lost_worker as Overdue)),
+                    Change::Expired(lost) => silent.push((lost, expired_callback as Overdue)),
                     other => rest.push(other),
                 }
             }
             let sent = rest.iter().filter(|c| matches!(c, Change::Run(_) | Change::RunKey(_))).count();
-            let swept = Swept { sent, overdue: overdue.len() };
+            let swept = Swept { sent, overdue: silent.len() };
+            // First what is handed over already: nothing that fails below may strand it.
             engine.dispatch(rest).await?;
+            let mut overdue = Vec::new();
+            for (lost, decide) in silent {
+                overdue.push(engine.overdue(&lost, decide).await?);
+            }
             overdue.sort_by_key(|c: &Completion| c.key);
             for batch in chunks(overdue) {
                 engine.apply(batch).await?;
@@ -58,15 +63,14 @@ impl<Q: Queue> Engine<Q> {
         .await
     }
 
-    async fn overdue(&self, lost: Lost, decide: fn(&Lost, &Policy, f64) -> Verdict) -> Result<Option<Completion>, StoreError> {
-        let Some(plan) = self.plans.get(&self.store, &lost.plan).await? else {
-            return Ok(None);
+    async fn overdue(&self, lost: &Lost, decide: Overdue) -> Result<Completion, StoreError> {
+        let plan = self.plans.get(&self.store, &lost.plan).await?;
+        let step = plan.as_ref().and_then(|plan| plan.step(lost.key.task.step(lost.key.no)));
+        let verdict = match step {
+            Some(step) => decide(lost, &step.policy, self.jitter(lost.key)),
+            None => look_later(lost),
         };
-        let Some(step) = plan.step(lost.key.task.step(lost.key.no)) else {
-            return Ok(None);
-        };
-        let verdict = decide(&lost, &step.policy, self.jitter(lost.key));
-        Ok(Some(Completion {
+        Ok(Completion {
             key: lost.key,
             attempt: lost.attempt,
             verdict,
@@ -74,8 +78,19 @@ impl<Q: Queue> Engine<Q> {
             worker: "tasker".into(),
             duration_ms: 0,
             if_due: true,
-        }))
+        })
     }
+}
+
+/// What follows from a deadline that passed.
+type Overdue = fn(&Lost, &Policy, f64) -> Verdict;
+
+/// Without its template nothing can be decided about a step. It must not stay at the head of what a sweep finds, or a few
+/// hundred of them keep every sweep from all others.
+fn look_later(lost: &Lost) -> Verdict {
+    tracing::error!(task_id = %lost.key.task, template_id = %lost.plan.template_id, "a task's template is missing");
+    let ms = limits::HOLD_MS as u64;
+    if lost.awaits_callback { Verdict::AwaitCallback(ms) } else { Verdict::Started(ms) }
 }
 
 fn lost_worker(lost: &Lost, policy: &Policy, jitter: f64) -> Verdict {

@@ -94,6 +94,8 @@ pub struct Lost {
     pub attempt: i32,
     /// How often its worker was lost before under this try.
     pub losses: i32,
+    /// It is a callback that did not come.
+    pub awaits_callback: bool,
     /// Whose policy applies.
     pub plan: Plan,
 }
@@ -104,7 +106,13 @@ impl Change {
         let task = || task_id(row.get("task_id"));
         let key = || HandOver { task: task(), no: row.get("no"), lease: row.get("lease") };
         let plan = || Plan { template_id: row.get("template_id"), environment: row.get("environment") };
-        let lost = || Lost { key: key(), attempt: row.get("attempt"), losses: row.get("losses"), plan: plan() };
+        let lost = |awaits_callback| Lost {
+            key: key(),
+            attempt: row.get("attempt"),
+            losses: row.get("losses"),
+            awaits_callback,
+            plan: plan(),
+        };
         let answer = |applied| Self::Answer(row.get::<_, i32>("idx") as usize - 1, applied);
         match row.get("kind") {
             "accepted" => answer(Applied::Accepted),
@@ -132,8 +140,8 @@ impl Change {
             }),
             "run_key" => Self::RunKey(key()),
             "early" => Self::Early(key(), row.get::<_, i64>("ms").max(0) as u64),
-            "lost" => Self::Lost(lost()),
-            "expired" => Self::Expired(lost()),
+            "lost" => Self::Lost(lost(false)),
+            "expired" => Self::Expired(lost(true)),
             "done" => Self::Done(row.get::<_, Option<String>>("state").unwrap_or_default()),
             "not_found" => Self::NotFound,
             "conflict" => Self::Conflict(row.get::<_, Option<i32>>("no").map(|no| task().step(no)), row.get("state")),
