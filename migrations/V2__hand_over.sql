@@ -16,7 +16,9 @@ create type tasker.change as (
 );
 
 -- The messages of steps: first what is shared by a task's messages, once for each task, then one row a step.
--- Inputs above p_max_bytes are left out and only counted; the caller fails the step.
+-- Results of parents above p_max_bytes are left out and only counted; the caller fails the step. Those of further ancestors come
+-- along, the nearest first, as long as there is room. What does not fit into four times p_max_bytes with the messages
+-- before it is answered as a key, to be loaded when these are gone.
 -- `lateral (… offset 0)` keeps the look-ups by key whatever young statistics say of the tables.
 create function tasker.messages_v1(p_task uuid[], p_no int[], p_max_bytes bigint) returns setof tasker.change
 language sql stable as $$
@@ -25,16 +27,24 @@ language sql stable as $$
   from (select distinct u.task_id from unnest(p_task) u(task_id)) k,
     lateral (select * from tasker.tasks q where q.task_id = k.task_id offset 0) t
   union all
-  select 'run', null, s.task_id, s.no, s.lease, s.attempt, s.max_attempts, s.resends, s.losses, null, s.state,
-    null, null, null, null, null, r.results, b.bytes, s.inputs::text, s.checkpoint::text
-  from unnest(p_task, p_no) k(task_id, no),
-    lateral (select * from tasker.steps q where q.task_id = k.task_id and q.no = k.no offset 0) s,
-    lateral (select coalesce(sum(p.result_bytes), 0)::bigint as bytes from unnest(s.parents || s.further_ancestors) u(no),
-      lateral (select q.result_bytes from tasker.steps q where q.task_id = s.task_id and q.no = u.no offset 0) p) b,
-    lateral (select json_object_agg(p.name, p.result)::text as results from unnest(s.parents || s.further_ancestors) u(no),
-      lateral (select q.name, q.result from tasker.steps q where q.task_id = s.task_id and q.no = u.no offset 0) p
-      where b.bytes <= p_max_bytes) r
-  where s.state = 'enqueued'
+  select case when s.fits then 'run' else 'run_key' end, null, s.task_id, s.no, s.lease, s.attempt, s.max_attempts, s.resends,
+    s.losses, null, s.state, null, null, null, null, null, r.results, s.bytes, case when s.fits then s.inputs::text end,
+    case when s.fits then s.checkpoint::text end
+  from (select q.*, b.bytes, sum(least(b.bytes, p_max_bytes)) over (order by k.place) <= 4 * p_max_bytes as fits
+        from unnest(p_task, p_no) with ordinality k(task_id, no, place),
+          lateral (select * from tasker.steps q where q.task_id = k.task_id and q.no = k.no offset 0) q,
+          lateral (select coalesce(sum(p.result_bytes), 0)::bigint as bytes from unnest(q.parents) u(no),
+            lateral (select p.result_bytes from tasker.steps p where p.task_id = q.task_id and p.no = u.no offset 0) p) b
+        where q.state = 'enqueued') s,
+    lateral (select json_object_agg(p.name, p.result)::text as results from (
+        select u.no from unnest(s.parents) u(no)
+        union all
+        select f.no from (
+          select u.no, sum(p.result_bytes) over (order by u.no desc) as bytes from unnest(s.further_ancestors) u(no),
+            lateral (select p.result_bytes from tasker.steps p where p.task_id = s.task_id and p.no = u.no offset 0) p) f
+        where f.bytes <= p_max_bytes - s.bytes) u,
+      lateral (select p.name, p.result from tasker.steps p where p.task_id = s.task_id and p.no = u.no offset 0) p
+      where s.fits and s.bytes <= p_max_bytes) r
 $$;
 
 -- Applies what was decided about steps to their children and tasks, and answers with what must be sent.
@@ -53,7 +63,7 @@ language plpgsql
 set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
 as $$
 declare
-  held uuid[]; e_task uuid[]; e_no int[]; e_lease int[]; r_task uuid[]; f_task uuid[]; f_state text[];
+  held uuid[]; e_task uuid[]; e_no int[]; e_lease int[]; r_task uuid[]; f_task uuid[]; f_from text[]; f_state text[];
 begin
   if k_task is not null then
     select array_agg(t.task_id) into held from tasker.tasks t
@@ -90,20 +100,25 @@ begin
         failed_steps = t.failed_steps + x.failed,
         state = case when t.active_steps + x.active > 0 then 'running'
                      when t.failed_steps + x.failed > 0 then 'error' else 'complete' end,
-        finished_at = case when t.active_steps + x.active = 0 then coalesce(t.finished_at, tasker.clock()) end
+        finished_at = case when t.active_steps + x.active > 0 then null
+                           -- It had failed before, and does still.
+                           when t.active_steps = 0 and t.failed_steps + x.failed > 0 then t.finished_at
+                           else tasker.clock() end
       from (select y.task_id, sum(y.active)::int as active, sum(y.failed)::int as failed
             from (select u.task_id, u.active, u.failed from unnest(d_task, d_active, d_failed) u(task_id, active, failed)
                   union all select u.task_id, 1, 0 from unnest(r_task) u(task_id)) y
             group by y.task_id having sum(y.active) <> 0 or sum(y.failed) <> 0 order by y.task_id) x
       where t.task_id = any (array[x.task_id]) and t.state in ('running', 'error')
-      returning t.task_id, t.state, t.finished_at)
-    select array_agg(f.task_id), array_agg(f.state) into f_task, f_state from finished f where f.finished_at = tasker.clock();
+      returning t.task_id, t.state, t.active_steps, x.active)
+    -- A task with active steps was running; without, it had failed, and an operator settled it.
+    select array_agg(f.task_id), array_agg(case when f.active < 0 then 'running' else 'error' end), array_agg(f.state)
+    into f_task, f_from, f_state from finished f where f.active_steps = 0 and (f.active < 0 or f.state = 'complete');
   end if;
 
   if f_task is not null then
     insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
     select u.task_id, 'finish', 'tasker', case u.state when 'error' then 'nothing can move any more' else 'every step is done' end,
-      'running', u.state, tasker.clock() from unnest(f_task, f_state) u(task_id, state);
+      u.was, u.state, tasker.clock() from unnest(f_task, f_from, f_state) u(task_id, was, state);
     insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
     select u.task_id, (e.failed->0->>'no')::int, 'running', 'max_retries_exceeded',
       coalesce(e.failed->0->'error'->>'error_type', 'unknown'), json_build_object('failed_steps', e.failed),

@@ -85,10 +85,10 @@ impl Engine<InProcess> {
         let mut tries = 0;
         loop {
             match self.bodies(&keys).await {
-                Ok(bodies) => return self.queue().loaded(&pool, &keys, bodies),
+                Ok((bodies, later)) => return self.queue().loaded(&pool, &keys, bodies, &later),
                 Err(e) if e.is_transient() => tokio::time::sleep(pause(tries)).await,
                 Err(_) => {
-                    self.queue().loaded(&pool, &keys, Vec::new());
+                    self.queue().loaded(&pool, &keys, Vec::new(), &[]);
                     return self.recover_soon();
                 }
             }
@@ -96,9 +96,10 @@ impl Engine<InProcess> {
         }
     }
 
-    async fn bodies(self: &Arc<Self>, keys: &[HandOver]) -> Result<Vec<RunStep>, StoreError> {
+    /// The messages of keys, and the keys of those for which there was no room.
+    async fn bodies(self: &Arc<Self>, keys: &[HandOver]) -> Result<(Vec<RunStep>, Vec<HandOver>), StoreError> {
         let changes = self.store().messages(keys, limits::INPUT_BYTES as i64).await?;
-        let (messages, _, too_large) = self.messages(changes).await?;
+        let (messages, later, too_large) = self.messages(changes).await?;
         if !too_large.is_empty() {
             self.apply(too_large).await?;
         }
@@ -106,7 +107,7 @@ impl Engine<InProcess> {
             Message::RunStep(run) => Some(*run),
             _ => None,
         });
-        Ok(bodies.collect())
+        Ok((bodies.collect(), later))
     }
 
     async fn completer(self: Arc<Self>, shutdown: CancellationToken) {

@@ -160,8 +160,9 @@ impl InProcess {
         if missing.is_empty() { Head::Empty(pool.changed.clone()) } else { Head::Load(missing) }
     }
 
-    /// Gives back what [`Head::Load`] asked for. A key without a body is no longer handed over, and is dropped.
-    pub(crate) fn loaded(&self, pool: &str, keys: &[HandOver], bodies: Vec<RunStep>) {
+    /// Gives back what [`Head::Load`] asked for; `later` is asked for again. Another key without a body is no longer handed
+    /// over, and is dropped.
+    pub(crate) fn loaded(&self, pool: &str, keys: &[HandOver], bodies: Vec<RunStep>, later: &[HandOver]) {
         let mut bodies: HashMap<HandOver, RunStep> = bodies.into_iter().map(|b| (b.hand_over(), b)).collect();
         let mut state = self.lock();
         let State { pools, held, body_bytes, .. } = &mut *state;
@@ -170,6 +171,8 @@ impl InProcess {
             if let Some(body) = bodies.remove(&entry.key) {
                 *body_bytes += size(&body);
                 entry.body = Some(Box::new(body));
+                entry.loading = false;
+            } else if later.contains(&entry.key) {
                 entry.loading = false;
             } else if keys.contains(&entry.key) && held.get(&(entry.key.task, entry.key.no)) == Some(&entry.key.lease) {
                 held.remove(&(entry.key.task, entry.key.no));
