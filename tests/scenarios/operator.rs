@@ -1,0 +1,293 @@
+//! What operators do to steps: retry and resolve. Each leaves a row in the audit log and moves the task on.
+
+use serde_json::{Value, json, value::RawValue};
+use tasker_domain::{Outcome, RunStep, StepState, TaskId, TaskState};
+use tasker_engine::{Answer, OperatorError};
+
+use crate::world::{World, by, failure, permanent, success, template};
+
+async fn chain() -> (World, TaskId, RunStep) {
+    let world = World::still().await;
+    world.register(&template("w", &[("a", &[]), ("b", &["a"]), ("c", &["b"])])).await;
+    let task = world.submit("w", json!({})).await;
+    let a = world.receive().await;
+    (world, task, a)
+}
+
+fn raw(value: Value) -> Option<Box<RawValue>> {
+    Some(RawValue::from_string(value.to_string()).unwrap())
+}
+
+fn conflict(result: Result<(), OperatorError>) -> (bool, String) {
+    match result {
+        Err(OperatorError::Conflict { step, state }) => (step.is_some(), state),
+        other => panic!("no conflict: {other:?}"),
+    }
+}
+
+async fn audit(world: &World) -> Vec<Value> {
+    world
+        .rows(
+            "select json_build_array(l.action, s.name, l.actor, l.reason, l.from_state, l.to_state) as row from tasker.audit_log l \
+             left join tasker.steps s using (task_id, no) order by l.created_at, l.action desc",
+        )
+        .await
+        .into_iter()
+        .map(|mut row| row["row"].take())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_retry_gives_a_failed_step_its_whole_budget_again() {
+    let (world, task, mut a) = chain().await;
+    for lease in 2..=3 {
+        world.answer(&a, failure("no")).await;
+        world.engine.sweep().await.unwrap();
+        a = world.receive().await;
+        assert_eq!((a.lease, a.attempt), (lease, lease));
+    }
+    world.answer(&a, failure("no")).await;
+    assert_eq!(world.state(task).await, TaskState::Error);
+    world.engine.retry_step(a.step_id, by("mended")).await.unwrap();
+    for (lease, attempt) in [(4, 1), (5, 2), (6, 3)] {
+        let a = world.receive().await;
+        assert_eq!((a.lease, a.attempt, a.max_attempts), (lease, attempt, 3));
+        world.answer(&a, failure("no")).await;
+        world.engine.sweep().await.unwrap();
+    }
+    assert_eq!(world.state(task).await, TaskState::Error);
+    let attempts: Vec<Value> = [1, 2, 3, 1, 2, 3].iter().zip(1..).map(|(n, lease)| json!([lease, n, "failure", true])).collect();
+    assert_eq!(world.attempts(task, "a").await, attempts);
+    let finish = json!(["finish", null, "tasker", "nothing can move any more", "running", "error"]);
+    let retry = json!(["retry_step", "a", "operator", "mended", "error", "pending"]);
+    assert_eq!(audit(&world).await, [finish.clone(), retry, finish]);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_step_that_waits_for_its_retry_is_retried_at_once() {
+    let (world, task, a) = chain().await;
+    world.answer(&a, Outcome::Failure(tasker_domain::outcome::Failure { delay_seconds: Some(3600.0), ..retryable() })).await;
+    world.engine.retry_step(a.step_id, by("now")).await.unwrap();
+    let again = world.receive().await;
+    assert_eq!((again.lease, again.attempt), (2, 1));
+    assert_eq!(world.step(task, "a").await.error, None);
+    world.check().await;
+}
+
+fn retryable() -> tasker_domain::outcome::Failure {
+    tasker_domain::outcome::Failure::retryable("x", "y")
+}
+
+#[tokio::test]
+async fn a_step_that_is_not_failed_is_not_retried() {
+    let (world, task, a) = chain().await;
+    let (b, c) = (world.step_id(task, "b").await, world.step_id(task, "c").await);
+    let refuse = async |step| conflict(world.engine.retry_step(step, by("x")).await);
+    assert_eq!(refuse(b).await, (true, "pending".into()));
+    assert_eq!(refuse(a.step_id).await, (true, "enqueued".into()));
+    world.answer(&a, Outcome::Started {}).await;
+    assert_eq!(refuse(a.step_id).await, (true, "in_progress".into()));
+    world.answer(&a, success(json!(1))).await;
+    assert_eq!(refuse(a.step_id).await, (true, "complete".into()));
+    world.engine.resolve_step(b, None, by("skip")).await.unwrap();
+    assert_eq!(refuse(b).await, (true, "resolved_manually".into()));
+    world.engine.cancel_task(task, by("enough")).await.unwrap();
+    assert_eq!(refuse(c).await, (false, "cancelled".into()), "the task must be reopened first");
+    let nobody = TaskId::from_fresh(uuid::Uuid::now_v7()).step(0);
+    for unknown in [nobody, task.step(c.no + 1)] {
+        assert!(matches!(world.engine.retry_step(unknown, by("x")).await, Err(OperatorError::NotFound)));
+        assert!(matches!(world.engine.resolve_step(unknown, None, by("x")).await, Err(OperatorError::NotFound)));
+    }
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_step_that_is_done_is_not_resolved() {
+    let (world, task, a) = chain().await;
+    world.answer(&a, success(json!(1))).await;
+    let refuse = async |step| conflict(world.engine.resolve_step(step, None, by("x")).await);
+    assert_eq!(refuse(a.step_id).await, (true, "complete".into()));
+    let b = world.step_id(task, "b").await;
+    world.engine.resolve_step(b, None, by("once")).await.unwrap();
+    assert_eq!(refuse(b).await, (true, "resolved_manually".into()));
+    world.engine.cancel_task(task, by("enough")).await.unwrap();
+    assert_eq!(refuse(world.step_id(task, "c").await).await, (false, "cancelled".into()));
+    world.check().await;
+}
+
+/// What brings `a` of a chain into the state that a test resolves it in.
+async fn bring(world: &World, a: &RunStep, state: StepState) {
+    match state {
+        StepState::Enqueued => {}
+        StepState::InProgress => drop(world.answer(a, Outcome::PendingCallback { timeout_seconds: 600 }).await),
+        StepState::WaitingForRetry => drop(world.answer(a, failure("no")).await),
+        StepState::Error => drop(world.answer(a, permanent("no")).await),
+        other => unreachable!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn children_see_what_a_step_was_resolved_with_whatever_it_was_doing() {
+    for state in [StepState::Enqueued, StepState::InProgress, StepState::WaitingForRetry, StepState::Error] {
+        for result in [Some(json!({"by": "hand"})), None] {
+            let (world, task, a) = chain().await;
+            bring(&world, &a, state).await;
+            assert_eq!(world.step(task, "a").await.state, state);
+            world.engine.resolve_step(a.step_id, result.clone().and_then(raw), by("settled")).await.unwrap();
+            let step = world.step(task, "a").await;
+            assert_eq!((step.state, step.lease, &step.result), (StepState::ResolvedManually, 2, &result), "{state}");
+            assert_eq!(world.state(task).await, TaskState::Running);
+            assert_eq!(world.answer(&a, success(json!("late"))).await, Answer::Stale);
+            world.engine.sweep().await.unwrap();
+            let b = world.receive().await;
+            let seen: Value = serde_json::from_str(b.dependency_results["a"].get()).unwrap();
+            assert_eq!(seen, result.unwrap_or(Value::Null));
+            assert_eq!(world.engine.queue().waiting(), 0);
+            let row = json!(["resolve_step", "a", "operator", "settled", state.as_str(), "resolved_manually"]);
+            assert!(audit(&world).await.contains(&row));
+            world.check().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_step_resolved_ahead_of_its_parents_lets_its_children_go_and_its_parents_finish() {
+    let (world, task, a) = chain().await;
+    world.engine.resolve_step(world.step_id(task, "b").await, raw(json!("early")), by("known")).await.unwrap();
+    let c = world.receive().await;
+    assert_eq!((c.step_name.as_str(), c.dependency_results["b"].get()), ("c", "\"early\""));
+    world.answer(&c, success(json!(1))).await;
+    assert_eq!(world.state(task).await, TaskState::Running, "a is under way still");
+    world.check().await;
+    world.answer(&a, success(json!(1))).await;
+    assert_eq!(world.engine.queue().waiting(), 0, "b does not start again");
+    assert_eq!(world.state(task).await, TaskState::Complete);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn resolving_the_only_failed_step_completes_a_task_that_waits_for_nothing_else() {
+    let world = World::still().await;
+    world.stop_clock().await;
+    world.register(&template("w", &[("a", &[]), ("b", &["a"])])).await;
+    let task = world.submit("w", json!({})).await;
+    world.answer(&world.receive().await, success(json!(1))).await;
+    let b = world.receive().await;
+    world.answer(&b, permanent("no")).await;
+    world.pass(std::time::Duration::from_secs(60)).await;
+    world.engine.resolve_step(b.step_id, None, by("done by hand")).await.unwrap();
+    assert_eq!(world.state(task).await, TaskState::Complete);
+    assert_eq!(
+        world.rows("select status, resolved_by from tasker.dlq_entries").await,
+        [json!({"status": "manually_resolved", "resolved_by": "operator"})]
+    );
+    assert_eq!(world.count("select extract(epoch from tasker.clock() - finished_at)::int8 from tasker.tasks").await, 0);
+    assert_eq!(
+        audit(&world).await,
+        [
+            json!(["finish", null, "tasker", "nothing can move any more", "running", "error"]),
+            json!(["resolve_step", "b", "operator", "done by hand", "error", "resolved_manually"]),
+            json!(["finish", null, "tasker", "every step is done", "error", "complete"]),
+        ]
+    );
+    world.check().await;
+}
+
+#[tokio::test]
+async fn resolving_one_of_two_failed_steps_leaves_the_task_failed() {
+    let world = World::still().await;
+    world.stop_clock().await;
+    world.register(&template("w", &[("a", &[]), ("b", &[]), ("join", &["a", "b"])])).await;
+    let task = world.submit("w", json!({})).await;
+    let runs = world.receive_all().await;
+    for run in runs.values() {
+        world.answer(run, permanent("no")).await;
+    }
+    world.engine.resolve_step(runs["a"].step_id, None, by("one")).await.unwrap();
+    assert_eq!(world.state(task).await, TaskState::Error);
+    assert_eq!(world.count("select count(*) from tasker.dlq_entries where status = 'pending'").await, 1);
+    assert_eq!(world.count("select count(*) from tasker.audit_log where action = 'finish'").await, 1);
+    world.check().await;
+    world.engine.resolve_step(runs["b"].step_id, None, by("two")).await.unwrap();
+    assert_eq!(world.state(task).await, TaskState::Running);
+    assert_eq!(world.count("select count(*) from tasker.dlq_entries where status = 'pending'").await, 0);
+    world.answer(&world.receive().await, success(json!(1))).await;
+    assert_eq!(world.state(task).await, TaskState::Complete);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_kept_resolves_nothing() {
+    let (world, task, a) = chain().await;
+    let text = |text: &str| Some(RawValue::from_string(text.to_owned()).unwrap());
+    for result in [text(r#""\u0000""#), text(r#"{"a":1,"a":2}"#), raw(json!("x".repeat(tasker_domain::limits::RESULT_BYTES)))] {
+        let refused = world.engine.resolve_step(a.step_id, result, by("x")).await.unwrap_err();
+        assert!(matches!(&refused, OperatorError::Invalid(_)), "{refused:?}");
+    }
+    assert_eq!(world.step(task, "a").await.state, StepState::Enqueued);
+    assert!(audit(&world).await.is_empty());
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_retries_at_once_hand_a_step_over_once() {
+    let world = World::still().await;
+    world.register(&template("w", &[("a", &[])])).await;
+    for n in 0..50 {
+        world.submit("w", json!({"n": n})).await;
+        let a = world.receive().await;
+        world.answer(&a, permanent("no")).await;
+        let retries =
+            tokio::join!(world.engine.retry_step(a.step_id, by("one")), world.engine.retry_step(a.step_id, by("other")));
+        assert!(retries.0.is_ok() != retries.1.is_ok(), "{retries:?}");
+        assert_eq!(world.receive_all().await["a"].lease, 2);
+    }
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resolve_and_an_answer_at_once_leave_one_result() {
+    let world = World::still().await;
+    world.register(&template("w", &[("a", &[]), ("b", &["a"])])).await;
+    for n in 0..100 {
+        let task = world.submit("w", json!({"n": n})).await;
+        let a = world.receive().await;
+        let resolve = world.engine.resolve_step(a.step_id, raw(json!("by hand")), by("x"));
+        let (resolved, answer) = tokio::join!(resolve, world.answer(&a, success(json!("by worker"))));
+        let result = match (resolved, answer) {
+            (Ok(()), Answer::Stale) => "\"by hand\"",
+            (Err(OperatorError::Conflict { .. }), Answer::Accepted) => "\"by worker\"",
+            both => panic!("{both:?}"),
+        };
+        let b = world.receive().await;
+        assert_eq!((b.task_id, b.lease, b.dependency_results["a"].get()), (task, 1, result));
+        assert_eq!(world.engine.queue().waiting(), 0);
+    }
+    world.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_and_workers_at_once_leave_every_counter_right() {
+    let world = World::still().await;
+    let steps: &[(&str, &[&str])] = &[("a", &[]), ("b", &[]), ("join", &["a", "b"]), ("end", &["join"])];
+    world.register(&template("w", steps)).await;
+    for n in 0..60 {
+        let task = world.submit("w", json!({"n": n})).await;
+        let runs = world.receive_all().await;
+        let (join, end) = (world.step_id(task, "join").await, world.step_id(task, "end").await);
+        world.answer(&runs["a"], permanent("no")).await;
+        let done = tokio::join!(
+            world.answer(&runs["b"], success(json!(1))),
+            world.engine.retry_step(runs["a"].step_id, by("x")),
+            world.engine.resolve_step(join, None, by("x")),
+            world.engine.resolve_step(end, None, by("x")),
+        );
+        assert!(matches!(done, (Answer::Accepted, Ok(()), Ok(()), _)), "{done:?}");
+        for run in world.receive_all().await.values() {
+            world.answer(run, success(json!(1))).await;
+        }
+        assert_eq!(world.state(task).await, TaskState::Complete);
+    }
+    world.check().await;
+}
