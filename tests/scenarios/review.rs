@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tasker_domain::{Outcome, StepState, TaskState, limits};
-use tasker_engine::InProcess;
+use tasker_engine::{Answer, InProcess};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{PATIENCE, World, engine, failure, run, success, template, workflow};
@@ -121,4 +121,20 @@ async fn what_a_sweep_handed_over_is_sent_though_it_fails_afterwards() {
     stop.cancel();
     running.await.unwrap();
     world.check().await;
+}
+
+#[tokio::test]
+async fn a_lock_that_was_not_had_in_time_is_asked_for_again() {
+    let world = World::still().await;
+    world.register(&template("w", &[("a", &[])])).await;
+    world.submit("w", json!({})).await;
+    let run = world.receive().await;
+    world.execute("do $$ begin execute format('alter database %I set lock_timeout = 50', current_database()); end $$").await;
+    let engine = engine(&world.db, InProcess::default());
+    world.execute("begin; select from tasker.steps for update").await;
+    let completion = run.complete(success(json!(1)), "scripted", 1);
+    let refused = engine.complete(vec![completion.clone()]).await.unwrap_err();
+    assert!(refused.is_transient(), "{refused}");
+    world.execute("rollback").await;
+    assert_eq!(engine.complete(vec![completion]).await.unwrap(), [Answer::Accepted]);
 }

@@ -37,9 +37,8 @@ impl From<tokio_postgres::Error> for StoreError {
         match &db.code().code()[..2] {
             "22" | "54" => Self::Data(text),
             // Connection, transaction state of a server that is going away, resources, operator intervention, system
-            // error; 25006 is a server that became read-only by a failover, 28 a rotated password.
-            "08" | "25" | "28" | "40" | "53" | "57" | "58" => Self::Unavailable(text),
-            "55" if *db.code() == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE => Self::Unavailable(text),
+            // error; 25006 is a server that became read-only by a failover, 28 a rotated password, 55P03 somebody's lock_timeout.
+            "08" | "25" | "28" | "40" | "53" | "55" | "57" | "58" => Self::Unavailable(text),
             _ => Self::Bug(text),
         }
     }
