@@ -5,8 +5,10 @@ what is expected. Started by scripts/demo, which builds first. Standard library 
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -64,14 +66,16 @@ class System:
 
     def __init__(self, data: Path, port: int) -> None:
         self.log = data / "dev.log"
-        python = f"{sys.executable} {ROOT / 'workers/python/examples/order_handlers.py'}"
+        # A worker's command is split as a shell would split it, and folders may have spaces.
+        python = shlex.join([sys.executable, str(ROOT / "workers/python/examples/order_handlers.py")])
+        rust = shlex.quote(str(BINARIES / "tasker-example-rust"))
         command = [
             str(BINARIES / "tasker-ctl"),
             "dev",
             f"--port={port}",
             f"--data-dir={data}",
             f"--templates={ROOT / 'config/templates'}",
-            f"--worker=rust={BINARIES / 'tasker-example-rust'}",
+            f"--worker=rust={rust}",
             f"--worker=python={python}",
         ]
         environment = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "TASKER_ENV", "TASKER_LOG")}
@@ -81,6 +85,10 @@ class System:
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         self.url = ""
+        # However we end, also before everything is up, the system ends with us.
+        atexit.register(self.end)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.interrupted)
 
     def __enter__(self) -> System:
         with open(self.log, "a", encoding="utf-8") as log:
@@ -108,9 +116,17 @@ class System:
         except KeyboardInterrupt:
             print()
 
-    def __exit__(self, *_: object) -> None:
+    def interrupted(self, number: int, _: object) -> None:
+        # Not waited for here: the wait that is interrupted holds the lock of `wait`.
+        self.process.send_signal(signal.SIGTERM)
+        sys.exit(128 + number)
+
+    def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
 
 class Run:
