@@ -7,7 +7,7 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 /// Says what is logged: a level, or levels by target, such as `info,worker=debug`.
 const VARIABLE: &str = "TASKER_LOG";
 /// What libraries tell of their insides is for whoever asks.
-const USUAL: &str = "info,refinery_core=warn,tokio_postgres=warn";
+const USUAL: &str = "info,refinery_core=warn,tokio_postgres=warn,deadpool=error";
 
 /// Logs from here on.
 pub fn begin() {
