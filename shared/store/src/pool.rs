@@ -24,6 +24,8 @@ const WAIT: Duration = Duration::from_secs(5);
 const STATEMENT: Duration = Duration::from_secs(30);
 /// How often a statement that met a deadlock is made again.
 const CONFLICT_RETRIES: usize = 5;
+/// How long it waits before, longer with each time.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the connections of a pool are called in the server's views; the ownership looks for it.
 pub(crate) const APPLICATION: &str = "tasker";
@@ -97,6 +99,8 @@ impl Store {
                 Err(Failed::Conflict(_)) if tries < CONFLICT_RETRIES => {
                     tries += 1;
                     self.inner.conflicts.fetch_add(1, Relaxed);
+                    // At once it would take the same lock again before the one that waits for it wakes up.
+                    tokio::time::sleep(CONFLICT_PAUSE * tries as u32).await;
                 }
                 _ => return self.observe(result.map_err(Failed::into_error)),
             }
