@@ -232,6 +232,10 @@ impl<Q> Drop for World<Q> {
 
 /// An engine over the test's database.
 pub fn engine<Q: Queue>(db: &Database, queue: Q) -> Arc<Engine<Q>> {
+    engine_at(&db.url, queue)
+}
+
+pub fn engine_at<Q: Queue>(url: &str, queue: Q) -> Arc<Engine<Q>> {
     let settings = Settings {
         environment: "test".into(),
         signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
@@ -239,7 +243,7 @@ pub fn engine<Q: Queue>(db: &Database, queue: Q) -> Arc<Engine<Q>> {
         revise_templates: false,
         seed: 1,
     };
-    let store = Store::new(&db.url, 4).unwrap_or_else(|e| panic!("{e}"));
+    let store = Store::new(url, 4).unwrap_or_else(|e| panic!("{e}"));
     Engine::new(store, queue, settings)
 }
 
