@@ -120,6 +120,8 @@ create table tasker.attempts (
   -- Of the outcome: the same one again is a duplicate, another one is stale.
   digest bigint not null,
   error json,
+  -- What the handler said beside its result, for operators.
+  metadata json,
   worker text not null,
   duration_ms bigint not null,
   handed_over_at timestamptz,
@@ -137,6 +139,8 @@ create table tasker.audit_log (
   reason text not null,
   from_state text,
   to_state text not null,
+  -- What the operator said beside the reason.
+  metadata json,
   created_at timestamptz not null,
   primary key (task_id, audit_id)
 );

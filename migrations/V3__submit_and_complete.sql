@@ -72,7 +72,7 @@ end $$;
 -- A completion under another lease changes nothing; it is recorded when its lease was the step's once.
 create function tasker.complete_v1(
   p_task uuid[], p_no int[], p_lease int[], p_attempt int[], p_verdict text[], p_delay_ms bigint[], p_body text[], p_error text[],
-  p_digest bigint[], p_worker text[], p_duration_ms bigint[], p_if_due boolean[],
+  p_metadata text[], p_digest bigint[], p_worker text[], p_duration_ms bigint[], p_if_due boolean[],
   p_send_ms bigint, p_bodies int, p_max_bytes bigint)
 returns setof tasker.change
 language plpgsql
@@ -105,10 +105,11 @@ begin
       and (not i.if_due or s.wake_at <= tasker.clock()) and (i.verdict <> 'started' or not s.awaits_callback)
     returning i.idx::int as idx, s.task_id, s.no, s.lease, s.attempt, i.verdict, s.children, s.handed_over_at
   ), recorded as (
-    insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, worker, duration_ms, handed_over_at, finished_at)
+    insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, metadata, worker, duration_ms,
+      handed_over_at, finished_at)
     select o.task_id, o.no, o.lease, o.attempt,
       case o.verdict when 'complete' then 'success' when 'checkpoint' then 'checkpoint' when 'released' then 'released' else 'failure' end,
-      true, p_digest[o.idx], p_error[o.idx]::json, p_worker[o.idx], p_duration_ms[o.idx], o.handed_over_at, tasker.clock()
+      true, p_digest[o.idx], p_error[o.idx]::json, p_metadata[o.idx]::json, p_worker[o.idx], p_duration_ms[o.idx], o.handed_over_at, tasker.clock()
     from own o where o.verdict not in ('started', 'callback', 'lost')
   ), kids as materialized (
     select o.task_id, c.no, count(*)::int as n from own o, unnest(o.children) c(no) where o.verdict in ('complete', 'tolerated')

@@ -75,19 +75,25 @@ end $$;
 
 -- Settles an unfinished or failed step: its children see p_result as its result.
 create function tasker.resolve_step_v1(
-  p_task uuid, p_no int, p_result text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+  p_task uuid, p_no int, p_result text, p_actor text, p_reason text, p_metadata text,
+  p_send_ms bigint, p_bodies int, p_max_bytes bigint)
 returns setof tasker.change
 language plpgsql as $$
 declare
-  was text; was_tolerated boolean; was_held boolean; of_task text; below int[];
+  was text; was_tolerated boolean; was_held boolean; was_result text; of_task text; below int[];
 begin
   select s.children into below from tasker.steps s where s.task_id = p_task and s.no = p_no;
   perform from tasker.steps s where s.task_id = p_task and s.no = any (below || p_no) order by s.no for update;
   select t.state into of_task from tasker.tasks t where t.task_id = p_task for update;
-  select s.state, s.tolerated, s.wake_at is not null into was, was_tolerated, was_held
+  select s.state, s.tolerated, s.wake_at is not null, s.result::text into was, was_tolerated, was_held, was_result
   from tasker.steps s where s.task_id = p_task and s.no = p_no;
   if was is null then
     return next tasker.verdict_of_operator('not_found', p_task, p_no, null);
+    return;
+  end if;
+  -- The same again, after an answer that was lost.
+  if was = 'resolved_manually' and was_result is not distinct from p_result then
+    return next tasker.verdict_of_operator('done', p_task, p_no, was);
     return;
   end if;
   if of_task not in ('running', 'error') then
@@ -101,8 +107,8 @@ begin
   update tasker.steps s set state = 'resolved_manually', lease = s.lease + 1, tolerated = false, awaits_callback = false,
     result = p_result::json, result_bytes = coalesce(octet_length(p_result), 0), wake_at = null, finished_at = tasker.clock()
   where s.task_id = p_task and s.no = p_no;
-  insert into tasker.audit_log (task_id, no, action, actor, reason, from_state, to_state, created_at)
-  values (p_task, p_no, 'resolve_step', p_actor, p_reason, was, 'resolved_manually', tasker.clock());
+  insert into tasker.audit_log (task_id, no, action, actor, reason, from_state, to_state, metadata, created_at)
+  values (p_task, p_no, 'resolve_step', p_actor, p_reason, was, 'resolved_manually', p_metadata::json, tasker.clock());
   return next tasker.verdict_of_operator('done', p_task, p_no, was);
   -- A tolerated failure was counted as done when it happened.
   return query select * from tasker.advance_v1(

@@ -17,12 +17,14 @@ pub async fn take(database_url: &str) -> Result<tasker_store::Ownership> {
     Ok(held)
 }
 
-/// Keeps it until `end`. While it is lost the engine hands nothing over; once it is back the engine recovers.
+/// Keeps it until `end`. While it is lost nothing is handed to workers; once it is back the engine recovers. Cancels `taken` and
+/// returns when another process was faster: what this one still holds is that one's now.
 pub async fn keep(
     mut held: tasker_store::Ownership,
     database_url: String,
     engine: Arc<Engine<InProcess>>,
     end: CancellationToken,
+    taken: CancellationToken,
 ) {
     loop {
         tokio::select! {
@@ -31,21 +33,26 @@ pub async fn keep(
         }
         engine.queue().set_stopped(true);
         tracing::warn!("the ownership of the database was lost with its connection; no step is handed over until it is back");
-        held = tokio::select! {
-            held = again(&database_url) => held,
+        let again = tokio::select! {
+            again = again(&database_url) => again,
             () = end.cancelled() => return,
         };
+        let Some(again) = again else {
+            return taken.cancel();
+        };
+        held = again;
         tracing::info!("the ownership of the database is back");
         engine.queue().set_stopped(false);
         engine.recover_soon();
     }
 }
 
-async fn again(database_url: &str) -> tasker_store::Ownership {
+/// The ownership, once the database answers; none when another process has it.
+async fn again(database_url: &str) -> Option<tasker_store::Ownership> {
     loop {
         tokio::time::sleep(TRY_AGAIN).await;
-        if let Ok(Some(held)) = tasker_store::Ownership::reclaim(database_url).await {
-            return held;
+        if let Ok(answer) = tasker_store::Ownership::reclaim(database_url).await {
+            return answer;
         }
     }
 }

@@ -72,7 +72,8 @@ pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOn
         let (engine, end) = (engine.clone(), loops_end.clone());
         async move { engine.run(end).await }
     });
-    engine_loops.spawn(ownership::keep(held, options.database_url.clone(), engine.clone(), loops_end.clone()));
+    let taken = CancellationToken::new();
+    engine_loops.spawn(ownership::keep(held, options.database_url.clone(), engine.clone(), loops_end.clone(), taken.clone()));
     let mut workers = JoinSet::new();
     for (settings, executor) in executors {
         let deliveries = Arc::new(PoolOf { engine: engine.clone(), pool: settings.pool.clone() });
@@ -83,6 +84,8 @@ pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOn
     let served = tokio::select! {
         served = server => served,
         () = drained(&shutdown) => Ok(()),
+        // Everything is dropped where it stands: it would be done twice.
+        () = taken.cancelled() => bail!("another tasker process has taken the database over; this one ends"),
     };
     shutdown.cancel();
     workers.join_all().await;

@@ -168,6 +168,7 @@ async fn what_a_sweep_concluded_is_not_applied_when_the_deadline_has_moved() {
         key: lost.key,
         attempt: lost.attempt,
         verdict: Verdict::HandOverAgain(Again::WorkerLost),
+        metadata: None,
         digest: 0,
         worker: "tasker".into(),
         duration_ms: 0,

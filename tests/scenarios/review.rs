@@ -74,7 +74,7 @@ async fn plans_made_for_empty_tables_serve_full_ones() {
         world.execute(&format!("vacuum analyze tasker.{table}")).await;
     }
     let calls = "select count(*) from tasker.complete_v1(array[gen_random_uuid()], array[0], array[1], array[1], array['complete'], \
-                   array[0::bigint], array['1'], array[null], array[1::bigint], array['w'], array[1::bigint], array[false], null, 1, 1); \
+                   array[0::bigint], array['1'], array[null], array[null], array[1::bigint], array['w'], array[1::bigint], array[false], null, 1, 1); \
                  select count(*) from tasker.hand_over_v1(array[gen_random_uuid()], array[0], array[1], null, 1, 1); \
                  select count(*) from tasker.advance_v1(array[gen_random_uuid()], array[-1], array[0], \
                    array[gen_random_uuid()], array[0], array[1], null, 1, 1)";

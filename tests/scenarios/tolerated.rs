@@ -16,6 +16,7 @@ async fn tolerate(world: &World, run: &RunStep) {
         key: HandOver { task, no, lease },
         attempt: run.attempt,
         verdict: Verdict::Error { failure: Failure::permanent("permanent_error", "one of many"), tolerated: true },
+        metadata: None,
         digest: 1,
         worker: "w".into(),
         duration_ms: 1,

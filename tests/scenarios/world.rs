@@ -288,7 +288,7 @@ pub fn permanent(message: &str) -> Outcome {
 }
 
 pub fn by(reason: &str) -> By {
-    By { actor: "operator".into(), reason: reason.into() }
+    By { actor: "operator".into(), reason: reason.into(), metadata: None }
 }
 
 /// A template of the given steps: `name`, its parents. Retries are due at once.

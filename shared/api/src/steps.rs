@@ -59,7 +59,7 @@ pub(crate) async fn act<Q: Queue>(
     // A result as large as is kept, every character of it escaped.
     let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
     let action = parse_step_action(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
-    let by = By { actor: action.actor, reason: action.reason };
+    let by = By { actor: action.actor, reason: action.reason, metadata: action.metadata };
     match action.verb {
         StepVerb::Retry => app.engine.retry_step(step, by).await?,
         StepVerb::Resolve(result) => app.engine.resolve_step(step, result, by).await?,

@@ -124,7 +124,7 @@ pub(crate) async fn cancel<Q: Queue>(
     let task = request::task_id(&task)?;
     let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
     let why = parse_cancellation(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
-    app.engine.cancel_task(task, By { actor: why.actor, reason: why.reason }).await?;
+    app.engine.cancel_task(task, By { actor: why.actor, reason: why.reason, metadata: None }).await?;
     if let Some(wait) = wait {
         app.engine.wait(task, wait).await;
     }

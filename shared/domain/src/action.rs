@@ -21,6 +21,8 @@ pub struct StepAction {
     pub actor: String,
     /// Why; likewise.
     pub reason: String,
+    /// What the operator said beside a result; likewise.
+    pub metadata: Option<Box<RawValue>>,
 }
 
 /// What to do with a step.
@@ -96,40 +98,44 @@ fn step_action(mut object: Object, completion: Option<Box<RawValue>>, findings: 
             String::new()
         }
     };
-    let result = match (word, completion) {
-        (Some(Word::Complete), completion) => Some(result(completion, &object, findings)),
+    let (result, metadata) = match (word, completion) {
+        (Some(Word::Complete), completion) => completion_data(completion, &object, findings),
         (Some(_), Some(_)) => {
             object.fault("completion_data", "is for complete_manually only");
-            None
+            (None, None)
         }
-        _ => None,
+        _ => (None, None),
     };
     object.close();
     let verb = if word == Some(Word::Reset) { StepVerb::Retry } else { StepVerb::Resolve(result) };
-    StepAction { verb, actor: by, reason }
+    StepAction { verb, actor: by, reason, metadata }
 }
 
-/// The result in `completion_data`, as it came. Its metadata is for Tasker's records and has no place in ours.
-fn result(completion: Option<Box<RawValue>>, object: &Object, findings: &RefCell<Findings>) -> Box<RawValue> {
+/// The result and the metadata in `completion_data`, as they came.
+fn completion_data(
+    completion: Option<Box<RawValue>>,
+    object: &Object,
+    findings: &RefCell<Findings>,
+) -> (Option<Box<RawValue>>, Option<Box<RawValue>>) {
     let Some(completion) = completion.filter(|c| c.get() != "null") else {
         object.fault("completion_data", "is missing");
-        return RawValue::NULL.to_owned();
+        return (None, None);
     };
     let Ok(mut members) = serde_json::from_str::<Members>(completion.get()) else {
         object.fault("completion_data", "must be a map");
-        return RawValue::NULL.to_owned();
+        return (None, None);
     };
-    members.remove("metadata");
+    let metadata = members.remove("metadata").filter(|m| m.get() != "null");
     let result = members.remove("result");
     for key in members.keys() {
         findings
             .borrow_mut()
             .fault(crate::fault::pointer("/completion_data", key), "unknown key; known here are result, metadata");
     }
-    result.unwrap_or_else(|| {
+    if result.is_none() {
         findings.borrow_mut().fault("/completion_data/result", "is missing");
-        RawValue::NULL.to_owned()
-    })
+    }
+    (result, metadata)
 }
 
 fn members(body: &[u8], findings: &RefCell<Findings>) -> Result<Members, Fault> {
@@ -171,8 +177,10 @@ mod tests {
         let resolve = parse_step_action(br#"{"action_type":"resolve_manually","reason":"x","resolved_by":"y"}"#).unwrap();
         assert!(matches!(resolve.verb, StepVerb::Resolve(None)));
         let body = br#"{"action_type":"complete_manually","completion_data":{"result":{"n": 1.50},"metadata":{"k":1}},"reason":"x","completed_by":"y"}"#;
-        let StepVerb::Resolve(Some(result)) = parse_step_action(body).unwrap().verb else { panic!() };
+        let action = parse_step_action(body).unwrap();
+        let StepVerb::Resolve(Some(result)) = action.verb else { panic!() };
         assert_eq!(result.get(), r#"{"n": 1.50}"#);
+        assert_eq!(action.metadata.unwrap().get(), r#"{"k":1}"#);
     }
 
     #[test]

@@ -154,10 +154,12 @@ impl Verdict {
 /// An outcome that is invalid for its step is a permanent failure of that step.
 pub fn decide(outcome: &Outcome, policy: &Policy, attempt: i32, jitter: f64) -> Verdict {
     match outcome {
-        Outcome::Success { result, .. } => match refuse_result(result, policy) {
-            None => Verdict::Complete(result.clone()),
-            Some(failure) => fail(storable(&failure), policy, attempt, jitter),
-        },
+        Outcome::Success { result, metadata } => {
+            match refuse_result(result, policy).or_else(|| refuse_metadata(metadata.as_deref()?)) {
+                None => Verdict::Complete(result.clone()),
+                Some(failure) => fail(storable(&failure), policy, attempt, jitter),
+            }
+        }
         Outcome::Failure(failure) => fail(storable(failure), policy, attempt, jitter),
         Outcome::Checkpoint { .. } => match checkpoint_text(outcome) {
             Ok(text) => Verdict::HandOverAgain(Again::Checkpoint(text)),
@@ -208,6 +210,17 @@ fn refuse_result(result: &RawValue, policy: &Policy) -> Option<Failure> {
     let faults: Vec<String> = schema.iter_errors(&value).take(10).map(|e| format!("{}: {e}", e.instance_path())).collect();
     (!faults.is_empty())
         .then(|| Failure::permanent("result_schema", format!("the result does not match result_schema: {}", faults.join("; "))))
+}
+
+/// Why what a handler said beside its result cannot be kept.
+pub fn refuse_metadata(metadata: &RawValue) -> Option<Failure> {
+    let text = metadata.get();
+    if text.len() > limits::INLINE_RESULT_BYTES {
+        let message = format!("the metadata has {} bytes; at most {} are kept", text.len(), limits::INLINE_RESULT_BYTES);
+        return Some(Failure::permanent("metadata_too_large", message));
+    }
+    let fault = json::check(text).err()?;
+    Some(Failure::permanent("invalid_metadata", format!("the metadata cannot be stored: {fault}")))
 }
 
 fn checkpoint_text(outcome: &Outcome) -> Result<Box<RawValue>, Box<Failure>> {

@@ -2,7 +2,10 @@
 
 use std::{future::Future, time::Duration};
 
-use crate::message::{CompleteStep, Evaluate, HandOver, RunStep};
+use crate::{
+    TaskId,
+    message::{CompleteStep, Evaluate, HandOver, RunStep},
+};
 
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,6 +56,10 @@ pub trait Queue: Send + Sync + 'static {
     /// How long a message that was handed over may be on its way to the queue before a sweep sends it again.
     /// `None`: the queue lives and dies with this process, which sends again only after it lost track.
     fn send_lease(&self) -> Option<Duration>;
+
+    /// This task was cancelled: messages that still wait for a worker may be dropped. A queue that cannot find them lets them come;
+    /// their answers are stale.
+    fn forget(&self, _task: TaskId) {}
 }
 
 /// What a claim answers to a delivery.

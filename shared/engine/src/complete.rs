@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tasker_domain::{
     CompleteStep, Queue, Verdict, decide, limits,
-    outcome::Failure,
+    outcome::{self, Failure, Outcome},
     token::{self, Covered},
 };
 use tasker_store::{Applied, Change, Completion, StoreError};
@@ -73,6 +74,7 @@ impl<Q: Queue> Engine<Q> {
             key,
             attempt: completion.attempt,
             verdict: decide(&completion.outcome, &step.policy, completion.attempt, self.jitter(key)),
+            metadata: metadata(&completion.outcome),
             digest: digest(completion),
             worker: completion.worker.chars().filter(|&c| c != '\0').take(limits::NAME_CHARS).collect(),
             duration_ms: completion.execution_time_ms.min(i64::MAX as u64) as i64,
@@ -114,6 +116,7 @@ impl<Q: Queue> Engine<Q> {
                 key: only.key,
                 attempt: only.attempt,
                 verdict,
+                metadata: None,
                 digest: only.digest,
                 worker: String::new(),
                 duration_ms: only.duration_ms,
@@ -155,6 +158,12 @@ fn next_round(mut waiting: Vec<Placed>) -> (Vec<Placed>, Vec<Placed>) {
         if taken || round.len() >= limits::COMPLETION_BATCH { &mut rest } else { &mut round }.push((place, completion));
     }
     (round, rest)
+}
+
+/// What a handler said beside its result; [`decide`] has refused what cannot be kept.
+fn metadata(outcome: &Outcome) -> Option<Box<RawValue>> {
+    let Outcome::Success { metadata, .. } = outcome else { return None };
+    metadata.clone().filter(|m| outcome::refuse_metadata(m).is_none())
 }
 
 /// Tells the same outcome sent twice from another one under the same lease.

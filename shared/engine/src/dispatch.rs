@@ -180,6 +180,7 @@ fn input_too_large(row: &RunRow) -> Completion {
         key: row.key,
         attempt: row.attempt,
         verdict: Verdict::Error { failure, tolerated: false },
+        metadata: None,
         digest: 0,
         worker: "tasker".into(),
         duration_ms: 0,

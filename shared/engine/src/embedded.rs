@@ -16,6 +16,8 @@ use crate::{Answer, BODIES, Engine, InProcess, in_process::Head, pause};
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
 /// Loops that apply completions. While one waits for its commit the other gathers the next batch.
 const COMPLETERS: usize = 2;
+/// How often a completion that meets a defect of ours is applied again, until its step is run again instead.
+const DEFECT_TRIES: u32 = 5;
 /// Keys of a page of recovery.
 const PAGE: i64 = 10_000;
 
@@ -142,8 +144,15 @@ impl Engine<InProcess> {
                 }
                 Err(e) => {
                     let (step_id, lease) = (batch[0].step_id, batch[0].lease);
-                    tracing::error!(%step_id, lease, error = %e, "a completion could not be applied; the step is run again after a restart");
-                    return;
+                    tracing::error!(%step_id, lease, error = %e, "a completion could not be applied; the step will be run again");
+                    tokio::select! {
+                        () = tokio::time::sleep(pause(tries)) => tries += 1,
+                        () = shutdown.cancelled() => return,
+                    }
+                    if tries > DEFECT_TRIES {
+                        self.queue().release(batch[0].hand_over());
+                        return self.recover_soon();
+                    }
                 }
             }
         }
@@ -180,16 +189,25 @@ impl Engine<InProcess> {
                 () = tokio::time::sleep(wait) => {}
                 () = shutdown.cancelled() => return,
             }
-            tries = if self.sweep_all().await.is_ok() { 0 } else { tries + 1 };
+            tries = tokio::select! {
+                swept = self.sweep_all() => if swept.is_ok() { 0 } else { tries + 1 },
+                () = shutdown.cancelled() => return,
+            };
         }
     }
 
     async fn sweep_all(self: &Arc<Self>) -> Result<(), StoreError> {
-        while self.sweep().await? != Default::default() {}
+        // Recovery does not wait for a sweep that fails: what one row spoils concerns no other.
+        let swept = self.sweep_until_nothing_is_left().await;
         if self.lost_track.swap(false, Ordering::SeqCst) {
             let recovered = self.recover().await;
             self.track(recovered)?;
         }
+        swept
+    }
+
+    async fn sweep_until_nothing_is_left(self: &Arc<Self>) -> Result<(), StoreError> {
+        while self.sweep().await? != Default::default() {}
         Ok(())
     }
 }

@@ -91,6 +91,19 @@ impl Queue for InProcess {
     fn send_lease(&self) -> Option<Duration> {
         None
     }
+
+    fn forget(&self, task: TaskId) {
+        let mut state = self.lock();
+        let State { pools, held, body_bytes, .. } = &mut *state;
+        held.retain(|(held, _), _| *held != task);
+        for pool in pools.values_mut() {
+            pool.waiting.retain(|entry| {
+                let stays = entry.key.task != task;
+                *body_bytes -= entry.body.as_ref().filter(|_| !stays).map_or(0, |body| size(body));
+                stays
+            });
+        }
+    }
 }
 
 impl InProcess {
@@ -99,9 +112,11 @@ impl InProcess {
         self.lock().held.get(&(key.task, key.no)).is_some_and(|&lease| lease >= key.lease)
     }
 
-    /// Messages waiting in all pools.
+    /// Messages waiting in all pools, without those that are passed over.
     pub fn waiting(&self) -> usize {
-        self.lock().pools.values().map(|p| p.waiting.len()).sum()
+        let State { pools, held, .. } = &*self.lock();
+        let claimed = |e: &&Entry| held.get(&(e.key.task, e.key.no)) == Some(&e.key.lease);
+        pools.values().map(|p| p.waiting.iter().filter(claimed).count()).sum()
     }
 
     /// Stops deliveries, or lets them go on.

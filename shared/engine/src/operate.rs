@@ -15,6 +15,8 @@ pub struct By {
     pub actor: String,
     /// Why.
     pub reason: String,
+    /// More, as JSON; kept where a step is settled.
+    pub metadata: Option<Box<RawValue>>,
 }
 
 /// Why an action was not carried out.
@@ -45,7 +47,9 @@ impl<Q: Queue> Engine<Q> {
         let engine = self.clone();
         to_its_end(async move {
             let changes = engine.store.cancel_task(task, &by.actor, &by.reason).await;
-            engine.carry_out(changes).await
+            engine.carry_out(changes).await?;
+            engine.queue.forget(task);
+            Ok(())
         })
         .await
     }
@@ -67,21 +71,13 @@ impl<Q: Queue> Engine<Q> {
         result: Option<Box<RawValue>>,
         by: By,
     ) -> Result<(), OperatorError> {
-        let text = result.as_deref().map(RawValue::get);
-        if let Some(text) = text {
-            if text.len() > limits::RESULT_BYTES {
-                let message = format!("has {} bytes; at most {} are kept", text.len(), limits::RESULT_BYTES);
-                return Err(OperatorError::Invalid(Fault::new("/completion_data/result", message).into()));
-            }
-            json::check(text).map_err(|f| {
-                OperatorError::Invalid(Fault::new(format!("/completion_data/result{}", f.place), f.message).into())
-            })?;
-        }
+        refuse("/completion_data/result", result.as_deref(), limits::RESULT_BYTES)?;
+        refuse("/completion_data/metadata", by.metadata.as_deref(), limits::INLINE_RESULT_BYTES)?;
         let engine = self.clone();
         to_its_end(async move {
-            let text = result.as_deref().map(RawValue::get);
+            let texts = (result.as_deref().map(RawValue::get), by.metadata.as_deref().map(RawValue::get));
             let by = (by.actor.as_str(), by.reason.as_str());
-            let changes = engine.store.resolve_step((step.task, step.no), text, by, engine.hand_over_settings()).await;
+            let changes = engine.store.resolve_step((step.task, step.no), texts, by, engine.hand_over_settings()).await;
             engine.carry_out(changes).await
         })
         .await
@@ -96,4 +92,14 @@ impl<Q: Queue> Engine<Q> {
         }
         Ok(self.dispatch(changes).await?)
     }
+}
+
+/// Refuses a text that is too large or cannot be stored.
+fn refuse(place: &str, text: Option<&RawValue>, bytes: usize) -> Result<(), OperatorError> {
+    let Some(text) = text.map(RawValue::get) else { return Ok(()) };
+    if text.len() > bytes {
+        let message = format!("has {} bytes; at most {bytes} are kept", text.len());
+        return Err(OperatorError::Invalid(Fault::new(place, message).into()));
+    }
+    json::check(text).map_err(|f| OperatorError::Invalid(Fault::new(format!("{place}{}", f.place), f.message).into()))
 }

@@ -101,8 +101,8 @@ impl<Q: Queue> Engine<Q> {
             if row.task != new.task {
                 return Err(SubmitError::Duplicate { task: row.task, state: row.state });
             }
-            // A row of our own id after an unanswered try is our own: its roots were handed over and never sent.
-            if row.handed_over || !row.created {
+            // A row of our own id after an unanswered try is our own; its roots, if it has any to send, are found by recovery.
+            if row.handed_over {
                 self.dispatch(root_messages(&new, &plan)).await?;
             }
             if row.state.is_finished() {

@@ -74,6 +74,7 @@ impl<Q: Queue> Engine<Q> {
             key: lost.key,
             attempt: lost.attempt,
             verdict,
+            metadata: None,
             digest: 0,
             worker: "tasker".into(),
             duration_ms: 0,

@@ -1,7 +1,7 @@
 //! Waiting for a task to finish: woken at once by this process, and looking again for what another process finished.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,8 +14,9 @@ use crate::Engine;
 /// How often a waiting request looks for what another process may have finished.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Who waits, by task: how many, and what wakes them.
 #[derive(Default)]
-pub(crate) struct Waiters(Mutex<HashMap<TaskId, Arc<Notify>>>);
+pub(crate) struct Waiters(Mutex<HashMap<TaskId, (usize, Arc<Notify>)>>);
 
 /// One who waits; gone from the map when dropped, also when a client goes away and the future is dropped with it.
 struct Waiter<'a> {
@@ -26,28 +27,31 @@ struct Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut waiters = self.waiters.lock();
-        // The map's and this one: nobody else waits for the task.
-        if Arc::strong_count(&self.notify) <= 2 {
-            waiters.remove(&self.task);
+        if let Entry::Occupied(mut entry) = self.waiters.lock().entry(self.task) {
+            entry.get_mut().0 -= 1;
+            if entry.get().0 == 0 {
+                entry.remove();
+            }
         }
     }
 }
 
 impl Waiters {
     fn enter(&self, task: TaskId) -> Waiter<'_> {
-        let notify = self.lock().entry(task).or_default().clone();
-        Waiter { waiters: self, task, notify }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Arc<Notify>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut waiters = self.lock();
+        let (count, notify) = waiters.entry(task).or_default();
+        *count += 1;
+        Waiter { waiters: self, task, notify: notify.clone() }
     }
 
     pub fn wake(&self, task: TaskId) {
-        if let Some(notify) = self.lock().get(&task) {
+        if let Some((_, notify)) = self.lock().get(&task) {
             notify.notify_waiters();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, (usize, Arc<Notify>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@ select t.state as task_state, t.created_at, t.namespace, t.name as template, s.n
   s.pending_parents, cardinality(s.parents) as parents, s.tolerated, case s.state when 'waiting_for_retry' then s.wake_at end as retry_at, s.handed_over_at, s.started_at, s.finished_at,
   s.result_bytes, case when sum(s.result_bytes) over (order by s.no) <= $3 then s.result::text end as result,
   s.state = 'waiting_for_retry' and s.wake_at <= tasker.clock() as retry_due,
-  a.outcome, a.error::text as error, a.worker, a.duration_ms, a.finished_at as answered_at, f.finished_at as failed_at
+  a.outcome, a.error::text as error, a.metadata, a.worker, a.duration_ms, a.finished_at as answered_at, f.finished_at as failed_at
 from tasker.tasks t
   left join lateral (
     select * from tasker.steps q where q.task_id = t.task_id and ($2::int is null or q.no = $2) offset 0) s on true

@@ -3,4 +3,4 @@
 -- Only under the same lease and while nobody answered: a worker may have been faster than this statement.
 update tasker.steps s set wake_at = tasker.clock() + k.ms * interval '1 ms'
 from unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[]) k(task_id, no, lease, ms)
-where s.task_id = k.task_id and s.no = k.no and s.lease = k.lease and s.state = 'enqueued'
+where s.task_id = any (array[k.task_id]) and s.no = k.no and s.lease = k.lease and s.state = 'enqueued'

@@ -1,7 +1,7 @@
 //! What is read to be shown. Nothing here decides anything: the verbs read for themselves what they need.
 
 use jiff::Timestamp;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use tasker_domain::{StepId, StepState, TaskId, TaskState, limits, outcome::Failure};
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
@@ -140,6 +140,8 @@ pub struct Step {
 pub struct StepAnswer {
     /// Why it failed; missing when it succeeded.
     pub failure: Option<Failure>,
+    /// What the handler said beside its result.
+    pub metadata: Option<Value>,
     /// Who ran it.
     pub worker: String,
     /// Milliseconds that it ran.
@@ -159,6 +161,8 @@ pub struct Resolution {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+    /// More, as the operator gave it.
+    pub metadata: Option<Value>,
 }
 
 /// A version of a template, in a list.
@@ -236,7 +240,13 @@ impl Store {
     /// Who settled steps of a task: the last one for each step.
     pub async fn resolutions(&self, task: TaskId) -> Result<Vec<Resolution>, StoreError> {
         let rows = self.query(include_str!("../sql/list_resolutions.sql"), &[(&task.uuid(), Type::UUID)]).await?;
-        let read = |r: &Row| Resolution { step: task.step(r.get(0)), actor: r.get(1), reason: r.get(2), at: r.get(3) };
+        let read = |r: &Row| Resolution {
+            step: task.step(r.get(0)),
+            actor: r.get(1),
+            reason: r.get(2),
+            at: r.get(3),
+            metadata: r.get(4),
+        };
         Ok(rows.iter().map(read).collect())
     }
 
@@ -352,6 +362,7 @@ fn read_step(task: TaskId, row: &Row) -> Option<Step> {
         answer: row.get::<_, Option<&str>>("outcome").map(|outcome| StepAnswer {
             failure: (outcome == "failure").then(|| read_failure(row.get("error"))),
             worker: row.get("worker"),
+            metadata: row.get("metadata"),
             duration_ms: row.get("duration_ms"),
             answered_at: row.get("answered_at"),
         }),

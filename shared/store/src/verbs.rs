@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 use tasker_domain::{
     StepNo, TaskId, TaskState, Verdict,
     message::HandOver,
@@ -50,7 +51,7 @@ pub struct NewTask {
     /// What makes it the same as another one; none: it is always its own.
     pub identity: Option<[u8; 32]>,
     /// JSON text.
-    pub context: Arc<serde_json::value::RawValue>,
+    pub context: Arc<RawValue>,
     /// For operators.
     pub priority: Option<i32>,
     /// For operators.
@@ -93,6 +94,8 @@ pub struct Completion {
     pub attempt: i32,
     /// What follows.
     pub verdict: Verdict,
+    /// What the handler said beside its result, as JSON text.
+    pub metadata: Option<Box<RawValue>>,
     /// Of the outcome.
     pub digest: i64,
     /// Who ran it.
@@ -190,6 +193,7 @@ impl Store {
                     (&applied.iter().map(|c| c.delay_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
                     (&applied.iter().map(|c| c.body).collect::<Vec<_>>(), Type::TEXT_ARRAY),
                     (&applied.iter().map(|c| c.error.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+                    (&batch.iter().map(|c| c.metadata.as_deref().map(RawValue::get)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
                     (&batch.iter().map(|c| c.digest).collect::<Vec<_>>(), Type::INT8_ARRAY),
                     (&batch.iter().map(|c| c.worker.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
                     (&batch.iter().map(|c| c.duration_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
@@ -306,11 +310,11 @@ impl Store {
         Ok(rows.iter().map(Change::read).collect())
     }
 
-    /// Settles a step; `result` is JSON text or none.
+    /// Settles a step; `result` and `metadata` are JSON texts or none.
     pub async fn resolve_step(
         &self,
         (task, no): (TaskId, StepNo),
-        result: Option<&str>,
+        (result, metadata): (Option<&str>, Option<&str>),
         (actor, reason): (&str, &str),
         settings: HandOverSettings,
     ) -> Result<Vec<Change>, StoreError> {
@@ -320,6 +324,7 @@ impl Store {
             (&result as _, Type::TEXT),
             (&actor as _, Type::TEXT),
             (&reason as _, Type::TEXT),
+            (&metadata as _, Type::TEXT),
             (&settings.send_ms as _, Type::INT8),
             (&settings.bodies as _, Type::INT4),
             (&settings.input_bytes as _, Type::INT8),

@@ -124,7 +124,7 @@ async fn who_settled_a_step_is_told() {
     let database = database().await;
     let store = store(&database);
     let task = submit(&store, &plan(&[("a", &[])]), "me").await;
-    store.resolve_step((task, 0), Some("2"), ("anna", "checked"), common::SETTINGS).await.unwrap();
+    store.resolve_step((task, 0), (Some("2"), Some(r#"{"k":1}"#)), ("anna", "checked"), common::SETTINGS).await.unwrap();
     let resolutions = store.resolutions(task).await.unwrap();
     assert_eq!(
         (resolutions[0].step, resolutions[0].actor.as_str(), resolutions[0].reason.as_str()),

@@ -28,7 +28,7 @@ async fn every_function_answers_and_plans() {
     for call in [
         "tasker.messages_v1('{}', '{}', 0)",
         "tasker.advance_v1('{}', '{}', '{}', '{}', '{}', '{}', null, 1, 0)",
-        "tasker.complete_v1('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', null, 1, 0)",
+        "tasker.complete_v1('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', null, 1, 0)",
         "tasker.hand_over_v1('{}', '{}', '{}', null, 1, 0)",
         "tasker.sweep_v1(1, null, 1, 0)",
     ] {

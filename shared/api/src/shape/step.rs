@@ -134,7 +134,7 @@ fn results(step: &mut Step, resolution: Option<&Resolution>) -> Option<Results> 
 /// What an operator said in the place of a worker.
 fn settled(step: &mut Step, resolution: Option<&Resolution>) -> Results {
     let result = step.result.take();
-    let mut custom = Map::new();
+    let mut custom = custom(resolution.and_then(|r| r.metadata.clone()), "operator_metadata");
     let word = if result.is_some() { "manually_completed" } else { "manually_resolved" };
     custom.insert(word.into(), true.into());
     if let Some(by) = resolution {
@@ -153,6 +153,15 @@ fn settled(step: &mut Step, resolution: Option<&Resolution>) -> Results {
     }
 }
 
+/// What was said beside a result, as a map; what is none stands under `key`.
+fn custom(metadata: Option<Value>, key: &str) -> Map<String, Value> {
+    match metadata {
+        None => Map::new(),
+        Some(Value::Object(map)) => map,
+        Some(other) => Map::from_iter([(key.to_owned(), other)]),
+    }
+}
+
 fn answered(step: &mut Step, answer: StepAnswer) -> Results {
     let success = answer.failure.is_none();
     let ran = SignedDuration::from_millis(answer.duration_ms);
@@ -166,6 +175,7 @@ fn answered(step: &mut Step, answer: StepAnswer) -> Results {
         error_code: failure.and_then(|f| f.error_code.clone()),
         error_type: failure.map(|f| f.error_type.clone()),
         context: failure.and_then(|f| f.context.clone()).unwrap_or_else(|| json!({})),
+        custom: custom(answer.metadata, "metadata").into(),
         ..Metadata::new()
     };
     Results {

@@ -72,7 +72,7 @@ async fn a_failed_step_is_retried_settled_and_completed_by_hand() {
     assert_eq!((completed.status.as_u16(), &completed.body["current_state"]), (200, &json!("resolved_manually")));
     let results = &completed.body["results"];
     assert_eq!((&results["success"], &results["result"]), (&json!(true), &json!({"ok": true})));
-    let custom = json!({"manually_completed": true, "completed_by": "anna", "completion_reason": "checked"});
+    let custom = json!({"k": 1, "manually_completed": true, "completed_by": "anna", "completion_reason": "checked"});
     assert_eq!(results["metadata"]["custom"], custom);
     // What was under way for a is stale; b has its result.
     world.answer(success("9")).await;

@@ -58,7 +58,16 @@ pub async fn submit(store: &Store, plan: &Arc<PlanRows>, initiator: &str) -> Tas
 /// Applies a verdict on the step at a position, under its first leases.
 pub async fn complete(store: &Store, task: TaskId, position: usize, lease: i32, verdict: Verdict) {
     let key = HandOver { task, no: step_no(position), lease };
-    let completion = Completion { key, attempt: lease, verdict, digest: 0, worker: "w".into(), duration_ms: 12, if_due: false };
+    let completion = Completion {
+        key,
+        attempt: lease,
+        verdict,
+        metadata: None,
+        digest: 0,
+        worker: "w".into(),
+        duration_ms: 12,
+        if_due: false,
+    };
     store.complete(&[completion], SETTINGS).await.unwrap();
 }
 
