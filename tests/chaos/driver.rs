@@ -1,0 +1,351 @@
+//! One seed: tasks, scripted workers, two processes of the orchestrator over a timed queue, and what goes wrong.
+//!
+//! Time is virtual and moves only between calls. Whatever is chosen is chosen by the seed; where two calls run at once, the database decides.
+
+use std::{collections::HashSet, sync::Arc};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use tasker_domain::{
+    CompleteStep, Evaluate, Message, Outcome, RunStep, TaskId,
+    request::{TaskRequest, parse_task_request},
+};
+use tasker_engine::{Answer, Engine, SubmitError};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    chance::Chance,
+    faults::{Counts, Fault, Faults},
+    ground::Ground,
+    history,
+    model::{Deeds, Workflow},
+    process::{Called, Fails, Process, note_cuts},
+    queue::{Timed, Wire},
+    workers::Workers,
+};
+
+/// When a seed begins.
+pub const DAWN_MS: u64 = 1_900_000_000_000;
+/// Faults that every seed has at least.
+pub const AT_LEAST: u64 = 10;
+/// Rounds after which a seed that has not ended never will.
+const ROUNDS: usize = 5_000;
+
+/// A task of a seed.
+pub struct Task {
+    pub workflow: Workflow,
+    pub id: Option<TaskId>,
+    pub deeds: Deeds,
+    /// A submit of it was made and not heard of.
+    pub doubtful: bool,
+    /// An operator has tried again after it failed.
+    pub tried_again: bool,
+}
+
+/// What a seed came to.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub faults: Counts,
+    pub tasks: usize,
+    pub steps: usize,
+    pub answers: usize,
+}
+
+impl Report {
+    pub fn new(faults: &Faults, tasks: &[Task], answers: usize) -> Self {
+        let steps = tasks.iter().map(|t| t.workflow.steps.len()).sum();
+        Self { faults: faults.counts(), tasks: tasks.len(), steps, answers }
+    }
+}
+
+pub struct Driver<'a> {
+    pub ground: &'a Ground,
+    pub seed: u64,
+    pub chance: Chance,
+    pub faults: Arc<Faults>,
+    pub queue: Arc<Timed>,
+    pub processes: Vec<Process>,
+    pub workers: Workers,
+    pub tasks: Vec<Task>,
+    pub now_ms: u64,
+    /// The hand-overs whose answer was applied.
+    pub accepted: HashSet<(TaskId, i32, i32)>,
+    over: CancellationToken,
+}
+
+/// The tasks of a seed: a few random workflows, each several times.
+pub fn tasks_of(chance: &mut Chance) -> Vec<Task> {
+    let workflows: Vec<Workflow> = (0..6).map(|_| Workflow::draw(chance)).collect();
+    let count = 20 + chance.below(2);
+    let task = |_| {
+        let workflow = workflows[chance.below(workflows.len())].clone();
+        Task { workflow, id: None, deeds: Deeds::default(), doubtful: false, tried_again: false }
+    };
+    (0..count).map(task).collect()
+}
+
+/// Runs a seed to its end and checks what it came to.
+pub async fn run(ground: &mut Ground, seed: u64) -> Result<Report> {
+    let mut chance = Chance::new(seed);
+    let tasks = tasks_of(&mut chance);
+    let workflows: Vec<Workflow> = tasks.iter().map(|t| t.workflow.clone()).collect();
+    ground.prepare(&workflows).await?;
+    ground.set_clock(DAWN_MS).await?;
+
+    let faults = Arc::new(Faults::default());
+    let queue = Timed::new(seed, DAWN_MS, faults.clone());
+    let over = CancellationToken::new();
+    let processes = (0..2).map(|_| Process::start(ground, &queue, &over, seed)).collect();
+    let workers = Workers::new(seed, faults.clone());
+    let mut driver = Driver {
+        ground,
+        seed,
+        chance,
+        faults,
+        queue,
+        processes,
+        workers,
+        tasks,
+        now_ms: DAWN_MS,
+        accepted: HashSet::new(),
+        over: over.clone(),
+    };
+    let ended = driver.live().await;
+    over.cancel();
+    for process in driver.processes.drain(..) {
+        process.end().await;
+    }
+    ended
+}
+
+impl Driver<'_> {
+    async fn live(&mut self) -> Result<Report> {
+        self.drive().await?;
+        self.operators_try_again().await?;
+        self.drive().await?;
+        history::check(self.ground, self.seed, &self.tasks, &self.accepted, true).await?;
+        self.echo().await?;
+        self.ground.examine(&self.processes[0].engine).await?;
+        ensure!(self.faults.total() >= AT_LEAST, "only {} faults", self.faults.total());
+        Ok(Report::new(&self.faults, &self.tasks, self.workers.answers.len()))
+    }
+
+    /// Goes on until every task has finished and no message is under way.
+    async fn drive(&mut self) -> Result<()> {
+        for _ in 0..ROUNDS {
+            let due = self.queue.due(self.now_ms);
+            let anything = !due.is_empty();
+            self.deliver(due).await?;
+            if self.chance.permille(400) {
+                self.submit_next().await?;
+            }
+            if self.chance.permille(60) {
+                self.operate().await?;
+            }
+            if !anything && self.pass().await? {
+                return Ok(());
+            }
+        }
+        bail!("not ended after {ROUNDS} rounds:\n{}", history::dump(self.ground).await?)
+    }
+
+    /// Lets time pass until something may happen, and perhaps sweeps. True: nothing will ever happen again, for all is done.
+    async fn pass(&mut self) -> Result<bool> {
+        let next = self.queue.next_ms();
+        let mut wake = None;
+        if next.is_none() || self.chance.permille(300) {
+            let sql = "select (select count(*) from tasker.tasks where state = 'running'),
+                (select ceil(extract(epoch from min(wake_at)) * 1000)::int8 from tasker.steps where wake_at < 'infinity')";
+            let row = self.ground.sql.query_typed(sql, &[]).await?.remove(0);
+            let running: i64 = row.get(0);
+            wake = row.get::<_, Option<i64>>(1).map(|ms| ms as u64);
+            let unsent = self.tasks.iter().any(|t| t.id.is_none());
+            if next.is_none() && wake.is_none() && !unsent {
+                ensure!(
+                    running == 0,
+                    "{running} tasks are running and nothing will move them:\n{}",
+                    history::dump(self.ground).await?
+                );
+                return Ok(true);
+            }
+        }
+        let Some(at) = next.into_iter().chain(wake).min() else { return Ok(false) };
+        let mut at = at.max(self.now_ms) + if self.chance.permille(850) { self.chance.below(6_000) as u64 } else { 0 };
+        if self.faults.total() < crate::queue::ENOUGH && self.chance.permille(30) {
+            self.faults.note(Fault::ClockLeapt);
+            at += self.chance.below(40 * 60_000) as u64;
+        }
+        if at != self.now_ms {
+            self.now_ms = at;
+            self.ground.set_clock(at).await?;
+        }
+        if wake.is_some_and(|wake| wake <= at) || self.chance.permille(50) {
+            self.sweep().await?;
+        }
+        Ok(false)
+    }
+
+    async fn deliver(&mut self, due: Vec<Message>) -> Result<()> {
+        let (mut runs, mut answers, mut wake_ups) = (Vec::new(), Vec::new(), Vec::new());
+        for message in due {
+            match message {
+                Message::RunStep(run) => runs.push(*run),
+                Message::CompleteStep(answer) => answers.push(*answer),
+                Message::Evaluate(evaluate) => wake_ups.push(evaluate),
+            }
+        }
+        for run in runs {
+            self.work(&run);
+        }
+        let mut siblings = self.chance.permille(700) && self.siblings_first(&mut answers);
+        while !answers.is_empty() {
+            let most = 1 + self.chance.below(20) + usize::from(siblings);
+            let rest = answers.split_off(answers.len().min(most));
+            let batch = std::mem::replace(&mut answers, rest);
+            if batch.len() > 1 && (siblings || self.chance.permille(200)) {
+                self.two_completers(batch).await?;
+            } else {
+                self.complete(batch).await?;
+            }
+            siblings = false;
+        }
+        if !wake_ups.is_empty() {
+            self.evaluate(wake_ups).await?;
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, run: &RunStep) {
+        let tasks = &self.tasks;
+        let act = self.workers.run(run, |place| tasks[place].deeds.clone());
+        let carry = |done: CompleteStep, ms| {
+            self.queue.carry(Message::CompleteStep(Box::new(done)), std::time::Duration::from_millis(ms));
+        };
+        if let Some(report) = act.report {
+            carry(report, 0);
+        }
+        if let Some(answer) = act.answer {
+            carry(answer, act.ms);
+        }
+    }
+
+    /// Calls a verb of one process, to which something may happen in it.
+    pub async fn call<T, E: Fails, F: Future<Output = Result<T, E>>>(
+        &mut self,
+        statement: &'static str,
+        verb: impl FnOnce(Arc<Engine<Wire>>) -> F,
+    ) -> Result<Called<Result<T, E>>> {
+        let n = self.chance.below(self.processes.len());
+        let process = &self.processes[n];
+        process.endanger(&mut self.chance, &self.faults, statement);
+        let (called, cuts, mut dead) = process.call(verb(process.engine.clone())).await?;
+        note_cuts(&self.faults, &cuts);
+        let with_the_cut = !cuts.is_empty() && (self.chance.permille(400) || self.ground.dies_when_cut());
+        if with_the_cut && !dead {
+            self.faults.note(Fault::Killed);
+            dead = true;
+        }
+        if dead {
+            let fresh = Process::start(self.ground, &self.queue, &self.over, self.seed);
+            std::mem::replace(&mut self.processes[n], fresh).end().await;
+            // Nobody acknowledged what it worked on.
+            return Ok(Called::Lost);
+        }
+        Ok(called)
+    }
+
+    async fn submit_next(&mut self) -> Result<()> {
+        let Some(place) = self.tasks.iter().position(|t| t.id.is_none()) else { return Ok(()) };
+        let request = request(self.seed, place, &self.tasks[place].workflow);
+        let called = self.call("submit_v1", |engine| async move { engine.submit(request, None).await }).await?;
+        let task = &mut self.tasks[place];
+        match called {
+            Called::Lost => task.doubtful = true,
+            Called::Answered(Ok(submitted)) => task.id = Some(submitted.task),
+            Called::Answered(Err(SubmitError::Duplicate { task: id, .. })) if task.doubtful => task.id = Some(id),
+            Called::Answered(Err(e)) => bail!("submit: {e}"),
+        }
+        Ok(())
+    }
+
+    pub async fn complete(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
+        let given = batch.clone();
+        match self.call("complete_v1", |engine| async move { engine.complete(given).await }).await? {
+            Called::Answered(Ok(answers)) => self.heard(&batch, &answers),
+            _ => {
+                for answer in batch {
+                    self.queue.put_back(Message::CompleteStep(Box::new(answer)), 30_000);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn evaluate(&mut self, wake_ups: Vec<Evaluate>) -> Result<()> {
+        let given = wake_ups.clone();
+        if let Called::Lost = self.call("hand_over_v1", |engine| async move { engine.evaluate(given).await }).await? {
+            for wake_up in wake_ups {
+                self.queue.put_back(Message::Evaluate(wake_up), 30_000);
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&mut self) -> Result<()> {
+        if self.chance.permille(250) {
+            self.faults.note(Fault::TwoSweeps);
+            let (a, b) = (self.processes[0].engine.clone(), self.processes[1].engine.clone());
+            let (a, b) = if self.chance.permille(500) { (a, b) } else { (b, a) };
+            let (one, other) = tokio::join!(biased; a.sweep(), b.sweep());
+            one.and(other).context("two sweeps at once")?;
+            return Ok(());
+        }
+        self.call("sweep_v1", |engine| async move { engine.sweep().await }).await.map(drop)
+    }
+
+    /// What completers answered, compared with what can be.
+    pub fn heard(&mut self, batch: &[CompleteStep], answers: &[Answer]) -> Result<()> {
+        for (done, answer) in batch.iter().zip(answers) {
+            let report = matches!(done.outcome, Outcome::Started {} | Outcome::Heartbeat {});
+            let key = done.hand_over();
+            match answer {
+                Answer::Accepted if !report => {
+                    let first = self.accepted.insert((key.task, key.no, key.lease));
+                    ensure!(first, "two answers under lease {} of step {} were applied", key.lease, done.step_id);
+                }
+                Answer::Accepted | Answer::Duplicate | Answer::Stale => {}
+                other => bail!("an answer under lease {} of step {} is {other:?}: it was handed over", key.lease, done.step_id),
+            }
+        }
+        Ok(())
+    }
+
+    /// When all is over, old answers change nothing.
+    async fn echo(&mut self) -> Result<()> {
+        let before = history::fingerprint(self.ground).await?;
+        let missing = AT_LEAST.saturating_sub(self.faults.total()) as usize;
+        let mut echoes = Vec::new();
+        for _ in 0..missing.max(3).min(self.workers.answers.len()) {
+            echoes.push(self.workers.answers[self.chance.below(self.workers.answers.len())].clone());
+            self.faults.note(Fault::Echo);
+        }
+        let answers = self.processes[1].engine.complete(echoes.clone()).await?;
+        for (echo, answer) in echoes.iter().zip(answers) {
+            ensure!(
+                matches!(answer, Answer::Duplicate | Answer::Stale),
+                "an old answer under lease {} of step {} is {answer:?}",
+                echo.lease,
+                echo.step_id
+            );
+        }
+        ensure!(before == history::fingerprint(self.ground).await?, "old answers moved a finished task");
+        Ok(())
+    }
+}
+
+pub fn request(seed: u64, place: usize, workflow: &Workflow) -> TaskRequest {
+    let request = json!({
+        "name": workflow.name(), "context": {"place": place}, "idempotency_key": format!("{seed}/{place}"),
+    });
+    parse_task_request(request.to_string().as_bytes()).expect("a request of ours can be read")
+}

@@ -1,0 +1,252 @@
+//! One seed over the queue inside the process, with the engine's own loops and real time: messages are lost only with their process, or
+//! with an answer of the database. The process is killed and started again on what it left.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use tasker_domain::{CompleteStep, Destination, Message, Outgoing, Queue, TaskId};
+use tasker_engine::{By, Engine, InProcess, OperatorError, SubmitError};
+use tasker_store::StoreError;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    chance::Chance,
+    driver::{AT_LEAST, Report, Task, request, tasks_of},
+    faults::{Fault, Faults},
+    ground::{Ground, engine},
+    history,
+    operators::audited,
+    process::note_cuts,
+    proxy::{Cut, Door, Order},
+    queue::ENOUGH,
+    workers::{Workers, step_of},
+};
+
+/// Longer than any seed takes; one that gets here has lost something.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Longer than every deadline of a started step.
+const LEAP_MS: i64 = 101_000;
+const STATEMENTS: [&str; 4] = ["complete_v1", "sweep_v1", "hand_over_v1", "messages_v1"];
+
+/// A process with everything that runs in it; all of it ends when this is dropped.
+struct Process {
+    engine: Arc<Engine<InProcess>>,
+    door: Door,
+    _loops: JoinSet<()>,
+}
+
+struct World<'a> {
+    ground: &'a Ground,
+    seed: u64,
+    chance: Chance,
+    faults: Arc<Faults>,
+    tasks: Arc<Mutex<Vec<Task>>>,
+    workers: Arc<Mutex<Workers>>,
+    process: Process,
+    ahead_ms: i64,
+}
+
+/// Runs a seed to its end and checks what it came to.
+pub async fn run(ground: &mut Ground, seed: u64) -> Result<Report> {
+    let mut chance = Chance::new(seed);
+    let tasks = tasks_of(&mut chance);
+    let workflows: Vec<_> = tasks.iter().map(|t| t.workflow.clone()).collect();
+    ground.prepare(&workflows).await?;
+    ground.run_clock(0).await?;
+    let faults = Arc::new(Faults::default());
+    let workers = Arc::new(Mutex::new(Workers::new(seed, faults.clone())));
+    let tasks = Arc::new(Mutex::new(tasks));
+    let process = start(ground, seed, &workers, &tasks).await?;
+    let mut world = World { ground, seed, chance, faults, tasks, workers, process, ahead_ms: 0 };
+    let ended = world.live().await;
+    world.process.end().await;
+    ended
+}
+
+impl Process {
+    async fn end(mut self) {
+        self._loops.abort_all();
+        while self._loops.join_next().await.is_some() {}
+        self.door.close().await;
+    }
+}
+
+async fn start(ground: &Ground, seed: u64, workers: &Arc<Mutex<Workers>>, tasks: &Arc<Mutex<Vec<Task>>>) -> Result<Process> {
+    let door = Door::open(&ground.sessions);
+    let engine = engine(&door, InProcess::default(), seed);
+    engine.take_over().await?;
+    let mut loops = JoinSet::new();
+    let running = engine.clone();
+    loops.spawn(async move { running.run(CancellationToken::new()).await });
+    loops.spawn(work(engine.clone(), workers.clone(), tasks.clone()));
+    Ok(Process { engine, door, _loops: loops })
+}
+
+/// Workers of a process: they die with it.
+async fn work(engine: Arc<Engine<InProcess>>, workers: Arc<Mutex<Workers>>, tasks: Arc<Mutex<Vec<Task>>>) {
+    let mut running = JoinSet::new();
+    loop {
+        for run in engine.receive("default", 3).await {
+            let (engine, workers, tasks) = (engine.clone(), workers.clone(), tasks.clone());
+            running.spawn(async move {
+                loop {
+                    let act = lock(&workers).run(&run, |place| lock(&tasks)[place].deeds.clone());
+                    let reported = act.report.is_some();
+                    if let Some(report) = act.report {
+                        answer(&engine, report).await;
+                    }
+                    // Thousandths of what the script says; what is late comes after a leap of the clock.
+                    tokio::time::sleep(Duration::from_micros(act.ms.min(60_000))).await;
+                    let Some(done) = act.answer else {
+                        if reported {
+                            return;
+                        }
+                        // The worker's own runtime sees that it died, and runs the message again.
+                        continue;
+                    };
+                    let twice = done.lease % 5 == 1 && act.ms % 5 == 0;
+                    answer(&engine, done.clone()).await;
+                    if twice {
+                        answer(&engine, done).await;
+                    }
+                    return;
+                }
+            });
+        }
+        while running.try_join_next().is_some() {}
+    }
+}
+
+async fn answer(engine: &Engine<InProcess>, done: CompleteStep) {
+    let message = Message::CompleteStep(Box::new(done));
+    engine.queue().send(vec![Outgoing { to: Destination::Completions, message, delay: Duration::ZERO }]).await;
+}
+
+impl World<'_> {
+    async fn live(&mut self) -> Result<Report> {
+        self.drive().await?;
+        self.try_again().await?;
+        self.drive().await?;
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        history::check(self.ground, self.seed, &tasks, &HashSet::new(), false).await?;
+        self.ground.examine(&self.process.engine).await?;
+        ensure!(self.faults.total() >= AT_LEAST, "only {} faults", self.faults.total());
+        Ok(Report::new(&self.faults, &tasks, lock(&self.workers).answers.len()))
+    }
+
+    async fn drive(&mut self) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            self.submit_next().await?;
+            if lock(&self.tasks).iter().all(|t| t.id.is_some()) && self.running().await? == 0 && self.faults.total() >= AT_LEAST {
+                return Ok(());
+            }
+            match self.chance.below(100) {
+                0..25 => self.cut(),
+                25..31 if self.faults.total() < ENOUGH => self.kill().await?,
+                31..41 => self.leap().await?,
+                41..43 => self.cancel().await?,
+                _ => tokio::time::sleep(Duration::from_micros(self.chance.below(6_000) as u64)).await,
+            }
+            ensure!(began.elapsed() < PATIENCE, "not ended after {PATIENCE:?}:\n{}", history::dump(self.ground).await?);
+        }
+    }
+
+    async fn running(&self) -> Result<i64> {
+        let sql = "select count(*) from tasker.tasks where state = 'running'";
+        Ok(self.ground.sql.query_typed(sql, &[]).await?[0].get(0))
+    }
+
+    /// Orders a cut, and counts what the one before did.
+    fn cut(&mut self) {
+        let cut = if self.chance.permille(400) { Cut::Before } else { Cut::Inside };
+        let statement = STATEMENTS[self.chance.below(10).saturating_sub(6)];
+        let order = (self.faults.total() < ENOUGH).then_some(Order { statement, cut, times: 1 });
+        note_cuts(&self.faults, &self.process.door.order(order));
+    }
+
+    async fn kill(&mut self) -> Result<()> {
+        self.faults.note(Fault::Killed);
+        note_cuts(&self.faults, &self.process.door.order(None));
+        // The old one must be gone before the new one takes over, which is what the ownership of a database is for.
+        let fresh = Door::open(&self.ground.sessions);
+        let idle = Process { engine: self.process.engine.clone(), door: fresh, _loops: JoinSet::new() };
+        std::mem::replace(&mut self.process, idle).end().await;
+        let started = start(self.ground, self.seed, &self.workers, &self.tasks).await?;
+        std::mem::replace(&mut self.process, started).end().await;
+        Ok(())
+    }
+
+    async fn leap(&mut self) -> Result<()> {
+        self.ahead_ms += LEAP_MS;
+        self.faults.note(Fault::ClockLeapt);
+        self.ground.run_clock(self.ahead_ms).await
+    }
+
+    async fn submit_next(&mut self) -> Result<()> {
+        let next = lock(&self.tasks).iter().position(|t| t.id.is_none());
+        let Some(place) = next else { return Ok(()) };
+        let request = request(self.seed, place, &lock(&self.tasks)[place].workflow);
+        if self.chance.permille(150) && self.faults.total() < ENOUGH {
+            let cut = if self.chance.permille(500) { Cut::Before } else { Cut::Inside };
+            let order = Order { statement: "submit_v1", cut, times: 1 + self.chance.below(2) };
+            note_cuts(&self.faults, &self.process.door.order(Some(order)));
+        }
+        let answer = self.process.engine.submit(request, None).await;
+        let mut tasks = lock(&self.tasks);
+        let task = &mut tasks[place];
+        match answer {
+            Ok(submitted) => task.id = Some(submitted.task),
+            Err(SubmitError::Duplicate { task: id, .. }) if task.doubtful => task.id = Some(id),
+            Err(SubmitError::Store(StoreError::Unavailable(_))) => task.doubtful = true,
+            Err(e) => bail!("submit: {e}"),
+        }
+        Ok(())
+    }
+
+    async fn cancel(&mut self) -> Result<()> {
+        let chosen = {
+            let tasks = lock(&self.tasks);
+            let place = self.chance.below(tasks.len());
+            let cancelled = tasks.iter().filter(|t| t.deeds.cancelled).count();
+            tasks[place].id.filter(|_| cancelled < 2 && !tasks[place].deeds.cancelled).map(|id| (place, id))
+        };
+        let Some((place, id)) = chosen else { return Ok(()) };
+        let cancelled = match self.process.engine.cancel_task(id, by()).await {
+            Err(OperatorError::Store(StoreError::Unavailable(_))) => audited(self.ground, id, None, "cancel_task").await? > 0,
+            other => crate::operators::done(other)?,
+        };
+        lock(&self.tasks)[place].deeds.cancelled = cancelled;
+        Ok(())
+    }
+
+    /// When nothing moves any more, some of what failed is tried again.
+    async fn try_again(&mut self) -> Result<()> {
+        let sql = "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t
+            join tasker.steps s using (task_id) where t.state = 'error' and s.state = 'error' order by place, s.no";
+        for row in self.ground.sql.query_typed(sql, &[]).await? {
+            let (place, step) = (row.get::<_, i64>(4) as usize, step_of(row.get(2)));
+            let id = TaskId::from_uuid(row.get(0)).expect("a task of ours").step(row.get(1));
+            if self.chance.permille(500) {
+                lock(&self.tasks)[place].deeds.retried.entry(step).or_default().push(row.get::<_, i32>(3) + 1);
+                // An order that was given before may still stand.
+                note_cuts(&self.faults, &self.process.door.order(None));
+                self.process.engine.retry_step(id, by()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn by() -> By {
+    By { actor: "operator".into(), reason: "a seed said so".into(), metadata: None }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

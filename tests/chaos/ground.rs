@@ -1,0 +1,137 @@
+//! What stays from seed to seed: a database with a clock that stands still, and the sessions of the proxy.
+
+use std::{collections::HashSet, sync::Arc};
+
+use anyhow::{Context, Result, ensure};
+use tasker_domain::{Queue, token::SigningKey};
+use tasker_engine::{Engine, Settings};
+use tasker_store::Store;
+use tasker_test_support::Database;
+use tokio_postgres::{Client, types::Type};
+
+use crate::{
+    model::Workflow,
+    planted::Plant,
+    proxy::{Door, Sessions},
+};
+
+/// Connections of a process: for two verbs at once, and one more.
+const CONNECTIONS: usize = 3;
+
+pub struct Ground {
+    pub sql: Client,
+    pub sessions: Arc<Sessions>,
+    /// Looks on while `sql` holds a lock.
+    onlooker: Client,
+    registered: HashSet<usize>,
+    is_planted: bool,
+    seeds: usize,
+    _db: Database,
+}
+
+impl Ground {
+    /// A fresh database, with a bug in it if one is named.
+    pub async fn new(plant: Option<Plant>) -> Self {
+        let db = tasker_test_support::database().await;
+        let (sql, onlooker) = (db.client().await, db.client().await);
+        // One row that is cheap to change, instead of a function whose replacement makes every plan anew. Without a time
+        // in it the clock runs, so far ahead.
+        sql.batch_execute(
+            "create table tasker.chaos_clock (at timestamptz, ahead interval not null default '0');
+             insert into tasker.chaos_clock values (null);
+             create or replace function tasker.clock() returns timestamptz language sql stable
+               as 'select coalesce(c.at, now() + c.ahead) from tasker.chaos_clock c';
+             alter table tasker.steps set (autovacuum_enabled = off);
+             alter table tasker.tasks set (autovacuum_enabled = off);
+             alter table tasker.attempts set (autovacuum_enabled = off)",
+        )
+        .await
+        .expect("the clock can be replaced");
+        let bugs = match plant {
+            Some(plant) => plant.plant(&sql).await,
+            None => Default::default(),
+        };
+        let sessions = Sessions::new(&db.url, bugs);
+        Self { sql, onlooker, sessions, registered: HashSet::new(), is_planted: plant.is_some(), seeds: 0, _db: db }
+    }
+
+    /// Leaves nothing of the seed before, and registers what this one needs.
+    pub async fn prepare(&mut self, workflows: &[Workflow]) -> Result<()> {
+        // A truncated table lets every plan be made anew, so mostly rows are deleted.
+        self.seeds += 1;
+        let empty = if self.seeds.is_multiple_of(16) { "truncate" } else { "delete from" };
+        for table in ["tasks", "steps", "attempts", "audit_log", "dlq_entries"] {
+            self.sql.batch_execute(&format!("{empty} tasker.{table}")).await?;
+        }
+        let new: Vec<&Workflow> = workflows.iter().filter(|w| !self.registered.contains(&w.number)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let door = Door::open(&self.sessions);
+        let engine = engine(&door, tasker_engine::InProcess::default(), 0);
+        for workflow in new {
+            engine.register_template(&workflow.yaml()).await.context("a random workflow is valid")?;
+            self.registered.insert(workflow.number);
+        }
+        drop(engine);
+        door.close().await;
+        Ok(())
+    }
+
+    /// Sets the database's clock to this time.
+    pub async fn set_clock(&self, ms: u64) -> Result<()> {
+        let at = jiff::Timestamp::from_millisecond(ms as i64)?;
+        self.sql.execute_typed("update tasker.chaos_clock set at = $1", &[(&at, Type::TIMESTAMPTZ)]).await?;
+        Ok(())
+    }
+
+    /// Lets the database's clock run, so many milliseconds ahead.
+    pub async fn run_clock(&self, ahead_ms: i64) -> Result<()> {
+        let sql = "update tasker.chaos_clock set at = null, ahead = $1 * interval '1 ms'";
+        self.sql.execute_typed(sql, &[(&ahead_ms, Type::INT8)]).await?;
+        Ok(())
+    }
+
+    /// Looks until so many sessions wait for a lock; answers how many do.
+    pub async fn waiting(&self, enough: i64, looks: usize) -> Result<i64> {
+        let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let mut waiting = 0;
+        for _ in 0..looks {
+            waiting = self.onlooker.query_typed(sql, &[]).await?[0].get(0);
+            if waiting >= enough {
+                break;
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// It has a bug.
+    pub fn is_planted(&self) -> bool {
+        self.is_planted
+    }
+
+    /// A process whose connection is cut before a commit dies with it.
+    pub fn dies_when_cut(&self) -> bool {
+        self.sessions.bugs().answer_before_commit
+    }
+
+    /// The counters and readiness that the facts give are the stored ones.
+    pub async fn examine<Q: Queue>(&self, engine: &Engine<Q>) -> Result<()> {
+        let found = engine.store().examine().await?;
+        ensure!(found.differences.is_empty(), "the doctor finds: {:#?}", found.differences);
+        Ok(())
+    }
+}
+
+/// An engine of a process.
+pub fn engine<Q: Queue>(door: &Door, queue: Q, seed: u64) -> Arc<Engine<Q>> {
+    let settings = Settings {
+        environment: "test".into(),
+        signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
+        pools: HashSet::from(["default".to_owned()]),
+        revise_templates: false,
+        seed,
+    };
+    let store = Store::new(&door.url, CONNECTIONS).expect("the address of a door can be read");
+    Engine::new(store, queue, settings)
+}

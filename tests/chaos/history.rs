@@ -1,0 +1,269 @@
+//! What a seed left behind, held against the model and against the rules of every history: legal paths only, one applied answer a try,
+//! parents before children, no lease applied twice, and results that are the ones their children saw.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+use tasker_domain::{StepState, TaskId, TaskState};
+use uuid::Uuid;
+
+use crate::{
+    chance::digest,
+    driver::Task,
+    ground::Ground,
+    model::{self, Step, step_name},
+    workers::step_of,
+};
+
+/// A step as it stands, with every answer to it.
+#[derive(Debug, Deserialize)]
+struct Past {
+    task_id: Uuid,
+    no: i32,
+    name: String,
+    state: StepState,
+    lease: i32,
+    attempt: i32,
+    max_attempts: i32,
+    finished_us: Option<i64>,
+    result: Option<String>,
+    answers: Vec<Answered>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answered {
+    lease: i32,
+    attempt: i32,
+    outcome: String,
+    applied: bool,
+    handed_over_us: Option<i64>,
+    worker: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Audited {
+    task_id: Uuid,
+    no: Option<i32>,
+    action: String,
+    from_state: Option<String>,
+    to_state: String,
+}
+
+/// What a scripted worker's result tells.
+#[derive(Debug, Deserialize)]
+struct Told {
+    lease: i32,
+    attempt: i32,
+    saw: BTreeMap<String, u64>,
+}
+
+const STEPS: &str = "
+    select s.task_id, s.no, s.name, s.state, s.lease, s.attempt, s.max_attempts, s.result::text as result,
+      (extract(epoch from s.finished_at) * 1000000)::int8 as finished_us,
+      coalesce((select json_agg(json_build_object('lease', a.lease, 'attempt', a.attempt, 'outcome', a.outcome, 'applied', a.applied,
+          'worker', a.worker, 'handed_over_us', (extract(epoch from a.handed_over_at) * 1000000)::int8) order by a.lease)
+        from tasker.attempts a where a.task_id = s.task_id and a.no = s.no), '[]') as answers
+    from tasker.steps s order by s.task_id, s.no";
+const AUDIT: &str = "select task_id, no, action, from_state, to_state from tasker.audit_log order by task_id, created_at";
+
+/// Checks a seed that has ended. `accepted`: the hand-overs whose answer a completer said it applied.
+/// `still`: the clock stood still in every transaction, so that times tell what came first.
+pub async fn check(
+    ground: &Ground,
+    seed: u64,
+    tasks: &[Task],
+    accepted: &HashSet<(TaskId, i32, i32)>,
+    still: bool,
+) -> Result<()> {
+    let mut steps: HashMap<Uuid, Vec<Past>> = HashMap::new();
+    for past in rows::<Past>(ground, STEPS).await? {
+        steps.entry(past.task_id).or_default().push(past);
+    }
+    let mut audit: HashMap<Uuid, Vec<Audited>> = HashMap::new();
+    for audited in rows::<Audited>(ground, AUDIT).await? {
+        audit.entry(audited.task_id).or_default().push(audited);
+    }
+    let states: Vec<Value> = rows(ground, "select task_id, state from tasker.tasks").await?;
+    ensure!(states.len() == tasks.len(), "{} tasks became {}", tasks.len(), states.len());
+    for (place, task) in tasks.iter().enumerate() {
+        let id = task.id.context("a task was never made")?;
+        let state = states.iter().find(|s| s["task_id"] == id.to_string()).context("a task is gone")?;
+        let state = TaskState::parse(state["state"].as_str().unwrap_or_default()).context("an unknown state")?;
+        let mut past = steps.remove(&id.uuid()).unwrap_or_default();
+        past.sort_by_key(|s| step_of(&s.name));
+        let audit = audit.remove(&id.uuid()).unwrap_or_default();
+        task_as_the_model_says(seed, place, task, state, &past)
+            .and_then(|()| past.iter().try_for_each(|step| legal(task, step, &past, accepted, id, still)))
+            .and_then(|()| audited(task, state, &audit))
+            .with_context(|| {
+                let lines: String = past.iter().map(|step| format!("{step:?}\n")).collect();
+                format!("task {place} ({id}), {state}, {:?}, {audit:?}:\n{lines}", task.deeds)
+            })?;
+    }
+    Ok(())
+}
+
+/// Everything of the steps, to see whether it changed.
+pub async fn fingerprint(ground: &Ground) -> Result<String> {
+    let sql = "select coalesce((select md5(string_agg(s::text, ';' order by s.task_id, s.no)) from tasker.steps s), '')
+                 || coalesce((select md5(string_agg(t::text, ';' order by t.task_id)) from tasker.tasks t), '')
+                 || (select count(*) from tasker.audit_log)";
+    Ok(ground.sql.query_typed(sql, &[]).await?[0].get(0))
+}
+
+/// What does not finish.
+pub async fn dump(ground: &Ground) -> Result<String> {
+    let sql = "select t.context->>'place' as place, t.state as task, t.active_steps, t.failed_steps, s.name, s.state, s.lease, s.attempt,
+        s.pending_parents, s.resends, s.losses, s.wake_at::text
+      from tasker.tasks t join tasker.steps s using (task_id) where t.state = 'running' order by t.task_id, s.no";
+    let rows: Vec<Value> = rows(ground, sql).await?;
+    Ok(rows.iter().map(|r| format!("{r}\n")).collect())
+}
+
+async fn rows<T: for<'de> Deserialize<'de>>(ground: &Ground, sql: &str) -> Result<Vec<T>> {
+    let sql = format!("select to_json(x)::text from ({sql}) x");
+    let rows = ground.sql.query_typed(&sql, &[]).await?;
+    rows.iter().map(|r| Ok(serde_json::from_str(r.get(0))?)).collect()
+}
+
+fn task_as_the_model_says(seed: u64, place: usize, task: &Task, state: TaskState, past: &[Past]) -> Result<()> {
+    let ends = model::step_ends(seed, place, &task.workflow, &task.deeds);
+    ensure!(past.len() == ends.len(), "it has {} steps instead of {}", past.len(), ends.len());
+    let expected = model::task_end(&ends, &task.deeds);
+    ensure!(state == expected, "the model says {expected}");
+    for (end, step) in ends.iter().zip(past) {
+        let cut_short = task.deeds.cancelled && step.state == StepState::Cancelled;
+        ensure!(cut_short || step.state == end.state, "{} is {}; the model says {}", step.name, step.state, end.state);
+        let attempt = end.attempt.filter(|_| !cut_short);
+        ensure!(
+            attempt.is_none_or(|a| a == step.attempt),
+            "{} is in try {}; the model says {attempt:?}",
+            step.name,
+            step.attempt
+        );
+    }
+    Ok(())
+}
+
+fn legal(task: &Task, step: &Past, past: &[Past], accepted: &HashSet<(TaskId, i32, i32)>, id: TaskId, still: bool) -> Result<()> {
+    let name = &step.name;
+    let planned = &task.workflow.steps[step_of(name)];
+    ensure!(
+        step.attempt <= step.max_attempts && step.lease >= step.attempt,
+        "{name}: try {} under lease {}",
+        step.attempt,
+        step.lease
+    );
+    let applied: Vec<&Answered> = step.answers.iter().filter(|a| a.applied).collect();
+    ensure!(step.answers.iter().all(|a| a.lease <= step.lease), "{name}: an answer under a lease that never was");
+    ensure!(applied.iter().all(|a| a.worker == "scripted"), "{name}: a worker was given up");
+    for &(_, _, lease) in accepted.iter().filter(|(task, no, _)| (*task, *no) == (id, step.no)) {
+        ensure!(
+            applied.iter().any(|a| a.lease == lease),
+            "{name}: an answer was accepted under lease {lease} and no row says so"
+        );
+    }
+    tries(task, step, &applied)?;
+    ending(task, step, &applied)?;
+    if let Some(first) = applied.first() {
+        parents_before(planned, step, first, past, still)?;
+    }
+    if step.state == StepState::Complete {
+        results_seen(planned, step, past)?;
+    }
+    Ok(())
+}
+
+/// Tries follow each other: a failure is followed by the next one, a checkpoint or a release by the same one, an operator's retry by the first.
+fn tries(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
+    let place = step_of(&step.name);
+    let mut before: Option<&Answered> = None;
+    for now in applied {
+        let budget = |a: &Answered| task.deeds.budget(place, a.lease);
+        let expected = match before {
+            Some(b) if budget(b) == budget(now) => match b.outcome.as_str() {
+                "failure" => b.attempt + 1,
+                "success" => bail!("{}: answered again after its success", step.name),
+                _ => b.attempt,
+            },
+            _ => 1,
+        };
+        ensure!(now.attempt == expected, "{}: try {} under lease {}, expected {expected}", step.name, now.attempt, now.lease);
+        before = Some(now);
+    }
+    Ok(())
+}
+
+/// The last applied answer is what the step's state says.
+fn ending(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
+    let name = &step.name;
+    let last = applied.last();
+    match step.state {
+        StepState::Complete | StepState::Error => {
+            let last = last.with_context(|| format!("{name} is {} and nobody answered", step.state))?;
+            let word = if step.state == StepState::Complete { "success" } else { "failure" };
+            ensure!(
+                last.outcome == word && last.lease == step.lease,
+                "{name} is {}, and the last answer is {last:?}",
+                step.state
+            );
+        }
+        _ => ensure!(applied.iter().all(|a| a.outcome != "success"), "{name} is {} after a success", step.state),
+    }
+    if step.state != StepState::Complete {
+        let given = task.deeds.resolved.get(&step_of(name)).cloned().flatten();
+        ensure!(step.result == given, "{name} is {} with the result {:?}", step.state, step.result);
+    }
+    Ok(())
+}
+
+fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &[Past], still: bool) -> Result<()> {
+    let began = first.handed_over_us.with_context(|| format!("{} was answered and never handed over", step.name))?;
+    for &parent in &planned.parents {
+        let parent = &past[parent];
+        let done = matches!(parent.state, StepState::Complete | StepState::ResolvedManually);
+        let before = parent.finished_us.is_some_and(|ended| ended <= began || !still);
+        ensure!(done && before, "{} began before {} was done", step.name, parent.name);
+    }
+    Ok(())
+}
+
+/// The result came under the step's own lease, and it saw of all its parents what they came to.
+fn results_seen(planned: &Step, step: &Past, past: &[Past]) -> Result<()> {
+    let text = step.result.as_deref().unwrap_or_default();
+    let told: Told = serde_json::from_str(text).with_context(|| format!("{} has the result {text}", step.name))?;
+    ensure!((told.lease, told.attempt) == (step.lease, step.attempt), "{}: the result of another hand-over: {told:?}", step.name);
+    for &parent in &planned.parents {
+        ensure!(told.saw.contains_key(&step_name(parent)), "{} did not see {}", step.name, step_name(parent));
+    }
+    for (name, seen) in &told.saw {
+        let seen_of = &past[step_of(name)];
+        let result = seen_of.result.as_deref().unwrap_or("null");
+        // A further ancestor may not be done yet: an operator settled the step between them.
+        let early = *seen == digest("null") && !planned.parents.contains(&step_of(name));
+        ensure!(early || digest(result) == *seen, "{} saw another result of {name} than {result}", step.name);
+    }
+    Ok(())
+}
+
+/// The transitions of the task are legal, and each deed of an operator stands there once.
+fn audited(task: &Task, state: TaskState, audit: &[Audited]) -> Result<()> {
+    let finished = |to: &str| audit.iter().filter(|a| a.action == "finish" && a.to_state == to).count();
+    let (complete, error) = (finished("complete"), finished("error"));
+    let count = |action: &str| audit.iter().filter(|a| a.action == action).count();
+    let (cancels, retries, resolves) = (count("cancel_task"), count("retry_step"), count("resolve_step"));
+    ensure!(cancels == usize::from(task.deeds.cancelled), "cancelled {cancels} times");
+    let retried: usize = task.deeds.retried.values().map(Vec::len).sum();
+    ensure!(retries == retried && resolves == task.deeds.resolved.len(), "{retries} retries and {resolves} settled steps");
+    ensure!(complete == usize::from(state == TaskState::Complete), "completed {complete} times and is {state}");
+    ensure!(state != TaskState::Error || error >= 1, "it failed and nobody noted it");
+    ensure!(error <= 1 + retries + resolves, "it failed {error} times");
+    for a in audit.iter().filter(|a| a.action == "finish") {
+        let from = a.from_state.as_deref();
+        let legal = from == Some("running") || (from == Some("error") && a.to_state == "complete" && resolves > 0);
+        ensure!(legal && a.no.is_none(), "an illegal end: {a:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! What a seed is about: random workflows, the outcome of every try, and what each task must come to.
+//!
+//! The outcome of a try is a function of the seed, the task, the step, the operator's retries before it and the attempt. No message,
+//! order, loss or crash has a part in it, so the end of every task is known before it begins.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tasker_domain::{StepState, TaskState};
+
+use crate::chance::{Chance, hash};
+
+/// Workflows that seeds draw from. They are registered once for a database, when a seed first needs them.
+const WORKFLOWS: usize = 2_000;
+/// Seconds above which a worker reports that it started.
+const LONG_SECONDS: u32 = 90;
+
+/// A random workflow: its number decides it.
+#[derive(Debug, Clone)]
+pub struct Workflow {
+    pub number: usize,
+    pub steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub parents: Vec<usize>,
+    pub max_attempts: i32,
+    backoff: &'static str,
+    base_ms: u64,
+    timeout_seconds: u32,
+}
+
+/// How a try ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Success,
+    /// Another try may cure it.
+    Failure,
+    Permanent,
+}
+
+/// What operators did to a task, as far as it was carried out.
+#[derive(Debug, Default, Clone)]
+pub struct Deeds {
+    pub cancelled: bool,
+    /// Of each step: the leases at which an operator's retry began a new budget, ascending.
+    pub retried: BTreeMap<usize, Vec<i32>>,
+    /// Of each step that an operator settled: the result he gave.
+    pub resolved: BTreeMap<usize, Option<String>>,
+}
+
+/// What a step must have come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepEnd {
+    pub state: StepState,
+    /// None: any.
+    pub attempt: Option<i32>,
+}
+
+impl Workflow {
+    pub fn draw(chance: &mut Chance) -> Self {
+        Self::number(chance.below(WORKFLOWS))
+    }
+
+    fn number(number: usize) -> Self {
+        let mut chance = Chance::new(hash(&[0x776f_726b, number as u64]));
+        let count = 1 + chance.below(8).min(chance.below(8));
+        let density = 150 + 100 * chance.below(6) as u64;
+        let steps = (0..count).map(|no| {
+            let mut parents: Vec<usize> = (0..no).filter(|_| chance.permille(density)).collect();
+            parents.truncate(6);
+            Step {
+                parents,
+                max_attempts: 1 + chance.below(3) as i32,
+                backoff: ["none", "linear", "exponential", "fibonacci"][chance.below(4)],
+                base_ms: [0, 5, 20, 50][chance.below(4)],
+                timeout_seconds: if chance.permille(350) { LONG_SECONDS } else { 30 },
+            }
+        });
+        Self { number, steps: steps.collect() }
+    }
+
+    pub fn name(&self) -> String {
+        format!("chaos{}", self.number)
+    }
+
+    pub fn yaml(&self) -> String {
+        let step = |(no, step): (usize, &Step)| {
+            json!({
+                "name": step_name(no),
+                "dependencies": step.parents.iter().map(|&p| step_name(p)).collect::<Vec<_>>(),
+                "handler": {"callable": "scripted"},
+                "timeout_seconds": step.timeout_seconds,
+                "retry": {"max_attempts": step.max_attempts, "backoff": step.backoff, "backoff_base_ms": step.base_ms},
+            })
+        };
+        let steps: Vec<_> = self.steps.iter().enumerate().map(step).collect();
+        json!({"name": self.name(), "version": "1.0.0", "steps": steps}).to_string()
+    }
+}
+
+pub fn step_name(no: usize) -> String {
+    format!("s{no}")
+}
+
+impl Deeds {
+    /// How many of an operator's retries came before this lease.
+    pub fn budget(&self, step: usize, lease: i32) -> usize {
+        self.retried.get(&step).map_or(0, |leases| leases.iter().filter(|&&l| l <= lease).count())
+    }
+
+    fn last_budget(&self, step: usize) -> usize {
+        self.retried.get(&step).map_or(0, Vec::len)
+    }
+}
+
+/// How this try ends.
+pub fn end(seed: u64, task: usize, step: usize, budget: usize, attempt: i32) -> End {
+    match hash(&[seed, 1, task as u64, step as u64, budget as u64, attempt as u64]) % 100 {
+        0..25 => End::Failure,
+        25..30 => End::Permanent,
+        _ => End::Success,
+    }
+}
+
+/// Whether this try stores a checkpoint before it ends.
+pub fn checkpoints(seed: u64, task: usize, step: usize, attempt: i32) -> bool {
+    hash(&[seed, 2, task as u64, step as u64, attempt as u64]).is_multiple_of(12)
+}
+
+/// What the steps of a task come to when nobody cancels it.
+pub fn step_ends(seed: u64, task: usize, workflow: &Workflow, deeds: &Deeds) -> Vec<StepEnd> {
+    let mut ends: Vec<StepEnd> = Vec::new();
+    for (no, step) in workflow.steps.iter().enumerate() {
+        let done = |e: &StepEnd| matches!(e.state, StepState::Complete | StepState::ResolvedManually);
+        let end = if deeds.resolved.contains_key(&no) {
+            StepEnd { state: StepState::ResolvedManually, attempt: None }
+        } else if !step.parents.iter().all(|&p| done(&ends[p])) {
+            StepEnd { state: StepState::Pending, attempt: Some(0) }
+        } else {
+            run(seed, task, no, deeds.last_budget(no), step.max_attempts)
+        };
+        ends.push(end);
+    }
+    ends
+}
+
+/// What the task comes to, given its steps.
+pub fn task_end(ends: &[StepEnd], deeds: &Deeds) -> TaskState {
+    if deeds.cancelled {
+        TaskState::Cancelled
+    } else if ends.iter().any(|e| e.state == StepState::Error) {
+        TaskState::Error
+    } else {
+        TaskState::Complete
+    }
+}
+
+fn run(seed: u64, task: usize, step: usize, budget: usize, max_attempts: i32) -> StepEnd {
+    let last = (1..=max_attempts).find(|&attempt| end(seed, task, step, budget, attempt) != End::Failure);
+    let attempt = last.unwrap_or(max_attempts);
+    let state = match end(seed, task, step, budget, attempt) {
+        End::Success => StepState::Complete,
+        End::Failure | End::Permanent => StepState::Error,
+    };
+    StepEnd { state, attempt: Some(attempt) }
+}

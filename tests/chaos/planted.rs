@@ -1,0 +1,87 @@
+//! Bugs that are planted to see whether the chaos run finds them: in the functions of the database, which are rewritten in a test's own
+//! copy, and between the engine and the database. The engine itself has no hook for them.
+
+use tokio_postgres::Client;
+
+use crate::proxy::Bugs;
+
+/// A planted bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// A completion counts under any lease.
+    NoFence,
+    /// The message of a step is made of what the statement that counted it down could see.
+    ParentsReadWithTheDecrement,
+    /// Of two parents in one batch only one counts.
+    DecrementNotAggregated,
+    /// An operator's retry hands over under the lease of the failed try.
+    LeaseNotRaisedAtRetry,
+    /// Messages leave before the commit.
+    SendBeforeCommit,
+    /// After a sending nobody looks at the step again.
+    WakeUpLostAfterSend,
+}
+
+impl Plant {
+    /// Plants what lives in the database, and answers what the proxy must do.
+    pub async fn plant(self, sql: &Client) -> Bugs {
+        for (function, changes) in self.functions() {
+            let query = format!("select pg_get_functiondef(oid) from pg_proc where proname = '{function}'");
+            let mut body: String = sql.query_one(&query, &[]).await.expect("the function exists").get(0);
+            for (from, to) in *changes {
+                assert!(body.contains(from), "{self:?}: {function} has changed, and has no {from:?}");
+                body = body.replace(from, to);
+            }
+            sql.batch_execute(&body).await.unwrap_or_else(|e| panic!("{self:?}: {e:?}\n{body}"));
+        }
+        match self {
+            Self::SendBeforeCommit => Bugs { answer_before_commit: true, ..Bugs::default() },
+            Self::WakeUpLostAfterSend => {
+                Bugs { rewrite: Some(("tasker.clock() + k.ms * interval '1 ms'", "'infinity'::timestamptz")), ..Bugs::default() }
+            }
+            _ => Bugs::default(),
+        }
+    }
+
+    /// Of each function what stands there, and what shall stand there instead.
+    fn functions(self) -> &'static [(&'static str, &'static [(&'static str, &'static str)])] {
+        match self {
+            Self::NoFence => &[("complete_v1", &[(" and s.lease = i.lease and", " and")])],
+            Self::ParentsReadWithTheDecrement => &[(
+                "advance_v1",
+                &[
+                    ("e_lease int[];", "e_lease int[]; seen text[];"),
+                    (
+                        "returning s.task_id, s.no, s.lease, s.state, s.pending_parents)",
+                        "returning s.task_id, s.no, s.lease, s.state, s.pending_parents, (select json_object_agg(p.name, p.result)::text
+                           from tasker.steps p where p.task_id = s.task_id and p.no = any (s.parents)) as results)",
+                    ),
+                    (
+                        "array_agg(r.task_id) filter (where r.pending_parents = 0)",
+                        "array_agg(r.task_id) filter (where r.pending_parents = 0),
+                         array_agg(r.results) filter (where r.state = 'enqueued')",
+                    ),
+                    ("e_task, e_no, e_lease, r_task from", "e_task, e_no, e_lease, r_task, seen from"),
+                    (
+                        "return query select * from tasker.messages_v1(e_task[:p_bodies], e_no[:p_bodies], p_max_bytes);",
+                        "return query select m.kind, m.idx, m.task_id, m.no, m.lease, m.attempt, m.max_attempts, m.resends, m.losses,
+                           m.ms, m.state, m.template_id, m.environment, m.correlation_id, m.traceparent, m.context,
+                           case when m.kind = 'run' then (select u.results from unnest(e_task, e_no, seen) u(task_id, no, results)
+                             where u.task_id = m.task_id and u.no = m.no) end,
+                           m.result_bytes, m.inputs, m.checkpoint
+                         from tasker.messages_v1(e_task[:p_bodies], e_no[:p_bodies], p_max_bytes) m;",
+                    ),
+                ],
+            )],
+            Self::DecrementNotAggregated => {
+                &[("complete_v1", &[("c.no, count(*)::int as n", "c.no, 1 as n"), ("group by o.task_id, c.no", "")])]
+            }
+            Self::LeaseNotRaisedAtRetry => &[
+                ("retry_step_v1", &[("set state = 'pending', attempt = 0,", "set state = 'pending', attempt = 0, lease = s.lease - 1,")]),
+                // The key of attempts is a second fence, which would stop this at once.
+                ("complete_v1", &[("'started', 'callback', 'lost')\n  ), kids", "'started', 'callback', 'lost') on conflict do nothing\n  ), kids")]),
+            ],
+            Self::SendBeforeCommit | Self::WakeUpLostAfterSend => &[],
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A process of the orchestrator that can be killed: an engine, its door to the database, and its hands on the queue.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use anyhow::{Result, bail};
+use tasker_engine::{Engine, OperatorError, SubmitError};
+use tasker_store::StoreError;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    chance::Chance,
+    faults::{Fault, Faults},
+    ground::{Ground, engine},
+    proxy::{Cut, Door, Order},
+    queue::{ENOUGH, Timed, Wire},
+};
+
+/// The statement that notes a sending.
+pub const SENT: &str = "set wake_at = tasker.clock() + k.ms";
+
+pub struct Process {
+    pub engine: Arc<Engine<Wire>>,
+    door: Door,
+    kill: Arc<AtomicBool>,
+    killed: CancellationToken,
+}
+
+/// What came of a call.
+pub enum Called<T> {
+    Answered(T),
+    /// Whether it was carried out is not known.
+    Lost,
+}
+
+impl Process {
+    pub fn start(ground: &Ground, queue: &Arc<Timed>, over: &CancellationToken, seed: u64) -> Self {
+        let door = Door::open(&ground.sessions);
+        let (kill, killed) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+        let wire = Wire { queue: queue.clone(), kill: kill.clone(), killed: killed.clone(), over: over.clone() };
+        Self { engine: engine(&door, wire, seed), door, kill, killed }
+    }
+
+    /// Nothing of it works any more when this returns.
+    pub async fn end(self) {
+        self.killed.cancel();
+        self.door.close().await;
+    }
+
+    /// Perhaps lets something happen to the next call of a statement.
+    pub fn endanger(&self, chance: &mut Chance, faults: &Faults, statement: &'static str) {
+        let (roll, times, early) = (chance.next() % 1000, 1 + usize::from(chance.permille(250)), chance.permille(500));
+        if faults.total() > ENOUGH {
+            return;
+        }
+        let order = |statement, cut| self.door.order(Some(Order { statement, cut, times }));
+        match roll {
+            0..35 => drop(order(statement, Cut::Before)),
+            35..80 => drop(order(statement, Cut::Inside)),
+            80..120 => drop(order(SENT, if early { Cut::Before } else { Cut::Inside })),
+            120..150 => self.kill.store(true, SeqCst),
+            _ => {}
+        }
+    }
+
+    /// Makes a call, which ends early when the process dies in it. Answers also what was cut, and whether the process is dead.
+    pub async fn call<T, E: Fails>(
+        &self,
+        verb: impl Future<Output = Result<T, E>>,
+    ) -> Result<(Called<Result<T, E>>, Vec<Order>, bool)> {
+        let answer = tokio::select! {
+            biased;
+            answer = verb => Some(answer),
+            () = self.killed.cancelled() => None,
+        };
+        self.kill.store(false, SeqCst);
+        let cuts = self.door.order(None);
+        let called = match answer {
+            None => Called::Lost,
+            Some(Err(e)) => match e.of_store() {
+                Some(StoreError::Unavailable(_)) if !cuts.is_empty() => Called::Lost,
+                Some(fault) => bail!("the database refused: {fault}"),
+                None => Called::Answered(Err(e)),
+            },
+            Some(ok) => Called::Answered(ok),
+        };
+        Ok((called, cuts, self.killed.is_cancelled()))
+    }
+}
+
+/// Notes what was cut.
+pub fn note_cuts(faults: &Faults, cuts: &[Order]) {
+    for order in cuts {
+        faults.note(match order.cut {
+            _ if order.statement == SENT => Fault::CutAfterSend,
+            Cut::Before => Fault::CutBeforeCommit,
+            Cut::Inside => Fault::CutInCommit,
+        });
+    }
+}
+
+/// An error that may be the database's.
+pub trait Fails {
+    fn of_store(&self) -> Option<&StoreError>;
+}
+
+impl Fails for StoreError {
+    fn of_store(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
+impl Fails for SubmitError {
+    fn of_store(&self) -> Option<&StoreError> {
+        if let Self::Store(e) = self { Some(e) } else { None }
+    }
+}
+
+impl Fails for OperatorError {
+    fn of_store(&self) -> Option<&StoreError> {
+        if let Self::Store(e) = self { Some(e) } else { None }
+    }
+}

@@ -1,0 +1,286 @@
+//! Between the store and PostgreSQL: forwards statement by statement, and cuts the connection before or inside one that was named.
+//!
+//! Every process gets a door of its own. When a process is killed its door closes, and nothing of it works any more once
+//! [`Door::close`] returns. Sessions of the server outlive the doors, because making them and their plans costs more than all else.
+
+use std::{
+    io,
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{TcpStream, UnixListener, UnixStream},
+};
+use tokio_postgres::config::Host;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Where a statement is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It never reaches the server.
+    Before,
+    /// The server carries it out, and nobody hears of it.
+    Inside,
+}
+
+/// The next statements that contain `statement` are cut, `times` times.
+#[derive(Debug, Clone, Copy)]
+pub struct Order {
+    pub statement: &'static str,
+    pub cut: Cut,
+    pub times: usize,
+}
+
+/// Bugs that are planted between the engine and the database.
+#[derive(Debug, Default, Clone)]
+pub struct Bugs {
+    /// Text of a statement, and what stands there instead.
+    pub rewrite: Option<(&'static str, &'static str)>,
+    /// The engine gets its answer before the commit; a cut before the commit then rolls back what it sends.
+    pub answer_before_commit: bool,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A session of the server.
+struct Session {
+    stream: Box<dyn Stream>,
+    greeting: Vec<u8>,
+}
+
+/// The sessions that doors share.
+pub struct Sessions {
+    server: tokio_postgres::Config,
+    idle: Mutex<Vec<Session>>,
+    bugs: Bugs,
+    rewritten: Mutex<usize>,
+}
+
+impl Sessions {
+    pub fn new(url: &str, bugs: Bugs) -> Arc<Self> {
+        let server = tokio_postgres::Config::from_str(url).expect("the address of a test database can be read");
+        Arc::new(Self { server, idle: Mutex::default(), bugs, rewritten: Mutex::default() })
+    }
+
+    /// What is planted here.
+    pub fn bugs(&self) -> &Bugs {
+        &self.bugs
+    }
+
+    /// How many statements were changed by [`Bugs::rewrite`].
+    pub fn rewritten(&self) -> usize {
+        *lock(&self.rewritten)
+    }
+
+    async fn take(&self, startup: &[u8]) -> io::Result<Session> {
+        if let Some(session) = lock(&self.idle).pop() {
+            return Ok(session);
+        }
+        let port = self.server.get_ports().first().copied().unwrap_or(5432);
+        let mut stream: Box<dyn Stream> = match self.server.get_hosts().first() {
+            Some(Host::Unix(folder)) => {
+                Box::new(BufReader::new(UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?))
+            }
+            Some(Host::Tcp(host)) => Box::new(BufReader::new(TcpStream::connect((host.as_str(), port)).await?)),
+            None => return Err(io::Error::other("the server's address names no host")),
+        };
+        stream.write_all(startup).await?;
+        let greeting = answer(&mut stream).await?;
+        Ok(Session { stream, greeting })
+    }
+
+    fn planted(&self, unit: Vec<u8>) -> Vec<u8> {
+        let Some((from, to)) = self.bugs.rewrite else { return unit };
+        let Some(at) = find(&unit, from) else { return unit };
+        *lock(&self.rewritten) += 1;
+        let mut changed = [&unit[..at], to.as_bytes(), &unit[at + from.len()..]].concat();
+        // A unit begins with Parse; its length follows the letter.
+        let length = u32::from_be_bytes(changed[1..5].try_into().expect("four bytes")) as usize + to.len() - from.len();
+        changed[1..5].copy_from_slice(&(length as u32).to_be_bytes());
+        changed
+    }
+}
+
+/// How one process reaches the database.
+pub struct Door {
+    pub url: String,
+    gate: Arc<Gate>,
+    folder: tempfile::TempDir,
+}
+
+struct Gate {
+    sessions: Arc<Sessions>,
+    closed: CancellationToken,
+    visitors: TaskTracker,
+    order: Mutex<Option<Order>>,
+    /// What was cut since the order was given.
+    cuts: Mutex<Vec<Order>>,
+}
+
+impl Door {
+    pub fn open(sessions: &Arc<Sessions>) -> Self {
+        let folder = tempfile::Builder::new().prefix("chaos").tempdir_in("/tmp").expect("/tmp can be written");
+        let listener = UnixListener::bind(socket(&folder)).expect("a new folder has room for a socket");
+        let user = sessions.server.get_user().unwrap_or("postgres");
+        let database = sessions.server.get_dbname().unwrap_or("postgres");
+        let url = format!("host={} user={user} dbname={database}", folder.path().display());
+        let gate = Arc::new(Gate {
+            sessions: sessions.clone(),
+            closed: CancellationToken::new(),
+            visitors: TaskTracker::new(),
+            order: Mutex::default(),
+            cuts: Mutex::default(),
+        });
+        gate.visitors.spawn(gate.clone().listen(listener));
+        Self { url, gate, folder }
+    }
+
+    /// What is to be cut next; none: nothing. Answers what the order before cut.
+    pub fn order(&self, order: Option<Order>) -> Vec<Order> {
+        *lock(&self.gate.order) = order;
+        std::mem::take(&mut *lock(&self.gate.cuts))
+    }
+
+    /// Ends every connection of the process. What the server is working on then is carried out before this returns.
+    pub async fn close(self) {
+        self.gate.closed.cancel();
+        self.gate.visitors.close();
+        self.gate.visitors.wait().await;
+        // The engine may try again for a while; it must find nobody.
+        drop(self.folder);
+    }
+}
+
+impl Gate {
+    async fn listen(self: Arc<Self>, listener: UnixListener) {
+        loop {
+            let visitor = tokio::select! {
+                visitor = listener.accept() => visitor,
+                () = self.closed.cancelled() => return,
+            };
+            if let Ok((client, _)) = visitor {
+                self.visitors.spawn(self.clone().visit(client));
+            }
+        }
+    }
+
+    async fn visit(self: Arc<Self>, client: UnixStream) {
+        // However it ends, the client sees a closed connection.
+        let _ = self.serve(&mut BufReader::new(client)).await;
+    }
+
+    async fn serve(&self, client: &mut BufReader<UnixStream>) -> io::Result<()> {
+        let startup = untagged(client).await?;
+        let mut session = self.sessions.take(&startup).await?;
+        client.write_all(&session.greeting).await?;
+        loop {
+            let unit = tokio::select! {
+                unit = unit(client) => unit,
+                () = self.closed.cancelled() => Ok(None),
+            };
+            let Ok(Some(unit)) = unit else { break };
+            let cut = self.cut(&unit);
+            let unit = self.sessions.planted(unit);
+            if cut == Some(Cut::Before) {
+                if self.sessions.bugs.answer_before_commit {
+                    answer_and_roll_back(client, &mut session.stream, &unit).await?;
+                }
+                break;
+            }
+            session.stream.write_all(&unit).await?;
+            let answer = answer(&mut session.stream).await?;
+            if cut == Some(Cut::Inside) || self.closed.is_cancelled() {
+                break;
+            }
+            if client.write_all(&answer).await.is_err() {
+                break;
+            }
+        }
+        lock(&self.sessions.idle).push(session);
+        Ok(())
+    }
+
+    fn cut(&self, unit: &[u8]) -> Option<Cut> {
+        let mut order = lock(&self.order);
+        let now = order.as_mut().filter(|o| o.times > 0 && find(unit, o.statement).is_some())?;
+        now.times -= 1;
+        lock(&self.cuts).push(*now);
+        Some(now.cut)
+    }
+}
+
+async fn answer_and_roll_back(client: &mut BufReader<UnixStream>, server: &mut Box<dyn Stream>, unit: &[u8]) -> io::Result<()> {
+    server.write_all(&simple("begin")).await?;
+    answer(server).await?;
+    server.write_all(unit).await?;
+    let mut rows = answer(server).await?;
+    // As if no transaction were open.
+    *rows.last_mut().expect("an answer ends with the state of the transaction") = b'I';
+    client.write_all(&rows).await?;
+    server.write_all(&simple("rollback")).await?;
+    answer(server).await.map(drop)
+}
+
+fn simple(sql: &str) -> Vec<u8> {
+    let mut message = vec![b'Q'];
+    message.extend((sql.len() as u32 + 5).to_be_bytes());
+    message.extend(sql.as_bytes());
+    message.push(0);
+    message
+}
+
+/// What the client sends up to its next Sync or simple query; none when it leaves.
+async fn unit(client: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<u8>>> {
+    let mut unit = Vec::new();
+    loop {
+        match message(client, &mut unit).await? {
+            b'S' | b'Q' => return Ok(Some(unit)),
+            b'X' => return Ok(None),
+            _ => {}
+        }
+    }
+}
+
+/// What the server sends until it is ready again.
+async fn answer(server: &mut Box<dyn Stream>) -> io::Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    while message(server, &mut answer).await? != b'Z' {}
+    Ok(answer)
+}
+
+/// Reads one message behind `bytes`; its letter.
+async fn message(from: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io::Result<u8> {
+    let mut head = [0; 5];
+    from.read_exact(&mut head).await?;
+    let length = u32::from_be_bytes(head[1..].try_into().expect("four bytes")) as usize;
+    bytes.extend(head);
+    let start = bytes.len();
+    bytes.resize(start + length - 4, 0);
+    from.read_exact(&mut bytes[start..]).await?;
+    Ok(head[0])
+}
+
+/// Reads the first message of a connection, which has no letter.
+async fn untagged(client: &mut BufReader<UnixStream>) -> io::Result<Vec<u8>> {
+    let length = client.read_u32().await?;
+    let mut bytes = vec![0; length as usize];
+    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    client.read_exact(&mut bytes[4..]).await?;
+    Ok(bytes)
+}
+
+fn find(bytes: &[u8], text: &str) -> Option<usize> {
+    bytes.windows(text.len()).position(|w| w == text.as_bytes())
+}
+
+fn socket(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join(".s.PGSQL.5432")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

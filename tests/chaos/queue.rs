@@ -1,0 +1,188 @@
+//! A queue outside the process, on a clock that the driver moves: it drops, doubles, delays, reorders and refuses.
+//!
+//! What becomes of a message is decided by a hash of the seed, the message and how often it was sent, so that it does not depend on
+//! the order in which messages come.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use tasker_domain::{
+    Message, Outgoing, Queue, StepId, TaskId, limits,
+    queue::{SendError, SendResult},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    chance::hash,
+    faults::{Fault, Faults},
+};
+
+/// Faults of a seed beyond which the queue behaves, so that every seed ends.
+pub const ENOUGH: u64 = 50;
+
+/// The queue; lives longer than the processes that use it.
+pub struct Timed {
+    seed: u64,
+    faults: Arc<Faults>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    now_ms: u64,
+    /// By the time of delivery; then in an order that a hash decides.
+    waiting: BTreeMap<(u64, u64, u64), Message>,
+    sent: HashMap<u64, u64>,
+    serial: u64,
+    /// The place of a task in its seed: ids differ from run to run.
+    places: HashMap<TaskId, usize>,
+}
+
+/// The queue as one process sees it.
+pub struct Wire {
+    pub queue: Arc<Timed>,
+    /// The process dies with its next sending.
+    pub kill: Arc<AtomicBool>,
+    pub killed: CancellationToken,
+    /// The seed is over: who hangs in a killed process may go.
+    pub over: CancellationToken,
+}
+
+/// What is due, in the order of delivery.
+pub type Due = Vec<Message>;
+
+impl Timed {
+    pub fn new(seed: u64, now_ms: u64, faults: Arc<Faults>) -> Arc<Self> {
+        Arc::new(Self { seed, faults, state: Mutex::new(State { now_ms, ..State::default() }) })
+    }
+
+    /// Moves the queue's clock and takes what is due.
+    pub fn due(&self, now_ms: u64) -> Due {
+        let mut state = self.lock();
+        state.now_ms = now_ms;
+        let later = state.waiting.split_off(&(now_ms + 1, 0, 0));
+        std::mem::replace(&mut state.waiting, later).into_values().collect()
+    }
+
+    /// When the next message is due.
+    pub fn next_ms(&self) -> Option<u64> {
+        self.lock().waiting.keys().next().map(|(at, ..)| *at)
+    }
+
+    /// The place of a task in its seed.
+    pub fn place(&self, task: TaskId) -> Option<usize> {
+        self.lock().places.get(&task).copied()
+    }
+
+    /// Puts back what was taken and not acknowledged; no chance in it.
+    pub fn put_back(&self, message: Message, after_ms: u64) {
+        let mut state = self.lock();
+        let at = state.now_ms + after_ms;
+        state.put(at, 0, message);
+    }
+
+    /// Carries a message, or not.
+    pub fn carry(&self, message: Message, after: Duration) {
+        let mut state = self.lock();
+        let at = state.now_ms + after.as_millis() as u64;
+        let h = self.draw(&mut state, &message);
+        let note = |fault| self.faults.note(fault);
+        match if self.faults.total() > ENOUGH { 999 } else { h % 1000 } {
+            0..40 => note(Fault::Dropped),
+            40..90 => {
+                note(Fault::Doubled);
+                state.put(at, h, message.clone());
+                state.put(at + h / 1000 % 5_000, h, message);
+            }
+            90..120 => {
+                note(Fault::Delayed);
+                state.put(at + 60_000 + h / 1000 % 1_200_000, h, message);
+            }
+            120..200 => {
+                note(Fault::Reordered);
+                state.put(at + h / 1000 % 2_000, h, message);
+            }
+            _ => state.put(at + h / 1000 % 20, h, message),
+        }
+    }
+
+    fn refuses(&self, message: &Message) -> bool {
+        let mut state = self.lock();
+        let h = hash(&[self.draw(&mut state, message), 3]);
+        self.faults.total() <= ENOUGH && h.is_multiple_of(30)
+    }
+
+    /// A number that only the seed, the message and how often it came decide.
+    fn draw(&self, state: &mut State, message: &Message) -> u64 {
+        let key = match message {
+            Message::RunStep(run) => {
+                if let Some(place) = place_of(run.context.get()) {
+                    state.places.insert(run.task_id, place);
+                }
+                state.key(1, run.step_id, run.lease)
+            }
+            Message::CompleteStep(done) => state.key(2, done.step_id, done.lease),
+            Message::Evaluate(evaluate) => state.key(3, evaluate.step_id, evaluate.lease),
+        };
+        let times = state.sent.entry(key).or_default();
+        *times += 1;
+        hash(&[self.seed, key, *times])
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn key(&self, kind: u64, step: StepId, lease: i32) -> u64 {
+        let place = self.places.get(&step.task).copied().unwrap_or(usize::MAX);
+        hash(&[kind, place as u64, step.no as u64, lease as u64])
+    }
+
+    fn put(&mut self, at: u64, order: u64, message: Message) {
+        self.serial += 1;
+        self.waiting.insert((at, order, self.serial), message);
+    }
+}
+
+/// The place that the context of a task names.
+pub fn place_of(context: &str) -> Option<usize> {
+    serde_json::from_str::<serde_json::Value>(context).ok()?["place"].as_u64().map(|p| p as usize)
+}
+
+impl Queue for Wire {
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
+        if self.kill.swap(false, SeqCst) {
+            self.queue.faults.note(Fault::KilledBeforeSend);
+            self.killed.cancel();
+            self.over.cancelled().await;
+        }
+        let whole = messages.len() == 1;
+        let mut results = Vec::with_capacity(messages.len());
+        for Outgoing { message, delay, .. } in messages {
+            let refused = !self.killed.is_cancelled() && self.queue.refuses(&message);
+            if refused && (whole || self.queue.faults.total().is_multiple_of(3)) {
+                self.queue.faults.note(Fault::RefusedAndDelivered);
+                self.queue.carry(message, delay);
+            } else if refused {
+                self.queue.faults.note(Fault::Refused);
+            } else if !self.killed.is_cancelled() {
+                self.queue.carry(message, delay);
+            }
+            let answer = if refused || self.killed.is_cancelled() { Err(SendError("not now".into())) } else { Ok(()) };
+            results.push(answer);
+        }
+        results
+    }
+
+    fn send_lease(&self) -> Option<Duration> {
+        Some(Duration::from_millis(limits::SEND_LEASE_MS as u64))
+    }
+}

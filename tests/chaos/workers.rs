@@ -1,0 +1,123 @@
+//! Scripted workers: they end every try as the model says, and their results tell under which lease they came and what they saw.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use serde_json::{json, value::RawValue};
+use tasker_domain::{CompleteStep, Outcome, RunStep, StepId, limits, outcome::Failure};
+
+use crate::{
+    chance::{digest, hash},
+    faults::{Fault, Faults},
+    model::{self, Deeds, End},
+    queue::{ENOUGH, place_of},
+};
+
+pub struct Workers {
+    seed: u64,
+    faults: Arc<Faults>,
+    /// How often each hand-over was run.
+    runs: HashMap<(usize, usize, i32), u64>,
+    /// The leases under which a start was reported, of each try.
+    started: HashMap<(usize, usize, usize, i32), BTreeSet<i32>>,
+    /// The place of a step in its workflow, of every step that was run.
+    steps: HashMap<StepId, usize>,
+    /// Every answer that was given.
+    pub answers: Vec<CompleteStep>,
+}
+
+/// What a worker does with a message.
+#[derive(Default)]
+pub struct Act {
+    /// A report of its start.
+    pub report: Option<CompleteStep>,
+    /// Its answer; none: it died.
+    pub answer: Option<CompleteStep>,
+    /// How long it takes.
+    pub ms: u64,
+}
+
+impl Workers {
+    pub fn new(seed: u64, faults: Arc<Faults>) -> Self {
+        Self { seed, faults, runs: HashMap::new(), started: HashMap::new(), steps: HashMap::new(), answers: Vec::new() }
+    }
+
+    pub fn run(&mut self, run: &RunStep, deeds: impl Fn(usize) -> Deeds) -> Act {
+        let (place, step) = (place_of(run.context.get()).expect("a task knows its place"), step_of(&run.step_name));
+        self.steps.insert(run.step_id, step);
+        let times = self.runs.entry((place, step, run.lease)).or_default();
+        *times += 1;
+        let times = *times;
+        let h = hash(&[self.seed, 5, place as u64, step as u64, run.lease as u64, times]);
+        let budget = deeds(place).budget(step, run.lease);
+        let may_fail = self.faults.total() <= ENOUGH;
+
+        let mut act = Act { ms: h / 1000 % 3_000, ..Act::default() };
+        if run.report_start && self.may_report(run, (place, step, budget, run.attempt)) {
+            act.report = Some(run.complete(Outcome::Started {}, "scripted", 0));
+        }
+        match h % 1000 {
+            0..35 if may_fail => {
+                self.faults.note(Fault::WorkerDied);
+                return act;
+            }
+            35..65 if may_fail => {
+                self.faults.note(Fault::LateAnswer);
+                act.ms = 101_000 + h / 1000 % 200_000;
+            }
+            _ => {}
+        }
+        let outcome = if times > 1 && run.resend > 0 && (h / 7).is_multiple_of(3) {
+            self.faults.note(Fault::Released);
+            Outcome::Released {}
+        } else {
+            self.outcome(run, (place, step, budget), times)
+        };
+        let answer = run.complete(outcome, "scripted", act.ms);
+        self.answers.push(answer.clone());
+        act.answer = Some(answer);
+        act
+    }
+
+    /// The place of a step in its workflow, when it was run.
+    pub fn step(&self, id: StepId) -> Option<usize> {
+        self.steps.get(&id).copied()
+    }
+
+    /// A lost worker may use up a try only when it was lost three times; the model knows of none, so fewer leases of a try report.
+    fn may_report(&mut self, run: &RunStep, of_try: (usize, usize, usize, i32)) -> bool {
+        let leases = self.started.entry(of_try).or_default();
+        leases.contains(&run.lease) || leases.len() < limits::LOSSES as usize - 1 && leases.insert(run.lease)
+    }
+
+    fn outcome(&self, run: &RunStep, (place, step, budget): (usize, usize, usize), times: u64) -> Outcome {
+        if run.checkpoint.is_none() && model::checkpoints(self.seed, place, step, run.attempt) {
+            let cursor = raw(&json!({"lease": run.lease}));
+            return Outcome::Checkpoint { cursor, items_processed: 1, accumulated: None };
+        }
+        let message = format!("lease {} run {times}", run.lease);
+        match model::end(self.seed, place, step, budget, run.attempt) {
+            End::Failure => Outcome::Failure(Failure::retryable("handler_error", message)),
+            End::Permanent => Outcome::Failure(Failure::permanent("permanent_error", message)),
+            End::Success => {
+                let saw: BTreeMap<&String, u64> =
+                    run.dependency_results.iter().map(|(name, result)| (name, digest(result.get()))).collect();
+                // Two runs of one hand-over answer differently half the time.
+                let times = times / 2;
+                let result = json!({"lease": run.lease, "attempt": run.attempt, "times": times, "saw": saw});
+                Outcome::Success { result: raw(&result), metadata: None }
+            }
+        }
+    }
+}
+
+/// The place of a step in its workflow.
+pub fn step_of(name: &str) -> usize {
+    name[1..].parse().expect("a step is named by its place")
+}
+
+fn raw(value: &serde_json::Value) -> Box<RawValue> {
+    RawValue::from_string(value.to_string()).expect("a value is JSON")
+}
