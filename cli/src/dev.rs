@@ -4,7 +4,11 @@ use std::{collections::HashSet, path::PathBuf, str::FromStr};
 
 use clap::Args;
 use tasker_domain::limits;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tasker_worker::Command;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -56,7 +60,7 @@ pub struct WorkerCommand {
     /// The pool of steps that it runs.
     pub name: String,
     /// A program and its arguments; `NAME=value` words before it go into its environment.
-    pub command: String,
+    pub command: Command,
 }
 
 impl FromStr for WorkerCommand {
@@ -70,10 +74,8 @@ impl FromStr for WorkerCommand {
         if name.is_empty() || name.chars().count() > limits::NAME_CHARS || !name.chars().all(allowed) {
             return Err(format!("the NAME must have 1 to {} of the characters A-Z a-z 0-9 _ - .", limits::NAME_CHARS));
         }
-        if command.trim().is_empty() {
-            return Err(format!("the COMMAND of worker {name} is empty"));
-        }
-        Ok(Self { name: name.to_owned(), command: command.to_owned() })
+        let command = command.parse().map_err(|error| format!("worker {name}: {error}"))?;
+        Ok(Self { name: name.to_owned(), command })
     }
 }
 
@@ -115,31 +117,35 @@ pub async fn run(args: &DevArgs) -> Result {
     logs::begin();
     // From here on a signal waits until it is asked for: a start that is cut short would leave a server behind.
     let mut ends = Ends::new()?;
+    let listener = system::listen(args.port).await?;
     let database = Database::open(args).await?;
-    let served = serve(args, database.url(), &mut ends).await;
+    let served = serve(args, listener, database.url(), &mut ends).await;
     let closed = database.close().await;
     served.and(closed)
 }
 
-async fn serve(args: &DevArgs, database_url: &str, ends: &mut Ends) -> Result {
+async fn serve(args: &DevArgs, listener: TcpListener, database_url: &str, ends: &mut Ends) -> Result {
     let migrated = tasker_store::migrate(database_url).await;
     migrated.map_err(|error| Failure::new(Exit::Error, without_password(&error.to_string(), database_url)))?;
     let options = Options {
         database_url: database_url.to_owned(),
-        port: args.port,
         templates: args.templates.clone(),
         workers: args.workers.iter().map(|w| (w.name.clone(), w.command.clone())).collect(),
         max_concurrent_handlers: args.max_concurrent_handlers.into(),
         environment: args.environment.clone(),
     };
     let shutdown = CancellationToken::new();
-    let system = system::run(options, shutdown.clone(), ready);
+    let system = system::run(options, listener, shutdown.clone(), ready);
     tokio::pin!(system);
     let ended = tokio::select! {
         ended = &mut system => ended,
         () = ends.asked_for() => {
             shutdown.cancel();
-            system.await
+            tokio::select! {
+                ended = &mut system => ended,
+                // Asked twice: what still runs is dropped, and runs again at the next start.
+                () = ends.asked_for() => Ok(()),
+            }
         }
     };
     ended.map_err(|error| Failure::new(Exit::Error, without_password(&format!("{error:#}"), database_url)))
@@ -189,12 +195,12 @@ mod tests {
     #[test]
     fn a_worker_is_a_name_and_a_command() {
         let worker: WorkerCommand = "python=A=1 python3 worker.py".parse().unwrap();
-        assert_eq!(worker, WorkerCommand { name: "python".into(), command: "A=1 python3 worker.py".into() });
+        assert_eq!(worker, WorkerCommand { name: "python".into(), command: "A=1 python3 worker.py".parse().unwrap() });
     }
 
     #[test]
     fn a_worker_without_a_name_or_a_command_is_refused() {
-        for bad in ["python3 worker.py", "=true", "a b=true", "a\u{1b}=true", "python=", "python=  "] {
+        for bad in ["python3 worker.py", "=true", "a b=true", "a\u{1b}=true", "python=", "python=  ", "python=a 'b"] {
             assert!(bad.parse::<WorkerCommand>().is_err(), "{bad}");
         }
     }

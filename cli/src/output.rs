@@ -1,7 +1,7 @@
 //! What the user sees: tables for people, JSON for programs. Words from outside never reach a terminal as they came: they might hold
 //! control characters, which move the cursor, hide text or forge a line.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use comfy_table::{Cell, ContentArrangement, Table, presets::NOTHING};
@@ -34,9 +34,11 @@ pub fn report(failure: &Failure) {
     let _ = writeln!(io::stderr(), "error: {}", harmless(&failure.message));
 }
 
-/// Says something that belongs neither to the result nor to a failure.
+/// Says something that belongs neither to the result nor to a failure, to a person; a pipe is not told.
 pub fn remark(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", harmless(text));
+    if io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "{}", harmless(text));
+    }
 }
 
 fn write_out(text: &str) -> Result {

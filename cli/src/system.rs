@@ -27,12 +27,10 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 pub struct Options {
     /// A migrated database.
     pub database_url: String,
-    /// On the loopback address; 0: any free one.
-    pub port: u16,
     /// Every template in this folder is registered.
     pub templates: Option<PathBuf>,
     /// Pools and the commands that serve them.
-    pub workers: Vec<(String, String)>,
+    pub workers: Vec<(String, Command)>,
     /// Steps that each worker runs at once.
     pub max_concurrent_handlers: usize,
     /// Chooses the overlay of templates.
@@ -50,8 +48,7 @@ pub struct Up {
 }
 
 /// Runs until `shutdown`; calls `ready` once everything is up. Nothing it started is left when it returns.
-pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOnce(&Up)) -> Result<()> {
-    let listener = listen(options.port).await?;
+pub async fn run(options: Options, listener: TcpListener, shutdown: CancellationToken, ready: impl FnOnce(&Up)) -> Result<()> {
     let address = listener.local_addr()?;
     let engine = engine(&options)?;
     let held = ownership::take(&options.database_url).await?;
@@ -94,7 +91,8 @@ pub async fn run(options: Options, shutdown: CancellationToken, ready: impl FnOn
     served
 }
 
-async fn listen(port: u16) -> Result<TcpListener> {
+/// Listens on the loopback address, before anything else is started.
+pub async fn listen(port: u16) -> Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.with_context(|| {
         format!("port {port} of 127.0.0.1 cannot be used; stop what listens there, or give another --port (0 takes any free one)")
     })
@@ -136,8 +134,8 @@ async fn start_workers(options: &Options) -> Result<Vec<(tasker_worker::Settings
             max_concurrent_handlers: options.max_concurrent_handlers,
             ..tasker_worker::Settings::new(pool)
         };
-        let parsed: Command = command.parse().with_context(|| format!("--worker {pool}: {command}"))?;
-        let executor = Executor::child(parsed, &settings).await.with_context(|| format!("worker {pool} cannot be started"))?;
+        let executor =
+            Executor::child(command.clone(), &settings).await.with_context(|| format!("worker {pool} cannot be started"))?;
         anyhow::Ok((settings, executor))
     });
     let mut started = Vec::new();
@@ -156,7 +154,7 @@ async fn start_workers(options: &Options) -> Result<Vec<(tasker_worker::Settings
 }
 
 /// Registers every template of a folder. A bad one is reported and the others go on. Answers how many are registered.
-async fn register_all(engine: &Arc<Engine<InProcess>>, dir: &Path, workers: &[(String, String)]) -> Result<usize> {
+async fn register_all(engine: &Arc<Engine<InProcess>>, dir: &Path, workers: &[(String, Command)]) -> Result<usize> {
     let entries = std::fs::read_dir(dir).with_context(|| format!("the templates folder {} cannot be read", dir.display()))?;
     let mut files: Vec<PathBuf> = entries.collect::<std::io::Result<Vec<_>>>()?.into_iter().map(|e| e.path()).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "yaml" || e == "yml"));
@@ -164,7 +162,13 @@ async fn register_all(engine: &Arc<Engine<InProcess>>, dir: &Path, workers: &[(S
     let mut registered = 0;
     for file in &files {
         let shown = file.display();
-        let yaml = std::fs::read_to_string(file).with_context(|| format!("{shown} cannot be read"))?;
+        let yaml = match std::fs::read_to_string(file) {
+            Ok(yaml) => yaml,
+            Err(e) => {
+                eprintln!("{shown}: cannot be read: {e}");
+                continue;
+            }
+        };
         match engine.register_template(&yaml).await {
             Ok(_) => {
                 registered += 1;
@@ -186,7 +190,7 @@ async fn register_all(engine: &Arc<Engine<InProcess>>, dir: &Path, workers: &[(S
 }
 
 /// A step of a pool that nobody serves would wait for ever without a word.
-fn warn_of_unserved(file: &Path, yaml: &str, workers: &[(String, String)]) {
+fn warn_of_unserved(file: &Path, yaml: &str, workers: &[(String, Command)]) {
     let Ok((template, _)) = template::parse(yaml) else { return };
     let unserved: HashSet<&str> = template
         .steps

@@ -115,7 +115,7 @@ impl From<StoreError> for Problem {
             StoreError::Data(text) => {
                 Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", format!("a value cannot be stored: {text}"))
             }
-            StoreError::Bug(_) => Self::internal().with_code("DATABASE_ERROR"),
+            StoreError::Bug(_) | StoreError::Setting(_) => Self::internal().with_code("DATABASE_ERROR"),
         }
     }
 }

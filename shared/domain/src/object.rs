@@ -33,7 +33,9 @@ impl Findings {
 
     /// A note; one with the same words is only counted.
     pub(crate) fn note(&mut self, place: impl Into<String>, message: &str) {
-        match self.notes.iter_mut().find(|(note, _)| note.message == message) {
+        let place = place.into();
+        let same = |note: &Fault| note.message == message && key_of(&note.place) == key_of(&place);
+        match self.notes.iter_mut().find(|(note, _)| same(note)) {
             Some((_, count)) => *count += 1,
             None => self.notes.push((Fault::new(place, message), 1)),
         }
@@ -344,6 +346,11 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
+/// The last token of a pointer: notes about one key, wherever it stands, are one note.
+fn key_of(place: &str) -> &str {
+    place.rsplit('/').next().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -412,7 +419,11 @@ mod tests {
     fn the_same_note_is_counted_and_an_empty_value_has_none() {
         let notes =
             read(json!({"a": 1, "b": 2, "c": []}), |o| ["a", "b", "c"].iter().for_each(|key| o.ignore(key, "is ignored")));
-        assert_eq!(notes, Ok(vec![Fault::new("/a", "is ignored (2 places)")]));
+        assert_eq!(notes, Ok(vec![Fault::new("/a", "is ignored"), Fault::new("/b", "is ignored")]));
+        let mut findings = Findings::default();
+        ["/steps/0/a", "/steps/7/a", "/steps/7/b"].iter().for_each(|place| findings.note(*place, "is ignored"));
+        let notes = [Fault::new("/steps/0/a", "is ignored (2 places)"), Fault::new("/steps/7/b", "is ignored")];
+        assert_eq!(findings.finish(), Ok(notes.to_vec()));
     }
 
     #[test]

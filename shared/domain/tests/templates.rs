@@ -114,7 +114,8 @@ fn what_has_no_effect_is_noted_once_for_each_kind() {
         "/steps/0/retry/initial_delay: is not read, and Tasker Core does not read it either: write backoff_base_ms, in milliseconds",
         "/steps/0/retry/limit: is not read, and Tasker Core does not read it either: write max_attempts (3 places)",
         "/steps/0/retry/max_delay: is not read, and Tasker Core does not read it either: write max_backoff_ms, in milliseconds",
-        "/steps/1/system_dependency: only describes; nothing acts on it (2 places)",
+        "/steps/1/system_dependency: only describes; nothing acts on it",
+        "/task_handler: only describes; nothing acts on it",
     ];
     assert_eq!(lines(&notes), expected);
     let noted = |name| lines(&good(name).1);

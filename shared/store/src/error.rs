@@ -11,6 +11,9 @@ pub enum StoreError {
     /// A value cannot be stored (SQLSTATE class 22 or 54). The caller's value is wrong, nothing was stored.
     #[error("a value cannot be stored: {0}")]
     Data(String),
+    /// The address of the database, or what is in it, is not what the caller thinks.
+    #[error("{0}")]
+    Setting(String),
     /// We are wrong: a violated CHECK, a missing function. Nothing was stored.
     #[error("the database refused a statement: {0}")]
     Bug(String),

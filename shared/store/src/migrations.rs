@@ -1,10 +1,8 @@
 //! Brings a database to this version's schema: forward only, one migration at a time, safe to start twice at once.
 
-use std::str::FromStr;
+use tokio_postgres::NoTls;
 
-use tokio_postgres::{Config, NoTls};
-
-use crate::StoreError;
+use crate::{StoreError, pool::config};
 
 mod embedded {
     refinery::embed_migrations!("../../migrations");
@@ -24,7 +22,7 @@ pub async fn migrate(database_url: &str) -> Result<Vec<String>, StoreError> {
     client.execute_typed("select pg_advisory_lock($1)", &[(&LOCK, tokio_postgres::types::Type::INT8)]).await?;
     let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name(HISTORY);
-    let report = runner.run_async(&mut client).await.map_err(|e| StoreError::Bug(e.to_string()))?;
+    let report = runner.run_async(&mut client).await.map_err(|e| other_schema(&e))?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }
 
@@ -45,13 +43,19 @@ pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>,
 
 /// A connection of its own: the lock belongs to its session and goes with it.
 async fn connect(database_url: &str) -> Result<tokio_postgres::Client, StoreError> {
-    let config = Config::from_str(database_url).map_err(|e| {
-        StoreError::Bug(format!("the database URL cannot be read ({e}); expected postgres://user:password@host:port/database"))
-    })?;
+    let config = config(database_url)?;
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
         // An error of the connection reaches the caller through the call that it breaks.
         let _ = connection.await;
     });
     Ok(client)
+}
+
+/// A migration fails when somebody else made the schema, or a version of ours that was never released.
+fn other_schema(error: &refinery::Error) -> StoreError {
+    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+    StoreError::Setting(format!(
+        "the database cannot be brought to this version's schema ({cause}); give another database or data dir, or the version that made it"
+    ))
 }

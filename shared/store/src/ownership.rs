@@ -1,11 +1,14 @@
 //! One process at a time may keep in memory what was handed over: it holds an advisory lock on a connection of its own.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use tokio::{task::JoinHandle, time::Instant};
-use tokio_postgres::{Client, Config, NoTls, types::Type};
+use tokio_postgres::{Client, NoTls, types::Type};
 
-use crate::{StoreError, pool::APPLICATION};
+use crate::{
+    StoreError,
+    pool::{APPLICATION, config},
+};
 
 /// Any number, as long as it is always the same.
 const LOCK: i64 = 0x7461_736b_6f77_6e72;
@@ -49,8 +52,7 @@ impl Ownership {
     }
 
     async fn connect(database_url: &str) -> Result<Self, StoreError> {
-        let mut config =
-            Config::from_str(database_url).map_err(|e| StoreError::Bug(format!("the database URL cannot be read: {e}")))?;
+        let mut config = config(database_url)?;
         config.application_name("tasker-owner").connect_timeout(LAST_OWNER);
         let (client, connection) = config.connect(NoTls).await?;
         let connection = tokio::spawn(async move {

@@ -4,10 +4,10 @@
 use std::{
     str::FromStr,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
@@ -27,6 +27,15 @@ const CONFLICT_RETRIES: usize = 5;
 /// How long it waits before, longer with each time.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(20);
 
+/// What a libpq URL or key-value string says. It may hold a password, so an error does not repeat it.
+pub(crate) fn config(database_url: &str) -> Result<Config, StoreError> {
+    Config::from_str(database_url).map_err(|e| {
+        StoreError::Setting(format!(
+            "the database URL cannot be read ({e}); expected postgres://user:password@host:port/database"
+        ))
+    })
+}
+
 /// What the connections of a pool are called in the server's views; the ownership looks for it.
 pub(crate) const APPLICATION: &str = "tasker";
 
@@ -40,7 +49,14 @@ struct Inner {
     pool: Pool,
     statements: AtomicU64,
     conflicts: AtomicU64,
-    down: AtomicBool,
+    health: Mutex<Health>,
+}
+
+/// Whether the database answers, as far as the last call knows that was begun since that was last learned: the answers of
+/// several connections come in any order when it goes or comes.
+struct Health {
+    down: bool,
+    since: Instant,
 }
 
 /// What the store did since it was made.
@@ -57,12 +73,7 @@ pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 impl Store {
     /// A store over at most `connections` connections, made when they are needed. `database_url` is a libpq URL or key-value string.
     pub fn new(database_url: &str, connections: usize) -> Result<Self, StoreError> {
-        // The text may hold a password, so it is not repeated.
-        let mut config = Config::from_str(database_url).map_err(|e| {
-            StoreError::Bug(format!(
-                "the database URL cannot be read ({e}); expected postgres://user:password@host:port/database"
-            ))
-        })?;
+        let mut config = config(database_url)?;
         config.application_name(APPLICATION);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(WAIT);
@@ -76,7 +87,12 @@ impl Store {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|e| StoreError::Bug(e.to_string()))?;
-        let inner = Inner { pool, statements: AtomicU64::new(0), conflicts: AtomicU64::new(0), down: AtomicBool::new(false) };
+        let inner = Inner {
+            pool,
+            statements: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            health: Mutex::new(Health { down: false, since: Instant::now() }),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -93,6 +109,7 @@ impl Store {
     /// Makes one statement: one implicit transaction, one round trip. Repeated as a whole when it met a deadlock.
     pub(crate) async fn query(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
         let mut tries = 0;
+        let begun = Instant::now();
         loop {
             let result = self.query_once(sql, params).await;
             match &result {
@@ -102,7 +119,7 @@ impl Store {
                     // At once it would take the same lock again before the one that waits for it wakes up.
                     tokio::time::sleep(CONFLICT_PAUSE * tries as u32).await;
                 }
-                _ => return self.observe(result.map_err(Failed::into_error)),
+                _ => return self.observe(begun, result.map_err(Failed::into_error)),
             }
         }
     }
@@ -129,20 +146,28 @@ impl Store {
     }
 
     /// Logs the fact once when the database goes away and once when it is back.
-    fn observe<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        let down = &self.inner.down;
+    fn observe<T>(&self, begun: Instant, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match &result {
-            Err(StoreError::Unavailable(reason)) if !down.swap(true, Relaxed) => {
+            Err(StoreError::Unavailable(reason)) if self.learned(begun, true) => {
                 tracing::error!(reason, "the database is not available; requests are refused and work waits until it is back");
             }
-            Err(StoreError::Unavailable(_)) => {}
             Err(StoreError::Bug(reason)) => {
                 tracing::error!(reason, "the database refused a statement; this is a defect of the orchestrator");
             }
-            _ if down.load(Relaxed) && down.swap(false, Relaxed) => tracing::info!("the database is available again"),
+            Ok(_) if self.learned(begun, false) => tracing::info!("the database is available again"),
             _ => {}
         }
         result
+    }
+
+    /// Whether a call that was begun then has learned something new.
+    fn learned(&self, begun: Instant, down: bool) -> bool {
+        let mut health = self.inner.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if health.down == down || begun < health.since {
+            return false;
+        }
+        *health = Health { down, since: Instant::now() };
+        true
     }
 }
 

@@ -152,6 +152,9 @@ fn handler(step: &mut Object) -> Handler {
         resolver: object.checked("resolver", refuse_name),
         initialization: object.map("initialization"),
     };
+    if handler.resolver.is_some() {
+        object.note("resolver", "is handed to the worker; the workers here look handlers up by callable and method alone");
+    }
     object.close();
     handler
 }

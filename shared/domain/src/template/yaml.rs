@@ -48,6 +48,8 @@ fn fault(error: &Error) -> Fault {
     let message = error.without_snippet().render_with_formatter(&UserMessageFormatter);
     // What follows is positions, of which the first becomes the place.
     let message = message.split_once(" at line ").map_or(message.as_str(), |(message, _)| message);
+    let message =
+        if message.contains("documents:") { "holds more than one YAML document; give each template a file" } else { message };
     let place = error.location().map(|location| format!("{}:{}", location.line(), location.column()));
     Fault::new(place.unwrap_or_default(), message)
 }
