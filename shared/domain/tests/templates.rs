@@ -126,7 +126,7 @@ fn what_has_no_effect_is_noted_once_for_each_kind() {
         "/steps/0/publishes_events: is kept, but nothing acts on it yet (2 places)",
     ];
     assert_eq!(noted("parcel_events"), events);
-    assert_eq!(noted("before_0_1").len(), 1);
+    assert_eq!(noted("before_0_1").len(), 3);
     assert_eq!(noted("leave_approval"), Vec::<String>::new());
 }
 
