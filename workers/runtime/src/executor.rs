@@ -26,8 +26,7 @@ use crate::{
 pub struct Executor {
     pub(crate) steps: mpsc::Sender<Arc<RunStep>>,
     pub(crate) reports: mpsc::Receiver<Report>,
-    /// False while there is no process that could run a step.
-    pub(crate) ready: watch::Receiver<bool>,
+    pub(crate) room: watch::Receiver<Room>,
     handlers: Vec<String>,
     task: JoinHandle<()>,
 }
@@ -47,17 +46,35 @@ impl Report {
     }
 }
 
+/// What an executor says of the steps that it could hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// False while there is no process that could run a new step.
+    pub ready: bool,
+    /// Steps that it has put aside: they take no place of new ones.
+    pub aside: usize,
+}
+
+impl Room {
+    /// How many steps it may hold, of which `places` run. What was put aside counts up to as many again: a worker whose
+    /// process dies over and over does not take ever more.
+    pub fn steps(self, places: usize) -> usize {
+        if self.ready { places + self.aside.min(places) } else { 0 }
+    }
+}
+
 /// The other ends of an executor's channels.
 pub(crate) struct Ends {
     pub steps: mpsc::Receiver<Arc<RunStep>>,
     pub reports: mpsc::Sender<Report>,
-    pub ready: watch::Sender<bool>,
+    pub room: watch::Sender<Room>,
 }
 
 impl Executor {
     /// Starts a child process and waits until it says which handlers it has.
     ///
-    /// From then on it is started again whenever it dies. An error tells in one sentence why the command is of no use.
+    /// From then on it is started again whenever it dies. The steps that it then had run again one at a time in a second child,
+    /// beside new ones in the first. An error tells in one sentence why the command is of no use.
     pub async fn child(command: Command, settings: &Settings) -> Result<Self, StartError> {
         let life = child::Life::begin(&command, settings).await?;
         let handlers = life.handlers.clone();
@@ -81,12 +98,12 @@ impl Executor {
     where
         Fut: Future<Output = ()> + Send + 'static,
     {
-        // `run` hands out no more steps than there are places, so a send of a step never waits.
+        // `run` hands out no more steps than there are places beside those put aside, so a send of a step never waits.
         let (steps, steps_end) = mpsc::channel(places.max(1));
         let (reports_end, reports) = mpsc::channel(2 * places.max(1));
-        let (ready_end, ready) = watch::channel(true);
-        let task = tokio::spawn(serve(Ends { steps: steps_end, reports: reports_end, ready: ready_end }));
-        Self { steps, reports, ready, handlers, task }
+        let (room_end, room) = watch::channel(Room { ready: true, aside: 0 });
+        let task = tokio::spawn(serve(Ends { steps: steps_end, reports: reports_end, room: room_end }));
+        Self { steps, reports, room, handlers, task }
     }
 
     /// The handlers that the child registered, by name; empty for an executor in process.
@@ -130,5 +147,17 @@ impl Beat {
         next_ms.store(now_ms + Duration::from_secs(limits::HEARTBEAT_SECONDS).as_millis() as u64, Ordering::Relaxed);
         // A full channel means that reports flow anyway; a heartbeat may be lost.
         let _ = reports.try_send(Report { step: step.clone(), outcome: Outcome::Heartbeat {}, execution_time_ms: now_ms });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_aside_makes_room_for_as_many_new_steps_as_run_at_once_and_no_more() {
+        let room = |aside| Room { ready: true, aside }.steps(10);
+        assert_eq!([0, 3, 10, 25].map(room), [10, 13, 20, 20]);
+        assert_eq!(Room { ready: false, aside: 3 }.steps(10), 0);
     }
 }

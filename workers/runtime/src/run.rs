@@ -1,5 +1,6 @@
 //! The loop of a worker: take as many steps as there are free places, run them, send what came of them. A step keeps its
-//! place until the queue accepted its outcome, so nothing here grows with the number of steps that wait.
+//! place until the queue accepted its outcome or its process died of somebody, and few can be in the second case, so nothing
+//! here grows with the number of steps that wait.
 
 use std::sync::Arc;
 
@@ -64,8 +65,7 @@ impl<D: Deliveries, Q: Queue> Worker<D, Q> {
         let mut give_up: Option<Instant> = None;
         let mut reports = Vec::new();
         while open || self.held > 0 {
-            let free = self.settings.max_concurrent_handlers.max(1).saturating_sub(self.held);
-            let takes = open && free > 0 && *self.executor.ready.borrow();
+            let free = self.free();
             tokio::select! {
                 count = self.executor.reports.recv_many(&mut reports, 256) => {
                     if count == 0 {
@@ -79,11 +79,11 @@ impl<D: Deliveries, Q: Queue> Worker<D, Q> {
                     self.held -= accepted;
                     self.tally.answered += accepted as u64;
                 }
-                steps = self.deliveries.receive(free), if takes => {
+                steps = self.deliveries.receive(free), if open && free > 0 => {
                     open = !steps.is_empty();
                     steps.into_iter().for_each(|step| self.hand_over(step));
                 }
-                Ok(()) = self.executor.ready.changed(), if open => {}
+                Ok(()) = self.executor.room.changed(), if open => {}
                 () = shutdown.cancelled(), if give_up.is_none() => {
                     open = false;
                     give_up = Some(Instant::now() + self.settings.drain_timeout);
@@ -93,9 +93,14 @@ impl<D: Deliveries, Q: Queue> Worker<D, Q> {
         }
     }
 
+    fn free(&self) -> usize {
+        let places = self.settings.max_concurrent_handlers.max(1);
+        self.executor.room.borrow().steps(places).saturating_sub(self.held)
+    }
+
     fn hand_over(&mut self, step: RunStep) {
         self.held += 1;
-        // There are as many places in the channel as there are in all, and one is free for this step.
+        // There are as many places in the channel as there are for new steps, and one is free for this step.
         if let Err(refused) = self.executor.steps.try_send(Arc::new(step)) {
             tracing::error!(pool = self.settings.pool, "the executor took no step: {refused}");
         }

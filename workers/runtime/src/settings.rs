@@ -9,7 +9,8 @@ pub struct Settings {
     pub pool: String,
     /// Who it is; shown to operators with each outcome.
     pub worker: String,
-    /// Steps that run at once. No more than these are taken from the queue.
+    /// Steps that run at once. No more than these are taken from the queue. Until the steps of a crash are answered, one
+    /// more runs, and up to as many again are held; see `workers/README.md`.
     pub max_concurrent_handlers: usize,
     /// How long a child process may take until it says that it is ready.
     pub ready_timeout: Duration,

@@ -1,10 +1,10 @@
-//! Which steps a child has in its hands, which wait, and who is to blame when it dies. Pure: it is told the time and the
-//! events, and says what to send next and whom to blame.
+//! Which steps a child has in its hands, which wait for it, and who is to blame when it dies. Pure: it is told the time and
+//! the events, and says what to send next and whom to blame.
 //!
 //! When a child dies with several steps in its hands nobody knows which of them did it, so nobody is blamed: they become
-//! *suspects* and run again one at a time, with nothing beside them. A step that was alone in its child's hands when that died
-//! did it; the third time it is blamed. When we killed the child because a step was over its time, only that step is blamed,
-//! and its neighbours simply run again.
+//! *suspects* and leave for a child that has one step in its hands at a time. A step that was alone in its child's hands when
+//! that died did it; the third time it is blamed. When we killed the child because a step was over its time, only that step is
+//! blamed, and its neighbours simply run again.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,15 +15,27 @@ use std::{
 use tasker_domain::{RunStep, limits};
 use tokio::time::Instant;
 
-/// A step with what happened to it in this worker.
+/// A step that waits for a child, and how many it has killed alone.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub step: Arc<RunStep>,
+    lone_deaths: i32,
+}
+
+impl From<Arc<RunStep>> for Waiting {
+    fn from(step: Arc<RunStep>) -> Self {
+        Self { step, lone_deaths: 0 }
+    }
+}
+
+/// A step in a child's hands.
 #[derive(Debug)]
 pub(super) struct Passenger {
     pub step: Arc<RunStep>,
-    /// When its child was last sent it.
+    /// When the child was sent it.
     pub began: Instant,
     pub next_heartbeat: Instant,
     lone_deaths: i32,
-    suspect: bool,
 }
 
 impl Passenger {
@@ -32,11 +44,12 @@ impl Passenger {
     }
 }
 
-/// All steps that this worker holds.
-#[derive(Debug, Default)]
+/// All steps that are meant for one child.
+#[derive(Debug)]
 pub(super) struct Flight {
-    waiting: VecDeque<Passenger>,
-    suspects: VecDeque<Passenger>,
+    /// Steps that the child may have in its hands at once.
+    places: usize,
+    waiting: VecDeque<Waiting>,
     /// In the child's hands, by the number that they have there. A few dozen at most.
     flying: BTreeMap<u64, Passenger>,
     last_id: u64,
@@ -49,33 +62,36 @@ pub(super) struct Death {
     pub in_flight: usize,
     /// Who has killed it alone, for the last time.
     pub blamed: Option<Passenger>,
+    /// Everybody else who was in its hands.
+    pub suspects: Vec<Waiting>,
 }
 
 impl Flight {
+    /// With nobody in it yet.
+    pub fn with_places(places: usize) -> Self {
+        Self { places, waiting: VecDeque::new(), flying: BTreeMap::new(), last_id: 0 }
+    }
+
     /// Takes a step in.
-    pub fn take(&mut self, step: Arc<RunStep>, now: Instant) {
-        self.waiting.push_back(Passenger { step, began: now, next_heartbeat: now, lone_deaths: 0, suspect: false });
+    pub fn take(&mut self, step: impl Into<Waiting>) {
+        self.waiting.push_back(step.into());
+    }
+
+    /// Whether it has no step at all.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.flying.is_empty()
     }
 
     /// The next step that may be sent to the child, which has it from now on, and the number it gets.
     pub fn depart(&mut self, now: Instant) -> Option<(u64, &Passenger)> {
-        let mut passenger = self.next()?;
-        passenger.began = now;
-        passenger.next_heartbeat = now;
-        // Numbers are never used twice, not even by the next child: a stray answer meets nobody.
-        self.last_id += 1;
-        Some((self.last_id, self.flying.entry(self.last_id).or_insert(passenger)))
-    }
-
-    fn next(&mut self) -> Option<Passenger> {
-        // A suspect in the child's hands is there alone, so looking at one is looking at all.
-        if self.flying.values().next().is_some_and(|passenger| passenger.suspect) {
+        if self.flying.len() >= self.places {
             return None;
         }
-        if self.suspects.is_empty() {
-            return self.waiting.pop_front();
-        }
-        if self.flying.is_empty() { self.suspects.pop_front() } else { None }
+        let Waiting { step, lone_deaths } = self.waiting.pop_front()?;
+        // Numbers are never used twice, not even by the next child: a stray answer meets nobody.
+        self.last_id += 1;
+        let passenger = Passenger { step, began: now, next_heartbeat: now, lone_deaths };
+        Some((self.last_id, self.flying.entry(self.last_id).or_insert(passenger)))
     }
 
     /// The child answered. `None`: it has no such step.
@@ -107,27 +123,24 @@ impl Flight {
     /// The child is gone by our own hand, for somebody else's fault: the others run again first thing, unsuspected.
     pub fn spare(&mut self) {
         let spared = std::mem::take(&mut self.flying);
-        for passenger in spared.into_values().rev() {
-            let queue = if passenger.suspect { &mut self.suspects } else { &mut self.waiting };
-            queue.push_front(passenger);
+        for Passenger { step, lone_deaths, .. } in spared.into_values().rev() {
+            self.waiting.push_front(Waiting { step, lone_deaths });
         }
     }
 
-    /// The child died.
+    /// The child died. Whoever was in its hands leaves.
     pub fn crash(&mut self) -> Death {
         let lost = std::mem::take(&mut self.flying);
-        let in_flight = lost.len();
-        let mut blamed = None;
+        let mut death = Death { in_flight: lost.len(), ..Death::default() };
         for mut passenger in lost.into_values() {
-            passenger.lone_deaths += i32::from(in_flight == 1);
-            passenger.suspect = true;
+            passenger.lone_deaths += i32::from(death.in_flight == 1);
             if passenger.lone_deaths >= limits::LOSSES {
-                blamed = Some(passenger);
+                death.blamed = Some(passenger);
             } else {
-                self.suspects.push_back(passenger);
+                death.suspects.push(Waiting { step: passenger.step, lone_deaths: passenger.lone_deaths });
             }
         }
-        Death { in_flight, blamed }
+        death
     }
 }
 
@@ -139,11 +152,11 @@ mod tests {
 
     /// A flight with steps named by numbers, and the instant it began.
     fn flight_of(steps: i32) -> (Flight, Instant) {
-        let (mut flight, now) = (Flight::default(), Instant::now());
+        let mut flight = Flight::with_places(8);
         for no in 0..steps {
-            flight.take(Arc::new(crate::testing::step(TaskId::from_fresh(uuid::Uuid::nil()).step(no), "x")), now);
+            flight.take(Arc::new(crate::testing::step(TaskId::from_fresh(uuid::Uuid::nil()).step(no), "x")));
         }
-        (flight, now)
+        (flight, Instant::now())
     }
 
     fn depart_all(flight: &mut Flight, now: Instant) -> Vec<(u64, i32)> {
@@ -155,31 +168,45 @@ mod tests {
     }
 
     #[test]
-    fn all_fly_together_until_a_child_dies_and_then_the_suspects_one_at_a_time() {
+    fn who_was_in_a_dead_child_leaves_as_a_suspect_and_new_steps_go_on() {
         let (mut flight, now) = flight_of(3);
         assert_eq!(names(&depart_all(&mut flight, now)), [0, 1, 2]);
-        flight.take(flight_of(4).0.waiting.pop_back().unwrap().step, now);
+        flight.take(flight_of(4).0.waiting.pop_back().unwrap());
         let death = flight.crash();
         assert!(death.in_flight == 3 && death.blamed.is_none());
-        for suspect in 0..3 {
-            let departed = depart_all(&mut flight, now);
-            assert_eq!(names(&departed), [suspect]);
-            flight.land(departed[0].0).unwrap();
-        }
+        assert_eq!(
+            death.suspects.iter().map(|s| (s.step.step_id.no, s.lone_deaths)).collect::<Vec<_>>(),
+            [(0, 0), (1, 0), (2, 0)]
+        );
         assert_eq!(names(&depart_all(&mut flight, now)), [3]);
     }
 
     #[test]
+    fn no_more_fly_at_once_than_there_are_places() {
+        let (mut flight, now) = flight_of(3);
+        flight.places = 1;
+        for no in 0..3 {
+            let departed = depart_all(&mut flight, now);
+            assert_eq!(names(&departed), [no]);
+            flight.land(departed[0].0).unwrap();
+        }
+        assert!(flight.is_empty());
+    }
+
+    #[test]
     fn the_third_lone_death_is_blamed_and_the_first_two_are_not() {
-        let (mut flight, now) = flight_of(2);
-        depart_all(&mut flight, now);
-        assert!(flight.crash().blamed.is_none(), "two were in flight");
+        let (mut together, now) = flight_of(2);
+        depart_all(&mut together, now);
+        let mut alone = Flight::with_places(1);
+        together.crash().suspects.into_iter().for_each(|suspect| alone.take(suspect));
         let mut blamed = Vec::new();
-        while let [(id, no)] = depart_all(&mut flight, now)[..] {
+        while let [(id, no)] = depart_all(&mut alone, now)[..] {
             if no == 0 {
-                flight.land(id);
+                alone.land(id);
             } else {
-                blamed.push(flight.crash().blamed.map(|p| p.step.step_id.no));
+                let death = alone.crash();
+                blamed.push(death.blamed.map(|p| p.step.step_id.no));
+                death.suspects.into_iter().for_each(|suspect| alone.take(suspect));
             }
         }
         assert_eq!(blamed, [None, None, Some(1)]);

@@ -1,5 +1,7 @@
-//! Supervises a child process: hands it steps over its pipes, enforces their time, and starts it again when it dies. Who is
-//! blamed for a death is [`flight`]'s to say.
+//! Supervises a child process: hands it steps over its pipes, enforces their time, and starts it again when it dies. The steps
+//! that it then had in its hands move to the *quarantine*, a second child of the same command that runs one at a time and is
+//! there only while it is needed; so one crash does not hold up what comes after it. Who is blamed for a death is [`flight`]'s
+//! to say.
 
 mod command;
 mod flight;
@@ -12,7 +14,10 @@ mod spawn;
 use std::{sync::Arc, time::Duration};
 
 use tasker_domain::{Outcome, RunStep, limits, outcome::Failure};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
 
 pub use command::{BadCommand, Command};
 pub(crate) use life::Life;
@@ -20,10 +25,10 @@ pub use life::StartError;
 
 use crate::{
     Settings,
-    executor::{Ends, Report},
+    executor::{Ends, Report, Room},
     in_process::timed_out,
 };
-use flight::{Flight, Passenger};
+use flight::{Flight, Passenger, Waiting};
 use lines::Next;
 use protocol::Line;
 
@@ -39,17 +44,39 @@ enum End {
 
 /// Runs steps in one child after the other, until no more steps can come.
 pub(crate) async fn supervise(command: Command, settings: Settings, first: Life, ends: Ends) {
-    let mut supervisor = Supervisor { command, settings, ends, flight: Flight::default(), useless_lives: 0, useful: false };
-    let mut life = Some(first);
-    while let Some(current) = life {
-        life = supervisor.live_and_bury(current).await;
-    }
+    let Ends { steps, reports, room } = ends;
+    let places = settings.max_concurrent_handlers.max(1);
+    // `run` hands out no more than this in all (see `Room`), so a suspect never waits to get in.
+    let (suspects, suspected) = mpsc::channel(2 * places);
+    let common = Common { command, settings, reports, room, suspects };
+    let main = Supervisor::new(&common, Lane::Main, steps, places);
+    let quarantine = Supervisor::new(&common, Lane::Quarantine, suspected, 1);
+    tokio::join!(main.keep_alive(first), quarantine.live_on_demand());
 }
 
-struct Supervisor {
+/// What both children have in common.
+struct Common {
     command: Command,
     settings: Settings,
-    ends: Ends,
+    reports: mpsc::Sender<Report>,
+    room: watch::Sender<Room>,
+    /// The way into the quarantine.
+    suspects: mpsc::Sender<Waiting>,
+}
+
+/// Which of the two children it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Runs new steps, all at once.
+    Main,
+    /// Runs those whose child died, one at a time.
+    Quarantine,
+}
+
+struct Supervisor<'a, T> {
+    common: &'a Common,
+    lane: Lane,
+    inbox: mpsc::Receiver<T>,
     flight: Flight,
     /// Lives in a row in which the child was of no use; the pause before the next one grows with them.
     useless_lives: u32,
@@ -57,14 +84,59 @@ struct Supervisor {
     useful: bool,
 }
 
-impl Supervisor {
-    /// One life, its end, and the start of the next one. `None`: no more are wanted.
-    async fn live_and_bury(&mut self, mut life: Life) -> Option<Life> {
+impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
+    fn new(common: &'a Common, lane: Lane, inbox: mpsc::Receiver<T>, places: usize) -> Self {
+        Self { common, lane, inbox, flight: Flight::with_places(places), useless_lives: 0, useful: false }
+    }
+
+    /// Always has a child.
+    async fn keep_alive(mut self, first: Life) {
+        let mut life = Some(first);
+        while let Some(current) = life {
+            self.set_ready(true);
+            let wanted = self.live_and_bury(current).await;
+            life = if wanted.is_some() { self.begin_again().await } else { None };
+        }
+    }
+
+    /// Has a child while it has steps.
+    async fn live_on_demand(mut self) {
+        while self.is_needed().await.is_some() {
+            let Some(life) = self.begin_again().await else { return };
+            // Whether another life is wanted is asked above.
+            let _ = self.live_and_bury(life).await;
+        }
+    }
+
+    /// Waits until it has a step. `None`: none will come any more.
+    async fn is_needed(&mut self) -> Option<()> {
+        if self.flight.is_empty() {
+            tokio::select! {
+                () = self.common.reports.closed() => return None,
+                step = self.inbox.recv() => self.flight.take(step?),
+            }
+        }
+        Some(())
+    }
+
+    /// Whether the child is kept for nothing.
+    fn is_idle(&self) -> bool {
+        self.lane == Lane::Quarantine && self.flight.is_empty() && self.inbox.is_empty()
+    }
+
+    fn set_ready(&self, ready: bool) {
+        if self.lane == Lane::Main {
+            self.common.room.send_modify(|room| room.ready = ready);
+        }
+    }
+
+    /// One life and its end. `None`: no more are wanted.
+    async fn live_and_bury(&mut self, mut life: Life) -> Option<()> {
         self.useful = false;
         let end = self.live(&mut life).await;
-        self.ends.ready.send_replace(false);
+        self.set_ready(false);
         let pid = life.process.pid;
-        let pool = self.settings.pool.clone();
+        let pool = self.common.settings.pool.clone();
         match end {
             End::Closed => {
                 life.end_gently().await;
@@ -73,44 +145,49 @@ impl Supervisor {
             End::Culprits(why) => {
                 self.flight.spare();
                 life.end().await;
-                tracing::warn!(pool, pid, "{why}; its process was killed and is started again");
+                tracing::warn!(pool, pid, "{why}; its process was killed");
             }
             End::Died(reason) => {
                 let stderr = life.end().await;
                 let death = self.flight.crash();
-                tracing::warn!(
-                    pool,
-                    pid,
-                    in_flight = death.in_flight,
-                    "the worker's process died: {reason}; it is started again"
-                );
+                tracing::warn!(pool, pid, in_flight = death.in_flight, "the worker's process died: {reason}");
+                self.quarantine(death.suspects).await;
                 if let Some(blamed) = death.blamed {
                     self.report(blamed, crashed(&reason, &stderr)).await?;
                 }
             }
         }
         self.useless_lives = if self.useful { 0 } else { self.useless_lives + 1 };
-        let next = self.begin_again().await?;
-        self.ends.ready.send_replace(true);
-        Some(next)
+        Some(())
+    }
+
+    async fn quarantine(&mut self, suspects: Vec<Waiting>) {
+        if self.lane == Lane::Main {
+            self.common.room.send_modify(|room| room.aside += suspects.len());
+        }
+        for suspect in suspects {
+            // The way in is open as long as both children are supervised.
+            let _ = self.common.suspects.send(suspect).await;
+        }
     }
 
     /// Starts the command until it gets ready. `None`: nobody wants it any more.
     async fn begin_again(&mut self) -> Option<Life> {
         loop {
             self.pause().await?;
-            match Life::begin(&self.command, &self.settings).await {
+            match Life::begin(&self.common.command, &self.common.settings).await {
                 Ok(life) => return Some(life),
                 Err(error) => {
                     self.useless_lives += 1;
-                    tracing::error!(pool = self.settings.pool, again_in_ms = self.pause_length().as_millis() as u64, "{error}");
+                    let again_in_ms = self.pause_length().as_millis() as u64;
+                    tracing::error!(pool = self.common.settings.pool, again_in_ms, "{error}");
                 }
             }
         }
     }
 
     fn pause_length(&self) -> Duration {
-        let Settings { restart_pause, longest_restart_pause, .. } = self.settings;
+        let Settings { restart_pause, longest_restart_pause, .. } = self.common.settings;
         match self.useless_lives {
             0 => Duration::ZERO,
             lives => restart_pause.saturating_mul(1 << (lives - 1).min(16)).min(longest_restart_pause),
@@ -123,8 +200,8 @@ impl Supervisor {
         loop {
             tokio::select! {
                 biased;
-                () = self.ends.reports.closed() => return None,
-                step = self.ends.steps.recv() => self.flight.take(step?, Instant::now()),
+                () = self.common.reports.closed() => return None,
+                step = self.inbox.recv() => self.flight.take(step?),
                 () = sleep_until(over) => return Some(()),
             }
         }
@@ -132,11 +209,14 @@ impl Supervisor {
 
     async fn live(&mut self, life: &mut Life) -> End {
         let mut steps = Vec::new();
-        let places = self.settings.max_concurrent_handlers.max(1);
+        let places = self.common.settings.max_concurrent_handlers.max(1);
         let alarm = sleep_until(Instant::now());
         tokio::pin!(alarm);
         loop {
             if self.depart(life).await.is_none() {
+                return End::Closed;
+            }
+            if self.is_idle() {
                 return End::Closed;
             }
             let deadline = self.flight.next_deadline();
@@ -145,16 +225,16 @@ impl Supervisor {
                 alarm.as_mut().reset(deadline);
             }
             tokio::select! {
+                () = self.common.reports.closed() => return End::Closed,
                 read = life.lines.fill() => match read {
                     Ok(1..) => if let Err(end) = self.arrivals(life).await { return end },
                     _ => return End::Died(life.cause_of_death().await),
                 },
-                count = self.ends.steps.recv_many(&mut steps, places) => {
+                count = self.inbox.recv_many(&mut steps, places) => {
                     if count == 0 {
                         return End::Closed;
                     }
-                    let now = Instant::now();
-                    steps.drain(..).for_each(|step| self.flight.take(step, now));
+                    steps.drain(..).for_each(|step| self.flight.take(step));
                 }
                 written = life.outgoing.flush(), if !life.outgoing.is_empty() => if written.is_err() {
                     return self.last_arrivals(life, None).await;
@@ -185,7 +265,7 @@ impl Supervisor {
             protocol::write_step(id, &passenger.step, &mut life.outgoing.bytes);
             if passenger.step.report_start {
                 let started = Report { step: passenger.step.clone(), outcome: Outcome::Started {}, execution_time_ms: 0 };
-                self.ends.reports.send(started).await.ok()?;
+                self.common.reports.send(started).await.ok()?;
             }
         }
         Some(())
@@ -243,7 +323,7 @@ impl Supervisor {
         passenger.next_heartbeat = now + Duration::from_secs(limits::HEARTBEAT_SECONDS);
         let execution_time_ms = (now - passenger.began).as_millis() as u64;
         let report = Report { step: passenger.step.clone(), outcome: Outcome::Heartbeat {}, execution_time_ms };
-        self.ends.reports.send(report).await.map_err(|_| End::Closed)
+        self.common.reports.send(report).await.map_err(|_| End::Closed)
     }
 
     async fn too_long(&mut self, id: Option<u64>, shown: &str) -> End {
@@ -286,11 +366,15 @@ impl Supervisor {
         }
     }
 
-    /// `None`: nobody listens any more.
+    /// Answers for a step that left the flight. `None`: nobody listens any more.
     async fn report(&mut self, passenger: Passenger, outcome: Outcome) -> Option<()> {
         let execution_time_ms = passenger.began.elapsed().as_millis() as u64;
         let step: Arc<RunStep> = passenger.step;
-        self.ends.reports.send(Report { step, outcome, execution_time_ms }).await.ok()
+        if self.lane == Lane::Quarantine {
+            // Before the report: whoever counts the steps must never think that there is more room than there is.
+            self.common.room.send_modify(|room| room.aside -= 1);
+        }
+        self.common.reports.send(Report { step, outcome, execution_time_ms }).await.ok()
     }
 }
 
