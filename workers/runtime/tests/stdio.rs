@@ -98,6 +98,24 @@ fn a_worker_that_cannot_start_is_one_sentence_and_an_error_code() {
     assert_eq!(usage.status.code(), Some(2));
 }
 
+#[test]
+fn log_lines_of_deaths_and_time_outs_name_the_steps() {
+    let mut program = Program::start(&[]);
+    let late = RunStep { timeout_seconds: 1, ..step(1, "hang", json!({})) };
+    let [died, late] = [step(0, "exit", json!({})), late].map(|step| {
+        let step = RunStep { attempt: 2, ..step };
+        program.send(&step);
+        program.receive();
+        let RunStep { task_id, step_name, correlation_id, .. } = step;
+        format!(r#"task_id="{task_id}" step="{step_name}" attempt="2" correlation_id="{correlation_id}""#)
+    });
+    let output = program.end();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines = |what: &str, fields: &str| stderr.lines().filter(|l| l.contains(what) && l.contains(fields)).count();
+    assert_eq!(lines("the worker's process died", &died), 3, "{stderr}");
+    assert_eq!(lines("longer than its time", &late), 1, "{stderr}");
+}
+
 #[tokio::test]
 async fn sigterm_drains_what_runs() {
     let folder = tempfile::TempDir::new().unwrap();

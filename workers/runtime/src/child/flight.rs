@@ -66,6 +66,14 @@ pub(super) struct Death {
     pub suspects: Vec<Waiting>,
 }
 
+impl Death {
+    /// All that were in its hands.
+    pub fn steps(&self) -> impl Iterator<Item = &RunStep> {
+        let blamed = self.blamed.iter().map(|passenger| &*passenger.step);
+        blamed.chain(self.suspects.iter().map(|suspect| &*suspect.step))
+    }
+}
+
 impl Flight {
     /// With nobody in it yet.
     pub fn with_places(places: usize) -> Self {

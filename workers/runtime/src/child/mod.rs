@@ -4,6 +4,7 @@
 //! to say.
 
 mod command;
+mod concerned;
 mod flight;
 mod life;
 mod lines;
@@ -28,6 +29,7 @@ use crate::{
     executor::{Ends, Report, Room},
     in_process::timed_out,
 };
+use concerned::Concerned;
 use flight::{Flight, Passenger, Waiting};
 use lines::Next;
 use protocol::Line;
@@ -39,7 +41,7 @@ enum End {
     /// It died, or broke the protocol.
     Died(String),
     /// Steps were over their time or answered too much; they were answered for, the others are not to blame.
-    Culprits(&'static str),
+    Culprits(&'static str, Concerned),
 }
 
 /// Runs steps in one child after the other, until no more steps can come.
@@ -142,15 +144,26 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                 life.end_gently().await;
                 return None;
             }
-            End::Culprits(why) => {
+            End::Culprits(why, Concerned { task_id, step, attempt, correlation_id }) => {
                 self.flight.spare();
                 life.end().await;
-                tracing::warn!(pool, pid, "{why}; its process was killed");
+                tracing::warn!(pool, pid, task_id, step, attempt, correlation_id, "{why}; its process was killed");
             }
             End::Died(reason) => {
                 let stderr = life.end().await;
                 let death = self.flight.crash();
-                tracing::warn!(pool, pid, in_flight = death.in_flight, "the worker's process died: {reason}");
+                let Concerned { task_id, step, attempt, correlation_id } = death.steps().collect();
+                let in_flight = death.in_flight;
+                tracing::warn!(
+                    pool,
+                    pid,
+                    in_flight,
+                    task_id,
+                    step,
+                    attempt,
+                    correlation_id,
+                    "the worker's process died: {reason}"
+                );
                 self.quarantine(death.suspects).await;
                 if let Some(blamed) = death.blamed {
                     self.report(blamed, crashed(&reason, &stderr)).await?;
@@ -334,9 +347,10 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         let message = format!(
             "the outcome has more than {most} bytes; at most {kept} are kept. Store the data and return a reference to it"
         );
+        let culprit = std::iter::once(&*passenger.step).collect();
         match self.report(passenger, Outcome::Failure(Failure::permanent("result_too_large", message))).await {
             // The rest of the line may have no end.
-            Some(()) => End::Culprits("a step answered far more than can be kept"),
+            Some(()) => End::Culprits("a step answered far more than can be kept", culprit),
             None => End::Closed,
         }
     }
@@ -346,11 +360,12 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         if late.is_empty() {
             return Ok(());
         }
+        let culprits = late.iter().map(|passenger| &*passenger.step).collect();
         for passenger in late {
             let outcome = timed_out(&passenger.step);
             self.report(passenger, outcome).await.ok_or(End::Closed)?;
         }
-        Err(End::Culprits("a step ran longer than its time"))
+        Err(End::Culprits("a step ran longer than its time", culprits))
     }
 
     /// The child is going; what it wrote before still counts.
@@ -361,7 +376,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         };
         life.lines.fill_now();
         match self.arrivals(life).await {
-            Err(end @ (End::Closed | End::Culprits(_))) => end,
+            Err(end @ (End::Closed | End::Culprits(..))) => end,
             Ok(()) | Err(End::Died(_)) => End::Died(reason),
         }
     }
