@@ -22,15 +22,12 @@ struct Program {
 
 impl Program {
     fn start(arguments: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_tasker-worker"))
-            .args(arguments)
-            .args(["--stdio", "--"])
-            .args(python("steps.py").split(' '))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
+        Self::of(command.args(arguments).args(["--stdio", "--"]).args(python("steps.py").split(' ')))
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (process.stdin.take(), process.stdout.take().unwrap());
         Self { process, stdin, stdout: BufReader::new(stdout) }
     }
@@ -96,6 +93,22 @@ fn a_worker_that_cannot_start_is_one_sentence_and_an_error_code() {
     );
     let usage = Command::new(env!("CARGO_BIN_EXE_tasker-worker")).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
+}
+
+#[test]
+fn a_worker_does_not_inherit_the_database_s_address_unless_its_command_names_it() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
+    command.args(["--stdio", "--", "TASKER_DATABASE_URL=mine"]).args(python("steps.py").split(' '));
+    let names = ["DATABASE_URL", "TASKER_DATABASE_URL", "TASKER_TEST_DATABASE_URL", "OTHER"];
+    let mut program = Program::of(command.envs(names.map(|name| (name, "inherited"))));
+    program.send(&step(0, "environment", json!({ "names": names })));
+    assert_eq!(
+        program.receive()["outcome"]["success"]["result"],
+        json!({
+            "DATABASE_URL": null, "TASKER_DATABASE_URL": "mine", "TASKER_TEST_DATABASE_URL": null, "OTHER": "inherited",
+        })
+    );
+    program.end();
 }
 
 #[test]

@@ -29,6 +29,8 @@ use super::Command;
 const IN: RawFd = 3;
 /// Where the child writes outcomes.
 const OUT: RawFd = 4;
+/// What a child does not inherit: workers never see PostgreSQL. A command that names one of them itself gets it.
+const KEPT_BACK: [&str; 3] = ["DATABASE_URL", "TASKER_DATABASE_URL", "TASKER_TEST_DATABASE_URL"];
 
 /// A running child and our ends of its pipes.
 pub(super) struct Spawned {
@@ -101,6 +103,9 @@ fn out_of_the_way(fd: OwnedFd) -> io::Result<OwnedFd> {
 
 fn prepared(command: &Command, child_in: &OwnedFd, child_out: &OwnedFd) -> tokio::process::Command {
     let mut prepared = tokio::process::Command::new(&command.program);
+    KEPT_BACK.iter().for_each(|name| {
+        prepared.env_remove(name);
+    });
     prepared
         .args(&command.arguments)
         .envs(command.environment.iter().map(|(name, value)| (name, value)))

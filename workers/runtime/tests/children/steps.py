@@ -149,6 +149,11 @@ def descriptors():
     return {"open": sorted(int(number) for number in os.listdir("/proc/self/fd"))}
 
 
+@step_handler("environment")
+def environment(context):
+    return {name: os.environ.get(name) for name in context.get_input("names")}
+
+
 @step_handler("fail")
 def fail(context):
     if context.get_input("permanent"):
