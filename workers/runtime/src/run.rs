@@ -87,9 +87,18 @@ impl<D: Deliveries, Q: Queue> Worker<D, Q> {
                 () = shutdown.cancelled(), if give_up.is_none() => {
                     open = false;
                     give_up = Some(Instant::now() + self.settings.drain_timeout);
+                    self.say_what_is_awaited();
                 }
                 () = sleep_until(give_up), if give_up.is_some() => return,
             }
+        }
+    }
+
+    /// Whoever stops a worker should not have to guess why it is still there.
+    fn say_what_is_awaited(&self) {
+        if self.held > 0 {
+            let (pool, seconds) = (&self.settings.pool, self.settings.drain_timeout.as_secs_f32());
+            tracing::info!(pool, "waiting at most {seconds} s for {} running steps", self.held);
         }
     }
 

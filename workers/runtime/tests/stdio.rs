@@ -137,6 +137,8 @@ async fn sigterm_drains_what_runs() {
     program.send(&step(0, "wait", json!({ "runs": notes, "gate": gate })));
     until("it runs", || runs(&notes).len() == 1).await;
     program.signal(Signal::SIGTERM);
+    let mut log = BufReader::new(program.process.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(log.any(|line| line.contains("waiting at most 25 s for 1 running steps")));
     std::fs::write(&gate, "").unwrap();
     assert_eq!(program.receive()["outcome"]["success"]["result"], json!({"waited": true}));
     // Its stdin stays open: it ends by the signal alone.
