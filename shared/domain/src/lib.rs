@@ -22,5 +22,5 @@ pub use fault::{Fault, Faults};
 pub use ids::{StepId, StepNo, TaskId};
 pub use message::{CompleteStep, Evaluate, RunStep};
 pub use outcome::{Outcome, Policy, Verdict, decide};
-pub use queue::{Claims, Destination, Message, Outgoing, Queue, SendResult};
+pub use queue::{Destination, Message, Outgoing, Queue, SendResult};
 pub use state::{StepState, TaskState};

@@ -1,10 +1,10 @@
-//! The two seams to the outside: a queue that carries messages, and claims that save double runs.
+//! The seam to the outside: a queue that carries messages.
 
 use std::{future::Future, time::Duration};
 
 use crate::{
     TaskId,
-    message::{CompleteStep, Evaluate, HandOver, RunStep},
+    message::{CompleteStep, Evaluate, RunStep},
 };
 
 /// Where a message goes.
@@ -60,23 +60,4 @@ pub trait Queue: Send + Sync + 'static {
     /// This task was cancelled: messages that still wait for a worker may be dropped. A queue that cannot find them lets them come;
     /// their answers are stale.
     fn forget(&self, _task: TaskId) {}
-}
-
-/// What a claim answers to a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// Run it.
-    Free,
-    /// Somebody runs it.
-    Held,
-    /// It was run and its outcome is safe.
-    Done,
-}
-
-/// Remembers which hand-overs are being run, so that a message delivered twice usually runs once.
-pub trait Claims: Send + Sync + 'static {
-    /// Asks to run a hand-over.
-    fn claim(&self, key: HandOver, held_for: Duration) -> impl Future<Output = Claim> + Send;
-    /// Its outcome is safe.
-    fn done(&self, key: HandOver) -> impl Future<Output = ()> + Send;
 }
