@@ -20,7 +20,7 @@ use crate::{
     history,
     model::{Deeds, Workflow},
     process::{Called, Fails, Process, note_cuts},
-    queue::{Timed, Wire},
+    queue::{GRID_MS, Timed, Wire},
     workers::Workers,
 };
 
@@ -175,6 +175,7 @@ impl Driver<'_> {
             self.faults.note(Fault::ClockLeapt);
             at += self.chance.below(40 * 60_000) as u64;
         }
+        let at = at.next_multiple_of(GRID_MS);
         if at != self.now_ms {
             self.now_ms = at;
             self.ground.set_clock(at).await?;

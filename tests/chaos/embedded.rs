@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use tasker_domain::{CompleteStep, Destination, Message, Outgoing, Queue, TaskId};
-use tasker_engine::{By, Engine, InProcess, OperatorError, SubmitError};
+use tasker_engine::{Engine, InProcess, OperatorError, SubmitError};
 use tasker_store::StoreError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use crate::{
     faults::{Fault, Faults},
     ground::{Ground, engine},
     history,
-    operators::audited,
+    operators::{audited, by, done},
     process::note_cuts,
     proxy::{Cut, Door, Order},
     queue::ENOUGH,
@@ -219,7 +219,7 @@ impl World<'_> {
         let Some((place, id)) = chosen else { return Ok(()) };
         let cancelled = match self.process.engine.cancel_task(id, by()).await {
             Err(OperatorError::Store(StoreError::Unavailable(_))) => audited(self.ground, id, None, "cancel_task").await? > 0,
-            other => crate::operators::done(other)?,
+            other => done(other)?,
         };
         lock(&self.tasks)[place].deeds.cancelled = cancelled;
         Ok(())
@@ -241,10 +241,6 @@ impl World<'_> {
         }
         Ok(())
     }
-}
-
-fn by() -> By {
-    By { actor: "operator".into(), reason: "a seed said so".into(), metadata: None }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

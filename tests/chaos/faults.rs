@@ -17,6 +17,8 @@ pub enum Fault {
     Delayed,
     /// The queue delivered a message after a later one.
     Reordered,
+    /// The queue delivered a wake-up before its time.
+    Early,
     /// The queue refused a part of a batch.
     Refused,
     /// The queue refused a message and delivered it all the same.

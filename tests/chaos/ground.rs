@@ -92,13 +92,13 @@ impl Ground {
         Ok(())
     }
 
-    /// Looks until so many sessions wait for a lock; answers how many do.
-    pub async fn waiting(&self, enough: i64, looks: usize) -> Result<i64> {
+    /// Looks until so many sessions wait for a lock, or there is nothing to wait for; answers how many do.
+    pub async fn waiting(&self, enough: i64, looks: usize, ended: impl Fn() -> bool) -> Result<i64> {
         let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         let mut waiting = 0;
         for _ in 0..looks {
             waiting = self.onlooker.query_typed(sql, &[]).await?[0].get(0);
-            if waiting >= enough {
+            if waiting >= enough || ended() {
                 break;
             }
         }

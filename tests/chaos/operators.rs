@@ -55,10 +55,6 @@ impl Driver<'_> {
         self.count(|t| usize::from(t.deeds.cancelled)) < CANCELS
     }
 
-    pub fn task_mut(&mut self, id: TaskId) -> &mut Task {
-        self.tasks.iter_mut().find(|t| t.id == Some(id)).expect("a task of this seed")
-    }
-
     async fn cancel(&mut self) -> Result<()> {
         let choices = self.choices("t.state = 'running'").await?;
         let Some(Choice { id, place, .. }) = self.pick(choices) else { return Ok(()) };
@@ -149,6 +145,6 @@ pub fn done(answer: Result<(), OperatorError>) -> Result<bool> {
     }
 }
 
-fn by() -> By {
+pub fn by() -> By {
     By { actor: "operator".into(), reason: "a seed said so".into(), metadata: None }
 }

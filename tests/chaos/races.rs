@@ -1,27 +1,51 @@
 //! Two completers at once, so that their transactions overlap where it matters: at a step that both count down.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tasker_domain::{CompleteStep, Outcome, TaskId};
-use tasker_engine::By;
+use tasker_engine::{Answer, Engine};
 use tokio_postgres::types::Type;
 
-use crate::{driver::Driver, faults::Fault, process::Fails};
+use crate::{
+    driver::Driver,
+    faults::Fault,
+    operators::{by, done},
+    queue::Wire,
+};
 
-/// Looks at the server until a completer waits.
-const LOOKS: usize = 60;
+/// Looks at the server until a call waits; it does, or it ends, long before.
+const LOOKS: usize = 5_000;
+
+/// What two or three calls at once are.
+enum Call {
+    Complete(Vec<CompleteStep>),
+    Cancel(TaskId),
+}
+
+/// What came of one.
+enum Came {
+    Answers(Vec<CompleteStep>, Vec<Answer>),
+    Cancelled(TaskId, bool),
+}
 
 impl Driver<'_> {
-    /// Gives a batch to two completers at once: parents of one step to both of them when there are some, else some answers twice.
+    /// Gives a batch to two completers at once: parents of one step to both of them when there are some, else some answers twice;
+    /// and perhaps somebody cancels one of the tasks.
     pub async fn two_completers(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
         if let Some((task, child, one)) = self.siblings(&batch) {
             let (a, b): (Vec<_>, Vec<_>) = batch.into_iter().partition(|done| done.step_id == one);
-            return self.meet(task, child, a, b).await;
+            let name = crate::model::step_name(child);
+            let both_waited = self.at_once(task, &name, vec![Call::Complete(a), Call::Complete(b)]).await?;
+            self.faults.note(if both_waited { Fault::Met } else { Fault::TwoCompleters });
+            return Ok(());
         }
+        // The first one comes to both, and they wait for each other at its step.
+        let Some(step) = batch.first().map(|done| done.step_id) else { return Ok(()) };
+        let name = crate::model::step_name(self.workers.step(step).expect("a step that was run"));
         let (mut a, mut b) = (Vec::new(), Vec::new());
-        for done in batch {
-            let to = self.chance.below(3);
+        for (n, done) in batch.into_iter().enumerate() {
+            let to = if n == 0 { 2 } else { self.chance.below(3) };
             if to != 0 {
                 a.push(done.clone());
             }
@@ -29,25 +53,13 @@ impl Driver<'_> {
                 b.push(done);
             }
         }
+        let mut calls = vec![Call::Complete(a), Call::Complete(b)];
         self.faults.note(Fault::TwoCompleters);
-        let (one, other) = (self.processes[0].engine.clone(), self.processes[1].engine.clone());
-        let cancel = a.first().filter(|_| self.chance.permille(80) && self.may_cancel()).map(|done| done.task_id);
-        let Some(task) = cancel else {
-            let (x, y) = tokio::join!(biased; one.complete(a.clone()), other.complete(b.clone()));
-            self.heard(&a, &x.context("two completers")?)?;
-            return self.heard(&b, &y.context("two completers")?);
-        };
-        self.faults.note(Fault::CancelledInFlight);
-        let by = By { actor: "operator".into(), reason: "in flight".into(), metadata: None };
-        let (x, y, cancelled) =
-            tokio::join!(biased; one.complete(a.clone()), other.complete(b.clone()), other.cancel_task(task, by));
-        self.heard(&a, &x.context("a completer beside a cancel")?)?;
-        self.heard(&b, &y.context("a completer beside a cancel")?)?;
-        match cancelled {
-            Ok(()) => self.task_mut(task).deeds.cancelled = true,
-            Err(e) => ensure!(e.of_store().is_none(), "a cancel beside completers: {e}"),
+        if self.chance.permille(100) && self.may_cancel() {
+            self.faults.note(Fault::CancelledInFlight);
+            calls.insert(self.chance.below(3), Call::Cancel(step.task));
         }
-        Ok(())
+        self.at_once(step.task, &name, calls).await.map(drop)
     }
 
     /// Moves two parents of one step to the front, so that they come together. Whether there were some.
@@ -87,25 +99,38 @@ impl Driver<'_> {
         found.into_iter().next().map(|(_, found)| found)
     }
 
-    /// Lets two completers wait for the same step, one behind the other.
-    async fn meet(&mut self, task: TaskId, child: usize, a: Vec<CompleteStep>, b: Vec<CompleteStep>) -> Result<()> {
+    /// Lets calls wait for the same step, one behind the other, and then go on. Whether all of them waited.
+    async fn at_once(&mut self, task: TaskId, step: &str, calls: Vec<Call>) -> Result<bool> {
         let sql = "select from tasker.steps where task_id = $1 and name = $2 for update";
         self.ground.sql.batch_execute("begin").await?;
-        let name = crate::model::step_name(child);
-        self.ground.sql.query_typed(sql, &[(&task.uuid(), Type::UUID), (&name, Type::TEXT)]).await?;
-        let mut calls = Vec::new();
-        let mut waiting = 0;
-        for (n, batch) in [&a, &b].into_iter().enumerate() {
-            let (engine, batch) = (self.processes[n].engine.clone(), batch.clone());
-            calls.push(tokio::spawn(async move { engine.complete(batch).await }));
-            waiting = self.ground.waiting(n as i64 + 1, LOOKS).await?;
+        self.ground.sql.query_typed(sql, &[(&task.uuid(), Type::UUID), (&step, Type::TEXT)]).await?;
+        let (mut running, mut waiting) = (Vec::new(), 0);
+        for (n, call) in calls.into_iter().enumerate() {
+            let running_call = tokio::spawn(make(self.processes[n % self.processes.len()].engine.clone(), call));
+            waiting = self.ground.waiting(waiting + 1, LOOKS, || running_call.is_finished()).await?;
+            running.push(running_call);
         }
         self.ground.sql.batch_execute("commit").await?;
-        self.faults.note(if waiting == 2 { Fault::Met } else { Fault::TwoCompleters });
-        for (batch, call) in [a, b].iter().zip(calls) {
-            let answers = tokio::time::timeout(Duration::from_secs(20), call).await.context("two completers hang")??;
-            self.heard(batch, &answers.context("two completers met")?)?;
+        let all_waited = waiting == running.len() as i64;
+        for call in running {
+            match tokio::time::timeout(Duration::from_secs(20), call).await.context("calls at once hang")??? {
+                Came::Answers(batch, answers) => self.heard(&batch, &answers)?,
+                Came::Cancelled(task, cancelled) => {
+                    let place = self.queue.place(task).expect("a step of it was sent");
+                    self.tasks[place].deeds.cancelled |= cancelled;
+                }
+            }
         }
-        Ok(())
+        Ok(all_waited)
+    }
+}
+
+async fn make(engine: Arc<Engine<Wire>>, call: Call) -> Result<Came> {
+    match call {
+        Call::Complete(batch) => {
+            let answers = engine.complete(batch.clone()).await.context("a completer beside another")?;
+            Ok(Came::Answers(batch, answers))
+        }
+        Call::Cancel(task) => Ok(Came::Cancelled(task, done(engine.cancel_task(task, by()).await)?)),
     }
 }

@@ -20,8 +20,8 @@ use crate::{
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 500;
-/// Seeds that once failed.
-const REGRESSIONS: &[u64] = &[];
+/// Seeds that once failed: by the sight of a grandparent that was not done, and by a cancel of a task whose submit was not heard of.
+const REGRESSIONS: &[u64] = &[2, 1895];
 /// No seed takes so long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -124,7 +124,7 @@ fn a_seed_does_the_same_twice() {
     for seed in 1..=5 {
         let once = run_seed(&runtime, &mut ground, seed).unwrap();
         let twice = run_seed(&runtime, &mut ground, seed).unwrap();
-        assert_eq!(once.faults, twice.faults, "seed {seed}");
+        assert_eq!((once.faults, once.answers), (twice.faults, twice.answers), "seed {seed}");
     }
 }
 
