@@ -106,10 +106,13 @@ async fn a_step_that_is_not_failed_is_not_retried() {
 async fn a_step_that_is_done_is_not_resolved() {
     let (world, task, a) = chain().await;
     world.answer(&a, success(json!(1))).await;
-    let refuse = async |step| conflict(world.engine.resolve_step(step, None, by("x")).await);
+    let refuse = async |step| conflict(world.engine.resolve_step(step, raw(json!("x")), by("x")).await);
     assert_eq!(refuse(a.step_id).await, (true, "complete".into()));
     let b = world.step_id(task, "b").await;
-    world.engine.resolve_step(b, None, by("once")).await.unwrap();
+    for _ in 0..2 {
+        world.engine.resolve_step(b, raw(json!("y")), by("the same may be said again")).await.unwrap();
+    }
+    assert_eq!(world.count("select count(*) from tasker.audit_log where action = 'resolve_step'").await, 1);
     assert_eq!(refuse(b).await, (true, "resolved_manually".into()));
     world.engine.cancel_task(task, by("enough")).await.unwrap();
     assert_eq!(refuse(world.step_id(task, "c").await).await, (false, "cancelled".into()));
@@ -230,19 +233,28 @@ async fn a_result_that_cannot_be_kept_resolves_nothing() {
     world.check().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn two_retries_at_once_hand_a_step_over_once() {
-    let world = World::still().await;
-    world.register(&template("w", &[("a", &[])])).await;
-    for n in 0..50 {
-        world.submit("w", json!({"n": n})).await;
-        let a = world.receive().await;
-        world.answer(&a, permanent("no")).await;
-        let retries =
-            tokio::join!(world.engine.retry_step(a.step_id, by("one")), world.engine.retry_step(a.step_id, by("other")));
-        assert!(retries.0.is_ok() != retries.1.is_ok(), "{retries:?}");
-        assert_eq!(world.receive_all().await["a"].lease, 2);
-    }
+    let (world, task, a) = chain().await;
+    world.answer(&a, permanent("no")).await;
+    // Both have begun before either can go on.
+    let mut client = world.db.client().await;
+    let lock = client.transaction().await.unwrap();
+    lock.query("select from tasker.steps for update", &[]).await.unwrap();
+    let retry = |reason| {
+        let (engine, step) = (world.engine.clone(), a.step_id);
+        tokio::spawn(async move { engine.retry_step(step, by(reason)).await })
+    };
+    let (one, other) = (retry("one"), retry("other"));
+    let waiting = "select count(*) = 2 from pg_stat_activity \
+                   where datname = current_database() and wait_event_type = 'Lock' and query like '%retry_step_v1%'";
+    world.until(waiting).await;
+    lock.commit().await.unwrap();
+    let (one, other) = (one.await.unwrap(), other.await.unwrap());
+    assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    assert_eq!(conflict(one.and(other)), (true, "enqueued".into()));
+    assert_eq!(world.receive_all().await["a"].lease, 2);
+    assert_eq!(world.step(task, "a").await.lease, 2);
     world.check().await;
 }
 

@@ -1,6 +1,12 @@
 //! A queue that does not live in this process: it drops, doubles and refuses, and the sweep sends again what it owes.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use serde_json::json;
 use tasker_domain::{
@@ -13,16 +19,19 @@ use crate::world::{World, by, failure, success, template, workflow};
 
 /// Keeps what it is sent, and refuses what it is told to.
 pub struct Outside {
-    lease: Option<Duration>,
     sent: Mutex<Vec<Outgoing>>,
     refuses: Mutex<Refuses>,
+    /// Sends that were begun, and what the test holds to keep them from going on.
+    begun: AtomicUsize,
+    gate: tokio::sync::RwLock<()>,
 }
 
 type Refuses = Box<dyn FnMut(&Message) -> bool + Send>;
 
 impl Outside {
     pub fn new() -> Self {
-        Self { lease: Some(Duration::from_secs(30)), sent: Mutex::default(), refuses: Mutex::new(Box::new(|_| false)) }
+        let refuses = Mutex::new(Box::new(|_: &Message| false) as Refuses);
+        Self { sent: Mutex::default(), refuses, begun: AtomicUsize::new(0), gate: tokio::sync::RwLock::default() }
     }
 
     /// From now on refuses what `which` says.
@@ -57,6 +66,8 @@ impl Outside {
 
 impl Queue for Outside {
     async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
+        self.begun.fetch_add(1, Relaxed);
+        let _open = self.gate.read().await;
         let mut refuses = self.refuses.lock().unwrap();
         let mut sent = self.sent.lock().unwrap();
         let send = |message: Outgoing| {
@@ -70,7 +81,7 @@ impl Queue for Outside {
     }
 
     fn send_lease(&self) -> Option<Duration> {
-        self.lease
+        Some(SEND_LEASE)
     }
 }
 
@@ -140,6 +151,7 @@ async fn what_was_accepted_and_not_answered_is_sent_again_ever_more_rarely_and_a
 async fn re_sends_are_counted_anew_after_a_hand_over() {
     let world = world().await;
     let task = world.submit("w", json!({})).await;
+    world.engine.queue().runs();
     world.pass(MINUTE * 15).await;
     world.engine.sweep().await.unwrap();
     assert_eq!(resends(&world, task, "a").await, 1);
@@ -150,6 +162,9 @@ async fn re_sends_are_counted_anew_after_a_hand_over() {
     let [again] = &world.engine.queue().runs()[..] else { panic!("a is handed over again") };
     assert_eq!((again.lease, again.attempt, again.resend), (2, 2, 0));
     assert_eq!(world.wakes_in_ms(task, "a").await, Some(15 * 60_000));
+    world.answer(&runs[1], Outcome::Released {}).await;
+    assert_eq!(resends(&world, task, "b").await, 0);
+    assert_eq!(world.engine.queue().runs()[0].resend, 0);
     world.check().await;
 }
 
@@ -168,6 +183,36 @@ async fn a_message_that_comes_twice_counts_once() {
     let [join] = &world.engine.queue().runs()[..] else { panic!("join is sent once") };
     world.answer(join, success(json!(1))).await;
     assert_eq!(world.state(task).await, TaskState::Complete);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_send_under_way_is_not_raced_by_the_next_sweep() {
+    let world = world().await;
+    world.engine.queue().refuse(|_| true);
+    world.submit("w", json!({})).await;
+    world.engine.queue().refuse(|_| false);
+    world.pass(SEND_LEASE).await;
+    let queue = world.engine.queue();
+    let closed = queue.gate.write().await;
+    let begun = queue.begun.load(Relaxed);
+    let sweep = || {
+        let engine = world.engine.clone();
+        tokio::spawn(async move { engine.sweep().await.unwrap().sent })
+    };
+    let slow = sweep();
+    while queue.begun.load(Relaxed) == begun {
+        tokio::task::yield_now().await;
+    }
+    world.pass(SEND_LEASE - Duration::from_millis(1)).await;
+    let second = sweep();
+    while !second.is_finished() {
+        assert_eq!(queue.begun.load(Relaxed), begun + 1, "the second sweep sends nothing");
+        tokio::task::yield_now().await;
+    }
+    drop(closed);
+    assert_eq!((slow.await.unwrap(), second.await.unwrap()), (2, 0));
+    assert_eq!(queue.runs().len(), 2);
     world.check().await;
 }
 
