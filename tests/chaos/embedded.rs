@@ -29,6 +29,8 @@ use crate::{
 
 /// Longer than any seed takes; one that gets here has lost something.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// The same where a bug is planted.
+const IMPATIENCE: Duration = Duration::from_secs(10);
 /// Longer than every deadline of a started step.
 const LEAP_MS: i64 = 101_000;
 const STATEMENTS: [&str; 4] = ["complete_v1", "sweep_v1", "hand_over_v1", "messages_v1"];
@@ -140,6 +142,7 @@ impl World<'_> {
     }
 
     async fn drive(&mut self) -> Result<()> {
+        let patience = if self.ground.plant.is_some() { IMPATIENCE } else { PATIENCE };
         let began = Instant::now();
         loop {
             self.submit_next().await?;
@@ -153,7 +156,7 @@ impl World<'_> {
                 41..43 => self.cancel().await?,
                 _ => tokio::time::sleep(Duration::from_micros(self.chance.below(6_000) as u64)).await,
             }
-            ensure!(began.elapsed() < PATIENCE, "not ended after {PATIENCE:?}:\n{}", history::dump(self.ground).await?);
+            ensure!(began.elapsed() < patience, "not ended after {patience:?}:\n{}", history::dump(self.ground).await?);
         }
     }
 

@@ -24,7 +24,8 @@ pub struct Ground {
     /// Looks on while `sql` holds a lock.
     onlooker: Client,
     registered: HashSet<usize>,
-    is_planted: bool,
+    /// The bug that lives here.
+    pub plant: Option<Plant>,
     seeds: usize,
     _db: Database,
 }
@@ -52,7 +53,7 @@ impl Ground {
             None => Default::default(),
         };
         let sessions = Sessions::new(&db.url, bugs);
-        Self { sql, onlooker, sessions, registered: HashSet::new(), is_planted: plant.is_some(), seeds: 0, _db: db }
+        Self { sql, onlooker, sessions, registered: HashSet::new(), plant, seeds: 0, _db: db }
     }
 
     /// Leaves nothing of the seed before, and registers what this one needs.
@@ -103,11 +104,6 @@ impl Ground {
             }
         }
         Ok(waiting)
-    }
-
-    /// It has a bug.
-    pub fn is_planted(&self) -> bool {
-        self.is_planted
     }
 
     /// A process whose connection is cut before a commit dies with it.

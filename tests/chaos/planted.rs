@@ -20,6 +20,8 @@ pub enum Plant {
     SendBeforeCommit,
     /// After a sending nobody looks at the step again.
     WakeUpLostAfterSend,
+    /// A process that starts, or that lost an answer, does not look for what nobody knows of.
+    RecoveryFindsNothing,
 }
 
 impl Plant {
@@ -39,8 +41,16 @@ impl Plant {
             Self::WakeUpLostAfterSend => {
                 Bugs { rewrite: Some(("tasker.clock() + k.ms * interval '1 ms'", "'infinity'::timestamptz")), ..Bugs::default() }
             }
+            Self::RecoveryFindsNothing => {
+                Bugs { rewrite: Some(("s.wake_at = 'infinity' and s.state = 'enqueued' and", "false and")), ..Bugs::default() }
+            }
             _ => Bugs::default(),
         }
+    }
+
+    /// It lives where the queue is inside the process.
+    pub fn is_embedded(self) -> bool {
+        self == Self::RecoveryFindsNothing
     }
 
     /// Of each function what stands there, and what shall stand there instead.
@@ -81,7 +91,7 @@ impl Plant {
                 // The key of attempts is a second fence, which would stop this at once.
                 ("complete_v1", &[("'started', 'callback', 'lost')\n  ), kids", "'started', 'callback', 'lost') on conflict do nothing\n  ), kids")]),
             ],
-            Self::SendBeforeCommit | Self::WakeUpLostAfterSend => &[],
+            Self::SendBeforeCommit | Self::WakeUpLostAfterSend | Self::RecoveryFindsNothing => &[],
         }
     }
 }
