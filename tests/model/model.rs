@@ -1,0 +1,388 @@
+//! What the functions of the database do to the rows of one task, said a second time. What follows from an outcome, and
+//! which moves a step may make, is asked of production's own `decide`, `decide_lost` and `StepState::after`.
+
+use serde_json::{json, value::RawValue};
+use tasker_domain::{
+    Outcome, Policy, StepState, TaskState, Verdict,
+    backoff::{Backoff, BackoffKind},
+    decide, limits,
+    outcome::{Again, Failure, decide_lost},
+    state::StepEvent,
+};
+use tasker_store::Applied;
+
+use crate::shapes::{Shape, bits};
+
+/// Steps of a task at most.
+pub const STEPS: usize = 4;
+/// Leases of a step at most; the bounds of an exploration keep below it.
+pub const LEASES: u8 = 16;
+
+/// What a worker says of a hand-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Said {
+    Success,
+    Retryable,
+    Permanent,
+    Released,
+}
+
+impl Said {
+    pub const ALL: [Self; 4] = [Self::Success, Self::Retryable, Self::Permanent, Self::Released];
+
+    pub fn outcome(self, step: u8, lease: u8) -> Outcome {
+        match self {
+            Self::Success => Outcome::Success { result: raw(result(step, lease)), metadata: None },
+            Self::Retryable => Outcome::Failure(Failure::retryable("handler_error", "not now")),
+            Self::Permanent => Outcome::Failure(Failure::permanent("permanent_error", "never")),
+            Self::Released => Outcome::Released {},
+        }
+    }
+
+    /// How it stands in the rows of `attempts`.
+    pub fn mark(self) -> u8 {
+        self as u8 + 1
+    }
+}
+
+/// A result that says under which lease it was made, so that a wrong one shows.
+pub fn result(step: u8, lease: u8) -> serde_json::Value {
+    json!({"step": step, "lease": lease})
+}
+
+pub fn raw(value: serde_json::Value) -> Box<RawValue> {
+    RawValue::from_string(value.to_string()).expect("a value is JSON")
+}
+
+/// The mark of a step whose worker was lost too often.
+pub const CRASHED: u8 = 5;
+/// Added to the mark of what was recorded and not applied.
+pub const NOT_APPLIED: u8 = 8;
+
+/// One call of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Call {
+    /// A worker's answer arrives.
+    Complete { step: u8, lease: u8, said: Said },
+    /// A worker reports that it started, or still runs.
+    Report { step: u8, lease: u8 },
+    /// What a sweep concluded from a deadline that had passed.
+    Conclude { step: u8, lease: u8, losses: u8 },
+    /// The wake-up of a retry arrives, when it is due or before.
+    Evaluate { step: u8, lease: u8, due: bool },
+    /// The step's time passes, and a sweep takes it up.
+    Sweep { step: u8 },
+    /// An operator ends the task.
+    Cancel,
+    /// An operator gives the step a new budget.
+    Retry { step: u8 },
+    /// An operator settles the step.
+    Resolve { step: u8 },
+}
+
+impl Call {
+    pub fn is_operators(self) -> bool {
+        matches!(self, Self::Cancel | Self::Retry { .. } | Self::Resolve { .. })
+    }
+}
+
+/// What a call answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Of a completion.
+    Applied(Applied),
+    /// An operator's action was carried out, or refused.
+    Done,
+    Conflict,
+    /// A wake-up came before its time.
+    Early,
+    /// A step is silent beyond its deadline.
+    Lost,
+    /// There is nothing to say.
+    Nothing,
+}
+
+/// What follows from a call outside the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effects {
+    pub answer: Answer,
+    /// The steps whose messages are sent, under the leases that they have now.
+    pub sent: u8,
+    /// The step's retry is due later.
+    pub wake_up: bool,
+    pub finished: Option<TaskState>,
+}
+
+/// A row of `steps`, with its rows of `attempts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StepRow {
+    pub state: StepState,
+    pub lease: u8,
+    pub attempt: u8,
+    pub pending_parents: u8,
+    pub losses: u8,
+    /// It is in progress, and its deadline has passed.
+    pub due: bool,
+    /// Four bits a lease: how it was answered.
+    pub marks: u64,
+}
+
+impl StepRow {
+    pub fn mark(&self, lease: u8) -> u8 {
+        (self.marks >> (4 * (lease - 1)) & 15) as u8
+    }
+
+    fn set_mark(&mut self, lease: u8, mark: u8) {
+        assert_eq!(self.mark(lease), 0, "two rows of attempts for lease {lease}");
+        self.marks |= u64::from(mark) << (4 * (lease - 1));
+    }
+
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, StepState::Complete | StepState::ResolvedManually)
+    }
+
+    fn hand_over(&mut self) {
+        self.state = self.state.after(StepEvent::HandOver).expect("only a step that may be handed over is");
+        self.lease += 1;
+        assert!(self.lease <= LEASES, "the bounds allow more leases than the model holds");
+        self.attempt = self.attempt.max(1);
+        self.due = false;
+    }
+}
+
+/// The rows of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rows {
+    pub steps: [StepRow; STEPS],
+    pub task: TaskState,
+    pub active: i8,
+    pub failed: i8,
+}
+
+impl Rows {
+    /// Without what was answered under leases that are no longer current: it is told to whoever answers late, and moves nothing.
+    pub fn without_past(mut self) -> Self {
+        for step in self.steps.iter_mut().filter(|s| s.lease > 0) {
+            step.marks &= 15 << (4 * (step.lease - 1));
+        }
+        self
+    }
+}
+
+/// A shape with a policy, and production's verdicts on all that can be said under it.
+#[derive(Debug)]
+pub struct Model {
+    pub shape: Shape,
+    pub policy: Policy,
+    said: Vec<Vec<Verdict>>,
+    lost: Vec<Vec<Verdict>>,
+    started: Verdict,
+}
+
+impl Model {
+    pub fn new(shape: Shape, tries: u8) -> Self {
+        // An hour: nothing is due unless a path says so.
+        let backoff = Backoff { kind: BackoffKind::Linear, base_ms: 3_600_000, max_ms: 3_600_000 };
+        let policy = Policy { max_attempts: tries.into(), retryable: true, backoff, timeout_seconds: 3600, result_schema: None };
+        let attempts = || 0..=i32::from(tries);
+        let said = |said: Said| attempts().map(|a| decide(&said.outcome(0, 0), &policy, a, 0.5)).collect();
+        let lost = |losses| attempts().map(|a| decide_lost(losses, &policy, a, 0.5)).collect();
+        let (said, lost) = (Said::ALL.map(said).into(), (0..=limits::LOSSES).map(lost).collect());
+        let started = decide(&Outcome::Started {}, &policy, 1, 0.5);
+        Self { shape, policy, said, lost, started }
+    }
+
+    /// The rows after a submit; the roots are handed over.
+    pub fn submitted(&self) -> Rows {
+        let nothing =
+            StepRow { state: StepState::Pending, lease: 0, attempt: 0, pending_parents: 0, losses: 0, due: false, marks: 0 };
+        let mut rows = Rows { steps: [nothing; STEPS], task: TaskState::Running, active: 0, failed: 0 };
+        for step in 0..self.shape.steps {
+            rows.steps[step].pending_parents = self.shape.parents[step].count_ones() as u8;
+        }
+        for root in bits(self.roots()) {
+            rows.steps[root].hand_over();
+            rows.active += 1;
+        }
+        rows
+    }
+
+    pub fn roots(&self) -> u8 {
+        (0..self.shape.steps).filter(|&step| self.shape.parents[step] == 0).fold(0, |set, step| set | 1 << step)
+    }
+
+    /// Carries out a call.
+    pub fn apply(&self, rows: &mut Rows, call: Call) -> Effects {
+        match call {
+            Call::Complete { step, lease, said } => {
+                let attempt = rows.steps[usize::from(step)].attempt;
+                let verdict = &self.said[said as usize][usize::from(attempt)];
+                self.conclude(rows, (step, lease), verdict, said.mark(), false)
+            }
+            Call::Report { step, lease } => self.conclude(rows, (step, lease), &self.started, 0, false),
+            Call::Conclude { step, lease, losses } => {
+                let attempt = rows.steps[usize::from(step)].attempt;
+                let verdict = &self.lost[usize::from(losses) + 1][usize::from(attempt)];
+                self.conclude(rows, (step, lease), verdict, CRASHED, true)
+            }
+            Call::Evaluate { step, lease, due } => evaluate(&mut rows.steps[usize::from(step)], (step, lease), due),
+            Call::Sweep { step } => sweep(&mut rows.steps[usize::from(step)], step),
+            Call::Cancel => self.cancel(rows),
+            Call::Retry { step } => self.retry(rows, step.into()),
+            Call::Resolve { step } => self.resolve(rows, step.into()),
+        }
+    }
+
+    fn conclude(&self, rows: &mut Rows, (step, lease): (u8, u8), verdict: &Verdict, mark: u8, if_due: bool) -> Effects {
+        let no = usize::from(step);
+        let row = &mut rows.steps[no];
+        let is_report = matches!(verdict, Verdict::Started(_) | Verdict::HandOverAgain(Again::WorkerLost));
+        let fenced = row.lease != lease || !row.state.is_answerable() || if_due && !row.due;
+        let Some(next) = row.state.after(verdict.event()).filter(|_| !fenced) else {
+            return not_applied(row, lease, mark, is_report, if_due);
+        };
+        if !is_report {
+            row.set_mark(lease, mark);
+        }
+        row.due = false;
+        let mut effects = answer(Answer::Applied(Applied::Accepted));
+        let mut change = Change::default();
+        match verdict {
+            Verdict::Complete(_) => change = Change { active: -1, failed: 0, done: 1 << no },
+            Verdict::Error { .. } => change = Change { active: -1, failed: 1, done: 0 },
+            Verdict::Retry(..) => (row.losses, effects.wake_up) = (0, true),
+            Verdict::HandOverAgain(again) => {
+                row.losses += u8::from(matches!(again, Again::WorkerLost));
+                row.hand_over();
+                effects.sent = 1 << no;
+            }
+            Verdict::Started(_) | Verdict::AwaitCallback(_) => {}
+        }
+        row.state = next;
+        self.advance(rows, change, effects)
+    }
+
+    fn advance(&self, rows: &mut Rows, mut change: Change, mut effects: Effects) -> Effects {
+        for child in bits(change.done).flat_map(|parent| bits(self.shape.children[parent])) {
+            let row = &mut rows.steps[child];
+            if row.state != StepState::Pending {
+                continue;
+            }
+            row.pending_parents -= 1;
+            if row.pending_parents == 0 {
+                row.hand_over();
+                change.active += 1;
+                effects.sent |= 1 << child;
+            }
+        }
+        if (change.active, change.failed) == (0, 0) || !matches!(rows.task, TaskState::Running | TaskState::Error) {
+            return effects;
+        }
+        rows.active += change.active;
+        rows.failed += change.failed;
+        rows.task = match (rows.active, rows.failed) {
+            (0, 0) => TaskState::Complete,
+            (0, _) => TaskState::Error,
+            _ => TaskState::Running,
+        };
+        let ended = rows.active == 0 && (change.active < 0 || rows.task == TaskState::Complete);
+        effects.finished = ended.then_some(rows.task);
+        effects
+    }
+
+    fn cancel(&self, rows: &mut Rows) -> Effects {
+        match rows.task {
+            TaskState::Running => {}
+            TaskState::Cancelled => return answer(Answer::Done),
+            _ => return answer(Answer::Conflict),
+        }
+        for row in &mut rows.steps[..self.shape.steps] {
+            if let Some(next) = row.state.after(StepEvent::Cancel) {
+                (row.state, row.lease, row.due) = (next, row.lease + 1, false);
+                rows.failed += 1;
+            }
+        }
+        (rows.task, rows.active) = (TaskState::Cancelled, 0);
+        Effects { finished: Some(TaskState::Cancelled), ..answer(Answer::Done) }
+    }
+
+    fn retry(&self, rows: &mut Rows, step: usize) -> Effects {
+        let row = &mut rows.steps[step];
+        if !matches!(rows.task, TaskState::Running | TaskState::Error) || row.state.after(StepEvent::Retry).is_none() {
+            return answer(Answer::Conflict);
+        }
+        let failed = if row.state == StepState::WaitingForRetry { 0 } else { -1 };
+        (row.state, row.attempt, row.losses) = (StepState::Pending, 0, 0);
+        row.hand_over();
+        let change = Change { active: if failed == 0 { 0 } else { 1 }, failed, done: 0 };
+        self.advance(rows, change, Effects { sent: 1 << step, ..answer(Answer::Done) })
+    }
+
+    fn resolve(&self, rows: &mut Rows, step: usize) -> Effects {
+        let row = &mut rows.steps[step];
+        if row.state == StepState::ResolvedManually {
+            // The same again: everybody here settles a step with the same result.
+            return answer(Answer::Done);
+        }
+        let next = row.state.after(StepEvent::Resolve);
+        let Some(next) = next.filter(|_| matches!(rows.task, TaskState::Running | TaskState::Error)) else {
+            return answer(Answer::Conflict);
+        };
+        let (was_live, had_failed) = (row.state.is_live(), row.state == StepState::Error);
+        (row.state, row.lease, row.due) = (next, row.lease + 1, false);
+        let change = Change { active: -i8::from(was_live), failed: -i8::from(had_failed), done: 1 << step };
+        self.advance(rows, change, answer(Answer::Done))
+    }
+}
+
+/// What a call changes of its task's counters, and the steps that are done now.
+#[derive(Default)]
+struct Change {
+    active: i8,
+    failed: i8,
+    done: u8,
+}
+
+fn answer(answer: Answer) -> Effects {
+    Effects { answer, sent: 0, wake_up: false, finished: None }
+}
+
+fn not_applied(row: &mut StepRow, lease: u8, mark: u8, is_report: bool, if_due: bool) -> Effects {
+    if lease < row.lease && !is_report && !if_due && row.mark(lease) == 0 {
+        row.set_mark(lease, mark + NOT_APPLIED);
+    }
+    answer(Answer::Applied(if !is_report && row.mark(lease) == mark {
+        Applied::Duplicate
+    } else if lease > row.lease {
+        Applied::Refused
+    } else if lease == row.lease && row.state.is_answerable() {
+        Applied::Ignored
+    } else {
+        Applied::Stale
+    }))
+}
+
+fn evaluate(row: &mut StepRow, (step, lease): (u8, u8), due: bool) -> Effects {
+    if row.lease != lease || row.state != StepState::WaitingForRetry {
+        return answer(Answer::Nothing);
+    }
+    if !due {
+        return answer(Answer::Early);
+    }
+    row.hand_over();
+    row.attempt += 1;
+    Effects { sent: 1 << step, ..answer(Answer::Nothing) }
+}
+
+fn sweep(row: &mut StepRow, step: u8) -> Effects {
+    match row.state {
+        StepState::WaitingForRetry => evaluate(row, (step, row.lease), true),
+        StepState::Enqueued => Effects { sent: 1 << step, ..answer(Answer::Nothing) },
+        StepState::InProgress => {
+            row.due = true;
+            answer(Answer::Lost)
+        }
+        _ => answer(Answer::Nothing),
+    }
+}

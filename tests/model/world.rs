@@ -1,0 +1,337 @@
+//! The rows of a task with everything around them: messages on their way, workers that hold them, and what may still go
+//! wrong. Messages are sets, so they overtake each other freely; a worker that holds a message is a message not yet taken.
+
+use tasker_domain::StepState;
+
+use crate::{
+    model::{Answer, Call, Effects, Model, Rows, STEPS, Said},
+    shapes::bits,
+};
+
+/// What is on its way to or from one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Air {
+    /// Hand-overs, a bit a lease.
+    pub runs: u16,
+    /// Wake-ups, a bit a lease.
+    pub wake_ups: u16,
+    /// Answers of workers, four bits a lease: one for each thing that can be said.
+    pub answers: u64,
+    /// What a sweep found silent and has not concluded: the lease, and the losses before. No lease: nothing.
+    pub decision: (u8, u8),
+}
+
+/// What may still go wrong, and what people may still do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Left {
+    /// Losses, duplicates, crashes, re-sends too early, releases.
+    pub faults: u8,
+    /// Reports of a start or a heartbeat.
+    pub reports: u8,
+    /// Actions of operators.
+    pub actions: u8,
+}
+
+/// A state of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct State {
+    pub rows: Rows,
+    pub air: [Air; STEPS],
+    pub left: Left,
+}
+
+/// How a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    Plain,
+    /// Its message is delivered a second time.
+    Kept,
+    /// The process dies after the commit, or its answer is lost: nothing is sent, and the message comes again.
+    Crashed,
+}
+
+/// What happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Start,
+    /// A worker takes a hand-over and comes to an answer. Kept: it is delivered to another one too.
+    Take {
+        step: u8,
+        lease: u8,
+        said: Said,
+        kept: bool,
+    },
+    LoseRun {
+        step: u8,
+        lease: u8,
+    },
+    LoseAnswer {
+        step: u8,
+        lease: u8,
+        said: Said,
+    },
+    LoseWakeUp {
+        step: u8,
+        lease: u8,
+    },
+    LoseDecision {
+        step: u8,
+    },
+    Call(Call, How),
+}
+
+/// How much of what is on its way is told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Every message of every lease, and who answered what before.
+    All,
+    /// Only what can still move a row: what is on its way for a lease that is current and not answered, and whether it is
+    /// there at all. What a worker will say is open until it arrives; wake-ups are left to the sweep, which does the same.
+    Current,
+}
+
+/// A way out of a state.
+pub struct Edge {
+    pub event: Event,
+    pub to: State,
+    /// It needs no fault, no report and no operator: sooner or later it happens.
+    pub free: bool,
+    /// Of a call.
+    pub effects: Option<Effects>,
+}
+
+/// The states right after a submit: its messages are sent, or lost with the process.
+pub fn submitted(model: &Model, left: Left) -> Vec<State> {
+    let lost = State { rows: model.submitted(), air: [Air::default(); STEPS], left };
+    let mut sent = lost;
+    for root in bits(model.roots()) {
+        sent.air[root].runs = 1;
+    }
+    match left.faults {
+        0 => vec![sent],
+        _ => vec![sent, State { left: Left { faults: left.faults - 1, ..left }, ..lost }],
+    }
+}
+
+/// Everything that can happen in a state.
+pub fn edges(model: &Model, state: &State, detail: Detail, found: &mut impl FnMut(Edge)) {
+    let mut out = Out { model, state, found };
+    for step in 0..model.shape.steps as u8 {
+        let row = &state.rows.steps[usize::from(step)];
+        match detail {
+            Detail::All => (1..=row.lease).for_each(|lease| {
+                out.run(step, lease);
+                out.answers(step, lease);
+                out.wake_up(step, lease);
+            }),
+            Detail::Current => out.run_and_answer(step, row.lease),
+        }
+        out.time(step);
+        out.operator(Call::Retry { step });
+        out.operator(Call::Resolve { step });
+    }
+    out.operator(Call::Cancel);
+}
+
+struct Out<'a, F> {
+    model: &'a Model,
+    state: &'a State,
+    found: &'a mut F,
+}
+
+impl<F: FnMut(Edge)> Out<'_, F> {
+    fn air(&self, step: u8) -> Air {
+        self.state.air[usize::from(step)]
+    }
+
+    /// An event without a call, which costs so many faults.
+    fn quiet(&mut self, event: Event, faults: u8, change: impl FnOnce(&mut State)) {
+        let Some(left) = self.state.left.faults.checked_sub(faults) else {
+            return;
+        };
+        let mut to = *self.state;
+        to.left.faults = left;
+        change(&mut to);
+        (self.found)(Edge { event, to, free: faults == 0, effects: None });
+    }
+
+    /// A call whose message is taken by `take`, each way it can go. One that changes no row may as well come later.
+    fn call(&mut self, call: Call, faults: u8, take: impl Fn(&mut Air)) {
+        let mut plain = *self.state;
+        let effects = self.model.apply(&mut plain.rows, call);
+        let sends = effects.sent != 0 || effects.wake_up || effects.answer == Answer::Lost;
+        let moved = plain.rows != self.state.rows;
+        let crashed = plain;
+        send(&mut plain, call, &effects);
+        let kept = plain;
+        take(&mut plain.air[step_of(call)]);
+        let mut go = |how, mut to: State, faults, useful| {
+            if let Some(left) = self.state.left.faults.checked_sub(faults).filter(|_| useful) {
+                to.left.faults = left;
+                (self.found)(Edge { event: Event::Call(call, how), to, free: faults == 0, effects: Some(effects) });
+            }
+        };
+        go(How::Plain, plain, faults, true);
+        go(How::Kept, kept, faults + 1, moved && kept != plain);
+        go(How::Crashed, crashed, faults + 1, moved && sends);
+    }
+
+    fn run(&mut self, step: u8, lease: u8) {
+        let air = self.air(step);
+        let bit = 1 << (lease - 1);
+        if air.runs & bit != 0 {
+            for said in Said::ALL {
+                let released = u8::from(said == Said::Released);
+                for kept in [false, true] {
+                    self.quiet(Event::Take { step, lease, said, kept }, released + u8::from(kept), |to| {
+                        let air = &mut to.air[usize::from(step)];
+                        air.runs &= if kept { u16::MAX } else { !bit };
+                        air.answers |= 1 << answer_bit(lease, said);
+                    });
+                }
+            }
+            self.quiet(Event::LoseRun { step, lease }, 1, |to| to.air[usize::from(step)].runs &= !bit);
+        }
+        if air.runs & bit != 0 || answers(&air, lease) != 0 {
+            self.report(step, lease);
+        }
+    }
+
+    /// A worker takes a hand-over, and its answer arrives.
+    fn run_and_answer(&mut self, step: u8, lease: u8) {
+        if lease == 0 || self.air(step).runs >> (lease - 1) & 1 == 0 {
+            return;
+        }
+        let bit = 1 << (lease - 1);
+        for said in Said::ALL {
+            let released = u8::from(said == Said::Released);
+            self.call(Call::Complete { step, lease, said }, released, |air| air.runs &= !bit);
+        }
+        self.quiet(Event::LoseRun { step, lease }, 1, |to| to.air[usize::from(step)].runs &= !bit);
+        self.report(step, lease);
+    }
+
+    fn report(&mut self, step: u8, lease: u8) {
+        if self.state.left.reports > 0 {
+            let mut to = *self.state;
+            let call = Call::Report { step, lease };
+            let effects = self.model.apply(&mut to.rows, call);
+            to.left.reports -= 1;
+            (self.found)(Edge { event: Event::Call(call, How::Plain), to, free: false, effects: Some(effects) });
+        }
+    }
+
+    fn answers(&mut self, step: u8, lease: u8) {
+        for said in Said::ALL {
+            let bit = 1_u64 << answer_bit(lease, said);
+            if self.air(step).answers & bit != 0 {
+                self.call(Call::Complete { step, lease, said }, 0, |air| air.answers &= !bit);
+                self.quiet(Event::LoseAnswer { step, lease, said }, 1, |to| to.air[usize::from(step)].answers &= !bit);
+            }
+        }
+    }
+
+    fn wake_up(&mut self, step: u8, lease: u8) {
+        let bit = 1 << (lease - 1);
+        if self.air(step).wake_ups & bit == 0 {
+            return;
+        }
+        let row = &self.state.rows.steps[usize::from(step)];
+        if row.lease == lease && row.state == StepState::WaitingForRetry {
+            // Too early: it sends itself again with the remainder.
+            self.call(Call::Evaluate { step, lease, due: false }, 0, |_| ());
+        }
+        self.call(Call::Evaluate { step, lease, due: true }, 0, |air| air.wake_ups &= !bit);
+        self.quiet(Event::LoseWakeUp { step, lease }, 1, |to| to.air[usize::from(step)].wake_ups &= !bit);
+    }
+
+    /// What only time brings. That a step is taken for lost while somebody still works on it is a fault.
+    fn time(&mut self, step: u8) {
+        let (row, air) = (self.state.rows.steps[usize::from(step)], self.air(step));
+        let under_way = row.lease > 0 && (air.runs >> (row.lease - 1) & 1 != 0 || answers(&air, row.lease) != 0);
+        let too_early = u8::from(under_way);
+        match row.state {
+            StepState::WaitingForRetry => self.call(Call::Sweep { step }, 0, |_| ()),
+            StepState::Enqueued if air.runs >> (row.lease - 1) & 1 == 0 => self.call(Call::Sweep { step }, too_early, |_| ()),
+            StepState::InProgress if air.decision.0 != row.lease => self.call(Call::Sweep { step }, too_early, |_| ()),
+            _ => {}
+        }
+        if let (lease @ 1.., losses) = air.decision {
+            self.call(Call::Conclude { step, lease, losses }, 0, |air| air.decision = (0, 0));
+            self.quiet(Event::LoseDecision { step }, 1, |to| to.air[usize::from(step)].decision = (0, 0));
+        }
+    }
+
+    /// What is refused, or changes nothing, costs nothing: it is a loop.
+    fn operator(&mut self, call: Call) {
+        let mut to = *self.state;
+        let effects = self.model.apply(&mut to.rows, call);
+        if to.rows == self.state.rows {
+            (self.found)(Edge { event: Event::Call(call, How::Plain), to, free: true, effects: Some(effects) });
+            return;
+        }
+        let Some(actions) = to.left.actions.checked_sub(1) else {
+            return;
+        };
+        to.left.actions = actions;
+        if let Some(faults) = to.left.faults.checked_sub(1).filter(|_| effects.sent != 0) {
+            let to = State { left: Left { faults, ..to.left }, ..to };
+            (self.found)(Edge { event: Event::Call(call, How::Crashed), to, free: false, effects: Some(effects) });
+        }
+        send(&mut to, call, &effects);
+        (self.found)(Edge { event: Event::Call(call, How::Plain), to, free: false, effects: Some(effects) });
+    }
+}
+
+impl State {
+    /// The state as a detail tells it.
+    pub fn told(mut self, detail: Detail) -> Self {
+        if detail == Detail::All {
+            return self;
+        }
+        for (row, air) in self.rows.steps.iter().zip(&mut self.air) {
+            let current = if row.state.is_answerable() { 1 << (row.lease - 1) } else { 0 };
+            let deciding = row.state == StepState::InProgress && air.decision.0 == row.lease;
+            *air = Air { runs: air.runs & current, decision: if deciding { air.decision } else { (0, 0) }, ..Air::default() };
+        }
+        self.rows = self.rows.without_past();
+        self
+    }
+}
+
+/// What is sent after the commit.
+fn send(to: &mut State, call: Call, effects: &Effects) {
+    for step in bits(effects.sent) {
+        to.air[step].runs |= 1 << (to.rows.steps[step].lease - 1);
+    }
+    let step = step_of(call);
+    let row = &to.rows.steps[step];
+    if effects.wake_up {
+        to.air[step].wake_ups |= 1 << (row.lease - 1);
+    }
+    if effects.answer == Answer::Lost {
+        to.air[step].decision = (row.lease, row.losses);
+    }
+}
+
+/// The step that a call is about; of the whole task the first.
+pub fn step_of(call: Call) -> usize {
+    match call {
+        Call::Complete { step, .. }
+        | Call::Report { step, .. }
+        | Call::Conclude { step, .. }
+        | Call::Evaluate { step, .. }
+        | Call::Sweep { step }
+        | Call::Retry { step }
+        | Call::Resolve { step } => step.into(),
+        Call::Cancel => 0,
+    }
+}
+
+fn answer_bit(lease: u8, said: Said) -> u32 {
+    4 * u32::from(lease - 1) + said as u32
+}
+
+fn answers(air: &Air, lease: u8) -> u64 {
+    air.answers >> (4 * (lease - 1)) & 15
+}
