@@ -82,7 +82,12 @@ class System:
         environment["PYTHONPATH"] = str(ROOT / "workers/python/src")
         # A session of its own: Ctrl-C reaches us alone, and we end it in order.
         self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self.url = ""
         # However we end, also before everything is up, the system ends with us.
@@ -258,7 +263,11 @@ def explain(url: str, task: dict, order: dict) -> None:
     for step in steps_of(url, task):
         tries = step["attempts"]
         began, ended = (moment(step[key]) - start for key in ("last_attempted_at", "completed_at"))
-        times = "at the first try" if tries == 1 else f"at try {tries} of {step['max_attempts']}, handed over at {began:.2f} s"
+        times = (
+            "at the first try"
+            if tries == 1
+            else f"at try {tries} of {step['max_attempts']}, handed over at {began:.2f} s"
+        )
         print(f"  {ended:5.2f} s  {step['name']:<19} {step['current_state']} {times}")
         if step["last_failure_at"]:
             print(f"{'':31}its last failure was at {moment(step['last_failure_at']) - start:.2f} s")
@@ -282,7 +291,7 @@ The system is still running at {system.url}; its log is {system.log}. Things to 
   export TASKER_URL={system.url} PATH="{BINARIES}:$PATH"
   tasker-ctl task list
   tasker-ctl task get {failed["task_uuid"]}
-  tasker-ctl step resolve {failed["task_uuid"]} authorize_payment --result '{{"paid": "in cash"}}' --reason 'paid at the counter'
+  tasker-ctl step resolve {failed["task_uuid"]} authorize_payment --result '{{"paid": 1}}' --reason 'paid'
   tasker-ctl task wait {failed["task_uuid"]}
   tasker-ctl doctor
   kill -9 {system.process.pid}        # then start the demo again: it goes on

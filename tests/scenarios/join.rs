@@ -79,7 +79,7 @@ async fn what_is_read_in_the_statement_that_counts_down_may_be_missing() {
     let mut client = world.db.client().await;
     let lock = client.transaction().await.unwrap();
     lock.query("select from tasker.steps where task_id = $1 and no = $2 for update", &[&task.uuid(), &no]).await.unwrap();
-    let naive = |run: &RunStep| {
+    let naive = |run: &RunStep, client: tokio_postgres::Client| {
         let sql = format!(
             "/* complete_v1, naively */ with own as (
                update tasker.steps set state = 'complete', result = '1', wake_at = null, finished_at = now()
@@ -91,13 +91,9 @@ async fn what_is_read_in_the_statement_that_counts_down_may_be_missing() {
                and p.result is null and p.no not in (select o.no from own o)) from child c where c.pending_parents = 0",
             run.step_id.no
         );
-        let client = world.db.client();
-        async move {
-            let client = client.await;
-            tokio::spawn(async move { client.query(&sql, &[]).await.unwrap().first().map(|r| r.get::<_, i64>(0)) })
-        }
+        tokio::spawn(async move { client.query(&sql, &[]).await.unwrap().first().map(|r| r.get::<_, i64>(0)) })
     };
-    let both = (naive(&a).await, naive(&b).await);
+    let both = (naive(&a, world.db.client().await), naive(&b, world.db.client().await));
     until_waiting(&world, 2).await;
     lock.commit().await.unwrap();
     let missing = (both.0.await.unwrap(), both.1.await.unwrap());
