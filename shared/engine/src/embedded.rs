@@ -7,7 +7,7 @@ use std::{
 
 use tasker_domain::{CompleteStep, Message, Outcome, RunStep, limits, message::HandOver};
 use tasker_store::StoreError;
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Answer, BODIES, Engine, InProcess, in_process::Head, pause};
@@ -31,9 +31,11 @@ impl Engine<InProcess> {
     /// Drains the queue until `shutdown`; then applies what is still there and returns.
     pub async fn run(self: &Arc<Self>, shutdown: CancellationToken) {
         let mut loops = JoinSet::new();
+        let (defects, met) = mpsc::channel(limits::COMPLETION_BATCH);
         for _ in 0..COMPLETERS {
-            loops.spawn(self.clone().completer(shutdown.clone()));
+            loops.spawn(self.clone().completer(defects.clone(), shutdown.clone()));
         }
+        loops.spawn(self.clone().mender(met, shutdown.clone()));
         loops.spawn(self.clone().evaluator(shutdown.clone()));
         loops.spawn(self.clone().sweeper(shutdown));
         loops.join_all().await;
@@ -112,19 +114,24 @@ impl Engine<InProcess> {
         Ok((bodies.collect(), later))
     }
 
-    async fn completer(self: Arc<Self>, shutdown: CancellationToken) {
+    async fn completer(self: Arc<Self>, defects: mpsc::Sender<CompleteStep>, shutdown: CancellationToken) {
         loop {
             let batch = tokio::select! {
                 biased;
                 batch = self.queue().completions(limits::COMPLETION_BATCH) => batch,
                 () = shutdown.cancelled() => break,
             };
-            self.complete_surely(batch.into(), &shutdown).await;
+            self.complete_surely(batch.into(), &defects, &shutdown).await;
         }
     }
 
     /// Applies a batch, however long the database is away; what the process still holds then is run again by the next one.
-    async fn complete_surely(self: &Arc<Self>, batch: Arc<[CompleteStep]>, shutdown: &CancellationToken) {
+    async fn complete_surely(
+        self: &Arc<Self>,
+        batch: Arc<[CompleteStep]>,
+        defects: &mpsc::Sender<CompleteStep>,
+        shutdown: &CancellationToken,
+    ) {
         let mut tries = 0;
         loop {
             match self.complete(batch.clone()).await {
@@ -138,24 +145,59 @@ impl Engine<InProcess> {
                 // One completion meets a defect of ours: the others must not wait for it.
                 Err(_) if batch.len() > 1 => {
                     for completion in batch.iter() {
-                        Box::pin(self.complete_surely(Arc::new([completion.clone()]), shutdown)).await;
+                        Box::pin(self.complete_surely(Arc::new([completion.clone()]), defects, shutdown)).await;
                     }
                     return;
                 }
                 Err(e) => {
                     let (step_id, lease) = (batch[0].step_id, batch[0].lease);
                     tracing::error!(%step_id, lease, error = %e, "a completion could not be applied; the step will be run again");
+                    // Where so many wait already, everything meets the defect: then the completers may as well wait.
                     tokio::select! {
-                        () = tokio::time::sleep(pause(tries)) => tries += 1,
-                        () = shutdown.cancelled() => return,
+                        _ = defects.send(batch[0].clone()) => {}
+                        () = shutdown.cancelled() => {}
                     }
-                    if tries > DEFECT_TRIES {
-                        self.queue().release(batch[0].hand_over());
-                        return self.recover_soon();
-                    }
+                    return;
                 }
             }
         }
+    }
+
+    /// Tries again what met a defect, a few times; then the steps are run again, and the next process may know better.
+    async fn mender(self: Arc<Self>, mut met: mpsc::Receiver<CompleteStep>, shutdown: CancellationToken) {
+        loop {
+            let mut broken = Vec::new();
+            tokio::select! {
+                _ = met.recv_many(&mut broken, limits::COMPLETION_BATCH) => {}
+                () = shutdown.cancelled() => return,
+            }
+            for tries in 0..DEFECT_TRIES {
+                tokio::select! {
+                    () = tokio::time::sleep(pause(tries)) => {}
+                    () = shutdown.cancelled() => return,
+                }
+                broken = self.mend(broken).await;
+            }
+            for completion in &broken {
+                self.queue().release(completion.hand_over());
+            }
+            if !broken.is_empty() {
+                self.recover_soon();
+            }
+        }
+    }
+
+    /// Applies each by itself; answers those that still cannot be applied.
+    async fn mend(self: &Arc<Self>, broken: Vec<CompleteStep>) -> Vec<CompleteStep> {
+        let mut still_broken = Vec::new();
+        for completion in broken {
+            let batch: Arc<[CompleteStep]> = Arc::new([completion]);
+            match self.complete(batch.clone()).await {
+                Ok(answers) => self.answered(&batch, &answers),
+                Err(_) => still_broken.push(batch[0].clone()),
+            }
+        }
+        still_broken
     }
 
     fn answered(&self, batch: &[CompleteStep], answers: &[Answer]) {
