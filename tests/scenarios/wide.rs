@@ -179,12 +179,12 @@ async fn bytes_for(children: usize, bytes: usize) -> usize {
 
 #[tokio::test]
 async fn messages_that_wait_for_workers_stay_within_a_bound_of_memory() {
-    assert!(bytes_for(1_500, 200 * 1024).await < 200 << 20);
+    assert!(bytes_for(1_000, 200 * 1024).await < 150 << 20);
 }
 
 #[tokio::test]
 async fn so_do_messages_that_hold_megabytes_each() {
-    assert!(bytes_for(200, 3 << 20).await < 300 << 20);
+    assert!(bytes_for(80, 3 << 20).await < 220 << 20);
 }
 
 #[tokio::test]
