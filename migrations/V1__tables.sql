@@ -61,7 +61,9 @@ create table tasker.tasks (
   check ((active_steps > 0) = (state = 'running'))
 ) with (fillfactor = 80);
 create unique index tasks_identity on tasker.tasks (identity) where identity is not null;
-create index tasks_by_template on tasker.tasks (namespace, name, task_id);
+-- `uuid_send` keeps the order, and keeps this index from serving look-ups by task_id: while the table has one row it would cost as
+-- much as the key does, and a plan that chose it would walk it whole when there are more.
+create index tasks_by_template on tasker.tasks (namespace, name, uuid_send(task_id));
 
 create table tasker.steps (
   task_id uuid not null,

@@ -1,0 +1,60 @@
+//! What the statements of the hot path cost beside a million finished tasks: no table is read as a whole, and no statement
+//! touches more than a bounded number of pages, however old or young its plan is.
+//!
+//! `TASKER_TEST_TASKS` and `TASKER_TEST_STEPS` (of each task) make the past larger; a million and one are what each run affords.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod cost;
+mod past;
+mod story;
+
+use cost::{Meter, Session};
+use tasker_test_support::database;
+
+/// Tasks that a plan grows old over. Far fewer than a million show it: a walk over them is hundreds of pages.
+const MANY: u64 = 40_000;
+
+#[tokio::test]
+async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
+    let db = database().await;
+    let client = db.client().await;
+    past::keep_statistics(&client).await;
+
+    // The functions' plans are made over nearly empty tables, with statistics of them, and stay with this session.
+    let mut session = Session::over(db.client().await);
+    story::tell(&mut session, Meter::Idle).await;
+    client.batch_execute("analyze").await.unwrap();
+    story::tell(&mut session, Meter::Idle).await;
+    past::insert(&client, 1..MANY, 1).await;
+    session.costs.clear();
+    story::tell(&mut session, Meter::Running("plans of nearly empty tables")).await;
+
+    let (tasks, steps) = past::size();
+    let begun = std::time::Instant::now();
+    past::load(&db, MANY..tasks, steps).await;
+    println!("{tasks} tasks of {steps} steps in {:.1} s", begun.elapsed().as_secs_f64());
+    for statistics in ["no statistics", "fresh statistics"] {
+        // The first story makes plans, for which it reads the catalogues.
+        story::tell(&mut session, Meter::Idle).await;
+        story::tell(&mut session, Meter::Running(statistics)).await;
+        story::list(&mut session, statistics).await;
+        client.batch_execute("analyze").await.unwrap();
+    }
+    session.print();
+    let faults = session.faults();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[tokio::test]
+async fn a_table_of_one_row_is_looked_up_by_its_key() {
+    let db = database().await;
+    let client = db.client().await;
+    past::insert(&client, 1..2, 1).await;
+    client.batch_execute("analyze; set enable_seqscan = off; set enable_bitmapscan = off").await.unwrap();
+    for (table, key) in [("tasks", "tasks_pkey"), ("steps", "steps_pkey"), ("attempts", "attempts_pkey")] {
+        let sql = format!("explain select * from tasker.{table} where task_id = '{}'", past::task(1));
+        let plan: String = client.query(&sql, &[]).await.unwrap().iter().map(|r| r.get::<_, String>(0) + "\n").collect();
+        assert!(plan.contains(&format!("using {key} on")), "{table}: {plan}");
+    }
+}

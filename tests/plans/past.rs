@@ -1,0 +1,101 @@
+//! Finished tasks, by the set: what a year leaves behind, without having lived it.
+
+use std::ops::Range;
+
+use tasker_test_support::Database;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+/// The namespace and the name of a task are the remainders of its number; so is whether it failed.
+const TASKS: &str = "insert into tasker.tasks (task_id, template_id, namespace, name, version, environment, state, active_steps,
+    failed_steps, total_steps, identity, context, tags, initiator, source_system, reason, correlation_id, created_at, finished_at)
+  select lpad(to_hex(i), 32, '0')::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'ns' || i % 10, 'name' || i % 100, '1.0.0', 'test',
+    case when i % 20 = 0 then 'error' else 'complete' end, 0, (i % 20 = 0)::int, $STEPS, sha256(i::text::bytea), '{}', '{}', 'a', 'b',
+    'c', lpad(to_hex(i), 32, '0')::uuid, now(), now()
+  from generate_series($FROM::bigint, $TO::bigint) i";
+const DLQ_ENTRIES: &str = "insert into tasker.dlq_entries
+    (task_id, original_state, reason, reason_detail, snapshot, created_at, updated_at)
+  select lpad(to_hex(i), 32, '0')::uuid, 'running', 'max_retries_exceeded', 'x', '{}', now(), now()
+  from generate_series($FROM::bigint, $TO::bigint) i where i % 20 = 0";
+const STEPS: &str = "insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
+    further_ancestors, handed_over_at, finished_at, result, result_bytes)
+  select lpad(to_hex(i), 32, '0')::uuid, n, 's' || n, case when i % 20 = 0 then 'error' else 'complete' end, 1, 1, 3, 0, '{}', '{}',
+    '{}', now(), now(), '1', 1
+  from generate_series($FROM::bigint, $TO::bigint) i, generate_series(0, $STEPS - 1) n";
+const ATTEMPTS: &str = "insert into tasker.attempts
+    (task_id, no, lease, attempt, outcome, applied, digest, worker, duration_ms, finished_at)
+  select lpad(to_hex(i), 32, '0')::uuid, n, 1, 1, case when i % 20 = 0 then 'failure' else 'success' end, true, 1, 'w', 1, now()
+  from generate_series($FROM::bigint, $TO::bigint) i, generate_series(0, $STEPS - 1) n";
+
+/// The id of the task of that number.
+pub fn task(number: u64) -> Uuid {
+    Uuid::from_u128(number.into())
+}
+
+/// How many tasks, and of how many steps.
+pub fn size() -> (u64, u64) {
+    let number = |name, otherwise| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise);
+    (number("TASKER_TEST_TASKS", 1_000_000), number("TASKER_TEST_STEPS", 1))
+}
+
+/// Leaves statistics to the test, and the log of the server empty of what is thrown away anyway.
+pub async fn keep_statistics(client: &Client) {
+    for table in ["tasks", "steps", "attempts", "dlq_entries"] {
+        let sql = format!("alter table tasker.{table} set (autovacuum_enabled = false); alter table tasker.{table} set unlogged");
+        client.batch_execute(&sql).await.unwrap();
+    }
+}
+
+/// Inserts finished tasks as they would have come, so that no plan is made anew.
+pub async fn insert(client: &Client, tasks: Range<u64>, steps: u64) {
+    for sql in [TASKS, DLQ_ENTRIES, STEPS, ATTEMPTS] {
+        client.batch_execute(&filled(sql, &tasks, steps)).await.unwrap();
+    }
+}
+
+/// Inserts finished tasks fast: indexes are made afterwards, and two connections share the tables.
+pub async fn load(db: &Database, tasks: Range<u64>, steps: u64) {
+    let one = db.client().await;
+    let other = db.client().await;
+    tokio::join!(
+        async {
+            without_indexes(&one, "tasks", &filled(TASKS, &tasks, steps)).await;
+            one.batch_execute(&filled(DLQ_ENTRIES, &tasks, steps)).await.unwrap();
+        },
+        async {
+            without_indexes(&other, "steps", &filled(STEPS, &tasks, steps)).await;
+            without_indexes(&other, "attempts", &filled(ATTEMPTS, &tasks, steps)).await;
+        }
+    );
+}
+
+fn filled(sql: &str, tasks: &Range<u64>, steps: u64) -> String {
+    let (first, last) = (tasks.start.to_string(), (tasks.end - 1).to_string());
+    sql.replace("$FROM", &first).replace("$TO", &last).replace("$STEPS", &steps.to_string())
+}
+
+async fn without_indexes(client: &Client, table: &str, sql: &str) {
+    let definitions =
+        "select i.relname, x.indisprimary, pg_get_indexdef(x.indexrelid) from pg_index x join pg_class i on i.oid = x.indexrelid
+        where x.indrelid = $1::text::regclass order by i.oid";
+    let rows = client.query(definitions, &[&format!("tasker.{table}")]).await.unwrap();
+    let indexes: Vec<(String, bool, String)> = rows.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
+    for (name, primary, _) in &indexes {
+        let drop = if *primary {
+            format!("alter table tasker.{table} drop constraint {name}")
+        } else {
+            format!("drop index tasker.{name}")
+        };
+        client.batch_execute(&drop).await.unwrap();
+    }
+    client.batch_execute(sql).await.unwrap();
+    for (name, primary, definition) in &indexes {
+        client.batch_execute(definition).await.unwrap();
+        if *primary {
+            client
+                .batch_execute(&format!("alter table tasker.{table} add constraint {name} primary key using index {name}"))
+                .await
+                .unwrap();
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The life of a few tasks, told by the statements of the store alone: what each may cost stands beside it.
+
+use uuid::Uuid;
+
+use crate::cost::{Meter, Session};
+
+/// Tasks of a batch, each with one step to complete at once.
+const BATCH: usize = 50;
+/// Milliseconds of a send lease, bodies, and bytes of inputs.
+const HAND_OVER: [&str; 3] = ["30000", "100", "1000000"];
+
+/// Everything that happens to tasks: a diamond step by step, a batch, an operator.
+pub async fn tell(session: &mut Session, meter: Meter) {
+    let task = Uuid::now_v7();
+    diamond(session, meter, task).await;
+    read(session, meter, task).await;
+    batch(session, meter).await;
+    time(session, meter).await;
+    operate(session, meter).await;
+}
+
+/// Lists, by what they are filtered.
+pub async fn list(session: &mut Session, situation: &'static str) {
+    let meter = Meter::Running(situation);
+    for (what, filter, bound) in [
+        ("everything", ["null", "null", "null"], 40),
+        ("a namespace", ["'ns3'", "null", "null"], 400),
+        ("a template", ["'ns3'", "'name3'", "null"], 150),
+        // A planner may prefer to read all of the template's tasks, which are one of a hundred.
+        ("a template and a state", ["'ns0'", "'name0'", "'{error}'"], 12_000),
+    ] {
+        let [namespace, name, states] = filter;
+        session.run(meter, "list_tasks", what, &[namespace, name, states, "null", "null", "20", "0"], bound).await;
+    }
+}
+
+async fn diamond(session: &mut Session, meter: Meter, task: Uuid) {
+    submit(session, meter, &[task], "a task of four steps", 120).await;
+    submit(session, meter, &[task], "the same again", 30).await;
+    let key = keys(&[(task, 0, 1)]);
+    let [tasks, nos, leases] = key.each_ref().map(String::as_str);
+    session.run(meter, "messages", "one", &[tasks, nos, "1000000"], 30).await;
+    session.run(meter, "sent", "one", &[tasks, nos, leases, "'{60000}'"], 30).await;
+    complete(session, meter, &[(task, 0, 1)], "started", "of one", 60).await;
+    complete(session, meter, &[(task, 0, 1)], "retry", "of one", 60).await;
+    session.run(meter, "hand_over", "one", &[tasks, nos, leases, HAND_OVER[0], HAND_OVER[1], HAND_OVER[2]], 60).await;
+    complete(session, meter, &[(task, 0, 1)], "complete", "under an old lease", 60).await;
+    complete(session, meter, &[(task, 0, 2)], "complete", "of the first of a diamond", 100).await;
+    complete(session, meter, &[(task, 0, 2)], "complete", "again", 60).await;
+    complete(session, meter, &[(task, 1, 1), (task, 2, 1)], "complete", "of two parents of one", 100).await;
+    complete(session, meter, &[(task, 3, 1)], "complete", "of the last", 100).await;
+}
+
+async fn read(session: &mut Session, meter: Meter, task: Uuid) {
+    let one = format!("'{task}'");
+    session.run(meter, "task_state", "one", &[&one], 10).await;
+    session.run(meter, "get_tasks", "one", &[&format!("'{{{task}}}'"), "1000000"], 20).await;
+    session.run(meter, "list_steps", "of a task", &[&one, "null", "1000000"], 50).await;
+    session.run(meter, "list_steps", "one of a task", &[&one, "3", "1000000"], 30).await;
+    session.run(meter, "list_resolutions", "of a task", &[&one], 10).await;
+}
+
+/// A batch costs no more than its tasks and steps one by one.
+async fn batch(session: &mut Session, meter: Meter) {
+    let tasks: Vec<Uuid> = (0..BATCH).map(|_| Uuid::now_v7()).collect();
+    let steps = |no, lease| tasks.iter().map(|&task| (task, no, lease)).collect::<Vec<_>>();
+    let many = BATCH as u64;
+    submit(session, meter, &tasks, "fifty tasks of four steps", 120 * many).await;
+    let key = keys(&steps(0, 1));
+    let [ids, nos, leases] = key.each_ref().map(String::as_str);
+    session.run(meter, "messages", "fifty", &[ids, nos, "1000000"], 20 * many).await;
+    let ms = format!("'{{{}}}'", vec!["60000"; BATCH].join(","));
+    session.run(meter, "sent", "fifty", &[ids, nos, leases, &ms], 20 * many).await;
+    complete(session, meter, &steps(0, 1), "complete", "of fifty", 100 * many).await;
+    let listed = format!("'{{{}}}'", tasks.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
+    session.run(meter, "get_tasks", "fifty", &[&listed, "1000000"], 20 * many).await;
+    // What is left is due at once, or known to this process alone.
+    for no in [1, 2] {
+        complete(session, meter, &steps(no, 1), "retry", "of fifty", 60 * many).await;
+    }
+}
+
+/// The fifty are due twice over: a hundred steps.
+async fn time(session: &mut Session, meter: Meter) {
+    session.run(meter, "sweep", "a hundred due", &["500", "null", HAND_OVER[1], HAND_OVER[2]], 6_000).await;
+    session.run(meter, "sweep", "nothing due", &["500", "null", HAND_OVER[1], HAND_OVER[2]], 60).await;
+    session.run(meter, "unsent", "the first ten", &["'00000000-0000-0000-0000-000000000000'", "-1", "10"], 1_000).await;
+    session.run(meter, "return_started", "of nothing", &[], 1_000).await;
+}
+
+async fn operate(session: &mut Session, meter: Meter) {
+    let task = Uuid::now_v7();
+    submit(session, meter, &[task], "for an operator", 120).await;
+    complete(session, meter, &[(task, 0, 1)], "error", "that fails its task", 120).await;
+    let one = format!("'{task}'");
+    session.run(meter, "retry_step", "one", &[&one, "0", "'me'", "'why'", HAND_OVER[0], HAND_OVER[2]], 120).await;
+    let more = ["'me'", "'why'", "null", HAND_OVER[0], HAND_OVER[1], HAND_OVER[2]];
+    session.run(meter, "resolve_step", "one", &[&[one.as_str(), "0", "'1'"][..], &more[..]].concat(), 150).await;
+    session.run(meter, "cancel_task", "one", &[&one, "'me'", "'why'"], 100).await;
+}
+
+/// Submits diamonds under the ids as their identities.
+async fn submit(session: &mut Session, meter: Meter, tasks: &[Uuid], what: &str, bound: u64) {
+    let each = |text: &str| format!("'{{{}}}'", vec![text; tasks.len()].join(","));
+    let ids = keys(&tasks.iter().map(|&task| (task, 0, 0)).collect::<Vec<_>>())[0].clone();
+    let identities: Vec<String> = tasks.iter().map(|t| format!("sha256('{t}'::bytea)")).collect();
+    let params = [
+        ids.clone(),
+        each("0"),
+        format!("array[{}]", identities.join(",")),
+        each("\"{}\""),
+        each("1"),
+        each("\"{}\""),
+        each("me"),
+        each("here"),
+        each("why"),
+        ids,
+        each("null"),
+        each("null"),
+    ];
+    let plan = [
+        "'{0}'",
+        "'{00000000-0000-0000-0000-000000000000}'",
+        "'{ns3}'",
+        "'{name3}'",
+        "'{1.0.0}'",
+        "'{test}'",
+        "'{1}'",
+        "'{4}'",
+        "'{0,0,0,0}'",
+        "'{0,1,2,3}'",
+        "'{a,b,c,d}'",
+        "'{3,3,3,3}'",
+        r#"'{"{}","{0}","{0}","{1,2}"}'"#,
+        r#"'{"{1,2}","{3}","{3}","{}"}'"#,
+        r#"'{"{}","{}","{}","{0}"}'"#,
+        HAND_OVER[0],
+    ];
+    let params: Vec<&str> = params.iter().map(String::as_str).chain(plan).collect();
+    session.run(meter, "submit", what, &params, bound).await;
+}
+
+/// Gives each of these steps the same verdict; a retry is due at once.
+async fn complete(session: &mut Session, meter: Meter, steps: &[(Uuid, i32, i32)], verdict: &str, what: &str, bound: u64) {
+    let each = |text: &str| format!("'{{{}}}'", vec![text; steps.len()].join(","));
+    let [tasks, nos, leases] = keys(steps);
+    let delay = if verdict == "started" { each("60000") } else { each("0") };
+    let error = if matches!(verdict, "retry" | "error") { each(r#""{\"message\": \"no\"}""#) } else { each("null") };
+    let columns = [
+        tasks,
+        nos,
+        leases,
+        each("1"),
+        each(verdict),
+        delay,
+        each("1"),
+        error,
+        each("null"),
+        each("1"),
+        each("worker"),
+        each("1"),
+        each("false"),
+    ];
+    let params: Vec<&str> = columns.iter().map(String::as_str).chain(HAND_OVER).collect();
+    session.run(meter, "complete", &format!("{verdict} {what}"), &params, bound).await;
+}
+
+/// Tasks, numbers and leases as literals of arrays.
+fn keys(steps: &[(Uuid, i32, i32)]) -> [String; 3] {
+    let literal = |texts: Vec<String>| format!("'{{{}}}'", texts.join(","));
+    [
+        literal(steps.iter().map(|s| s.0.to_string()).collect()),
+        literal(steps.iter().map(|s| s.1.to_string()).collect()),
+        literal(steps.iter().map(|s| s.2.to_string()).collect()),
+    ]
+}
