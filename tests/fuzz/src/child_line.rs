@@ -1,0 +1,28 @@
+//! Lines of child processes, which may be of any language and any quality.
+
+use tasker_domain::Outcome;
+
+use super::protocol::{self, Line};
+
+/// A line means the same each time; an outcome means the same when it is written again.
+pub fn run(line: &[u8]) {
+    let shown = |line: &[u8]| format!("{:?}", protocol::read(line));
+    assert_eq!(shown(line), shown(line), "the parser changed its mind");
+    match protocol::read(line) {
+        Line::Outcome(id, outcome) => {
+            assert!(!matches!(*outcome, Outcome::Started {} | Outcome::Heartbeat {}), "that is a sign of life");
+            let again =
+                format!(r#"{{"id":{id},"outcome":{}}}"#, serde_json::to_string(&outcome).expect("an outcome can be written"));
+            let Line::Outcome(same, other) = protocol::read(again.as_bytes()) else { panic!("{again} is no outcome") };
+            assert_eq!((id, format!("{outcome:?}")), (same, format!("{other:?}")));
+        }
+        Line::BadOutcome(_, why) => assert!(!why.is_empty()),
+        Line::Garbage(excerpt) => assert!(excerpt.chars().count() <= 81 && !excerpt.chars().any(char::is_control)),
+        Line::Heartbeat(_) => {}
+    }
+    // What is cut is known by its beginning, and by no other number than the whole.
+    if let (Some(start), Line::Outcome(id, _) | Line::Heartbeat(id)) = (protocol::id_at_start(line), protocol::read(line)) {
+        assert_eq!(start, id, "the beginning names another step");
+    }
+    let _ = protocol::read_ready(line);
+}

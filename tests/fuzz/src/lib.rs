@@ -1,0 +1,15 @@
+//! What holds for every input, however hostile: one module a parser, each with a `run` that panics where it does not hold.
+//!
+//! Both libFuzzer (`fuzz_targets/`) and an ordinary test (`corpus.rs`) call these.
+
+pub mod child_line;
+pub mod json;
+pub mod places;
+pub mod step_action;
+pub mod task_request;
+pub mod template;
+
+/// The runtime's own file: the crate keeps its protocol to itself.
+#[allow(dead_code, reason = "what writes lines is not read here")]
+#[path = "../../../workers/runtime/src/child/protocol.rs"]
+mod protocol;

@@ -1,0 +1,40 @@
+//! Requests for tasks: HTTP bodies from anybody.
+
+use tasker_domain::{
+    json,
+    request::{RequestError, parse_task_request, strict_identity},
+};
+
+use super::places;
+
+/// Parsing is a function of the body; what is accepted keeps its context to the byte.
+pub fn run(data: &[u8]) {
+    let parsed = parse_task_request(data);
+    assert_eq!(format!("{parsed:?}"), format!("{:?}", parse_task_request(data)), "the parser changed its mind");
+    match parsed {
+        Ok(request) => {
+            let text = std::str::from_utf8(data).expect("what is accepted is UTF-8");
+            let context = request.context.get();
+            assert_eq!(json::check(context), Ok(()), "the context was not checked");
+            assert!(context == "{}" || text.contains(context), "the context is not what was sent");
+            let version = request.version.unwrap_or(semver::Version::new(0, 0, 0));
+            let again = serde_json::json!({ "name": request.name, "namespace": request.namespace, "version": version.to_string(),
+                "priority": request.priority, "tags": request.tags, "initiator": request.initiator, "reason": request.reason,
+                "source_system": request.source_system, "correlation_id": request.correlation_id, "context":
+                serde_json::from_str::<serde_json::Value>(context).expect("a checked context is JSON"),
+                "idempotency_key": request.idempotency_key, "requested_at": request.requested_at });
+            let again = parse_task_request(again.to_string().as_bytes()).expect("what was accepted is accepted again");
+            assert_eq!((&request.name, &request.tags, &request.reason), (&again.name, &again.tags, &again.reason));
+            assert_eq!((request.priority, request.requested_at), (again.priority, again.requested_at));
+            let identity = |context: &str| strict_identity(&request.namespace, &request.name, &version, context);
+            assert_eq!(identity(context), identity(again.context.get()), "the same request is the same task");
+        }
+        Err(RequestError::Malformed(faults)) => {
+            assert!(!faults.0.is_empty(), "refused without a fault");
+            if let Ok(value) = serde_json::from_slice(data) {
+                places::resolve(&faults.0, &value, "meta-schema");
+            }
+        }
+        Err(RequestError::TooLarge(fault)) => assert_eq!(fault.place, "/context"),
+    }
+}
