@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex, mpsc},
@@ -101,14 +101,20 @@ pub fn python_worker(pool: &str) -> String {
     format!("{pool}=python3 {}", root().join("tests/e2e/worker.py").display())
 }
 
-impl Dev {
-    /// Starts it and waits until it is ready. Its logs go to `dev.log` in the place.
-    pub fn start(place: &Place, arguments: &[&str]) -> Self {
-        let mut command = dev_command(place, arguments);
+/// A `tasker-ctl dev` that may not be ready yet.
+pub struct Starting {
+    pub child: Child,
+    ready: mpsc::Receiver<String>,
+    logs: Arc<Mutex<Vec<String>>>,
+}
+
+impl Starting {
+    /// Starts it. Its logs are kept, and shown by a test that fails.
+    pub fn launch(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
-        let (say, hear) = mpsc::channel();
+        let (say, ready) = mpsc::channel();
         let logs = Arc::new(Mutex::new(Vec::new()));
         let kept = logs.clone();
         std::thread::spawn(move || {
@@ -121,16 +127,29 @@ impl Dev {
                 }
             }
         });
-        let url = hear.recv_timeout(PATIENCE).expect("tasker-ctl dev says that it is ready");
-        Self { url, child, logs }
+        Self { child, ready, logs }
+    }
+
+    /// Waits until it is ready.
+    pub fn ready(self) -> Dev {
+        let url = self.ready.recv_timeout(PATIENCE).expect("tasker-ctl dev says that it is ready");
+        Dev { url, child: self.child, logs: self.logs }
+    }
+}
+
+impl Dev {
+    /// Starts it and waits until it is ready.
+    pub fn start(place: &Place, arguments: &[&str]) -> Self {
+        Starting::launch(dev_command(place, arguments)).ready()
     }
 
     pub fn get(&self, path: &str) -> Value {
-        http("GET", &format!("{}{path}", self.url), None).1
+        http("GET", &format!("{}{path}", self.url), None).unwrap().2
     }
 
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        http("POST", &format!("{}{path}", self.url), Some(body.to_string()))
+        let (status, _, body) = http("POST", &format!("{}{path}", self.url), Some(body.to_string())).unwrap();
+        (status, body)
     }
 
     pub fn submit(&self, namespace: &str, name: &str, context: Value) -> String {
@@ -161,6 +180,12 @@ impl Dev {
         self.get(&format!("/v1/tasks/{task}/workflow_steps")).as_array().unwrap().clone()
     }
 
+    /// Fails unless what is stored agrees with the facts.
+    pub fn assert_healthy(&self) {
+        let doctor = self.ctl(&["doctor"]);
+        assert!(doctor.status.success(), "{}", String::from_utf8_lossy(&doctor.stdout));
+    }
+
     /// Ends it in order, and answers whether it ended well.
     pub fn stop(mut self) -> bool {
         let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
@@ -174,7 +199,8 @@ impl Dev {
     }
 }
 
-fn http(method: &str, url: &str, body: Option<String>) -> (u16, Value) {
+/// A request: its status, whether it says when to come again, and its body. An error when there was no answer.
+pub fn http(method: &str, url: &str, body: Option<String>) -> reqwest::Result<(u16, bool, Value)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = reqwest::Client::new();
@@ -182,11 +208,28 @@ fn http(method: &str, url: &str, body: Option<String>) -> (u16, Value) {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
-        let response = request.send().await.unwrap();
-        let status = response.status().as_u16();
-        let text = response.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        let response = request.send().await?;
+        let (status, again) = (response.status().as_u16(), response.headers().contains_key("retry-after"));
+        let text = response.text().await?;
+        Ok((status, again, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     })
+}
+
+/// Lets time pass, for load to run into whatever comes next. No outcome depends on how long it is.
+pub fn let_pass(time: Duration) {
+    let deadline = Instant::now() + time;
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+/// Says loudly that something was not tested: here, and at the end of `./scripts/test`.
+pub fn skip(what: &str) {
+    eprintln!("SKIPPED: {what}");
+    if let Some(file) = std::env::var_os("TASKER_SKIPS").filter(|file| !file.is_empty()) {
+        let mut skips = fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+        writeln!(skips, "{what}").unwrap();
+    }
 }
 
 /// Waits for a condition.

@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
+mod cluster;
+mod database;
 mod dev;
+mod disk;
 mod kill;
+mod load;
+mod moments;
 mod samples;
 mod start;

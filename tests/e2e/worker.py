@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 from tasker_worker import PermanentError, RetryableError, StepContext, run, step_handler
 
@@ -21,6 +22,19 @@ def gate(context: StepContext) -> dict:
     with open(os.path.join(folder, f"started-{context.step_uuid}"), "a", encoding="utf-8") as mark:
         mark.write(f"{os.getpid()}\n")
     wait_for(os.path.join(folder, "open"))
+    return {"attempt": context.retry_count + 1}
+
+
+@step_handler("brief")
+def brief(context: StepContext) -> dict:
+    """Works for a moment, and fails as often as the context says. Notes when it began, where a folder is given for that."""
+    folder = context.get_input("folder")
+    if folder:
+        with open(os.path.join(folder, f"began-{context.step_uuid}"), "a", encoding="utf-8") as mark:
+            mark.write(f"{time.time()}\n")
+    threading.Event().wait(0.05)
+    if context.retry_count < (context.get_input("failures") or 0):
+        raise RetryableError("not yet")
     return {"attempt": context.retry_count + 1}
 
 
