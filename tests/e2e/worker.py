@@ -27,7 +27,7 @@ def gate(context: StepContext) -> dict:
 
 @step_handler("brief")
 def brief(context: StepContext) -> dict:
-    """Works for a moment, and fails as often as the context says. Notes when it began, where a folder is given for that."""
+    """Works for a moment, and fails as often as the context says. Notes when it began, if given a folder."""
     folder = context.get_input("folder")
     if folder:
         with open(os.path.join(folder, f"began-{context.step_uuid}"), "a", encoding="utf-8") as mark:
