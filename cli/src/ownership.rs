@@ -34,7 +34,7 @@ pub async fn keep(
         engine.queue().set_stopped(true);
         tracing::warn!("the ownership of the database was lost with its connection; no step is handed over until it is back");
         let again = tokio::select! {
-            again = again(&database_url) => again,
+            again = again(&held, &database_url) => again,
             () = end.cancelled() => return,
         };
         let Some(again) = again else {
@@ -48,10 +48,10 @@ pub async fn keep(
 }
 
 /// The ownership, once the database answers; none when another process has it.
-async fn again(database_url: &str) -> Option<tasker_store::Ownership> {
+async fn again(lost: &tasker_store::Ownership, database_url: &str) -> Option<tasker_store::Ownership> {
     loop {
         tokio::time::sleep(TRY_AGAIN).await;
-        if let Ok(answer) = tasker_store::Ownership::reclaim(database_url).await {
+        if let Ok(answer) = lost.reclaim(database_url).await {
             return answer;
         }
     }

@@ -19,6 +19,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The ownership of a database, held as long as its connection lives.
 pub struct Ownership {
     client: Client,
+    /// The server's process that holds it.
+    session: i32,
     connection: JoinHandle<()>,
 }
 
@@ -46,9 +48,16 @@ impl Ownership {
     }
 
     /// Takes it back after it was lost, beside this process's own connections; none when another process was faster.
-    pub async fn reclaim(database_url: &str) -> Result<Option<Self>, StoreError> {
+    pub async fn reclaim(&self, database_url: &str) -> Result<Option<Self>, StoreError> {
         let owner = Self::connect(database_url).await?;
-        Ok(owner.try_lock().await?.then_some(owner))
+        if owner.try_lock().await? {
+            return Ok(Some(owner));
+        }
+        let last = owner.client.query_typed(include_str!("../sql/owner_end_last.sql"), &[(&self.session, Type::INT4)]).await?;
+        if last.is_empty() {
+            return Ok(None);
+        }
+        Err(StoreError::Unavailable("the server had not noticed that the last session is gone".into()))
     }
 
     async fn connect(database_url: &str) -> Result<Self, StoreError> {
@@ -59,7 +68,8 @@ impl Ownership {
             // How it ended does not matter: the lock went with it.
             let _ = connection.await;
         });
-        Ok(Self { client, connection })
+        let session = client.query_typed(include_str!("../sql/owner_session.sql"), &[]).await?[0].get(0);
+        Ok(Self { client, session, connection })
     }
 
     /// Returns when the ownership is lost.
