@@ -11,4 +11,5 @@ mod kill;
 mod load;
 mod moments;
 mod samples;
+mod slow;
 mod start;
