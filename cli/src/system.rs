@@ -23,6 +23,8 @@ const CONNECTIONS: usize = 4;
 /// How long requests may go on after a shutdown was asked for; a long poll is answered by whoever asks again.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
+const DEFECT: &str = "this is a defect of the orchestrator; start it again, nothing is lost";
+
 /// What is to be run.
 pub struct Options {
     /// A migrated database.
@@ -79,16 +81,30 @@ pub async fn run(options: Options, listener: TcpListener, shutdown: Cancellation
     let server = serve(listener, engine, shutdown.clone());
     ready(&Up { address, templates, workers: options.workers.into_iter().map(|(pool, _)| pool).collect() });
     let served = tokio::select! {
+        biased;
         served = server => served,
         () = drained(&shutdown) => Ok(()),
         // Everything is dropped where it stands: it would be done twice.
         () = taken.cancelled() => bail!("another tasker process has taken the database over; this one ends"),
+        // Half a system would look alive and do nothing.
+        () = ended_by_itself(&mut engine_loops, &shutdown) => bail!("a loop of the engine ended by itself: {DEFECT}"),
+        () = ended_by_itself(&mut workers, &shutdown) => bail!("the supervision of a worker ended by itself: {DEFECT}"),
     };
     shutdown.cancel();
     workers.join_all().await;
     loops_end.cancel();
     engine_loops.join_all().await;
     served
+}
+
+/// Returns when one of the tasks ends though nobody asked for it, which only a panic can do.
+async fn ended_by_itself<T: 'static>(tasks: &mut JoinSet<T>, shutdown: &CancellationToken) {
+    while tasks.join_next().await.is_some() {
+        if !shutdown.is_cancelled() {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Listens on the loopback address, before anything else is started.
