@@ -41,7 +41,7 @@ impl Session {
         };
         // Counters of the session's own, which are exact at once; those that all sessions see come late.
         let scans = "select coalesce(json_object_agg(relname, seq_scan), '{}') from pg_stat_xact_user_tables
-          where schemaname = 'tasker' and relname in ('tasks', 'steps', 'attempts', 'dlq_entries')";
+          where schemaname = 'tasker' and relname in ('tasks', 'steps', 'attempts', 'dlq_entries', 'audit_log')";
         let sql = format!("begin; {scans}; explain (analyze, buffers, timing off, format json) {sql}; {scans}; commit");
         let rows: Vec<Value> = texts(&self.client, &sql).await.iter().map(|r| serde_json::from_str(r).unwrap()).collect();
         let [before, plan, after] = &rows[..] else { panic!("{file}: {rows:?}") };

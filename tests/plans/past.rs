@@ -26,6 +26,9 @@ const ATTEMPTS: &str = "insert into tasker.attempts
     (task_id, no, lease, attempt, outcome, applied, digest, worker, duration_ms, finished_at)
   select lpad(to_hex(i), 32, '0')::uuid, n, 1, 1, case when i % 20 = 0 then 'failure' else 'success' end, true, 1, 'w', 1, now()
   from generate_series($FROM::bigint, $TO::bigint) i, generate_series(0, $STEPS - 1) n";
+const AUDIT: &str = "insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
+  select lpad(to_hex(i), 32, '0')::uuid, 'finish', 'tasker', 'x', 'running', case when i % 20 = 0 then 'error' else 'complete' end, now()
+  from generate_series($FROM::bigint, $TO::bigint) i";
 
 /// The id of the task of that number.
 pub fn task(number: u64) -> Uuid {
@@ -40,7 +43,7 @@ pub fn size() -> (u64, u64) {
 
 /// Leaves statistics to the test, and the log of the server empty of what is thrown away anyway.
 pub async fn keep_statistics(client: &Client) {
-    for table in ["tasks", "steps", "attempts", "dlq_entries"] {
+    for table in ["tasks", "steps", "attempts", "dlq_entries", "audit_log"] {
         let sql = format!("alter table tasker.{table} set (autovacuum_enabled = false); alter table tasker.{table} set unlogged");
         client.batch_execute(&sql).await.unwrap();
     }
@@ -48,7 +51,7 @@ pub async fn keep_statistics(client: &Client) {
 
 /// Inserts finished tasks as they would have come, so that no plan is made anew.
 pub async fn insert(client: &Client, tasks: Range<u64>, steps: u64) {
-    for sql in [TASKS, DLQ_ENTRIES, STEPS, ATTEMPTS] {
+    for sql in [TASKS, DLQ_ENTRIES, STEPS, ATTEMPTS, AUDIT] {
         client.batch_execute(&filled(sql, &tasks, steps)).await.unwrap();
     }
 }
@@ -61,6 +64,7 @@ pub async fn load(db: &Database, tasks: Range<u64>, steps: u64) {
         async {
             without_indexes(&one, "tasks", &filled(TASKS, &tasks, steps)).await;
             one.batch_execute(&filled(DLQ_ENTRIES, &tasks, steps)).await.unwrap();
+            without_indexes(&one, "audit_log", &filled(AUDIT, &tasks, steps)).await;
         },
         async {
             without_indexes(&other, "steps", &filled(STEPS, &tasks, steps)).await;
