@@ -1,7 +1,7 @@
 //! What a seed left behind, held against the model and against the rules of every history: legal paths only, one applied answer a try,
 //! parents before children, no lease applied twice, and results that are the ones their children saw.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use crate::{
     chance::digest,
     driver::Task,
     ground::Ground,
-    model::{self, Step, step_name},
+    model::{self, Step, Workflow, step_name},
     workers::step_of,
 };
 
@@ -170,8 +170,8 @@ fn legal(task: &Task, step: &Past, past: &[Past], accepted: &HashSet<(TaskId, i3
     if let Some(first) = applied.first() {
         parents_before(planned, step, first, past, still)?;
     }
-    if step.state == StepState::Complete {
-        results_seen(planned, step, past)?;
+    if let (StepState::Complete, Some(last)) = (step.state, applied.last()) {
+        results_seen(&task.workflow, step, last, past)?;
     }
     Ok(())
 }
@@ -230,19 +230,22 @@ fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &[Past], 
     Ok(())
 }
 
-/// The result came under the step's own lease, and it saw of all its parents what they came to.
-fn results_seen(planned: &Step, step: &Past, past: &[Past]) -> Result<()> {
+/// The result came under the step's own lease, and it saw what its parents and all further ancestors came to, and nothing else.
+fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]) -> Result<()> {
     let text = step.result.as_deref().unwrap_or_default();
     let told: Told = serde_json::from_str(text).with_context(|| format!("{} has the result {text}", step.name))?;
     ensure!((told.lease, told.attempt) == (step.lease, step.attempt), "{}: the result of another hand-over: {told:?}", step.name);
-    for &parent in &planned.parents {
-        ensure!(told.saw.contains_key(&step_name(parent)), "{} did not see {}", step.name, step_name(parent));
-    }
+    let no = step_of(&step.name);
+    let expected: BTreeSet<String> = workflow.ancestors(no).into_iter().map(step_name).collect();
+    let saw: BTreeSet<String> = told.saw.keys().cloned().collect();
+    ensure!(saw == expected, "{} saw the results of {saw:?} instead of {expected:?}", step.name);
     for (name, seen) in &told.saw {
         let seen_of = &past[step_of(name)];
         let result = seen_of.result.as_deref().unwrap_or("null");
-        // A further ancestor may not be done yet: an operator settled the step between them.
-        let early = *seen == digest("null") && !planned.parents.contains(&step_of(name));
+        // A further ancestor may not be done yet: an operator settled the step between them. Then it ended no earlier than this began.
+        let further = !workflow.steps[no].parents.contains(&step_of(name));
+        let later = seen_of.finished_us.is_none_or(|ended| last.handed_over_us.is_some_and(|began| began <= ended));
+        let early = *seen == digest("null") && further && later;
         ensure!(early || digest(result) == *seen, "{} saw another result of {name} than {result}", step.name);
     }
     Ok(())

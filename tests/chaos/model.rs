@@ -3,7 +3,7 @@
 //! The outcome of a try is a function of the seed, the task, the step, the operator's retries before it and the attempt. No message,
 //! order, loss or crash has a part in it, so the end of every task is known before it begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use tasker_domain::{StepState, TaskState};
@@ -79,6 +79,18 @@ impl Workflow {
             }
         });
         Self { number, steps: steps.collect() }
+    }
+
+    /// All ancestors of a step, of which a message carries the results: a workflow here has fewer than a message has room for.
+    pub fn ancestors(&self, no: usize) -> BTreeSet<usize> {
+        let mut ancestors: BTreeSet<usize> = self.steps[no].parents.iter().copied().collect();
+        // Parents stand before their children, so that whoever is looked at has named all of his own.
+        for step in (0..no).rev() {
+            if ancestors.contains(&step) {
+                ancestors.extend(&self.steps[step].parents);
+            }
+        }
+        ancestors
     }
 
     pub fn name(&self) -> String {

@@ -20,6 +20,10 @@ pub enum Plant {
     SendBeforeCommit,
     /// After a sending nobody looks at the step again.
     WakeUpLostAfterSend,
+    /// Of the ancestors beyond the parents a message does not carry the furthest one.
+    AncestorForgotten,
+    /// Of the ancestors beyond the parents a message carries no result, only the names.
+    AncestorWithoutResult,
     /// A process that starts, or that lost an answer, does not look for what nobody knows of.
     RecoveryFindsNothing,
 }
@@ -64,7 +68,7 @@ impl Plant {
                     (
                         "returning s.task_id, s.no, s.lease, s.state, s.pending_parents)",
                         "returning s.task_id, s.no, s.lease, s.state, s.pending_parents, (select json_object_agg(p.name, p.result)::text
-                           from tasker.steps p where p.task_id = s.task_id and p.no = any (s.parents)) as results)",
+                           from tasker.steps p where p.task_id = s.task_id and p.no = any (s.parents || s.further_ancestors)) as results)",
                     ),
                     (
                         "array_agg(r.task_id) filter (where r.pending_parents = 0)",
@@ -91,6 +95,13 @@ impl Plant {
                 // The key of attempts is a second fence, which would stop this at once.
                 ("complete_v1", &[("'started', 'callback', 'lost')\n  ), kids", "'started', 'callback', 'lost') on conflict do nothing\n  ), kids")]),
             ],
+            Self::AncestorForgotten => {
+                &[("messages_v1", &[("where f.bytes <=", "where f.no > (select min(a) from unnest(s.further_ancestors) a) and f.bytes <=")])]
+            }
+            Self::AncestorWithoutResult => &[(
+                "messages_v1",
+                &[("lateral (select p.name, p.result from", "lateral (select p.name, case when p.no = any (s.parents) then p.result end as result from")],
+            )],
             Self::SendBeforeCommit | Self::WakeUpLostAfterSend | Self::RecoveryFindsNothing => &[],
         }
     }

@@ -175,6 +175,16 @@ fn a_wake_up_that_is_lost_after_a_send_is_found() {
 }
 
 #[test]
+fn an_ancestor_that_is_forgotten_is_found() {
+    finds(Plant::AncestorForgotten, 50);
+}
+
+#[test]
+fn an_ancestor_without_its_result_is_found() {
+    finds(Plant::AncestorWithoutResult, 50);
+}
+
+#[test]
 fn a_recovery_that_finds_nothing_is_found() {
     finds(Plant::RecoveryFindsNothing, 10);
 }
