@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use tasker_domain::{
     CompleteStep, Evaluate, Message, Outcome, RunStep, TaskId,
@@ -136,6 +136,7 @@ impl Driver<'_> {
             let due = self.queue.due(self.now_ms);
             let anything = !due.is_empty();
             self.deliver(due).await?;
+            self.queue.check_sends()?;
             if self.chance.permille(400) {
                 self.submit_next().await?;
             }
@@ -179,6 +180,7 @@ impl Driver<'_> {
         if at != self.now_ms {
             self.now_ms = at;
             self.ground.set_clock(at).await?;
+            self.queue.set_clock(at);
         }
         if wake.is_some_and(|wake| wake <= at) || self.chance.permille(50) {
             self.sweep().await?;
@@ -241,6 +243,7 @@ impl Driver<'_> {
         process.endanger(&mut self.chance, &self.faults, statement);
         let (called, cuts, mut dead) = process.call(verb(process.engine.clone())).await?;
         note_cuts(&self.faults, &cuts);
+        self.queue.called(cuts.is_empty() && !dead);
         let with_the_cut = !cuts.is_empty() && (self.chance.permille(400) || self.ground.dies_when_cut());
         if with_the_cut && !dead {
             self.faults.note(Fault::Killed);
@@ -283,6 +286,9 @@ impl Driver<'_> {
     }
 
     async fn evaluate(&mut self, wake_ups: Vec<Evaluate>) -> Result<()> {
+        if self.chance.permille(250) {
+            return self.two_evaluations(wake_ups).await;
+        }
         let given = wake_ups.clone();
         if let Called::Lost = self.call("hand_over_v1", |engine| async move { engine.evaluate(given).await }).await? {
             for wake_up in wake_ups {
@@ -294,12 +300,7 @@ impl Driver<'_> {
 
     async fn sweep(&mut self) -> Result<()> {
         if self.chance.permille(250) {
-            self.faults.note(Fault::TwoSweeps);
-            let (a, b) = (self.processes[0].engine.clone(), self.processes[1].engine.clone());
-            let (a, b) = if self.chance.permille(500) { (a, b) } else { (b, a) };
-            let (one, other) = tokio::join!(biased; a.sweep(), b.sweep());
-            one.and(other).context("two sweeps at once")?;
-            return Ok(());
+            return self.two_sweeps().await;
         }
         self.call("sweep_v1", |engine| async move { engine.sweep().await }).await.map(drop)
     }

@@ -39,8 +39,10 @@ pub enum Fault {
     LateAnswer,
     /// A worker that had run a step before answered a re-send by giving it back.
     Released,
-    /// Two sweeps at once.
+    /// Two sweeps at once: the second one comes while the first one holds what it found.
     TwoSweeps,
+    /// Two evaluations at once, of the same steps.
+    TwoEvaluations,
     /// Two completers at once, over the same completions or over siblings.
     TwoCompleters,
     /// Two parents of a step completed in overlapping transactions.

@@ -18,4 +18,5 @@ mod proxy;
 mod queue;
 mod races;
 mod run;
+mod sends;
 mod workers;

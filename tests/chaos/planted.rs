@@ -20,6 +20,10 @@ pub enum Plant {
     SendBeforeCommit,
     /// After a sending nobody looks at the step again.
     WakeUpLostAfterSend,
+    /// A sweep takes up what another one has taken up and not committed.
+    SweepsDoNotSkip,
+    /// A sending is noted, and its step is looked at no later for that.
+    NotedForNothing,
     /// Of the ancestors beyond the parents a message does not carry the furthest one.
     AncestorForgotten,
     /// Of the ancestors beyond the parents a message carries no result, only the names.
@@ -44,6 +48,9 @@ impl Plant {
             Self::SendBeforeCommit => Bugs { answer_before_commit: true, ..Bugs::default() },
             Self::WakeUpLostAfterSend => {
                 Bugs { rewrite: Some(("tasker.clock() + k.ms * interval '1 ms'", "'infinity'::timestamptz")), ..Bugs::default() }
+            }
+            Self::NotedForNothing => {
+                Bugs { rewrite: Some(("tasker.clock() + k.ms * interval '1 ms'", "s.wake_at")), ..Bugs::default() }
             }
             Self::RecoveryFindsNothing => {
                 Bugs { rewrite: Some(("s.wake_at = 'infinity' and s.state = 'enqueued' and", "false and")), ..Bugs::default() }
@@ -95,6 +102,7 @@ impl Plant {
                 // The key of attempts is a second fence, which would stop this at once.
                 ("complete_v1", &[("'started', 'callback', 'lost')\n  ), kids", "'started', 'callback', 'lost') on conflict do nothing\n  ), kids")]),
             ],
+            Self::SweepsDoNotSkip => &[("sweep_v1", &[("for update skip locked", "")])],
             Self::AncestorForgotten => {
                 &[("messages_v1", &[("where f.bytes <=", "where f.no > (select min(a) from unnest(s.further_ancestors) a) and f.bytes <=")])]
             }
@@ -102,7 +110,7 @@ impl Plant {
                 "messages_v1",
                 &[("lateral (select p.name, p.result from", "lateral (select p.name, case when p.no = any (s.parents) then p.result end as result from")],
             )],
-            Self::SendBeforeCommit | Self::WakeUpLostAfterSend | Self::RecoveryFindsNothing => &[],
+            Self::SendBeforeCommit | Self::WakeUpLostAfterSend | Self::NotedForNothing | Self::RecoveryFindsNothing => &[],
         }
     }
 }

@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Result, bail};
 use tasker_domain::{
-    Message, Outgoing, Queue, StepId, TaskId, limits,
+    Message, Outgoing, Queue, RunStep, StepId, TaskId, limits,
     queue::{SendError, SendResult},
 };
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     chance::hash,
     faults::{Fault, Faults},
+    sends::Sends,
 };
 
 /// Faults of a seed beyond which the queue behaves, so that every seed ends.
@@ -40,6 +42,9 @@ pub struct Timed {
 #[derive(Default)]
 struct State {
     now_ms: u64,
+    /// The database's clock, which may be ahead of the last delivery.
+    clock_ms: u64,
+    sends: Sends,
     /// By the time of delivery; then in an order that a hash decides.
     waiting: BTreeMap<(u64, u64, u64), Message>,
     sent: HashMap<u64, u64>,
@@ -63,7 +68,7 @@ pub type Due = Vec<Message>;
 
 impl Timed {
     pub fn new(seed: u64, now_ms: u64, faults: Arc<Faults>) -> Arc<Self> {
-        Arc::new(Self { seed, faults, state: Mutex::new(State { now_ms, ..State::default() }) })
+        Arc::new(Self { seed, faults, state: Mutex::new(State { now_ms, clock_ms: now_ms, ..State::default() }) })
     }
 
     /// Moves the queue's clock and takes what is due.
@@ -72,6 +77,24 @@ impl Timed {
         state.now_ms = now_ms;
         let later = state.waiting.split_off(&(now_ms + 1, 0, 0));
         std::mem::replace(&mut state.waiting, later).into_values().collect()
+    }
+
+    /// The database's clock was moved.
+    pub fn set_clock(&self, ms: u64) {
+        self.lock().clock_ms = ms;
+    }
+
+    /// A call is over. Whether the database knows of everything that it sent.
+    pub fn called(&self, noted: bool) {
+        self.lock().sends.called(noted);
+    }
+
+    /// Fails when something was sent too early.
+    pub fn check_sends(&self) -> Result<()> {
+        match self.lock().sends.wrong() {
+            Some(wrong) => bail!("{wrong}"),
+            None => Ok(()),
+        }
     }
 
     /// When the next message is due.
@@ -120,6 +143,12 @@ impl Timed {
             }
             _ => state.put(at + h / 1000 % 20, h, message),
         }
+    }
+
+    fn note_send(&self, run: &RunStep, taken: bool) {
+        let mut state = self.lock();
+        let at_ms = state.clock_ms;
+        state.sends.send(at_ms, run.hand_over(), run.resend.max(0) as u32, taken);
     }
 
     /// Whether it refuses a message, and whether it delivers it all the same.
@@ -184,6 +213,9 @@ impl Queue for Wire {
             let refused = self.queue.refuses(&message);
             if let Some(fault) = refused {
                 self.queue.faults.note(fault);
+            }
+            if let Message::RunStep(run) = &message {
+                self.queue.note_send(run, refused.is_none());
             }
             if refused != Some(Fault::Refused) {
                 self.queue.carry(message, delay);

@@ -1,9 +1,10 @@
-//! Two completers at once, so that their transactions overlap where it matters: at a step that both count down.
+//! Two calls at once, so that their transactions overlap where it matters: completers at a step that both count down, evaluations at a
+//! step that both hand over, and sweeps where the first one has taken its rows and not committed.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use tasker_domain::{CompleteStep, Outcome, TaskId};
+use tasker_domain::{CompleteStep, Evaluate, Outcome, TaskId};
 use tasker_engine::{Answer, Engine};
 use tokio_postgres::types::Type;
 
@@ -21,12 +22,15 @@ const LOOKS: usize = 5_000;
 enum Call {
     Complete(Vec<CompleteStep>),
     Cancel(TaskId),
+    Evaluate(Vec<Evaluate>),
+    Sweep,
 }
 
 /// What came of one.
 enum Came {
     Answers(Vec<CompleteStep>, Vec<Answer>),
     Cancelled(TaskId, bool),
+    Nothing,
 }
 
 impl Driver<'_> {
@@ -60,6 +64,22 @@ impl Driver<'_> {
             calls.insert(self.chance.below(3), Call::Cancel(step.task));
         }
         self.at_once(step.task, &name, calls).await.map(drop)
+    }
+
+    /// Gives the same wake-ups to two processes at once.
+    pub async fn two_evaluations(&mut self, wake_ups: Vec<Evaluate>) -> Result<()> {
+        let Some(step) = wake_ups.first().map(|wake_up| wake_up.step_id) else { return Ok(()) };
+        self.faults.note(Fault::TwoEvaluations);
+        let name = crate::model::step_name(self.workers.step(step).expect("a step that failed"));
+        let calls = vec![Call::Evaluate(wake_ups.clone()), Call::Evaluate(wake_ups)];
+        self.at_once(step.task, &name, calls).await.map(drop)
+    }
+
+    /// Lets a process sweep while another one holds what it found. A sweep looks at the tasks only after it has locked their steps.
+    pub async fn two_sweeps(&mut self) -> Result<()> {
+        self.faults.note(Fault::TwoSweeps);
+        self.ground.sql.batch_execute("begin; lock table tasker.tasks in access exclusive mode").await?;
+        self.one_behind_the_other(vec![Call::Sweep, Call::Sweep]).await.map(drop)
     }
 
     /// Moves two parents of one step to the front, so that they come together. Whether there were some.
@@ -104,9 +124,15 @@ impl Driver<'_> {
         let sql = "select from tasker.steps where task_id = $1 and name = $2 for update";
         self.ground.sql.batch_execute("begin").await?;
         self.ground.sql.query_typed(sql, &[(&task.uuid(), Type::UUID), (&step, Type::TEXT)]).await?;
+        self.one_behind_the_other(calls).await
+    }
+
+    /// Makes calls while the driver's own transaction holds what they need, and then ends it. Whether all of them waited.
+    async fn one_behind_the_other(&mut self, calls: Vec<Call>) -> Result<bool> {
         let (mut running, mut waiting) = (Vec::new(), 0);
+        let first = self.chance.below(self.processes.len());
         for (n, call) in calls.into_iter().enumerate() {
-            let running_call = tokio::spawn(make(self.processes[n % self.processes.len()].engine.clone(), call));
+            let running_call = tokio::spawn(make(self.processes[(first + n) % self.processes.len()].engine.clone(), call));
             waiting = self.ground.waiting(waiting + 1, LOOKS, || running_call.is_finished()).await?;
             running.push(running_call);
         }
@@ -119,8 +145,10 @@ impl Driver<'_> {
                     let place = self.queue.place(task).expect("a step of it was sent");
                     self.tasks[place].deeds.cancelled |= cancelled;
                 }
+                Came::Nothing => {}
             }
         }
+        self.queue.called(true);
         Ok(all_waited)
     }
 }
@@ -130,6 +158,14 @@ async fn make(engine: Arc<Engine<Wire>>, call: Call) -> Result<Came> {
         Call::Complete(batch) => {
             let answers = engine.complete(batch.clone()).await.context("a completer beside another")?;
             Ok(Came::Answers(batch, answers))
+        }
+        Call::Evaluate(wake_ups) => {
+            engine.evaluate(wake_ups).await.context("an evaluation beside another")?;
+            Ok(Came::Nothing)
+        }
+        Call::Sweep => {
+            engine.sweep().await.context("a sweep beside another")?;
+            Ok(Came::Nothing)
         }
         Call::Cancel(task) => Ok(Came::Cancelled(task, done(engine.cancel_task(task, by()).await)?)),
     }

@@ -175,6 +175,16 @@ fn a_wake_up_that_is_lost_after_a_send_is_found() {
 }
 
 #[test]
+fn sweeps_that_do_not_skip_are_found() {
+    finds(Plant::SweepsDoNotSkip, 50);
+}
+
+#[test]
+fn a_sending_that_is_noted_for_nothing_is_found() {
+    finds(Plant::NotedForNothing, 50);
+}
+
+#[test]
 fn an_ancestor_that_is_forgotten_is_found() {
     finds(Plant::AncestorForgotten, 50);
 }
