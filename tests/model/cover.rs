@@ -1,7 +1,7 @@
 //! Every call in every state of the rows, on the database. The first task is submitted; every other state of the rows is
 //! reached by real calls from there, and copied for each call that leads on, so that no path is walked twice.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use tasker_domain::TaskState;
 
@@ -47,16 +47,17 @@ impl std::fmt::Display for Covered {
     }
 }
 
-/// Replays every call in every state of the rows that was explored.
-pub async fn cover(replay: &Replay, model: &Model, explored: &Explored) -> Covered {
+/// Replays every call in every state of the rows that was explored, one for all that are `alike`.
+pub async fn cover(replay: &Replay, model: &Model, explored: &Explored, alike: fn(Rows) -> Rows) -> Covered {
     let symmetries = model.shape.symmetries();
-    let known = |rows: &Rows| canonical_rows(rows, &symmetries);
+    let known = |rows: &Rows| canonical_rows(&alike(*rows), &symmetries);
     let mut covered = Covered::default();
     let mut tried = HashSet::default();
-    let mut waiting = replay.submit(&[model]).await;
+    // In the order in which they are reached: the shortest paths have the fewest leases.
+    let mut waiting = VecDeque::from(replay.submit(&[model]).await);
     let mut seen: HashSet<Rows, Fast> = waiting.iter().map(|t| known(&t.rows)).collect();
     while !waiting.is_empty() {
-        let chunk = waiting.split_off(waiting.len().saturating_sub(CHUNK));
+        let chunk: Vec<Twin> = waiting.drain(..waiting.len().min(CHUNK)).collect();
         covered.rows += chunk.len();
         let (chunk, refused) = refuse(replay, model, chunk, &mut tried).await;
         covered.refused += refused;

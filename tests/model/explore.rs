@@ -9,7 +9,7 @@ use tasker_domain::{StepState, TaskState};
 use tasker_store::Applied;
 
 use crate::{
-    model::{Answer, Call, Model, NOT_APPLIED, Rows, STEPS, Said, StepRow},
+    model::{Answer, Call, Effects, Model, NOT_APPLIED, Rows, STEPS, Said, StepRow},
     shapes::bits,
     world::{Air, Detail, Edge, Event, Left, State, edges, submitted},
 };
@@ -64,12 +64,12 @@ pub fn explore(model: &Model, left: Left, detail: Detail) -> Explored {
     Explored { states: graph.states.len(), transitions, ends: graph.ends, rows }
 }
 
-fn hold(check: Result<(), String>) {
+pub fn hold(check: Result<(), String>) {
     check.unwrap_or_else(|violation| panic!("{violation}"));
 }
 
 /// What must hold in every state of the rows.
-fn check_rows(model: &Model, rows: &Rows) -> Result<(), String> {
+pub fn check_rows(model: &Model, rows: &Rows) -> Result<(), String> {
     let steps = &rows.steps[..model.shape.steps];
     let count = |f: fn(&StepRow) -> bool| steps.iter().filter(|s| f(s)).count() as i8;
     let failed = |s: &StepRow| matches!(s.state, StepState::Error | StepState::Cancelled);
@@ -111,10 +111,14 @@ fn check_marks(step: &StepRow) -> Result<(), String> {
 
 /// What must hold between a state and the next.
 fn check_edge(from: &State, edge: &Edge) -> Result<(), String> {
-    let Event::Call(call, _) = edge.event else {
-        return that(edge.to.rows == from.rows, "only calls move rows");
-    };
-    let (before, after) = (&from.rows, &edge.to.rows);
+    match edge.event {
+        Event::Call(call, _) => check_move(&from.rows, &edge.to.rows, call, edge.effects.as_ref()),
+        _ => that(edge.to.rows == from.rows, "only calls move rows"),
+    }
+}
+
+/// What must hold between the rows before a call and after it.
+pub fn check_move(before: &Rows, after: &Rows, call: Call, effects: Option<&Effects>) -> Result<(), String> {
     for (b, a) in before.steps.iter().zip(&after.steps) {
         that(a.lease >= b.lease, "a lease never falls")?;
         that(b.marks & a.marks == b.marks, "what was recorded stays")?;
@@ -127,10 +131,10 @@ fn check_edge(from: &State, edge: &Edge) -> Result<(), String> {
     }
     let task = before.task == after.task || !before.task.is_finished();
     that(task || call.is_operators() && before.task == TaskState::Error, "a finished task is moved by operators only")?;
-    let ended = edge.effects.is_some_and(|e| e.finished.is_some());
+    let ended = effects.is_some_and(|e| e.finished.is_some());
     that(ended == (after.task.is_finished() && before.task != after.task), "the end of a task is told once")?;
     if let Call::Complete { step, lease, .. } = call {
-        let accepted = edge.effects.is_some_and(|e| e.answer == Answer::Applied(Applied::Accepted));
+        let accepted = effects.is_some_and(|e| e.answer == Answer::Applied(Applied::Accepted));
         let answered = before.steps[usize::from(step)].mark(lease) != 0;
         that(!(accepted && answered), "a lease is applied once")?;
     }
@@ -138,25 +142,26 @@ fn check_edge(from: &State, edge: &Edge) -> Result<(), String> {
 }
 
 /// What must hold where nothing is left to happen by itself.
-fn check_end(state: &State) -> Result<(), String> {
+pub fn check_end(state: &State) -> Result<(), String> {
     that(state.air == [Air::default(); STEPS], "every message is taken in the end")?;
     that(state.rows.task.is_finished(), "every task finishes")
 }
 
-fn that(holds: bool, rule: &str) -> Result<(), String> {
+pub fn that(holds: bool, rule: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(rule.to_owned()) }
 }
 
 /// The same rows for all that differ by a symmetry of the shape, or by what is past.
 pub fn canonical_rows(rows: &Rows, symmetries: &[Vec<usize>]) -> Rows {
+    let rows = rows.without_past();
     let renamed = |names: &Vec<usize>| {
-        let mut renamed = rows.without_past();
+        let mut renamed = rows;
         for (step, &name) in names.iter().enumerate() {
-            renamed.steps[name] = rows.without_past().steps[step];
+            renamed.steps[name] = rows.steps[step];
         }
         renamed
     };
-    symmetries.iter().map(renamed).min().expect("there is one symmetry at least")
+    if symmetries.len() < 2 { rows } else { symmetries.iter().map(renamed).min().expect("there is one at least") }
 }
 
 /// The same state for all that differ by a symmetry of the shape.
@@ -173,17 +178,17 @@ fn canonical(state: &State, symmetries: &[Vec<usize>]) -> State {
 }
 
 #[derive(Default)]
-struct Graph {
+pub struct Graph {
     known: HashMap<State, u32, Fast>,
-    states: Vec<State>,
+    pub states: Vec<State>,
     came_by: Vec<(u32, Event)>,
     /// Which states follow on which without a fault.
-    free: Vec<(u32, u32)>,
-    ends: usize,
+    pub free: Vec<(u32, u32)>,
+    pub ends: usize,
 }
 
 impl Graph {
-    fn add(&mut self, state: State, from: u32, event: Event) -> u32 {
+    pub fn add(&mut self, state: State, from: u32, event: Event) -> u32 {
         match self.known.entry(state) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
@@ -197,7 +202,7 @@ impl Graph {
     }
 
     /// Spells the events out that lead to a state in which something does not hold.
-    fn check(&self, at: usize, check: impl FnOnce(&State) -> Result<(), String>) -> Result<(), String> {
+    pub fn check(&self, at: usize, check: impl FnOnce(&State) -> Result<(), String>) -> Result<(), String> {
         check(&self.states[at]).map_err(|rule| {
             let mut path = Vec::new();
             let mut here = at as u32;
@@ -212,7 +217,7 @@ impl Graph {
     }
 
     /// Takes away, again and again, states that nothing leads to: what is left when there are none are circles.
-    fn free_events_come_to_an_end(&mut self) -> bool {
+    pub fn free_events_come_to_an_end(&mut self) -> bool {
         self.free.sort_unstable();
         let mut waits_for = vec![0_u32; self.states.len()];
         for &(_, to) in &self.free {

@@ -1,8 +1,8 @@
 //! A small model of the orchestrator: all its states under loss, duplication, reordering, crashes and operators, explored
-//! exhaustively over production's own decide functions, and replayed on the functions of the database.
+//! exhaustively over production's own decide functions, and replayed on the functions of the database. The rows are explored
+//! without any budget; rows and all messages on their way together within budgets of faults, reports and operators' actions.
 //!
-//! `MODEL_PATHS` and `MODEL_SEED` say how many paths of four steps are drawn, and which; `MODEL_FAULTS` how many faults the
-//! replay of every call allows at three steps.
+//! `MODEL_PATHS` and `MODEL_SEED` say how many paths of four steps are drawn, and which.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
@@ -12,16 +12,18 @@ mod model;
 mod planted;
 mod replay;
 mod shapes;
+mod unbounded;
 mod walk;
 mod world;
 
 use std::{collections::VecDeque, sync::Mutex, time::Instant};
 
 use cover::{Covered, cover};
-use explore::{Explored, explore};
-use model::Model;
+use explore::{Explored, canonical_rows, explore};
+use model::{Model, Rows};
 use replay::Replay;
 use shapes::{Shape, shapes};
+use unbounded::{check_that_numbers_do_not_matter, without_numbers};
 use walk::walk;
 use world::{Detail, Left};
 
@@ -30,37 +32,70 @@ const AT_ONCE: usize = 3;
 
 #[test]
 fn in_every_state_of_up_to_four_steps_every_promise_holds() {
-    let detailed = [(1, 1, left(1, 1, 2)), (1, 2, left(1, 1, 1)), (2, 2, left(1, 0, 1)), (2, 2, left(1, 1, 0))];
-    let current = [
-        (1, 1, left(5, 5, 2)),
-        (1, 2, left(5, 5, 2)),
-        (2, 1, left(3, 3, 1)),
-        (2, 2, left(3, 3, 1)),
-        (3, 1, left(2, 1, 1)),
-        (3, 2, left(2, 1, 1)),
-        (4, 2, left(1, 1, 1)),
-    ];
-    let jobs = detailed.map(|job| (Detail::All, job)).into_iter().chain(current.map(|job| (Detail::Current, job)));
-    let jobs: VecDeque<(Detail, Shape, u8, Left)> = jobs
-        .flat_map(|(detail, (steps, tries, left))| shapes(steps).into_iter().map(move |shape| (detail, shape, tries, left)))
-        .rev()
-        .collect();
-    let (jobs, sum, start) = (Mutex::new(jobs), Mutex::new((0, 0)), Instant::now());
+    let jobs = (1..=4).flat_map(|steps| [1, 2].map(|tries| (steps, tries)));
+    let jobs: Vec<(Shape, u8)> = jobs.flat_map(|(n, tries)| shapes(n).into_iter().map(move |shape| (shape, tries))).collect();
+    let (jobs, sums, start) = (Mutex::new(jobs), Mutex::new([(0, 0); 2]), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                let next = || jobs.lock().unwrap().pop_front();
-                while let Some((detail, shape, tries, left)) = next() {
-                    let found = explore(&Model::new(shape, tries), left, detail);
-                    tell(shape, tries, left, detail, &found);
-                    let mut sum = sum.lock().unwrap();
-                    *sum = (sum.0 + found.states, sum.1 + found.transitions);
+                // The largest first.
+                let next = || jobs.lock().unwrap().pop();
+                while let Some((shape, tries)) = next() {
+                    let [all, within] = without_and_within_budgets(shape, tries);
+                    let mut sums = sums.lock().unwrap();
+                    *sums = [(sums[0].0 + all.0, sums[0].1 + all.1), (sums[1].0 + within.0, sums[1].1 + within.1)];
                 }
             });
         }
     });
-    let (states, transitions) = sum.into_inner().unwrap();
-    println!("{states} states and {transitions} transitions in {:.1?}", start.elapsed());
+    for ((states, transitions), budgets) in sums.into_inner().unwrap().into_iter().zip(["without", "within"]) {
+        println!("{states} states and {transitions} transitions {budgets} budgets");
+    }
+    println!("in {:.1?}", start.elapsed());
+}
+
+/// Explores a shape without any budget, and within some with all that is on its way: states and transitions of both.
+fn without_and_within_budgets(shape: Shape, tries: u8) -> [(usize, usize); 2] {
+    let model = Model::new(shape, tries);
+    let all = unbounded::explore(&model);
+    let Explored { states, transitions, ends, .. } = all;
+    println!("{shape:20} {tries} tries, no budget: {states} states, {transitions} transitions, {ends} ends");
+    let mut within = (0, 0);
+    for (detail, left) in budgets(shape.steps, tries) {
+        let found = explore(&model, left, detail);
+        tell(shape, tries, left, detail, &found);
+        within = (within.0 + found.states, within.1 + found.transitions);
+        let symmetries = shape.symmetries();
+        let known = |rows: &Rows| all.rows.contains(&canonical_rows(&without_numbers(*rows), &symmetries));
+        assert!(found.rows.iter().all(known), "{shape}: rows within a budget that there are not without any");
+    }
+    [(states, transitions), within]
+}
+
+/// What the rows can come to is found without a budget; within one it is found that no message is needed for it, nor too many.
+fn budgets(steps: usize, tries: u8) -> Vec<(Detail, Left)> {
+    let (all, current) = (|left| (Detail::All, left), |left| (Detail::Current, left));
+    match (steps, tries) {
+        (1, 1) => vec![all(left(1, 1, 2)), current(left(5, 5, 2))],
+        (1, _) => vec![all(left(1, 1, 1)), current(left(5, 5, 2))],
+        (2, 1) => vec![current(left(3, 3, 1))],
+        (2, _) => vec![all(left(1, 0, 1)), all(left(1, 1, 0)), current(left(3, 3, 1))],
+        (3, 1) => vec![current(left(1, 1, 1))],
+        (3, _) => vec![current(left(2, 1, 1))],
+        (_, 1) => Vec::new(),
+        _ => vec![current(left(1, 0, 1))],
+    }
+}
+
+#[test]
+fn numbers_of_leases_and_past_tries_move_no_rows() {
+    for (steps, left) in [(1, left(5, 5, 2)), (2, left(2, 2, 1)), (3, left(1, 1, 1))] {
+        for model in shapes(steps).into_iter().map(|shape| Model::new(shape, 2)) {
+            let rows = explore(&model, left, Detail::Current).rows;
+            rows.iter().for_each(|rows| check_that_numbers_do_not_matter(&model, rows));
+            println!("{}: looked at in {} rows", model.shape, rows.len());
+        }
+    }
 }
 
 #[test]
@@ -77,9 +112,8 @@ fn telling_only_current_messages_apart_loses_no_rows() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn every_call_in_every_state_of_up_to_three_steps_moves_the_rows_as_the_model_says() {
-    let faults = number("MODEL_FAULTS", 1) as u8;
     let mut jobs = VecDeque::new();
-    for (steps, left) in [(3, left(faults, 1, 1)), (2, left(1, 1, 1)), (1, left(5, 5, 2))] {
+    for (steps, left) in [(3, None), (2, None), (2, Some(left(1, 1, 1))), (1, None), (1, Some(left(5, 5, 2)))] {
         jobs.extend(shapes(steps).into_iter().map(|shape| (shape, left)));
     }
     let jobs = std::sync::Arc::new(Mutex::new(jobs));
@@ -91,8 +125,13 @@ async fn every_call_in_every_state_of_up_to_three_steps_moves_the_rows_as_the_mo
             let next = || jobs.lock().unwrap().pop_front();
             while let Some((shape, left)) = next() {
                 let model = Model::new(shape, 2);
-                let covered = cover(&replay, &model, &explore(&model, left, Detail::Current)).await;
-                println!("{shape:20} {covered}");
+                // Within a budget also for every number of a lease, and after every number of tries.
+                let covered = match left {
+                    Some(left) => cover(&replay, &model, &explore(&model, left, Detail::Current), Rows::without_past).await,
+                    None => cover(&replay, &model, &unbounded::explore(&model), without_numbers).await,
+                };
+                let budget = if left.is_none() { "no budget" } else { "a budget" };
+                println!("{shape:20} {budget}: {covered}");
                 sum += covered;
             }
             replay.check().await;

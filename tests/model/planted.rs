@@ -3,7 +3,7 @@
 use crate::{
     cover::cover,
     explore::explore,
-    model::Model,
+    model::{Model, Rows},
     replay::Replay,
     shapes::shapes,
     world::{Detail, Left},
@@ -47,7 +47,7 @@ async fn every_planted_bug_is_found() {
                 (shapes(3)[4], Left { faults: 0, reports: 0, actions: 0 }),
             ] {
                 let model = Model::new(shape, 2);
-                cover(&replay, &model, &explore(&model, left, Detail::Current)).await;
+                cover(&replay, &model, &explore(&model, left, Detail::Current), Rows::without_past).await;
             }
         });
         match run.await {

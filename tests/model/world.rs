@@ -328,6 +328,17 @@ pub fn step_of(call: Call) -> usize {
     }
 }
 
+/// The step and the lease of a call that comes under one.
+pub fn lease_of(call: Call) -> Option<(u8, u8)> {
+    match call {
+        Call::Complete { step, lease, .. }
+        | Call::Report { step, lease }
+        | Call::Conclude { step, lease, .. }
+        | Call::Evaluate { step, lease, .. } => Some((step, lease)),
+        _ => None,
+    }
+}
+
 fn answer_bit(lease: u8, said: Said) -> u32 {
     4 * u32::from(lease - 1) + said as u32
 }
