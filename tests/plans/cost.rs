@@ -55,6 +55,13 @@ impl Session {
         });
     }
 
+    /// The last statement may begin to read a table as a whole: its bound says that it ends early.
+    pub fn may_begin_a_scan(&mut self) {
+        if let Some(cost) = self.costs.last_mut() {
+            cost.scanned.clear();
+        }
+    }
+
     pub fn print(&self) {
         for cost in &self.costs {
             println!("{:>6} of {:>6} pages  {:<48} {}", cost.pages, cost.bound, cost.statement, cost.situation);

@@ -41,6 +41,7 @@ async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
         story::list(&mut session, statistics).await;
         client.batch_execute("analyze").await.unwrap();
     }
+    story::count(&mut session, "fresh statistics").await;
     session.print();
     let faults = session.faults();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));

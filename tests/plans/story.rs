@@ -1,5 +1,6 @@
 //! The life of a few tasks, told by the statements of the store alone: what each may cost stands beside it.
 
+use tasker_domain::limits;
 use uuid::Uuid;
 
 use crate::cost::{Meter, Session};
@@ -19,18 +20,39 @@ pub async fn tell(session: &mut Session, meter: Meter) {
     operate(session, meter).await;
 }
 
-/// Lists, by what they are filtered.
+/// Lists and how much is in them, by what they are filtered. What is not here is not bounded: a state that few tasks have, an
+/// initiator or a source alone are looked for in all tasks, and so is a template to be counted while there are no statistics.
 pub async fn list(session: &mut Session, situation: &'static str) {
-    let meter = Meter::Running(situation);
-    for (what, filter, bound) in [
+    let (meter, counted) = (Meter::Running(situation), limits::COUNTED_ROWS.to_string());
+    let pages = [
         ("everything", ["null", "null", "null"], 40),
         ("a namespace", ["'ns3'", "null", "null"], 400),
         ("a template", ["'ns3'", "'name3'", "null"], 150),
+        ("what is complete", ["null", "null", "'{complete}'"], 400),
+        ("what failed", ["null", "null", "'{error}'"], 400),
         // A planner may prefer to read all of the template's tasks, which are one of a hundred.
         ("a template and a state", ["'ns0'", "'name0'", "'{error}'"], 12_000),
-    ] {
-        let [namespace, name, states] = filter;
+        ("a template and a state of none", ["'ns0'", "'name0'", "'{running}'"], 12_000),
+    ];
+    for (what, [namespace, name, states], bound) in pages {
         session.run(meter, "list_tasks", what, &[namespace, name, states, "null", "null", "20", "0"], bound).await;
+    }
+    let last_page = ["null", "null", "null", "null", "null", "100", "99900"];
+    session.run(meter, "list_tasks", "the last page of everything", &last_page, 6_000).await;
+    // As many rows as are counted at most; a scan ends there, long before the end of the table.
+    for (what, states) in [("everything", "null"), ("what is complete", "'{complete}'")] {
+        session.run(meter, "count_tasks", what, &["null", "null", states, "null", "null", &counted], 6_000).await;
+        session.may_begin_a_scan();
+    }
+}
+
+/// How much is in the lists of a template: as many pages as it has tasks, where there are statistics.
+pub async fn count(session: &mut Session, situation: &'static str) {
+    let (meter, counted) = (Meter::Running(situation), limits::COUNTED_ROWS.to_string());
+    for (what, states) in
+        [("a template", "null"), ("a template and a state", "'{error}'"), ("a template and none", "'{running}'")]
+    {
+        session.run(meter, "count_tasks", what, &["'ns0'", "'name0'", states, "null", "null", &counted], 12_000).await;
     }
 }
 
