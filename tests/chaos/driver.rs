@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::Arc};
 use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use tasker_domain::{
-    CompleteStep, Evaluate, Message, Outcome, RunStep, TaskId,
+    CompleteStep, Evaluate, Message, Outcome, Queue, RunStep, TaskId,
     request::{TaskRequest, parse_task_request},
 };
 use tasker_engine::{Answer, Engine, SubmitError};
@@ -49,12 +49,14 @@ pub struct Report {
     pub tasks: usize,
     pub steps: usize,
     pub answers: usize,
+    /// What happened, line by line; of the loops of the engine nothing is known.
+    pub journal: Vec<String>,
 }
 
 impl Report {
-    pub fn new(faults: &Faults, tasks: &[Task], answers: usize) -> Self {
+    pub fn new(faults: &Faults, tasks: &[Task], answers: usize, journal: Vec<String>) -> Self {
         let steps = tasks.iter().map(|t| t.workflow.steps.len()).sum();
-        Self { faults: faults.counts(), tasks: tasks.len(), steps, answers }
+        Self { faults: faults.counts(), tasks: tasks.len(), steps, answers, journal }
     }
 }
 
@@ -124,15 +126,17 @@ impl Driver<'_> {
         self.operators_try_again().await?;
         self.drive().await?;
         history::check(self.ground, self.seed, &self.tasks, &self.accepted, true).await?;
-        self.echo().await?;
+        let engine = self.processes[1].engine.clone();
+        echo(self.ground, &engine, &mut self.chance, &self.workers, &self.faults).await?;
         self.ground.examine(&self.processes[0].engine).await?;
         ensure!(self.faults.total() >= AT_LEAST, "only {} faults", self.faults.total());
-        Ok(Report::new(&self.faults, &self.tasks, self.workers.answers.len()))
+        Ok(Report::new(&self.faults, &self.tasks, self.workers.answers.len(), self.queue.journal.take()))
     }
 
     /// Goes on until every task has finished and no message is under way.
     async fn drive(&mut self) -> Result<()> {
         for _ in 0..ROUNDS {
+            self.faults.settle();
             let due = self.queue.due(self.now_ms);
             let anything = !due.is_empty();
             self.deliver(due).await?;
@@ -155,11 +159,8 @@ impl Driver<'_> {
         let next = self.queue.next_ms();
         let mut wake = None;
         if next.is_none() || self.chance.permille(300) {
-            let sql = "select (select count(*) from tasker.tasks where state = 'running'),
-                (select ceil(extract(epoch from min(wake_at)) * 1000)::int8 from tasker.steps where wake_at < 'infinity')";
-            let row = self.ground.sql.query_typed(sql, &[]).await?.remove(0);
-            let running: i64 = row.get(0);
-            wake = row.get::<_, Option<i64>>(1).map(|ms| ms as u64);
+            let running;
+            (running, wake) = self.ground.outlook().await?;
             let unsent = self.tasks.iter().any(|t| t.id.is_none());
             if next.is_none() && wake.is_none() && !unsent {
                 ensure!(
@@ -172,7 +173,7 @@ impl Driver<'_> {
         }
         let Some(at) = next.into_iter().chain(wake).min() else { return Ok(false) };
         let mut at = at.max(self.now_ms) + if self.chance.permille(850) { self.chance.below(6_000) as u64 } else { 0 };
-        if self.faults.total() < crate::queue::ENOUGH && self.chance.permille(30) {
+        if !self.faults.enough() && self.chance.permille(30) {
             self.faults.note(Fault::ClockLeapt);
             at += self.chance.below(40 * 60_000) as u64;
         }
@@ -275,7 +276,7 @@ impl Driver<'_> {
     pub async fn complete(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
         let given = batch.clone();
         match self.call("complete_v1", |engine| async move { engine.complete(given).await }).await? {
-            Called::Answered(Ok(answers)) => self.heard(&batch, &answers),
+            Called::Answered(Ok(answers)) => heard(&mut self.accepted, &batch, &answers),
             _ => {
                 for answer in batch {
                     self.queue.put_back(Message::CompleteStep(Box::new(answer)), 30_000);
@@ -304,45 +305,51 @@ impl Driver<'_> {
         }
         self.call("sweep_v1", |engine| async move { engine.sweep().await }).await.map(drop)
     }
+}
 
-    /// What completers answered, compared with what can be.
-    pub fn heard(&mut self, batch: &[CompleteStep], answers: &[Answer]) -> Result<()> {
-        for (done, answer) in batch.iter().zip(answers) {
-            let report = matches!(done.outcome, Outcome::Started {} | Outcome::Heartbeat {});
-            let key = done.hand_over();
-            match answer {
-                Answer::Accepted if !report => {
-                    let first = self.accepted.insert((key.task, key.no, key.lease));
-                    ensure!(first, "two answers under lease {} of step {} were applied", key.lease, done.step_id);
-                }
-                Answer::Accepted | Answer::Duplicate | Answer::Stale => {}
-                other => bail!("an answer under lease {} of step {} is {other:?}: it was handed over", key.lease, done.step_id),
+/// What completers answered, compared with what can be.
+pub fn heard(accepted: &mut HashSet<(TaskId, i32, i32)>, batch: &[CompleteStep], answers: &[Answer]) -> Result<()> {
+    for (done, answer) in batch.iter().zip(answers) {
+        let report = matches!(done.outcome, Outcome::Started {} | Outcome::Heartbeat {});
+        let key = done.hand_over();
+        match answer {
+            Answer::Accepted if !report => {
+                let first = accepted.insert((key.task, key.no, key.lease));
+                ensure!(first, "two answers under lease {} of step {} were applied", key.lease, done.step_id);
             }
+            Answer::Accepted | Answer::Duplicate | Answer::Stale => {}
+            other => bail!("an answer under lease {} of step {} is {other:?}: it was handed over", key.lease, done.step_id),
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// When all is over, old answers change nothing.
-    async fn echo(&mut self) -> Result<()> {
-        let before = history::fingerprint(self.ground).await?;
-        let missing = AT_LEAST.saturating_sub(self.faults.total()) as usize;
-        let mut echoes = Vec::new();
-        for _ in 0..missing.max(3).min(self.workers.answers.len()) {
-            echoes.push(self.workers.answers[self.chance.below(self.workers.answers.len())].clone());
-            self.faults.note(Fault::Echo);
-        }
-        let answers = self.processes[1].engine.complete(echoes.clone()).await?;
-        for (echo, answer) in echoes.iter().zip(answers) {
-            ensure!(
-                matches!(answer, Answer::Duplicate | Answer::Stale),
-                "an old answer under lease {} of step {} is {answer:?}",
-                echo.lease,
-                echo.step_id
-            );
-        }
-        ensure!(before == history::fingerprint(self.ground).await?, "old answers moved a finished task");
-        Ok(())
+/// When all is over, old answers change nothing.
+pub async fn echo<Q: Queue>(
+    ground: &Ground,
+    engine: &Arc<Engine<Q>>,
+    chance: &mut Chance,
+    workers: &Workers,
+    faults: &Faults,
+) -> Result<()> {
+    let before = history::fingerprint(ground).await?;
+    let missing = AT_LEAST.saturating_sub(faults.total()) as usize;
+    let mut echoes = Vec::new();
+    for _ in 0..missing.max(3).min(workers.answers.len()) {
+        echoes.push(workers.answers[chance.below(workers.answers.len())].clone());
+        faults.note(Fault::Echo);
     }
+    let answers = engine.complete(echoes.clone()).await?;
+    for (echo, answer) in echoes.iter().zip(answers) {
+        ensure!(
+            matches!(answer, Answer::Duplicate | Answer::Stale),
+            "an old answer under lease {} of step {} is {answer:?}",
+            echo.lease,
+            echo.step_id
+        );
+    }
+    ensure!(before == history::fingerprint(ground).await?, "old answers moved a finished task");
+    Ok(())
 }
 
 pub fn request(seed: u64, place: usize, workflow: &Workflow) -> TaskRequest {

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 /// A kind of fault.
@@ -55,9 +58,15 @@ pub enum Fault {
     Echo,
 }
 
+/// Faults of a seed beyond which everything behaves, so that every seed ends.
+const ENOUGH: u64 = 50;
+
 /// How often each kind was done.
 #[derive(Debug, Default)]
-pub struct Faults(Mutex<Counts>);
+pub struct Faults {
+    counts: Mutex<Counts>,
+    enough: AtomicBool,
+}
 
 pub type Counts = BTreeMap<Fault, u64>;
 
@@ -74,8 +83,18 @@ impl Faults {
         self.lock().clone()
     }
 
+    /// Whether there were enough when it was last looked at. Calls at once would pass the bound in any order.
+    pub fn enough(&self) -> bool {
+        self.enough.load(SeqCst)
+    }
+
+    /// Looks whether there are enough: between calls.
+    pub fn settle(&self) {
+        self.enough.store(self.total() > ENOUGH, SeqCst);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

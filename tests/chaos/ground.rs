@@ -13,10 +13,11 @@ use crate::{
     model::Workflow,
     planted::Plant,
     proxy::{Door, Sessions},
+    queue::GRID_MS,
 };
 
 /// Connections of a process: for two verbs at once, and one more.
-const CONNECTIONS: usize = 3;
+pub const CONNECTIONS: usize = 3;
 
 pub struct Ground {
     pub sql: Client,
@@ -24,8 +25,6 @@ pub struct Ground {
     /// Looks on while `sql` holds a lock.
     onlooker: Client,
     registered: HashSet<usize>,
-    /// The bug that lives here.
-    pub plant: Option<Plant>,
     seeds: usize,
     _db: Database,
 }
@@ -53,7 +52,7 @@ impl Ground {
             None => Default::default(),
         };
         let sessions = Sessions::new(&db.url, bugs);
-        Self { sql, onlooker, sessions, registered: HashSet::new(), plant, seeds: 0, _db: db }
+        Self { sql, onlooker, sessions, registered: HashSet::new(), seeds: 0, _db: db }
     }
 
     /// Leaves nothing of the seed before, and registers what this one needs.
@@ -84,6 +83,14 @@ impl Ground {
         let at = jiff::Timestamp::from_millisecond(ms as i64)?;
         self.sql.execute_typed("update tasker.chaos_clock set at = $1", &[(&at, Type::TIMESTAMPTZ)]).await?;
         Ok(())
+    }
+
+    /// How many tasks are running, and when the first of their steps is to be looked at, on the grid.
+    pub async fn outlook(&self) -> Result<(i64, Option<u64>)> {
+        let sql = "select (select count(*) from tasker.tasks where state = 'running'),
+            (select ceil(extract(epoch from min(wake_at)) * 1000)::int8 from tasker.steps where wake_at < 'infinity')";
+        let row = self.sql.query_typed(sql, &[]).await?.remove(0);
+        Ok((row.get(0), row.get::<_, Option<i64>>(1).map(|ms| (ms as u64).next_multiple_of(GRID_MS))))
     }
 
     /// Lets the database's clock run, so many milliseconds ahead.

@@ -113,6 +113,26 @@ pub async fn fingerprint(ground: &Ground) -> Result<String> {
     Ok(ground.sql.query_typed(sql, &[]).await?[0].get(0))
 }
 
+/// Everything that is written of a seed, line by line, without what differs from run to run: the ids, and the jitter they decide.
+pub async fn written(ground: &Ground) -> Result<Vec<String>> {
+    let sql = "
+        with places as (select t.task_id, (t.context->>'place')::int as place from tasker.tasks t)
+        select concat_ws(' ', x.place, x.kind, x.at, x.no, x.line) as line from (
+          select p.place, 'attempt' as kind, null::timestamptz as at, a.no, concat_ws(' ', a.lease, a.attempt, a.outcome, a.applied, a.digest,
+            a.error, a.metadata, a.worker, a.duration_ms, a.handed_over_at, a.finished_at) as line
+          from tasker.attempts a join places p using (task_id)
+          union all
+          select p.place, 'audit', a.created_at, a.no, concat_ws(' ', a.action, a.actor, a.from_state, a.to_state)
+          from tasker.audit_log a join places p using (task_id)
+          union all
+          select p.place, 'step', null, s.no, concat_ws(' ', s.state, s.lease, s.attempt, s.resends, s.losses, s.pending_parents,
+            s.handed_over_at, s.finished_at, s.result)
+          from tasker.steps s join places p using (task_id)) x
+        order by x.place, x.kind, x.at, x.no, x.line";
+    let rows = ground.sql.query_typed(sql, &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// What does not finish.
 pub async fn dump(ground: &Ground) -> Result<String> {
     let sql = "select t.context->>'place' as place, t.state as task, t.active_steps, t.failed_steps, s.name, s.state, s.lease, s.attempt,

@@ -1,4 +1,4 @@
-//! One seed over the queue inside the process, with the engine's own loops and real time: messages are lost only with their process, or
+//! One seed over the queue inside the process, with the engine's own loops and in real time, which no seed replays exactly: messages are lost only with their process, or
 //! with an answer of the database. The process is killed and started again on what it left.
 
 use std::{
@@ -23,14 +23,11 @@ use crate::{
     operators::{audited, by, done},
     process::note_cuts,
     proxy::{Cut, Door, Order},
-    queue::ENOUGH,
     workers::{Workers, step_of},
 };
 
 /// Longer than any seed takes; one that gets here has lost something.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// The same where a bug is planted.
-const IMPATIENCE: Duration = Duration::from_secs(10);
 /// Longer than every deadline of a started step.
 const LEAP_MS: i64 = 101_000;
 const STATEMENTS: [&str; 4] = ["complete_v1", "sweep_v1", "hand_over_v1", "messages_v1"];
@@ -138,25 +135,25 @@ impl World<'_> {
         history::check(self.ground, self.seed, &tasks, &HashSet::new(), false).await?;
         self.ground.examine(&self.process.engine).await?;
         ensure!(self.faults.total() >= AT_LEAST, "only {} faults", self.faults.total());
-        Ok(Report::new(&self.faults, &tasks, lock(&self.workers).answers.len()))
+        Ok(Report::new(&self.faults, &tasks, lock(&self.workers).answers.len(), Vec::new()))
     }
 
     async fn drive(&mut self) -> Result<()> {
-        let patience = if self.ground.plant.is_some() { IMPATIENCE } else { PATIENCE };
         let began = Instant::now();
         loop {
+            self.faults.settle();
             self.submit_next().await?;
             if lock(&self.tasks).iter().all(|t| t.id.is_some()) && self.running().await? == 0 && self.faults.total() >= AT_LEAST {
                 return Ok(());
             }
             match self.chance.below(100) {
                 0..25 => self.cut(),
-                25..31 if self.faults.total() < ENOUGH => self.kill().await?,
+                25..31 if !self.faults.enough() => self.kill().await?,
                 31..41 => self.leap().await?,
                 41..43 => self.cancel().await?,
                 _ => tokio::time::sleep(Duration::from_micros(self.chance.below(6_000) as u64)).await,
             }
-            ensure!(began.elapsed() < patience, "not ended after {patience:?}:\n{}", history::dump(self.ground).await?);
+            ensure!(began.elapsed() < PATIENCE, "not ended after {PATIENCE:?}:\n{}", history::dump(self.ground).await?);
         }
     }
 
@@ -169,7 +166,7 @@ impl World<'_> {
     fn cut(&mut self) {
         let cut = if self.chance.permille(400) { Cut::Before } else { Cut::Inside };
         let statement = STATEMENTS[self.chance.below(10).saturating_sub(6)];
-        let order = (self.faults.total() < ENOUGH).then_some(Order { statement, cut, times: 1 });
+        let order = (!self.faults.enough()).then_some(Order { statement, cut, times: 1 });
         note_cuts(&self.faults, &self.process.door.order(order));
     }
 
@@ -195,7 +192,7 @@ impl World<'_> {
         let next = lock(&self.tasks).iter().position(|t| t.id.is_none());
         let Some(place) = next else { return Ok(()) };
         let request = request(self.seed, place, &lock(&self.tasks)[place].workflow);
-        if self.chance.permille(150) && self.faults.total() < ENOUGH {
+        if self.chance.permille(150) && !self.faults.enough() {
             let cut = if self.chance.permille(500) { Cut::Before } else { Cut::Inside };
             let order = Order { statement: "submit_v1", cut, times: 1 + self.chance.below(2) };
             note_cuts(&self.faults, &self.process.door.order(Some(order)));

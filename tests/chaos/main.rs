@@ -10,6 +10,8 @@ mod embedded;
 mod faults;
 mod ground;
 mod history;
+mod journal;
+mod loops;
 mod model;
 mod operators;
 mod planted;

@@ -18,7 +18,7 @@ use crate::{
     faults::{Fault, Faults},
     ground::{Ground, engine},
     proxy::{Cut, Door, Order},
-    queue::{ENOUGH, Timed, Wire},
+    queue::{Timed, Wire},
 };
 
 /// The statement that notes a sending.
@@ -55,7 +55,7 @@ impl Process {
     /// Perhaps lets something happen to the next call of a statement.
     pub fn endanger(&self, chance: &mut Chance, faults: &Faults, statement: &'static str) {
         let (roll, times, early) = (chance.next() % 1000, 1 + usize::from(chance.permille(250)), chance.permille(500));
-        if faults.total() > ENOUGH {
+        if faults.enough() {
             return;
         }
         let order = |statement, cut| self.door.order(Some(Order { statement, cut, times }));

@@ -13,6 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpStream, UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
 };
 use tokio_postgres::config::Host;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +33,17 @@ pub struct Order {
     pub statement: &'static str,
     pub cut: Cut,
     pub times: usize,
+}
+
+/// A statement that waits for its turn. Without one its connection ends before it.
+pub struct Turn(oneshot::Sender<Option<Cut>>);
+
+impl Turn {
+    /// Lets it be carried out, or cuts it.
+    pub fn go(self, cut: Option<Cut>) {
+        // When nobody listens any more, the connection is gone already.
+        let _ = self.0.send(cut);
+    }
 }
 
 /// Bugs that are planted between the engine and the database.
@@ -116,6 +128,8 @@ struct Gate {
     sessions: Arc<Sessions>,
     closed: CancellationToken,
     visitors: TaskTracker,
+    /// Where every statement that moves rows waits for its turn; none: it need not wait.
+    turns: Option<mpsc::UnboundedSender<Turn>>,
     order: Mutex<Option<Order>>,
     /// What was cut since the order was given.
     cuts: Mutex<Vec<Order>>,
@@ -123,6 +137,16 @@ struct Gate {
 
 impl Door {
     pub fn open(sessions: &Arc<Sessions>) -> Self {
+        Self::open_with(sessions, None)
+    }
+
+    /// A door at which statements wait for their turns.
+    pub fn open_by_turns(sessions: &Arc<Sessions>) -> (Self, mpsc::UnboundedReceiver<Turn>) {
+        let (turns, waiting) = mpsc::unbounded_channel();
+        (Self::open_with(sessions, Some(turns)), waiting)
+    }
+
+    fn open_with(sessions: &Arc<Sessions>, turns: Option<mpsc::UnboundedSender<Turn>>) -> Self {
         let folder = tempfile::Builder::new().prefix("chaos").tempdir_in("/tmp").expect("/tmp can be written");
         let listener = UnixListener::bind(socket(&folder)).expect("a new folder has room for a socket");
         let user = sessions.server.get_user().unwrap_or("postgres");
@@ -132,6 +156,7 @@ impl Door {
             sessions: sessions.clone(),
             closed: CancellationToken::new(),
             visitors: TaskTracker::new(),
+            turns,
             order: Mutex::default(),
             cuts: Mutex::default(),
         });
@@ -183,7 +208,7 @@ impl Gate {
                 () = self.closed.cancelled() => Ok(None),
             };
             let Ok(Some(unit)) = unit else { break };
-            let cut = self.cut(&unit);
+            let Some(cut) = self.turn(&unit).await else { break };
             let unit = self.sessions.planted(unit);
             if cut == Some(Cut::Before) {
                 if self.sessions.bugs.answer_before_commit {
@@ -202,6 +227,21 @@ impl Gate {
         }
         lock(&self.sessions.idle).push(session);
         Ok(())
+    }
+
+    /// Waits for the turn of a statement, and answers where it is cut; none: its turn does not come any more.
+    async fn turn(&self, unit: &[u8]) -> Option<Option<Cut>> {
+        // Templates are read again after a second of real time, and never change: that is no step of a schedule.
+        let Some(turns) = self.turns.as_ref().filter(|_| find(unit, "tasker.templates").is_none()) else {
+            return Some(self.cut(unit));
+        };
+        let (go, gone) = oneshot::channel();
+        turns.send(Turn(go)).ok()?;
+        tokio::select! {
+            biased;
+            cut = gone => cut.ok(),
+            () = self.closed.cancelled() => None,
+        }
     }
 
     fn cut(&self, unit: &[u8]) -> Option<Cut> {

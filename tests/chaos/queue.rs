@@ -22,11 +22,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     chance::hash,
     faults::{Fault, Faults},
+    journal::Journal,
     sends::Sends,
 };
-
-/// Faults of a seed beyond which the queue behaves, so that every seed ends.
-pub const ENOUGH: u64 = 50;
 
 /// Messages come, and the clock stands, on multiples of this. The engine spreads back-offs by the ids of tasks, which differ from run
 /// to run; all of it happens between two of them.
@@ -36,6 +34,8 @@ pub const GRID_MS: u64 = 200;
 pub struct Timed {
     seed: u64,
     faults: Arc<Faults>,
+    /// Every message, in the order in which it came, and what became of it.
+    pub journal: Journal,
     state: Mutex<State>,
 }
 
@@ -68,7 +68,12 @@ pub type Due = Vec<Message>;
 
 impl Timed {
     pub fn new(seed: u64, now_ms: u64, faults: Arc<Faults>) -> Arc<Self> {
-        Arc::new(Self { seed, faults, state: Mutex::new(State { now_ms, clock_ms: now_ms, ..State::default() }) })
+        Arc::new(Self {
+            seed,
+            faults,
+            journal: Journal::default(),
+            state: Mutex::new(State { now_ms, clock_ms: now_ms, ..State::default() }),
+        })
     }
 
     /// Moves the queue's clock and takes what is due.
@@ -119,9 +124,14 @@ impl Timed {
         let mut state = self.lock();
         let at = state.now_ms + after.as_millis() as u64;
         let h = self.draw(&mut state, &message);
-        let note = |fault| self.faults.note(fault);
+        let said = say(&state, &message);
+        let note = |fault| {
+            self.journal.note(format!("{said}: {fault:?}"));
+            self.faults.note(fault);
+        };
+        self.journal.note(said.clone());
         let wakes = matches!(message, Message::Evaluate(_));
-        match if self.faults.total() > ENOUGH { 999 } else { h % 1000 } {
+        match if self.faults.enough() { 999 } else { h % 1000 } {
             0..300 if wakes => {
                 note(Fault::Early);
                 let now_ms = state.now_ms;
@@ -145,6 +155,11 @@ impl Timed {
         }
     }
 
+    fn note_refused(&self, message: &Message, fault: Fault) {
+        self.journal.note(format!("{}: {fault:?}", say(&self.lock(), message)));
+        self.faults.note(fault);
+    }
+
     fn note_send(&self, run: &RunStep, taken: bool) {
         let mut state = self.lock();
         let at_ms = state.clock_ms;
@@ -155,7 +170,7 @@ impl Timed {
     fn refuses(&self, message: &Message) -> Option<Fault> {
         let mut state = self.lock();
         let h = hash(&[self.draw(&mut state, message), 3]);
-        let refuses = self.faults.total() <= ENOUGH && h.is_multiple_of(30);
+        let refuses = !self.faults.enough() && h.is_multiple_of(30);
         refuses.then_some(if (h / 30).is_multiple_of(2) { Fault::Refused } else { Fault::RefusedAndDelivered })
     }
 
@@ -193,6 +208,16 @@ impl State {
     }
 }
 
+/// A message without its ids, which differ from run to run.
+fn say(state: &State, message: &Message) -> String {
+    let (kind, step, lease, more) = match message {
+        Message::RunStep(run) => ("run", run.step_id, run.lease, (run.attempt, run.resend)),
+        Message::CompleteStep(done) => ("complete", done.step_id, done.lease, (done.attempt, 0)),
+        Message::Evaluate(evaluate) => ("evaluate", evaluate.step_id, evaluate.lease, (0, 0)),
+    };
+    format!("{} {kind} {:?}/{} lease {lease} {more:?}", state.clock_ms, state.places.get(&step.task), step.no)
+}
+
 /// The place that the context of a task names.
 pub fn place_of(context: &str) -> Option<usize> {
     serde_json::from_str::<serde_json::Value>(context).ok()?["place"].as_u64().map(|p| p as usize)
@@ -208,11 +233,12 @@ impl Queue for Wire {
         if self.killed.is_cancelled() {
             return messages.iter().map(|_| Err(SendError("this process is dead".into()))).collect();
         }
+        let mark = self.queue.journal.lines();
         let mut results = Vec::with_capacity(messages.len());
         for Outgoing { message, delay, .. } in messages {
             let refused = self.queue.refuses(&message);
             if let Some(fault) = refused {
-                self.queue.faults.note(fault);
+                self.queue.note_refused(&message, fault);
             }
             if let Message::RunStep(run) = &message {
                 self.queue.note_send(run, refused.is_none());
@@ -222,6 +248,7 @@ impl Queue for Wire {
             }
             results.push(if refused.is_some() { Err(SendError("not now".into())) } else { Ok(()) });
         }
+        self.queue.journal.sort_since(mark);
         results
     }
 

@@ -9,7 +9,7 @@ use tasker_engine::{Answer, Engine};
 use tokio_postgres::types::Type;
 
 use crate::{
-    driver::Driver,
+    driver::{Driver, heard},
     faults::Fault,
     operators::{by, done},
     queue::Wire,
@@ -130,6 +130,7 @@ impl Driver<'_> {
     /// Makes calls while the driver's own transaction holds what they need, and then ends it. Whether all of them waited.
     async fn one_behind_the_other(&mut self, calls: Vec<Call>) -> Result<bool> {
         let (mut running, mut waiting) = (Vec::new(), 0);
+        let mark = self.queue.journal.lines();
         let first = self.chance.below(self.processes.len());
         for (n, call) in calls.into_iter().enumerate() {
             let running_call = tokio::spawn(make(self.processes[(first + n) % self.processes.len()].engine.clone(), call));
@@ -140,7 +141,7 @@ impl Driver<'_> {
         let all_waited = waiting == running.len() as i64;
         for call in running {
             match tokio::time::timeout(Duration::from_secs(20), call).await.context("calls at once hang")??? {
-                Came::Answers(batch, answers) => self.heard(&batch, &answers)?,
+                Came::Answers(batch, answers) => heard(&mut self.accepted, &batch, &answers)?,
                 Came::Cancelled(task, cancelled) => {
                     let place = self.queue.place(task).expect("a step of it was sent");
                     self.tasks[place].deeds.cancelled |= cancelled;
@@ -149,6 +150,7 @@ impl Driver<'_> {
             }
         }
         self.queue.called(true);
+        self.queue.journal.sort_since(mark);
         Ok(all_waited)
     }
 }

@@ -11,10 +11,12 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    chance::digest,
     driver::{self, Report},
     embedded,
     faults::{Counts, Fault},
     ground::Ground,
+    history, loops,
     planted::Plant,
 };
 
@@ -22,16 +24,40 @@ use crate::{
 const SEEDS: u64 = 500;
 /// Seeds that once failed: by the sight of a grandparent that was not done, and by a cancel of a task whose submit was not heard of.
 const REGRESSIONS: &[u64] = &[2, 1895];
+/// Seeds of the engine's own loops.
+const LOOPS: u64 = 8;
+/// Seeds that are run twice.
+const TWICE: u64 = 12;
 /// No seed takes so long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What a seed runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Two processes over a queue outside of them.
+    Outside,
+    /// One process over the queue inside it, step by step.
+    Embedded,
+    /// The same with the engine's own loops, in real time.
+    Loops,
+}
+
+impl Kind {
+    /// One seed in eight has the queue of the embedded mode.
+    fn of(seed: u64) -> Self {
+        if seed.is_multiple_of(8) { Self::Embedded } else { Self::Outside }
+    }
+}
+
 /// Runs one seed on a runtime of its own thread. A panic is its failure.
-fn run_seed(runtime: &tokio::runtime::Runtime, ground: &mut Ground, seed: u64) -> Result<Report> {
+fn run_seed(runtime: &tokio::runtime::Runtime, ground: &mut Ground, kind: Kind, seed: u64) -> Result<Report> {
     let run = async {
         let seed_of_a_kind = async {
-            // One seed in eight has the queue of the embedded mode.
-            let is_embedded = ground.plant.map_or(seed.is_multiple_of(8), Plant::is_embedded);
-            if is_embedded { embedded::run(ground, seed).await } else { driver::run(ground, seed).await }
+            match kind {
+                Kind::Outside => driver::run(ground, seed).await,
+                Kind::Embedded => embedded::run(ground, seed).await,
+                Kind::Loops => loops::run(ground, seed).await,
+            }
         };
         tokio::time::timeout(PATIENCE, seed_of_a_kind).await.context("the seed hangs")?
     };
@@ -40,7 +66,7 @@ fn run_seed(runtime: &tokio::runtime::Runtime, ground: &mut Ground, seed: u64) -
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
             Err(anyhow::anyhow!("a panic: {}", text.unwrap_or_default()))
         })
-        .with_context(|| format!("seed {seed} fails; replay it by CHAOS_SEED={seed} scripts/chaos"))
+        .with_context(|| format!("seed {seed} ({kind:?}) fails; replay it by CHAOS_SEED={seed} scripts/chaos"))
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -48,7 +74,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Runs seeds on all cores, a few at a time, and prints what was done to them. Answers the failures.
-fn run_seeds(seeds: Vec<u64>) -> Vec<String> {
+fn run_seeds(seeds: Vec<(Kind, u64)>) -> Vec<String> {
     // A thread waits for its database half the time.
     let threads = std::thread::available_parallelism().map_or(2, usize::from).saturating_mul(2).min(seeds.len());
     let (next, totals, failures) = (AtomicU64::new(0), Mutex::new((Counts::new(), Report::default())), Mutex::new(Vec::new()));
@@ -58,8 +84,8 @@ fn run_seeds(seeds: Vec<u64>) -> Vec<String> {
             scope.spawn(|| {
                 let runtime = runtime();
                 let mut ground = runtime.block_on(Ground::new(None));
-                while let Some(&seed) = seeds.get(next.fetch_add(1, Relaxed) as usize) {
-                    match run_seed(&runtime, &mut ground, seed) {
+                while let Some(&(kind, seed)) = seeds.get(next.fetch_add(1, Relaxed) as usize) {
+                    match run_seed(&runtime, &mut ground, kind, seed) {
                         Ok(report) => add(&mut totals.lock().unwrap(), report),
                         Err(e) => {
                             let text = format!("{e:#}");
@@ -100,20 +126,26 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn every_seed_ends_as_its_model_says() {
-    let seeds = match number("CHAOS_SEED") {
+    let seeds: Vec<u64> = match number("CHAOS_SEED") {
         Some(seed) => vec![seed],
         None => {
             let first = number("CHAOS_FIRST").unwrap_or(1);
             (first..first + number("CHAOS_SEEDS").unwrap_or(SEEDS)).collect()
         }
     };
-    let failures = run_seeds(seeds);
+    let failures = run_seeds(seeds.into_iter().map(|seed| (Kind::of(seed), seed)).collect());
     assert!(failures.is_empty(), "{} seeds fail", failures.len());
 }
 
 #[test]
 fn seeds_that_once_failed_end_as_their_models_say() {
-    let failures = run_seeds(REGRESSIONS.to_vec());
+    let failures = run_seeds(REGRESSIONS.iter().map(|&seed| (Kind::of(seed), seed)).collect());
+    assert!(failures.is_empty(), "{} seeds fail", failures.len());
+}
+
+#[test]
+fn the_loops_of_the_embedded_mode_end_as_their_models_say_in_real_time() {
+    let failures = run_seeds((1..=LOOPS).map(|seed| (Kind::Loops, seed)).collect());
     assert!(failures.is_empty(), "{} seeds fail", failures.len());
 }
 
@@ -121,11 +153,30 @@ fn seeds_that_once_failed_end_as_their_models_say() {
 fn a_seed_does_the_same_twice() {
     let runtime = runtime();
     let mut ground = runtime.block_on(Ground::new(None));
-    for seed in 1..=5 {
-        let once = run_seed(&runtime, &mut ground, seed).unwrap();
-        let twice = run_seed(&runtime, &mut ground, seed).unwrap();
-        assert_eq!((once.faults, once.answers), (twice.faults, twice.answers), "seed {seed}");
+    let first = number("CHAOS_FIRST").unwrap_or(1);
+    for seed in first..first + number("CHAOS_TWICE").unwrap_or(TWICE) {
+        let kind = if seed.is_multiple_of(2) { Kind::Embedded } else { Kind::Outside };
+        let once = all_of(&runtime, &mut ground, kind, seed);
+        let twice = all_of(&runtime, &mut ground, kind, seed);
+        let differs = once
+            .iter()
+            .zip(&twice)
+            .position(|(a, b)| a != b)
+            .or((once.len() != twice.len()).then_some(once.len().min(twice.len())));
+        if let Some(n) = differs {
+            let around = |lines: &[String]| lines[n.saturating_sub(3)..lines.len().min(n + 3)].join("\n  ");
+            panic!("seed {seed} ({kind:?}) differs from line {n} on:\n  {}\nand then\n  {}", around(&once), around(&twice));
+        }
+        println!("seed {seed} ({kind:?}): {} lines, digest {:016x}", once.len(), digest(&once.join("\n")));
     }
+}
+
+/// Everything a seed does, line by line: each message in its order, faults by kind, and what is written in the end.
+fn all_of(runtime: &tokio::runtime::Runtime, ground: &mut Ground, kind: Kind, seed: u64) -> Vec<String> {
+    let report = run_seed(runtime, ground, kind, seed).unwrap();
+    let faults = report.faults.iter().map(|(fault, count)| format!("{fault}: {count}"));
+    let written = runtime.block_on(history::written(ground)).unwrap();
+    report.journal.into_iter().chain(faults).chain(written).collect()
 }
 
 /// Runs seeds with a bug until one finds it.
@@ -133,7 +184,8 @@ fn finds(plant: Plant, within: u64) {
     let runtime = runtime();
     let mut ground = runtime.block_on(Ground::new(Some(plant)));
     for seed in 1..=within {
-        if let Err(e) = run_seed(&runtime, &mut ground, seed) {
+        let kind = if plant.is_embedded() { Kind::Embedded } else { Kind::Outside };
+        if let Err(e) = run_seed(&runtime, &mut ground, kind, seed) {
             let rewrites = ground.sessions.bugs().rewrite.is_some();
             assert_eq!(rewrites, ground.sessions.rewritten() > 0, "{plant:?} has found no statement to live in");
             let reason = format!("{:#}", e.root_cause());

@@ -12,7 +12,7 @@ use crate::{
     chance::{digest, hash},
     faults::{Fault, Faults},
     model::{self, Deeds, End},
-    queue::{ENOUGH, place_of},
+    queue::place_of,
 };
 
 pub struct Workers {
@@ -52,7 +52,7 @@ impl Workers {
         let times = *times;
         let h = hash(&[self.seed, 5, place as u64, step as u64, run.lease as u64, times]);
         let budget = deeds(place).budget(step, run.lease);
-        let may_fail = self.faults.total() <= ENOUGH;
+        let may_fail = !self.faults.enough();
 
         let mut act = Act { ms: h / 1000 % 3_000, ..Act::default() };
         if run.report_start && self.may_report(run, (place, step, budget, run.attempt)) {

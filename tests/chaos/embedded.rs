@@ -1,0 +1,556 @@
+//! One seed over the queue inside the process, step by step. Up to three verbs of the engine are under way at once, each before a
+//! statement of its own; the seed chooses whose statement is carried out next, which answer is lost, when the process dies, and when
+//! time passes. Only one of them moves at a time, so a seed replays exactly. The engine's own loops have `loops`.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use anyhow::{Result, bail, ensure};
+use tasker_domain::{CompleteStep, Evaluate, Outcome, RunStep, StepId, TaskId, message::VERSION};
+use tasker_engine::{Answer, Engine, InProcess, SubmitError, Submitted};
+use tasker_store::StoreError;
+use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle};
+
+use crate::{
+    chance::Chance,
+    driver::{AT_LEAST, DAWN_MS, Report, Task, echo, heard, request, tasks_of},
+    faults::{Fault, Faults},
+    ground::{CONNECTIONS, Ground, engine},
+    history,
+    journal::Journal,
+    operators::{audited, by, done},
+    process::Fails,
+    proxy::{Cut, Door, Turn},
+    queue::GRID_MS,
+    workers::{Workers, step_of},
+};
+
+/// Steps after which a seed that has not ended never will.
+const STEPS: usize = 50_000;
+/// Completers of the embedded mode.
+const COMPLETERS: usize = 2;
+/// Tasks of a seed that are cancelled at most.
+const CANCELS: usize = 2;
+
+/// A process: a verb that is under way stands before a statement, and all of it is gone when the process is killed.
+struct Process {
+    engine: Arc<Engine<InProcess>>,
+    door: Door,
+    turns: UnboundedReceiver<Turn>,
+    under_way: Vec<UnderWay>,
+    /// It has taken over what the process before left.
+    ready: bool,
+    /// An answer of the database was lost.
+    lost_track: bool,
+    /// What workers will say, by time.
+    answers: BTreeMap<(u64, u64), CompleteStep>,
+    /// What completers could not apply, and still hold.
+    kept: Vec<Vec<CompleteStep>>,
+    wake_ups: Vec<Evaluate>,
+}
+
+struct UnderWay {
+    verb: Verb,
+    call: JoinHandle<Result<Came>>,
+    /// The statement that it stands before.
+    turn: Option<Turn>,
+}
+
+#[derive(Debug, Clone)]
+enum Verb {
+    TakeOver,
+    Submit(usize),
+    Complete(Vec<CompleteStep>),
+    Evaluate(Vec<Evaluate>),
+    Sweep,
+    Recover,
+    Cancel(usize, TaskId),
+    Retry(StepId),
+}
+
+/// What came of a verb.
+enum Came {
+    Answers(Vec<Answer>),
+    Submitted(Result<Submitted, SubmitError>),
+    Operated(bool),
+    Done,
+    /// Whether it was carried out is not known.
+    Lost,
+}
+
+/// What can happen next.
+#[derive(Debug, Clone, Copy)]
+enum Move {
+    Statement(usize),
+    Submit,
+    Receive,
+    Complete,
+    Evaluate,
+    Sweep,
+    Recover,
+    Cancel,
+    Kill,
+    Pass,
+}
+
+struct World<'a> {
+    ground: &'a Ground,
+    seed: u64,
+    chance: Chance,
+    faults: Arc<Faults>,
+    journal: Journal,
+    tasks: Vec<Task>,
+    places: HashMap<TaskId, usize>,
+    workers: Workers,
+    process: Process,
+    accepted: HashSet<(TaskId, i32, i32)>,
+    now_ms: u64,
+    serial: u64,
+}
+
+/// Runs a seed to its end and checks what it came to.
+pub async fn run(ground: &mut Ground, seed: u64) -> Result<Report> {
+    let mut chance = Chance::new(seed);
+    let tasks = tasks_of(&mut chance);
+    let workflows: Vec<_> = tasks.iter().map(|t| t.workflow.clone()).collect();
+    ground.prepare(&workflows).await?;
+    ground.set_clock(DAWN_MS).await?;
+    let faults = Arc::new(Faults::default());
+    let mut world = World {
+        ground,
+        seed,
+        chance,
+        faults: faults.clone(),
+        journal: Journal::default(),
+        tasks,
+        places: HashMap::new(),
+        workers: Workers::new(seed, faults),
+        process: Process::new(ground, seed),
+        accepted: HashSet::new(),
+        now_ms: DAWN_MS,
+        serial: 0,
+    };
+    let ended = world.live().await;
+    world.process.end().await;
+    ended
+}
+
+impl Process {
+    fn new(ground: &Ground, seed: u64) -> Self {
+        let (door, turns) = Door::open_by_turns(&ground.sessions);
+        Self {
+            engine: engine(&door, InProcess::default(), seed),
+            door,
+            turns,
+            under_way: Vec::new(),
+            ready: false,
+            lost_track: false,
+            answers: BTreeMap::new(),
+            kept: Vec::new(),
+            wake_ups: Vec::new(),
+        }
+    }
+
+    /// Nothing of it works any more when this returns. Answers what was under way.
+    async fn end(self) -> Vec<Verb> {
+        let (calls, verbs): (Vec<_>, Vec<_>) = self.under_way.into_iter().map(|u| (u.call, u.verb)).unzip();
+        self.door.close().await;
+        for call in calls {
+            // Whatever it says, nobody hears it.
+            let _ = call.await;
+        }
+        verbs
+    }
+
+    fn count(&self, which: impl Fn(&Verb) -> bool) -> usize {
+        self.under_way.iter().filter(|u| which(&u.verb)).count()
+    }
+}
+
+impl World<'_> {
+    async fn live(&mut self) -> Result<Report> {
+        self.drive().await?;
+        self.try_again().await?;
+        self.drive().await?;
+        history::check(self.ground, self.seed, &self.tasks, &self.accepted, true).await?;
+        let door = Door::open(&self.ground.sessions);
+        let fresh = engine(&door, InProcess::default(), self.seed);
+        echo(self.ground, &fresh, &mut self.chance, &self.workers, &self.faults).await?;
+        self.ground.examine(&fresh).await?;
+        door.close().await;
+        ensure!(self.faults.total() >= AT_LEAST, "only {} faults", self.faults.total());
+        Ok(Report::new(&self.faults, &self.tasks, self.workers.answers.len(), self.journal.take()))
+    }
+
+    async fn drive(&mut self) -> Result<()> {
+        for _ in 0..STEPS {
+            self.faults.settle();
+            if !self.process.ready && self.process.under_way.is_empty() {
+                self.begin(Verb::TakeOver).await?;
+            }
+            if self.is_quiet() && self.all_is_done().await? {
+                return Ok(());
+            }
+            let next = self.choose();
+            self.make(next).await?;
+        }
+        bail!("not ended after {STEPS} steps:\n{}", history::dump(self.ground).await?)
+    }
+
+    /// Nothing is under way, and nobody holds anything.
+    fn is_quiet(&self) -> bool {
+        let p = &self.process;
+        let idle = p.ready && !p.lost_track && p.under_way.is_empty() && p.answers.is_empty() && p.kept.is_empty();
+        idle && p.engine.queue().waiting() == 0 && self.tasks.iter().all(|t| t.id.is_some())
+    }
+
+    async fn all_is_done(&self) -> Result<bool> {
+        let (running, wake) = self.ground.outlook().await?;
+        ensure!(
+            running == 0 || wake.is_some(),
+            "{running} tasks are running and nothing will move them:\n{}",
+            history::dump(self.ground).await?
+        );
+        Ok(running == 0)
+    }
+
+    fn choose(&mut self) -> Move {
+        let p = &self.process;
+        let mut moves = vec![(1, Move::Pass)];
+        moves.extend((0..p.under_way.len()).map(|n| (4, Move::Statement(n))));
+        let room = p.ready && p.under_way.len() < CONNECTIONS;
+        let alone = |which: fn(&Verb) -> bool| room && p.count(which) == 0;
+        let looks = alone(|v| matches!(v, Verb::Sweep | Verb::Recover));
+        let due = !p.kept.is_empty() || p.answers.first_key_value().is_some_and(|((at, _), _)| *at <= self.now_ms);
+        let mut offer = |weight, next, is_possible: bool| moves.extend(is_possible.then_some((weight, next)));
+        offer(4, Move::Submit, alone(|v| matches!(v, Verb::Submit(_))) && self.tasks.iter().any(|t| t.id.is_none()));
+        offer(4, Move::Receive, p.ready && p.engine.queue().waiting() > 0);
+        offer(6, Move::Complete, room && due && p.count(|v| matches!(v, Verb::Complete(_))) < COMPLETERS);
+        offer(3, Move::Evaluate, alone(|v| matches!(v, Verb::Evaluate(_))) && !p.wake_ups.is_empty());
+        offer(1, Move::Sweep, looks);
+        offer(2, Move::Recover, looks && p.lost_track);
+        let total: usize = moves.iter().map(|(weight, _)| weight).sum();
+        // What is seldom stands outside the weights.
+        match self.chance.below(1000) {
+            0..12 if !self.faults.enough() => return Move::Kill,
+            12..18 if room => return Move::Cancel,
+            _ => {}
+        }
+        let mut n = self.chance.below(total);
+        for (weight, next) in moves {
+            if n < weight {
+                return next;
+            }
+            n -= weight;
+        }
+        Move::Pass
+    }
+
+    async fn make(&mut self, next: Move) -> Result<()> {
+        match next {
+            Move::Statement(n) => self.let_go(n).await,
+            Move::Submit => match self.tasks.iter().position(|t| t.id.is_none()) {
+                Some(place) => self.begin(Verb::Submit(place)).await,
+                None => Ok(()),
+            },
+            Move::Receive => self.receive().await,
+            Move::Complete => {
+                let batch = self.batch();
+                self.begin(Verb::Complete(batch)).await
+            }
+            Move::Evaluate => {
+                let wake_ups = std::mem::take(&mut self.process.wake_ups);
+                self.begin(Verb::Evaluate(wake_ups)).await
+            }
+            Move::Sweep => self.begin(Verb::Sweep).await,
+            Move::Recover => {
+                self.process.lost_track = false;
+                self.begin(Verb::Recover).await
+            }
+            Move::Cancel => self.cancel().await,
+            Move::Kill => self.kill().await,
+            Move::Pass => self.pass().await,
+        }
+    }
+
+    /// Makes a call of the engine, up to its first statement.
+    async fn begin(&mut self, verb: Verb) -> Result<()> {
+        let text = self.say(&verb);
+        self.note(format!("begin {text}"));
+        let (engine, asked) = (self.process.engine.clone(), verb.clone());
+        let request = match &verb {
+            Verb::Submit(place) => Some(request(self.seed, *place, &self.tasks[*place].workflow)),
+            _ => None,
+        };
+        let call = tokio::spawn(async move {
+            Ok(match asked {
+                Verb::TakeOver => came(engine.take_over().await, |()| Came::Done)?,
+                Verb::Submit(_) => {
+                    let answer = engine.submit(request.expect("it was made"), None).await;
+                    if matches!(answer, Err(SubmitError::Store(StoreError::Unavailable(_)))) {
+                        Came::Lost
+                    } else {
+                        Came::Submitted(answer)
+                    }
+                }
+                Verb::Complete(batch) => came(engine.complete(batch).await, Came::Answers)?,
+                Verb::Evaluate(wake_ups) => came(engine.evaluate(wake_ups).await, |()| Came::Done)?,
+                Verb::Sweep => came(engine.sweep().await, |_| Came::Done)?,
+                Verb::Recover => came(engine.recover().await, |()| Came::Done)?,
+                Verb::Cancel(_, task) => operated(engine.cancel_task(task, by()).await)?,
+                Verb::Retry(step) => operated(engine.retry_step(step, by()).await)?,
+            })
+        });
+        self.process.under_way.push(UnderWay { verb, call, turn: None });
+        self.until_it_stands(self.process.under_way.len() - 1).await
+    }
+
+    /// Waits until a verb stands before its next statement, or has ended. All others stand before theirs.
+    async fn until_it_stands(&mut self, n: usize) -> Result<()> {
+        let under_way = &mut self.process.under_way[n];
+        let came = tokio::select! {
+            biased;
+            came = &mut under_way.call => came??,
+            turn = self.process.turns.recv() => {
+                under_way.turn = turn;
+                return Ok(());
+            }
+        };
+        let verb = self.process.under_way.remove(n).verb;
+        let text = self.say(&verb);
+        match &came {
+            Came::Lost => self.note(format!("lost {text}")),
+            Came::Answers(answers) => self.note(format!("ended {text}: {answers:?}")),
+            _ => self.note(format!("ended {text}")),
+        }
+        self.hear(verb, came).await
+    }
+
+    /// Lets a statement be carried out, and perhaps its answer be lost.
+    async fn let_go(&mut self, n: usize) -> Result<()> {
+        let cut = match self.chance.below(1000) {
+            _ if self.faults.enough() => None,
+            0..50 => Some(Cut::Before),
+            50..120 => Some(Cut::Inside),
+            _ => None,
+        };
+        if let Some(cut) = cut {
+            self.faults.note(if cut == Cut::Before { Fault::CutBeforeCommit } else { Fault::CutInCommit });
+            self.process.lost_track = true;
+        }
+        let text = self.say(&self.process.under_way[n].verb);
+        self.note(format!("statement of {text}, cut {cut:?}"));
+        if let Some(turn) = self.process.under_way[n].turn.take() {
+            turn.go(cut);
+        }
+        self.until_it_stands(n).await
+    }
+
+    async fn hear(&mut self, verb: Verb, came: Came) -> Result<()> {
+        self.process.lost_track |= matches!(came, Came::Lost);
+        match (verb, came) {
+            (Verb::TakeOver, Came::Done) => self.process.ready = true,
+            (Verb::Submit(place), Came::Submitted(answer)) => {
+                let task = &mut self.tasks[place];
+                let id = match answer {
+                    Ok(submitted) => submitted.task,
+                    Err(SubmitError::Duplicate { task: id, .. }) if task.doubtful => id,
+                    Err(e) => bail!("submit: {e}"),
+                };
+                task.id = Some(id);
+                self.places.insert(id, place);
+            }
+            (Verb::Submit(place), Came::Lost) => self.tasks[place].doubtful = true,
+            (Verb::Complete(batch), Came::Answers(answers)) => {
+                heard(&mut self.accepted, &batch, &answers)?;
+                let failed = |(done, answer): &(&CompleteStep, &Answer)| {
+                    **answer == Answer::Accepted && matches!(done.outcome, Outcome::Failure(_))
+                };
+                let failures = batch.iter().zip(&answers).filter(failed);
+                self.process.wake_ups.extend(failures.map(|(done, _)| Evaluate {
+                    v: VERSION,
+                    step_id: done.step_id,
+                    lease: done.lease,
+                }));
+            }
+            (Verb::Complete(batch), Came::Lost) => self.process.kept.push(batch),
+            (Verb::Cancel(place, _), Came::Operated(cancelled)) => self.tasks[place].deeds.cancelled = cancelled,
+            (Verb::Cancel(place, task), Came::Lost) => {
+                self.tasks[place].deeds.cancelled = audited(self.ground, task, None, "cancel_task").await? > 0;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<()> {
+        // What one statement hands over comes in the order of its plan, which may be that of the wake-ups, and ids spread those.
+        let mut runs = self.process.engine.receive("default", usize::MAX).await;
+        runs.sort_by_key(|run| (place(run), run.step_id.no, run.lease));
+        for run in runs {
+            self.places.entry(run.task_id).or_insert_with(|| place(&run));
+            self.note(format!("run {} try {}", self.name(run.step_id, run.lease), run.attempt));
+            self.work(&run);
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, run: &RunStep) {
+        loop {
+            let tasks = &self.tasks;
+            let act = self.workers.run(run, |place| tasks[place].deeds.clone());
+            let reported = act.report.is_some();
+            if let Some(report) = act.report {
+                self.put(0, report);
+            }
+            match act.answer {
+                Some(done) => {
+                    if done.lease % 5 == 1 && act.ms % 5 == 0 {
+                        self.faults.note(Fault::Doubled);
+                        self.put(act.ms + act.ms % 1_000, done.clone());
+                    }
+                    return self.put(act.ms, done);
+                }
+                None if reported => return,
+                // The worker's own runtime sees that it died, and runs the message again.
+                None => {}
+            }
+        }
+    }
+
+    fn put(&mut self, after_ms: u64, done: CompleteStep) {
+        self.serial += 1;
+        let at = (self.now_ms + after_ms).next_multiple_of(GRID_MS);
+        self.process.answers.insert((at, self.serial), done);
+    }
+
+    /// What a completer takes: what could not be applied before, else some of what has come.
+    fn batch(&mut self) -> Vec<CompleteStep> {
+        if !self.process.kept.is_empty() {
+            return self.process.kept.remove(0);
+        }
+        let mut batch = Vec::new();
+        for _ in 0..1 + self.chance.below(12) {
+            match self.process.answers.first_entry() {
+                Some(first) if first.key().0 <= self.now_ms => batch.push(first.remove()),
+                _ => break,
+            }
+        }
+        batch
+    }
+
+    async fn cancel(&mut self) -> Result<()> {
+        let place = self.chance.below(self.tasks.len());
+        let cancelled = self.tasks.iter().filter(|t| t.deeds.cancelled).count();
+        let is_under_way = self.process.count(|v| matches!(v, Verb::Cancel(..))) > 0;
+        let task = &self.tasks[place];
+        match task.id {
+            Some(id) if !is_under_way && cancelled < CANCELS && !task.deeds.cancelled => {
+                self.begin(Verb::Cancel(place, id)).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The process dies wherever it stands; perhaps a statement of its own is carried out that nobody hears of.
+    async fn kill(&mut self) -> Result<()> {
+        self.faults.note(Fault::Killed);
+        let carried_out = (self.chance.permille(500) && !self.process.under_way.is_empty()).then(|| {
+            let n = self.chance.below(self.process.under_way.len());
+            if let Some(turn) = self.process.under_way[n].turn.take() {
+                turn.go(Some(Cut::Inside));
+            }
+            n
+        });
+        self.note(format!("killed, carried out {carried_out:?}"));
+        let dead = std::mem::replace(&mut self.process, Process::new(self.ground, self.seed));
+        for verb in dead.end().await {
+            // What the completers held is lost with the process: the hand-overs are run again.
+            if !matches!(verb, Verb::Complete(_)) {
+                self.hear(verb, Came::Lost).await?;
+            }
+        }
+        self.process.lost_track = false;
+        Ok(())
+    }
+
+    /// Lets time pass until something may happen, or a little longer.
+    async fn pass(&mut self) -> Result<()> {
+        let (_, wake) = self.ground.outlook().await?;
+        let answer = self.process.answers.keys().next().map(|(at, _)| *at);
+        let next = answer.into_iter().chain(wake).min().unwrap_or(self.now_ms);
+        let mut at = next.max(self.now_ms) + self.chance.below(3_000) as u64;
+        if !self.faults.enough() && self.chance.permille(40) {
+            self.faults.note(Fault::ClockLeapt);
+            at += self.chance.below(40 * 60_000) as u64;
+        }
+        self.now_ms = at.next_multiple_of(GRID_MS);
+        self.note("time".to_owned());
+        self.ground.set_clock(self.now_ms).await
+    }
+
+    /// When nothing moves any more, some of what failed is tried again.
+    async fn try_again(&mut self) -> Result<()> {
+        let sql = "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t
+            join tasker.steps s using (task_id) where t.state = 'error' and s.state = 'error' order by place, s.no";
+        for row in self.ground.sql.query_typed(sql, &[]).await? {
+            let (place, step) = (row.get::<_, i64>(4) as usize, step_of(row.get(2)));
+            let id = TaskId::from_uuid(row.get(0)).expect("a task of ours").step(row.get(1));
+            if self.chance.permille(500) {
+                self.tasks[place].deeds.retried.entry(step).or_default().push(row.get::<_, i32>(3) + 1);
+                self.begin(Verb::Retry(id)).await?;
+                while let Some(turn) = self.process.under_way.first_mut().and_then(|u| u.turn.take()) {
+                    turn.go(None);
+                    self.until_it_stands(0).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, line: String) {
+        self.journal.note(format!("{} {line}", self.now_ms - DAWN_MS));
+    }
+
+    /// A verb without the ids, which differ from run to run.
+    fn say(&self, verb: &Verb) -> String {
+        match verb {
+            Verb::Complete(batch) => {
+                let names: Vec<String> = batch.iter().map(|done| self.name(done.step_id, done.lease)).collect();
+                format!("complete {names:?}")
+            }
+            Verb::Evaluate(wake_ups) => {
+                let names: Vec<String> = wake_ups.iter().map(|w| self.name(w.step_id, w.lease)).collect();
+                format!("evaluate {names:?}")
+            }
+            Verb::Cancel(place, _) => format!("cancel {place}"),
+            Verb::Retry(step) => format!("retry {}", self.name(*step, 0)),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn name(&self, step: StepId, lease: i32) -> String {
+        format!("{:?}/{} lease {lease}", self.places.get(&step.task), step.no)
+    }
+}
+
+fn place(run: &RunStep) -> usize {
+    crate::queue::place_of(run.context.get()).expect("a task knows its place")
+}
+
+fn came<T, E: Fails + Into<anyhow::Error>>(answer: Result<T, E>, of: impl FnOnce(T) -> Came) -> Result<Came> {
+    match answer {
+        Ok(value) => Ok(of(value)),
+        Err(e) if matches!(e.of_store(), Some(StoreError::Unavailable(_))) => Ok(Came::Lost),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn operated(answer: Result<(), tasker_engine::OperatorError>) -> Result<Came> {
+    match answer {
+        Err(e) if matches!(e.of_store(), Some(StoreError::Unavailable(_))) => Ok(Came::Lost),
+        other => done(other).map(Came::Operated),
+    }
+}
