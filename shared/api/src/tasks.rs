@@ -55,15 +55,22 @@ pub(crate) async fn create<Q: Queue>(
     query.finish()?;
     let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
     let request = parse_task_request(&body).map_err(|error| request::refused_json(&body, error.into()))?;
-    let (status, task) = match app.engine.submit(request, request::traceparent(&headers)).await {
+    let traceparent = request::traceparent(&headers);
+    let submitted = match wait {
+        Some(wait) => app.engine.submit_and_wait(request, traceparent, wait).await,
+        None => app.engine.submit(request, traceparent).await,
+    };
+    let (status, task) = match submitted {
         Ok(submitted) if submitted.created => (StatusCode::CREATED, submitted.task),
         Ok(submitted) => (StatusCode::OK, submitted.task),
-        Err(SubmitError::Duplicate { task, .. }) if on_duplicate.is_some() => (StatusCode::OK, task),
+        Err(SubmitError::Duplicate { task, .. }) if on_duplicate.is_some() => {
+            if let Some(wait) = wait {
+                app.engine.wait(task, wait).await;
+            }
+            (StatusCode::OK, task)
+        }
         Err(error) => return Err(error.into()),
     };
-    if let Some(wait) = wait {
-        app.engine.wait(task, wait).await;
-    }
     let location = [(LOCATION, format!("/v1/tasks/{task}"))];
     Ok((status, location, Json(shown(&app, task).await?)).into_response())
 }
@@ -132,9 +139,8 @@ pub(crate) async fn cancel<Q: Queue>(
 }
 
 async fn shown<Q: Queue>(app: &App<Q>, id: TaskId) -> Result<TaskResponse, Problem> {
-    let task = app.engine.store().task(id).await?.ok_or_else(|| Problem::not_found("task"))?;
-    let steps = app.engine.store().steps(id, 0).await?.unwrap_or_default();
-    Ok(TaskResponse::new(task, steps))
+    let shown = app.engine.store().show(id).await?.ok_or_else(|| Problem::not_found("task"))?;
+    Ok(TaskResponse::new(shown.task, shown.steps))
 }
 
 /// The states that a word means: a stored one, or one of Tasker's two, of which `pending` is all that is not complete.

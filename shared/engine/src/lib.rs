@@ -35,6 +35,7 @@ pub use submit::{SubmitError, Submitted};
 pub use time::Swept;
 
 use plans::Plans;
+use submit::Submits;
 use wait::Waiters;
 
 /// What an engine is told when it is made.
@@ -58,7 +59,8 @@ pub struct Engine<Q> {
     queue: Q,
     settings: Settings,
     plans: Plans,
-    waiters: Waiters,
+    waiters: Arc<Waiters>,
+    submits: Arc<Submits>,
     /// An answer of the database was lost: what it handed over may be known to nobody.
     lost_track: AtomicBool,
 }
@@ -66,8 +68,15 @@ pub struct Engine<Q> {
 impl<Q: Queue> Engine<Q> {
     /// An engine; it does nothing until a verb is called.
     pub fn new(store: Store, queue: Q, settings: Settings) -> Arc<Self> {
-        let lost_track = AtomicBool::new(false);
-        Arc::new(Self { store, queue, settings, plans: Plans::default(), waiters: Waiters::default(), lost_track })
+        Arc::new(Self {
+            store,
+            queue,
+            settings,
+            plans: Plans::default(),
+            waiters: Arc::default(),
+            submits: submit::together(),
+            lost_track: AtomicBool::new(false),
+        })
     }
 
     /// The database.

@@ -1,6 +1,6 @@
 //! Intake: a request becomes a task with all its steps, durable when it is answered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use semver::Version;
 use tasker_domain::{
@@ -10,13 +10,20 @@ use tasker_domain::{
     template::IdentityStrategy,
     token::Plan,
 };
-use tasker_store::{Change, NewTask, RunRow, StoreError, StoredTemplate, TaskHeader};
+use tasker_store::{
+    Change, HandOverSettings, NewTask, RunRow, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader, Together,
+};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{Engine, plans::LoadedPlan, to_its_end};
+use crate::{Engine, plans::LoadedPlan, to_its_end, wait::Waiter};
 
 /// How often the same insert is made when the database did not answer.
 const TRIES: usize = 2;
+/// Statements that insert at once. Intake must not take the connections of what moves the tasks that are there.
+const STATEMENTS: usize = 2;
+/// Rows that one of them inserts, of tasks and steps together; a larger task goes alone.
+const ROWS: usize = 1_000;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,17 +65,48 @@ pub enum SubmitError {
     Store(#[from] StoreError),
 }
 
+/// Where requests gather that come at once: their tasks are inserted by one statement, with one commit.
+pub(crate) type Submits = Together<Arc<NewTask>, Result<Inserted, StoreError>>;
+
+pub(crate) fn together() -> Arc<Submits> {
+    Together::new(STATEMENTS, ROWS, |new| 1 + new.plan.no.len())
+}
+
 impl<Q: Queue> Engine<Q> {
     /// Makes a task of a request and hands its roots over. When this returns a task, the task is durable.
     pub async fn submit(self: &Arc<Self>, request: TaskRequest, traceparent: Option<String>) -> Result<Submitted, SubmitError> {
+        Ok(self.submit_watched(request, traceparent).await?.0)
+    }
+
+    /// The same, and waits until the task has finished, or the time is up.
+    pub async fn submit_and_wait(
+        self: &Arc<Self>,
+        request: TaskRequest,
+        traceparent: Option<String>,
+        timeout: Duration,
+    ) -> Result<Submitted, SubmitError> {
+        let (submitted, waiter) = self.submit_watched(request, traceparent).await?;
+        self.wait_for(waiter, Instant::now() + timeout).await;
+        Ok(submitted)
+    }
+
+    async fn submit_watched(
+        self: &Arc<Self>,
+        request: TaskRequest,
+        traceparent: Option<String>,
+    ) -> Result<(Submitted, Waiter), SubmitError> {
         let engine = self.clone();
         to_its_end(async move { engine.submit_here(request, traceparent).await }).await
     }
 
-    async fn submit_here(self: &Arc<Self>, request: TaskRequest, traceparent: Option<String>) -> Result<Submitted, SubmitError> {
+    async fn submit_here(
+        self: &Arc<Self>,
+        request: TaskRequest,
+        traceparent: Option<String>,
+    ) -> Result<(Submitted, Waiter), SubmitError> {
         let plan = self.plan_for(&request).await?;
         let identity = admit(&request, &plan)?;
-        let mut new = NewTask {
+        let mut new = Arc::new(NewTask {
             task: fresh_task(),
             plan: plan.rows.clone(),
             identity,
@@ -81,12 +119,14 @@ impl<Q: Queue> Engine<Q> {
             correlation_id: request.correlation_id.unwrap_or_else(Uuid::now_v7),
             parent_correlation_id: request.parent_correlation_id,
             traceparent,
-        };
+        });
         let mut unanswered = 0;
         loop {
-            let answer = self.store.submit(std::slice::from_ref(&new), self.hand_over_settings()).await;
+            // Before anything is handed over: it may have finished before anybody could ask.
+            let waiter = self.waiters.enter(new.task);
+            let answer = self.insert(new.clone()).await;
             let row = match self.track(answer) {
-                Ok(rows) => rows.into_iter().next().ok_or_else(|| StoreError::Bug("submit answered nothing".into()))?,
+                Ok(row) => row,
                 Err(e) if e.is_transient() && unanswered + 1 < TRIES => {
                     unanswered += 1;
                     continue;
@@ -95,7 +135,7 @@ impl<Q: Queue> Engine<Q> {
             };
             if !row.created && row.task == new.task && unanswered == 0 {
                 // The random bits of another task: draw again.
-                new.task = fresh_task();
+                new = Arc::new(NewTask { task: fresh_task(), ..NewTask::clone(&new) });
                 continue;
             }
             if row.task != new.task {
@@ -108,8 +148,18 @@ impl<Q: Queue> Engine<Q> {
             if row.state.is_finished() {
                 self.waiters.wake(row.task);
             }
-            return Ok(Submitted { task: row.task, created: true });
+            return Ok((Submitted { task: row.task, created: true }, waiter));
         }
+    }
+
+    /// Inserts a task, with those that come at the same time.
+    async fn insert(&self, new: Arc<NewTask>) -> Result<Inserted, StoreError> {
+        let (store, settings) = (self.store.clone(), self.hand_over_settings());
+        let answer = self.submits.call(new, move |tasks| {
+            let store = store.clone();
+            async move { insert_together(&store, &tasks, settings).await }
+        });
+        answer.await.unwrap_or_else(|| Err(StoreError::Bug("submit answered nothing".into())))
     }
 
     async fn plan_for(&self, request: &TaskRequest) -> Result<Arc<LoadedPlan>, SubmitError> {
@@ -124,6 +174,25 @@ impl<Q: Queue> Engine<Q> {
         let plan = Plan { template_id: revision.template_id, environment: self.settings.environment.clone() };
         self.plans.get(&self.store, &plan).await?.ok_or_else(unknown)
     }
+}
+
+async fn insert_together(store: &Store, tasks: &[Arc<NewTask>], settings: HandOverSettings) -> Vec<Result<Inserted, StoreError>> {
+    let error = match store.submit(tasks, settings).await {
+        Ok(rows) => return rows.into_iter().map(Ok).collect(),
+        Err(error) => error,
+    };
+    if tasks.len() == 1 || error.is_transient() {
+        return tasks.iter().map(|_| Err(error.clone())).collect();
+    }
+    // What one of them cannot be stored for concerns no other.
+    let mut answers = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let alone = store.submit(std::slice::from_ref(task), settings).await;
+        answers.push(
+            alone.and_then(|rows| rows.into_iter().next().ok_or_else(|| StoreError::Bug("submit answered nothing".into()))),
+        );
+    }
+    answers
 }
 
 /// The named version, or the highest by precedence that is no pre-release.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,18 +17,25 @@ use crate::Engine;
 /// How often a waiting request looks for what another process may have finished.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Who waits, by task: how many, and what wakes them.
+/// Who waits, by task: how many, and what they wait for.
 #[derive(Default)]
-pub(crate) struct Waiters(Mutex<HashMap<TaskId, (usize, Arc<Notify>)>>);
+pub(crate) struct Waiters(Mutex<HashMap<TaskId, (usize, Arc<End>)>>);
 
-/// One who waits; gone from the map when dropped, also when a client goes away and the future is dropped with it.
-struct Waiter<'a> {
-    waiters: &'a Waiters,
-    task: TaskId,
-    notify: Arc<Notify>,
+/// The end of a task.
+#[derive(Default)]
+struct End {
+    came: AtomicBool,
+    notify: Notify,
 }
 
-impl Drop for Waiter<'_> {
+/// One who waits; gone from the map when dropped, also when a client goes away and the future is dropped with it.
+pub struct Waiter {
+    waiters: Arc<Waiters>,
+    task: TaskId,
+    end: Arc<End>,
+}
+
+impl Drop for Waiter {
     fn drop(&mut self) {
         if let Entry::Occupied(mut entry) = self.waiters.lock().entry(self.task) {
             entry.get_mut().0 -= 1;
@@ -36,21 +46,33 @@ impl Drop for Waiter<'_> {
     }
 }
 
+impl Waiter {
+    /// Waits until this process ends the task, at most so long. Whether it did.
+    async fn end(&self, deadline: Instant) -> bool {
+        // Listening before looking: what finishes in between is heard.
+        let heard = self.end.notify.notified();
+        tokio::pin!(heard);
+        heard.as_mut().enable();
+        self.end.came.load(Ordering::Acquire) || tokio::time::timeout_at(deadline, heard).await.is_ok()
+    }
+}
+
 impl Waiters {
-    fn enter(&self, task: TaskId) -> Waiter<'_> {
+    pub fn enter(self: &Arc<Self>, task: TaskId) -> Waiter {
         let mut waiters = self.lock();
-        let (count, notify) = waiters.entry(task).or_default();
+        let (count, end) = waiters.entry(task).or_default();
         *count += 1;
-        Waiter { waiters: self, task, notify: notify.clone() }
+        Waiter { waiters: self.clone(), task, end: end.clone() }
     }
 
     pub fn wake(&self, task: TaskId) {
-        if let Some((_, notify)) = self.lock().get(&task) {
-            notify.notify_waiters();
+        if let Some((_, end)) = self.lock().get(&task) {
+            end.came.store(true, Ordering::Release);
+            end.notify.notify_waiters();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, (usize, Arc<Notify>)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, (usize, Arc<End>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -60,19 +82,23 @@ impl<Q: Queue> Engine<Q> {
     pub async fn wait(&self, task: TaskId, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         let waiter = self.waiters.enter(task);
-        loop {
-            // Listening before looking: what finishes in between is heard.
-            let heard = waiter.notify.notified();
-            tokio::pin!(heard);
-            heard.as_mut().enable();
-            match self.store.task_state(task).await {
-                Ok(Some(TaskState::Running)) | Err(_) => {}
-                Ok(_) => return,
-            }
-            if Instant::now() >= deadline {
+        // Only after entering: what finishes in between is heard.
+        if self.is_running(task).await {
+            self.wait_for(waiter, deadline).await;
+        }
+    }
+
+    /// The same for a task that was running when its waiter entered.
+    pub(crate) async fn wait_for(&self, waiter: Waiter, deadline: Instant) {
+        while !waiter.end(deadline.min(Instant::now() + LOOK_AGAIN)).await {
+            if Instant::now() >= deadline || !self.is_running(waiter.task).await {
                 return;
             }
-            let _ = tokio::time::timeout_at(deadline.min(Instant::now() + LOOK_AGAIN), heard).await;
         }
+    }
+
+    /// A database that does not answer is asked again.
+    async fn is_running(&self, task: TaskId) -> bool {
+        matches!(self.store.task_state(task).await, Ok(Some(TaskState::Running)) | Err(_))
     }
 }

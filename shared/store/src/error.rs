@@ -3,7 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 /// Why a call was not carried out, or may not have been.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be asked now; the call may have been carried out. Try the same call again.
     #[error("the database is not available: {0}")]

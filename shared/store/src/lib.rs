@@ -10,7 +10,9 @@ mod migrations;
 mod ownership;
 mod pool;
 pub mod read;
+pub mod show;
 mod templates;
+mod together;
 mod verbs;
 
 pub use change::{Applied, Change, Lost, RunRow, TaskHeader};
@@ -19,4 +21,5 @@ pub use migrations::{migrate, migration_status};
 pub use ownership::Ownership;
 pub use pool::{Counts, Store};
 pub use templates::{NewTemplate, StoredTemplate};
+pub use together::Together;
 pub use verbs::{Completion, HandOverSettings, NewTask, PlanRows, Submitted};

@@ -11,12 +11,13 @@ use std::{
 };
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use tasker_domain::TaskId;
 use tokio_postgres::{
     Config, NoTls, Row,
     types::{ToSql, Type},
 };
 
-use crate::{StoreError, error::is_conflict};
+use crate::{StoreError, Together, error::is_conflict, show::Shown};
 
 /// How long a call waits for a free connection, and for a new one to be made.
 const WAIT: Duration = Duration::from_secs(5);
@@ -26,6 +27,11 @@ const STATEMENT: Duration = Duration::from_secs(30);
 const CONFLICT_RETRIES: usize = 5;
 /// How long it waits before, longer with each time.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Statements that look at tasks at once: reading must not take the connections of what moves tasks.
+const SHOWING: usize = 2;
+/// Tasks that one of them shows.
+const SHOWN_TOGETHER: usize = 50;
 
 /// What a libpq URL or key-value string says. It may hold a password, so an error does not repeat it.
 pub(crate) fn config(database_url: &str) -> Result<Config, StoreError> {
@@ -47,10 +53,14 @@ pub struct Store {
 
 struct Inner {
     pool: Pool,
+    shows: Arc<Shows>,
     statements: AtomicU64,
     conflicts: AtomicU64,
     health: Mutex<Health>,
 }
+
+/// Where callers that look at tasks gather.
+type Shows = Together<TaskId, Result<Option<Shown>, StoreError>>;
 
 /// Whether the database answers, as far as the last call knows that was begun since that was last learned: the answers of
 /// several connections come in any order when it goes or comes.
@@ -89,6 +99,7 @@ impl Store {
             .map_err(|e| StoreError::Bug(e.to_string()))?;
         let inner = Inner {
             pool,
+            shows: Together::new(SHOWING, SHOWN_TOGETHER, |_| 1),
             statements: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             health: Mutex::new(Health { down: false, since: Instant::now() }),
@@ -99,6 +110,10 @@ impl Store {
     /// What was done so far.
     pub fn counts(&self) -> Counts {
         Counts { statements: self.inner.statements.load(Relaxed), conflicts: self.inner.conflicts.load(Relaxed) }
+    }
+
+    pub(crate) fn shows(&self) -> &Arc<Shows> {
+        &self.inner.shows
     }
 
     /// Connections that may be open at once.

@@ -190,11 +190,6 @@ pub struct TemplateRevision {
 }
 
 impl Store {
-    /// A task, or none.
-    pub async fn task(&self, task: TaskId) -> Result<Option<Task>, StoreError> {
-        Ok(self.tasks_by_id(&[task.uuid()], i64::MAX).await?.pop())
-    }
-
     /// A page of tasks, newest first; `page` from 0.
     pub async fn tasks(&self, filter: &TaskFilter, page: u32, per_page: u32) -> Result<Vec<Task>, StoreError> {
         let states = state_words(filter);

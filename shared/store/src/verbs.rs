@@ -1,6 +1,6 @@
 //! The calls that move tasks. Each is one statement.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -119,10 +119,15 @@ pub struct HandOverSettings {
 
 impl Store {
     /// Inserts tasks; one answer each, in their order.
-    pub async fn submit(&self, tasks: &[NewTask], settings: HandOverSettings) -> Result<Vec<Submitted>, StoreError> {
+    pub async fn submit<T: Borrow<NewTask> + Sync>(
+        &self,
+        tasks: &[T],
+        settings: HandOverSettings,
+    ) -> Result<Vec<Submitted>, StoreError> {
+        let tasks: Vec<&NewTask> = tasks.iter().map(Borrow::borrow).collect();
         let mut plans: Vec<&Arc<PlanRows>> = Vec::new();
         let plan_of: Vec<i32> = tasks.iter().map(|t| index_of(&mut plans, &t.plan)).collect();
-        let column = |f: fn(&NewTask) -> &str| tasks.iter().map(f).collect::<Vec<_>>();
+        let column = |f: fn(&NewTask) -> &str| tasks.iter().map(|t| f(t)).collect::<Vec<_>>();
         let p_index: Vec<i32> = (0..plans.len() as i32).collect();
         let p_column = |i: usize| plans.iter().map(|p| p.identity[i].as_str()).collect::<Vec<_>>();
         let s_index: Vec<i32> = plans.iter().zip(0..).flat_map(|(p, i)| p.no.iter().map(move |_| i)).collect();

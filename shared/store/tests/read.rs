@@ -20,7 +20,7 @@ async fn a_task_is_shown_with_how_its_steps_stand() {
     complete(&store, task, 0, 1, done("1")).await;
     complete(&store, task, 1, 1, failed(true)).await;
     complete(&store, task, 2, 1, failed(false)).await;
-    let shown = store.task(task).await.unwrap().unwrap();
+    let shown = store.show(task).await.unwrap().unwrap().task;
     assert_eq!(
         shown.steps,
         StepCounts { total: 5, pending: 1, waiting_for_retry: 1, in_progress: 1, done: 1, failed: 1, cancelled: 0, ready: 0 }
@@ -29,8 +29,8 @@ async fn a_task_is_shown_with_how_its_steps_stand() {
     assert_eq!((shown.priority, shown.tags, shown.initiator), (Some(5), vec!["a".to_owned()], "me".to_owned()));
     assert!(shown.updated_at > shown.created_at && shown.finished_at.is_none() && !shown.paused);
     database.advance_clock(Duration::from_secs(61)).await;
-    assert_eq!(store.task(task).await.unwrap().unwrap().steps.ready, 1);
-    assert!(store.task(TaskId::from_fresh(Uuid::now_v7())).await.unwrap().is_none());
+    assert_eq!(store.show(task).await.unwrap().unwrap().task.steps.ready, 1);
+    assert!(store.show(TaskId::from_fresh(Uuid::now_v7())).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn ten_thousand_steps_are_read_well_under_a_second() {
         )
         .await;
     let begin = Instant::now();
-    assert_eq!(store.task(task).await.unwrap().unwrap().steps.in_progress, 10_000);
+    assert_eq!(store.show(task).await.unwrap().unwrap().task.steps.in_progress, 10_000);
     assert_eq!(store.steps(task, 0).await.unwrap().unwrap().len(), 10_000);
     let took = begin.elapsed();
     assert!(took < Duration::from_millis(900), "{took:?}");

@@ -98,8 +98,8 @@ impl StepResponse {
             results_omitted: step.result_omitted,
             current_state: step.state.as_str(),
             dependencies_satisfied: step.pending_parents == 0,
-            retry_eligible: retry_eligible(&step),
-            ready_for_execution: ready(&step),
+            retry_eligible: retry_eligible(step.state, step.attempt, step.max_attempts),
+            ready_for_execution: ready(step.state, step.pending_parents, step.retry_due, step.task_state),
             total_parents: step.parents,
             completed_parents: step.parents - step.pending_parents,
             attempts: step.attempt,
@@ -113,14 +113,13 @@ impl StepResponse {
 }
 
 /// It may be tried again by itself.
-pub(super) fn retry_eligible(step: &Step) -> bool {
-    !step.state.is_finished() && (step.state == StepState::WaitingForRetry || step.attempt < step.max_attempts)
+pub(super) fn retry_eligible(state: StepState, attempt: i32, max_attempts: i32) -> bool {
+    !state.is_finished() && (state == StepState::WaitingForRetry || attempt < max_attempts)
 }
 
 /// Nothing but a hand-over is missing.
-pub(super) fn ready(step: &Step) -> bool {
-    let ready = step.state == StepState::Pending && step.pending_parents == 0 || step.retry_due;
-    ready && step.task_state == TaskState::Running
+pub(super) fn ready(state: StepState, pending_parents: i32, retry_due: bool, task: TaskState) -> bool {
+    (state == StepState::Pending && pending_parents == 0 || retry_due) && task == TaskState::Running
 }
 
 fn results(step: &mut Step, resolution: Option<&Resolution>) -> Option<Results> {

@@ -4,10 +4,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tasker_domain::{TaskId, TaskState, ids::named_step_uuid};
-use tasker_store::read::{Step, StepCounts, Task};
+use tasker_store::{
+    read::{StepCounts, Task},
+    show::Standing,
+};
 use uuid::Uuid;
 
-use super::{micros, micros_or_null, naive_or_null};
+use super::{
+    micros, micros_or_null, naive_or_null,
+    step::{ready, retry_eligible},
+};
 
 /// A task.
 #[derive(Debug, Serialize)]
@@ -75,9 +81,11 @@ pub(crate) struct StepReadiness {
 
 impl TaskResponse {
     /// A task with its steps; lists have none.
-    pub fn new(task: Task, steps: Vec<Step>) -> Self {
+    pub fn new(task: Task, steps: Vec<Standing>) -> Self {
         let counts = task.steps;
         let (execution_status, recommended_action) = execution(task.state, counts);
+        let readiness = |step| StepReadiness::new(step, &task);
+        let steps = steps.into_iter().map(readiness).collect();
         Self {
             task_uuid: task.task,
             name: task.name,
@@ -109,32 +117,29 @@ impl TaskResponse {
             recommended_action,
             completion_percentage: percentage(counts),
             health_status: health(task.state, counts),
-            steps: steps.into_iter().map(StepReadiness::new).collect(),
+            steps,
         }
     }
 }
 
 impl StepReadiness {
-    fn new(step: Step) -> Self {
-        let [namespace, template] = &step.template;
-        let waits = step.retry_at.is_some();
-        let hint = step.answer.as_ref().and_then(|a| a.failure.as_ref()).and_then(|f| f.delay_seconds).filter(|_| waits);
+    fn new(step: Standing, task: &Task) -> Self {
         Self {
             workflow_step_uuid: step.step.uuid(),
             task_uuid: step.step.task,
-            named_step_uuid: named_step_uuid(namespace, template, &step.name),
+            named_step_uuid: named_step_uuid(&task.namespace, &task.name, &step.name),
             current_state: step.state.as_str(),
             dependencies_satisfied: step.pending_parents == 0,
-            retry_eligible: super::step::retry_eligible(&step),
-            ready_for_execution: super::step::ready(&step),
+            retry_eligible: retry_eligible(step.state, step.attempt, step.max_attempts),
+            ready_for_execution: ready(step.state, step.pending_parents, step.retry_due, task.state),
             last_failure_at: step.failed_at,
             next_retry_at: step.retry_at,
             total_parents: step.parents,
             completed_parents: step.parents - step.pending_parents,
             attempts: step.attempt,
             max_attempts: step.max_attempts,
-            backoff_request_seconds: hint.map(|seconds| seconds.ceil() as i32),
-            last_attempted_at: step.started_at.max(step.handed_over_at),
+            backoff_request_seconds: step.hint_seconds.map(|seconds| seconds.ceil() as i32),
+            last_attempted_at: step.last_attempted_at,
             name: step.name,
         }
     }
