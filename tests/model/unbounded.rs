@@ -15,13 +15,14 @@ use crate::{
     world::{Air, Event, How, Left, State, lease_of},
 };
 
-/// A call needs no fault and no operator: sooner or later it comes. Not a report, which puts off what else would come, and not a
-/// step that is handed back unworked.
-fn is_free(call: Call) -> bool {
+/// A call needs no operator, and brings its step on: nothing of that kind goes on for ever, not even a worker that starts, falls
+/// silent and is taken for lost. A later report only puts off what else would come; a step that is handed back has not moved.
+fn is_free(from: &Rows, call: Call) -> bool {
     match call {
         Call::Complete { said, .. } => said != Said::Released,
+        Call::Report { step, .. } => from.steps[usize::from(step)].state == StepState::Enqueued,
         Call::Sweep { .. } | Call::Conclude { .. } | Call::Evaluate { .. } => true,
-        _ => false,
+        Call::Cancel | Call::Retry { .. } | Call::Resolve { .. } => false,
     }
 }
 
@@ -49,7 +50,7 @@ pub fn explore(model: &Model) -> Explored {
                 continue;
             }
             let to = graph.add(to, at as u32, Event::Call(call, How::Plain));
-            if is_free(call) {
+            if is_free(&from, call) {
                 ended = false;
                 graph.free.push((at as u32, to));
             }
