@@ -77,6 +77,7 @@ async fn read(session: &mut Session, meter: Meter, task: Uuid) {
     let one = format!("'{task}'");
     session.run(meter, "task_state", "one", &[&one], 10).await;
     session.run(meter, "get_tasks", "one", &[&format!("'{{{task}}}'"), "1000000"], 20).await;
+    session.run(meter, "show_tasks", "one", &[&format!("'{{{task}}}'")], 50).await;
     session.run(meter, "list_steps", "of a task", &[&one, "null", "1000000"], 50).await;
     session.run(meter, "list_steps", "one of a task", &[&one, "3", "1000000"], 30).await;
     session.run(meter, "list_resolutions", "of a task", &[&one], 10).await;
@@ -96,6 +97,7 @@ async fn batch(session: &mut Session, meter: Meter) {
     complete(session, meter, &steps(0, 1), "complete", "of fifty", 100 * many).await;
     let listed = format!("'{{{}}}'", tasks.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
     session.run(meter, "get_tasks", "fifty", &[&listed, "1000000"], 20 * many).await;
+    session.run(meter, "show_tasks", "fifty", &[&listed], 40 * many).await;
     // What is left is due at once, or known to this process alone.
     for no in [1, 2] {
         complete(session, meter, &steps(no, 1), "retry", "of fifty", 60 * many).await;
