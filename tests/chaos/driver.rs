@@ -245,6 +245,7 @@ impl Driver<'_> {
         let (called, cuts, mut dead) = process.call(verb(process.engine.clone())).await?;
         note_cuts(&self.faults, &cuts);
         self.queue.called(cuts.is_empty() && !dead);
+        self.queue.journal.note(format!("{statement} by process {n}, {cuts:?}, dead {dead}"));
         let with_the_cut = !cuts.is_empty() && (self.chance.permille(400) || self.ground.dies_when_cut());
         if with_the_cut && !dead {
             self.faults.note(Fault::Killed);

@@ -407,7 +407,7 @@ impl World<'_> {
             }
             match act.answer {
                 Some(done) => {
-                    if done.lease % 5 == 1 && act.ms % 5 == 0 {
+                    if done.lease % 5 == 1 && act.ms.is_multiple_of(5) {
                         self.faults.note(Fault::Doubled);
                         self.put(act.ms + act.ms % 1_000, done.clone());
                     }

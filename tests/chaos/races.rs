@@ -18,7 +18,7 @@ use crate::{
 /// Looks at the server until a call waits; it does, or it ends, long before.
 const LOOKS: usize = 5_000;
 
-/// What two or three calls at once are.
+/// What two calls at once are.
 enum Call {
     Complete(Vec<CompleteStep>),
     Cancel(TaskId),
@@ -35,7 +35,7 @@ enum Came {
 
 impl Driver<'_> {
     /// Gives a batch to two completers at once: parents of one step to both of them when there are some, else some answers twice;
-    /// and perhaps somebody cancels one of the tasks.
+    /// or to one of them, while somebody cancels a task of it.
     pub async fn two_completers(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
         if let Some((task, child, one)) = self.siblings(&batch) {
             let (a, b): (Vec<_>, Vec<_>) = batch.into_iter().partition(|done| done.step_id == one);
@@ -47,6 +47,13 @@ impl Driver<'_> {
         // The first one comes to both, and they wait for each other at its step.
         let Some(step) = batch.first().map(|done| done.step_id) else { return Ok(()) };
         let name = crate::model::step_name(self.workers.step(step).expect("a step that was run"));
+        // Of three that wait for a row only the first is sure to get it first, so a cancel meets one completer.
+        if self.chance.permille(100) && self.may_cancel() {
+            self.faults.note(Fault::CancelledInFlight);
+            let mut calls = vec![Call::Complete(batch)];
+            calls.insert(self.chance.below(2), Call::Cancel(step.task));
+            return self.at_once(step.task, &name, calls).await.map(drop);
+        }
         let (mut a, mut b) = (Vec::new(), Vec::new());
         for (n, done) in batch.into_iter().enumerate() {
             let to = if n == 0 { 2 } else { self.chance.below(3) };
@@ -57,13 +64,8 @@ impl Driver<'_> {
                 b.push(done);
             }
         }
-        let mut calls = vec![Call::Complete(a), Call::Complete(b)];
         self.faults.note(Fault::TwoCompleters);
-        if self.chance.permille(100) && self.may_cancel() {
-            self.faults.note(Fault::CancelledInFlight);
-            calls.insert(self.chance.below(3), Call::Cancel(step.task));
-        }
-        self.at_once(step.task, &name, calls).await.map(drop)
+        self.at_once(step.task, &name, vec![Call::Complete(a), Call::Complete(b)]).await.map(drop)
     }
 
     /// Gives the same wake-ups to two processes at once.
@@ -139,6 +141,7 @@ impl Driver<'_> {
         }
         self.ground.sql.batch_execute("commit").await?;
         let all_waited = waiting == running.len() as i64;
+        self.queue.journal.note(format!("{} calls at once, of which {waiting} waited", running.len()));
         for call in running {
             match tokio::time::timeout(Duration::from_secs(20), call).await.context("calls at once hang")??? {
                 Came::Answers(batch, answers) => heard(&mut self.accepted, &batch, &answers)?,

@@ -28,6 +28,8 @@ const REGRESSIONS: &[u64] = &[2, 1895];
 const LOOPS: u64 = 8;
 /// Seeds that are run twice.
 const TWICE: u64 = 12;
+/// Lines around a difference that are printed.
+const CONTEXT: usize = 12;
 /// No seed takes so long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -164,7 +166,7 @@ fn a_seed_does_the_same_twice() {
             .position(|(a, b)| a != b)
             .or((once.len() != twice.len()).then_some(once.len().min(twice.len())));
         if let Some(n) = differs {
-            let around = |lines: &[String]| lines[n.saturating_sub(3)..lines.len().min(n + 3)].join("\n  ");
+            let around = |lines: &[String]| lines[n.saturating_sub(CONTEXT)..lines.len().min(n + CONTEXT)].join("\n  ");
             panic!("seed {seed} ({kind:?}) differs from line {n} on:\n  {}\nand then\n  {}", around(&once), around(&twice));
         }
         println!("seed {seed} ({kind:?}): {} lines, digest {:016x}", once.len(), digest(&once.join("\n")));
