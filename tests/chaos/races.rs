@@ -37,35 +37,53 @@ impl Driver<'_> {
     /// Gives a batch to two completers at once: parents of one step to both of them when there are some, else some answers twice;
     /// or to one of them, while somebody cancels a task of it.
     pub async fn two_completers(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
+        let rest = self.complete_at_once(batch).await?;
+        if rest.is_empty() { Ok(()) } else { self.complete(rest).await }
+    }
+
+    /// Answers what is left: a completer applies several answers to one step in several statements, and when the second of them comes
+    /// beside another completer's first, the machine decides.
+    async fn complete_at_once(&mut self, batch: Vec<CompleteStep>) -> Result<Vec<CompleteStep>> {
+        let (mut a, mut b, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         if let Some((task, child, one)) = self.siblings(&batch) {
-            let (a, b): (Vec<_>, Vec<_>) = batch.into_iter().partition(|done| done.step_id == one);
+            for done in batch {
+                let to = if done.step_id == one { &mut b } else { &mut a };
+                if holds(to, &done) { &mut rest } else { to }.push(done);
+            }
             let name = crate::model::step_name(child);
             let both_waited = self.at_once(task, &name, vec![Call::Complete(a), Call::Complete(b)]).await?;
             self.faults.note(if both_waited { Fault::Met } else { Fault::TwoCompleters });
-            return Ok(());
+            return Ok(rest);
         }
         // The first one comes to both, and they wait for each other at its step.
-        let Some(step) = batch.first().map(|done| done.step_id) else { return Ok(()) };
+        let Some(step) = batch.first().map(|done| done.step_id) else { return Ok(rest) };
         let name = crate::model::step_name(self.workers.step(step).expect("a step that was run"));
         // Of three that wait for a row only the first is sure to get it first, so a cancel meets one completer.
-        if self.chance.permille(100) && self.may_cancel() {
-            self.faults.note(Fault::CancelledInFlight);
-            let mut calls = vec![Call::Complete(batch)];
-            calls.insert(self.chance.below(2), Call::Cancel(step.task));
-            return self.at_once(step.task, &name, calls).await.map(drop);
-        }
-        let (mut a, mut b) = (Vec::new(), Vec::new());
+        let cancels = self.chance.permille(100) && self.may_cancel();
         for (n, done) in batch.into_iter().enumerate() {
             let to = if n == 0 { 2 } else { self.chance.below(3) };
-            if to != 0 {
+            let to_a = (cancels || to != 0) && !holds(&a, &done);
+            let to_b = !cancels && to != 1 && !holds(&b, &done);
+            if to_a {
                 a.push(done.clone());
             }
-            if to != 1 {
-                b.push(done);
+            if to_b {
+                b.push(done.clone());
+            }
+            if !to_a && !to_b {
+                rest.push(done);
             }
         }
-        self.faults.note(Fault::TwoCompleters);
-        self.at_once(step.task, &name, vec![Call::Complete(a), Call::Complete(b)]).await.map(drop)
+        let mut calls = vec![Call::Complete(a)];
+        if cancels {
+            self.faults.note(Fault::CancelledInFlight);
+            calls.insert(self.chance.below(2), Call::Cancel(step.task));
+        } else {
+            self.faults.note(Fault::TwoCompleters);
+            calls.push(Call::Complete(b));
+        }
+        self.at_once(step.task, &name, calls).await?;
+        Ok(rest)
     }
 
     /// Gives the same wake-ups to two processes at once.
@@ -156,6 +174,10 @@ impl Driver<'_> {
         self.queue.journal.sort_since(mark);
         Ok(all_waited)
     }
+}
+
+fn holds(batch: &[CompleteStep], done: &CompleteStep) -> bool {
+    batch.iter().any(|other| other.step_id == done.step_id)
 }
 
 async fn make(engine: Arc<Engine<Wire>>, call: Call) -> Result<Came> {
