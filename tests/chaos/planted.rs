@@ -95,12 +95,12 @@ impl Plant {
                 ],
             )],
             Self::DecrementNotAggregated => {
-                &[("complete_v1", &[("c.no, count(*)::int as n", "c.no, 1 as n"), ("group by o.task_id, c.no", "")])]
+                &[("complete_v1", &[("c.no, sum(c.n)::int as n", "c.no, c.n"), ("group by 1, 2 order by", "order by")])]
             }
             Self::LeaseNotRaisedAtRetry => &[
                 ("retry_step_v1", &[("set state = 'pending', attempt = 0,", "set state = 'pending', attempt = 0, lease = s.lease - 1,")]),
                 // The key of attempts is a second fence, which would stop this at once.
-                ("complete_v1", &[("'started', 'callback', 'lost')\n  ), kids", "'started', 'callback', 'lost') on conflict do nothing\n  ), kids")]),
+                ("complete_v1", &[("'started', 'callback', 'lost')\n  ), ended", "'started', 'callback', 'lost') on conflict do nothing\n  ), ended")]),
             ],
             Self::SweepsDoNotSkip => &[("sweep_v1", &[("for update skip locked", "")])],
             Self::AncestorForgotten => {
