@@ -25,17 +25,19 @@ language sql stable as $$
   select 'task', null::int, t.task_id, null::int, null::int, null::int, null::int, null::int, null::int, null::bigint, t.state,
     t.template_id, t.environment, t.correlation_id, t.traceparent, t.context::text, null::text, null::bigint, null::text, null::text
   from (select distinct u.task_id from unnest(p_task) u(task_id)) k,
-    lateral (select * from tasker.tasks q where q.task_id = k.task_id offset 0) t
+    lateral (select q.task_id, q.state, q.template_id, q.environment, q.correlation_id, q.traceparent, q.context
+      from tasker.tasks q where q.task_id = k.task_id offset 0) t
   union all
   select case when s.fits then 'run' else 'run_key' end, null, s.task_id, s.no, s.lease, s.attempt, s.max_attempts, s.resends,
     s.losses, null, s.state, null, null, null, null, null, r.results, s.bytes, case when s.fits then s.inputs::text end,
     case when s.fits then s.checkpoint::text end
   from (select q.*, b.bytes, sum(least(b.bytes, p_max_bytes)) over (order by k.place) <= 4 * p_max_bytes as fits
         from unnest(p_task, p_no) with ordinality k(task_id, no, place),
-          lateral (select * from tasker.steps q where q.task_id = k.task_id and q.no = k.no offset 0) q,
+          lateral (select q.task_id, q.no, q.state, q.lease, q.attempt, q.max_attempts, q.resends, q.losses, q.inputs, q.checkpoint,
+              q.parents, q.further_ancestors
+            from tasker.steps q where q.task_id = k.task_id and q.no = k.no and q.state = 'enqueued' offset 0) q,
           lateral (select coalesce(sum(p.result_bytes), 0)::bigint as bytes from unnest(q.parents) u(no),
-            lateral (select p.result_bytes from tasker.steps p where p.task_id = q.task_id and p.no = u.no offset 0) p) b
-        where q.state = 'enqueued') s,
+            lateral (select p.result_bytes from tasker.steps p where p.task_id = q.task_id and p.no = u.no offset 0) p) b) s,
     lateral (select json_object_agg(p.name, p.result)::text as results from (
         select u.no from unnest(s.parents) u(no)
         union all

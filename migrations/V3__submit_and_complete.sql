@@ -79,7 +79,7 @@ language plpgsql
 set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
 as $$
 declare
-  ok int[]; d_task uuid[]; d_active int[]; d_failed int[]; k_task uuid[]; k_no int[]; k_n int[];
+  ok int[]; d_task uuid[]; d_failed int[]; k_task uuid[]; k_no int[]; k_n int[];
 begin
   -- Own steps first: the fence, the new state, the row of attempts; and how often each child is named.
   -- A step that is handed over again becomes pending here and is handed over like a child, counted down by 0.
@@ -111,18 +111,19 @@ begin
       case o.verdict when 'complete' then 'success' when 'checkpoint' then 'checkpoint' when 'released' then 'released' else 'failure' end,
       true, p_digest[o.idx], p_error[o.idx]::json, p_metadata[o.idx]::json, p_worker[o.idx], p_duration_ms[o.idx], o.handed_over_at, tasker.clock()
     from own o where o.verdict not in ('started', 'callback', 'lost')
-  ), kids as materialized (
-    select o.task_id, c.no, count(*)::int as n from own o, unnest(o.children) c(no) where o.verdict in ('complete', 'tolerated')
-    group by o.task_id, c.no
-    union all select o.task_id, o.no, 0 from own o where o.verdict in ('checkpoint', 'released', 'lost')
-    order by 1, 2
+  ), ended as (
+    select array_agg(o.idx) as idx, array_agg(o.task_id) filter (where o.verdict not in ('started', 'callback', 'retry')) as task_id,
+      array_agg((o.verdict = 'error')::int) filter (where o.verdict not in ('started', 'callback', 'retry')) as failed
+    from own o
+  ), kids as (
+    select array_agg(k.task_id) as task_id, array_agg(k.no) as no, array_agg(k.n) as n
+    from (
+      select o.task_id, c.no, sum(c.n)::int as n from own o,
+        lateral (select u.no, 1 from unnest(o.children) u(no) where o.verdict in ('complete', 'tolerated')
+          union all select o.no, 0 where o.verdict in ('checkpoint', 'released', 'lost')) c(no, n)
+      group by 1, 2 order by 1, 2) k
   )
-  select (select array_agg(o.idx) from own o),
-    (select array_agg(o.task_id) from own o where o.verdict not in ('started', 'callback', 'retry')),
-    (select array_agg(-1) from own o where o.verdict not in ('started', 'callback', 'retry')),
-    (select array_agg((o.verdict = 'error')::int) from own o where o.verdict not in ('started', 'callback', 'retry')),
-    (select array_agg(k.task_id) from kids k), (select array_agg(k.no) from kids k), (select array_agg(k.n) from kids k)
-  into ok, d_task, d_active, d_failed, k_task, k_no, k_n;
+  select e.idx, e.task_id, e.failed, k.task_id, k.no, k.n into ok, d_task, d_failed, k_task, k_no, k_n from ended e, kids k;
 
   return query select 'accepted', u.idx, null::uuid, null::int, null::int, null::int, null::int, null::int, null::int,
     null::bigint, null::text, null::uuid, null::text, null::uuid, null::text, null::text, null::text, null::bigint, null::text, null::text
@@ -154,6 +155,7 @@ begin
   end if;
 
   if d_task is not null or k_task is not null then
-    return query select * from tasker.advance_v1(d_task, d_active, d_failed, k_task, k_no, k_n, p_send_ms, p_bodies, p_max_bytes);
+    return query select * from tasker.advance_v1(
+      d_task, array_fill(-1, array[cardinality(d_task)]), d_failed, k_task, k_no, k_n, p_send_ms, p_bodies, p_max_bytes);
   end if;
 end $$;

@@ -81,8 +81,10 @@ async fn plans_made_for_empty_tables_serve_full_ones() {
     world.execute(calls).await;
     world
         .execute(
-            "insert into tasker.tasks select gen_random_uuid(), gen_random_uuid(), 'n', 'x', '1', 'e', 'complete', 0, 0, 4, 0, null, \
-               '{}', null, '{}', '', '', '', gen_random_uuid(), null, null, now(), null, now() from generate_series(1, 10000); \
+            "insert into tasker.tasks (task_id, template_id, namespace, name, version, environment, context, tags, initiator, \
+               source_system, reason, correlation_id, total_steps, created_at, state, active_steps, failed_steps, finished_at) \
+             select gen_random_uuid(), gen_random_uuid(), 'n', 'x', '1', 'e', '{}', '{}', '', '', '', gen_random_uuid(), 4, now(), \
+               'complete', 0, 0, now() from generate_series(1, 10000); \
              insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children, \
                further_ancestors, finished_at) \
              select t.task_id, n * 16384, n, 'complete', 1, 1, 1, 0, '{}', '{}', '{}', now() \

@@ -219,10 +219,10 @@ async fn a_request_waits_for_a_locked_row_only_so_long_as_the_row_is_locked() {
     let other = client.transaction().await.unwrap();
     let task = world.submit("w", json!({})).await;
     let copy = format!(
-        "insert into tasker.tasks select (row(gen_random_uuid(), t.template_id, t.namespace, t.name, t.version, t.environment, t.state, \
-         t.active_steps, t.failed_steps, t.total_steps, t.lease_base, $1, t.context, t.priority, t.tags, t.initiator, \
-         t.source_system, t.reason, t.correlation_id, t.parent_correlation_id, t.traceparent, t.created_at, t.paused_at, \
-         t.finished_at)::tasker.tasks).* from tasker.tasks t where t.task_id = '{task}'"
+        "insert into tasker.tasks (task_id, template_id, namespace, name, version, environment, identity, context, tags, initiator, \
+         source_system, reason, correlation_id, total_steps, created_at, state, active_steps, failed_steps) \
+         select gen_random_uuid(), template_id, namespace, name, version, environment, $1, context, tags, initiator, source_system, \
+         reason, correlation_id, total_steps, created_at, state, active_steps, failed_steps from tasker.tasks where task_id = '{task}'"
     );
     let identity = tasker_domain::request::key_identity("default", "w", "k").to_vec();
     other.execute(&copy, &[&identity]).await.unwrap();
