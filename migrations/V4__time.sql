@@ -27,8 +27,9 @@ begin
                      else tasker.clock() + p_send_ms * interval '1 ms' end
     from (select u.task_id, u.no, u.lease, u.task_id = any (coalesce(held, '{}')) as held
           from unnest(p_task, p_no, p_lease) u(task_id, no, lease)) k
+    -- `coalesce`, so that no plan finds these rows by their time: it would lock what is due in the order in which it lies there.
     where s.task_id = any (array[k.task_id]) and s.no = k.no and s.lease = k.lease and s.state in ('waiting_for_retry', 'pending')
-      and s.wake_at <= tasker.clock()
+      and coalesce(s.wake_at, 'infinity') <= tasker.clock()
     returning s.task_id, s.no, s.lease, s.state)
   select array_agg(d.task_id), array_agg(d.no), array_agg(d.lease) into e_task, e_no, e_lease from due d where d.state = 'enqueued';
 

@@ -88,11 +88,12 @@ async fn plans_made_for_empty_tables_serve_full_ones() {
              insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children, \
                further_ancestors, finished_at) \
              select t.task_id, n * 16384, n, 'complete', 1, 1, 1, 0, '{}', '{}', '{}', now() \
-             from tasker.tasks t, generate_series(0, 3) n",
+             from tasker.tasks t, generate_series(0, 3) n; \
+             update tasker.steps set state = 'waiting_for_retry', wake_at = now() - interval '1 h', finished_at = null where no = 0",
         )
         .await;
     let read = "select (sum(pg_stat_get_xact_tuples_returned(c::regclass)) + sum(pg_stat_get_xact_tuples_fetched(c::regclass)))::int8 \
-                from unnest(array['tasker.steps_pkey', 'tasker.tasks_pkey']) c";
+                from unnest(array['tasker.steps_pkey', 'tasker.tasks_pkey', 'tasker.steps_wake']) c";
     world.execute("begin").await;
     let before = world.count(read).await;
     world.execute(calls).await;
