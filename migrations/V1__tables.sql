@@ -64,7 +64,7 @@ begin
 end $$;
 
 -- In the two tables whose rows move, what never changes comes first and what moves last: the log of an update then holds the end
--- of the row only.
+-- of the row only, if the new row has room beside the old one. A step is written three times and grows to twice its size.
 
 create table tasker.tasks (
   task_id uuid primary key,
@@ -139,7 +139,7 @@ create table tasker.steps (
   primary key (task_id, no),
   constraint steps_are_sound check (tasker.step_is_sound(
     state, no, lease, attempt, max_attempts, losses, resends, pending_parents, tolerated, awaits_callback, wake_at, finished_at))
-) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+) with (fillfactor = 35, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 -- The only index of the live set; every sweep is a range of it.
 create index steps_wake on tasker.steps (wake_at) where wake_at is not null;
 

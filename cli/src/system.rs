@@ -13,13 +13,18 @@ use tasker_domain::{Outgoing, Queue, RunStep, SendResult, template, token::Signi
 use tasker_engine::{Engine, InProcess, RegisterError, Settings};
 use tasker_store::Store;
 use tasker_worker::{Command, Deliveries, Executor};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{output::line, ownership};
 
 /// Connections to the database. Past four only latency grows.
 const CONNECTIONS: usize = 4;
+/// Connections that wait to be taken up. One more, and its client tries again only after a second.
+const BACKLOG: u32 = 4096;
 /// How long requests may go on after a shutdown was asked for; a long poll is answered by whoever asks again.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
@@ -109,9 +114,16 @@ async fn ended_by_itself<T: 'static>(tasks: &mut JoinSet<T>, shutdown: &Cancella
 
 /// Listens on the loopback address, before anything else is started.
 pub async fn listen(port: u16) -> Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.with_context(|| {
+    bind(port).with_context(|| {
         format!("port {port} of 127.0.0.1 cannot be used; stop what listens there, or give another --port (0 takes any free one)")
     })
+}
+
+fn bind(port: u16) -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
+    socket.listen(BACKLOG)
 }
 
 fn engine(options: &Options) -> Result<Arc<Engine<InProcess>>> {
