@@ -1,6 +1,7 @@
 //! The command line of the orchestrator: a client of its HTTP API, and `dev`, the whole system in one process.
 
 mod client;
+mod connections;
 mod data_dir;
 mod db;
 mod dev;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tasker_domain::{Outgoing, Queue, RunStep, SendResult, template, token::SigningKey};
+use tasker_domain::{Outgoing, Queue, RunStep, SendResult, limits, template, token::SigningKey};
 use tasker_engine::{Engine, InProcess, RegisterError, Settings};
 use tasker_store::Store;
 use tasker_worker::{Command, Deliveries, Executor};
@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{output::line, ownership};
+use crate::{connections::Connections, output::line, ownership};
 
 /// Connections to the database. Past four only latency grows.
 const CONNECTIONS: usize = 4;
@@ -146,7 +146,8 @@ fn fresh_key() -> SigningKey {
 
 async fn serve(listener: TcpListener, engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) -> Result<()> {
     let router = tasker_api::router(engine, tasker_api::Settings::default());
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await.context("the HTTP server failed")
+    let connections = Connections::of(listener, limits::CONNECTIONS);
+    axum::serve(connections, router).with_graceful_shutdown(shutdown.cancelled_owned()).await.context("the HTTP server failed")
 }
 
 /// Over once a shutdown was asked for and the last requests had their time.
@@ -254,5 +255,9 @@ impl Queue for QueueOf {
 
     fn send_lease(&self) -> Option<Duration> {
         self.0.queue().send_lease()
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.queue().is_full()
     }
 }

@@ -12,18 +12,22 @@ mod steps;
 mod tasks;
 mod templates;
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderValue, StatusCode},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tasker_domain::Queue;
+use tasker_domain::{Queue, limits};
 use tasker_engine::Engine;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
@@ -34,11 +38,13 @@ use problem::Problem;
 pub struct Settings {
     /// Names this process in `/health`.
     pub worker_id: String,
+    /// Requests that are worked on at once; one more is refused. Questions after the health are always answered.
+    pub max_requests: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { worker_id: format!("tasker-{}", std::process::id()) }
+        Self { worker_id: format!("tasker-{}", std::process::id()), max_requests: limits::REQUESTS }
     }
 }
 
@@ -65,6 +71,7 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
         .route("/v1/templates", post(templates::register::<Q>).get(templates::list::<Q>))
         .route("/v1/templates/{namespace}/{name}/{version}", get(templates::show::<Q>))
         .route("/v1/doctor", get(doctor::examine::<Q>))
+        .route_layer(from_fn_with_state(Arc::new(Semaphore::new(settings.max_requests)), admit))
         .route("/health", get(health::basic::<Q>))
         .route("/health/live", get(health::live::<Q>))
         .route("/health/ready", get(health::ready::<Q>))
@@ -79,6 +86,29 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
 /// What holds for every route: a panic is an answer, and an answer has an id.
 fn guarded(routes: Router) -> Router {
     routes.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(name_request))
+}
+
+/// Refuses what is too much. A request waits for nothing before it is refused.
+async fn admit(State(places): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
+    let Ok(place) = places.try_acquire_owned() else {
+        return Problem::overloaded("too many requests are worked on").into_response();
+    };
+    let place = Place(Arc::new(Mutex::new(Some(place))));
+    request.extensions_mut().insert(place.clone());
+    let response = next.run(request).await;
+    place.leave();
+    response
+}
+
+/// The place of a request among those that are worked on.
+#[derive(Clone)]
+struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Place {
+    /// Gives the place to another request: from here on this one only waits.
+    fn leave(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
 }
 
 /// Gives every answer an id of its own; what a caller sends under that name is not trusted.

@@ -12,6 +12,8 @@ use tasker_store::StoreError;
 
 /// Seconds after which a caller may try again when the database is away: long enough for a restart, short enough for a person.
 const RETRY_AFTER_SECONDS: u32 = 2;
+/// Seconds after which a caller that was refused may try again: long enough that refusing costs little beside working.
+const BUSY_SECONDS: u32 = 1;
 /// Faults that the message itself names; all of them are in the details.
 const FAULTS_IN_MESSAGE: usize = 3;
 
@@ -55,6 +57,12 @@ impl Problem {
     pub fn unavailable(message: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message);
         Self { retry_after: Some(RETRY_AFTER_SECONDS), ..problem }
+    }
+
+    /// We have enough to do. Said at once, so that a caller loses no time with it.
+    pub fn overloaded(what: &str) -> Self {
+        let message = format!("too busy: {what}; nothing of the request was done, send it again later");
+        Self { retry_after: Some(BUSY_SECONDS), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "BACKPRESSURE", message) }
     }
 
     /// The same with another code.
@@ -131,6 +139,7 @@ impl From<SubmitError> for Problem {
             SubmitError::Duplicate { task, state } => {
                 Self::new(StatusCode::CONFLICT, "CONFLICT", message).with_details(json!({"task_uuid": task, "status": state}))
             }
+            SubmitError::Full => Self::overloaded("too many steps wait for workers already"),
             SubmitError::Store(error) => error.into(),
         }
     }

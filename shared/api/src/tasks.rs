@@ -1,7 +1,9 @@
 //! `/v1/tasks`: submit, list, show, cancel.
 
+use std::time::Duration;
+
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
     extract::State,
     http::{HeaderMap, StatusCode, Uri, header::LOCATION},
@@ -13,7 +15,7 @@ use tasker_engine::{By, SubmitError};
 use tasker_store::read::TaskFilter;
 
 use crate::{
-    App,
+    App, Place,
     problem::Problem,
     request::{self, InPath, QueryReader},
     shape::TaskResponse,
@@ -42,6 +44,7 @@ struct Pagination {
 /// `POST /v1/tasks`
 pub(crate) async fn create<Q: Queue>(
     State(app): State<App<Q>>,
+    Extension(place): Extension<Place>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -55,18 +58,16 @@ pub(crate) async fn create<Q: Queue>(
     query.finish()?;
     let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
     let request = parse_task_request(&body).map_err(|error| request::refused_json(&body, error.into()))?;
-    let traceparent = request::traceparent(&headers);
-    let submitted = match wait {
-        Some(wait) => app.engine.submit_and_wait(request, traceparent, wait).await,
-        None => app.engine.submit(request, traceparent).await,
-    };
-    let (status, task) = match submitted {
-        Ok(submitted) if submitted.created => (StatusCode::CREATED, submitted.task),
-        Ok(submitted) => (StatusCode::OK, submitted.task),
-        Err(SubmitError::Duplicate { task, .. }) if on_duplicate.is_some() => {
+    let (status, task) = match app.engine.submit_watched(request, request::traceparent(&headers)).await {
+        Ok((submitted, waiter)) => {
             if let Some(wait) = wait {
-                app.engine.wait(task, wait).await;
+                place.leave();
+                app.engine.wait_for(waiter, wait).await;
             }
+            (StatusCode::CREATED, submitted.task)
+        }
+        Err(SubmitError::Duplicate { task, .. }) if on_duplicate.is_some() => {
+            wait_for(&app, &place, task, wait).await;
             (StatusCode::OK, task)
         }
         Err(error) => return Err(error.into()),
@@ -104,6 +105,7 @@ pub(crate) async fn list<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Resul
 /// `GET /v1/tasks/{task}`
 pub(crate) async fn show<Q: Queue>(
     State(app): State<App<Q>>,
+    Extension(place): Extension<Place>,
     InPath(task): InPath<String>,
     uri: Uri,
 ) -> Result<Json<TaskResponse>, Problem> {
@@ -111,15 +113,14 @@ pub(crate) async fn show<Q: Queue>(
     let wait = query.wait();
     query.finish()?;
     let task = request::task_id(&task)?;
-    if let Some(wait) = wait {
-        app.engine.wait(task, wait).await;
-    }
+    wait_for(&app, &place, task, wait).await;
     Ok(Json(shown(&app, task).await?))
 }
 
 /// `DELETE /v1/tasks/{task}`
 pub(crate) async fn cancel<Q: Queue>(
     State(app): State<App<Q>>,
+    Extension(place): Extension<Place>,
     InPath(task): InPath<String>,
     uri: Uri,
     headers: HeaderMap,
@@ -132,10 +133,15 @@ pub(crate) async fn cancel<Q: Queue>(
     let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
     let why = parse_cancellation(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
     app.engine.cancel_task(task, By { actor: why.actor, reason: why.reason, metadata: None }).await?;
+    wait_for(&app, &place, task, wait).await;
+    Ok(Json(shown(&app, task).await?))
+}
+
+async fn wait_for<Q: Queue>(app: &App<Q>, place: &Place, task: TaskId, wait: Option<Duration>) {
     if let Some(wait) = wait {
+        place.leave();
         app.engine.wait(task, wait).await;
     }
-    Ok(Json(shown(&app, task).await?))
 }
 
 async fn shown<Q: Queue>(app: &App<Q>, id: TaskId) -> Result<TaskResponse, Problem> {

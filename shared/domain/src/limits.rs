@@ -56,6 +56,14 @@ pub const WAIT_SECONDS: u32 = 25;
 pub const COMPLETION_BATCH: usize = 200;
 /// Rows that one sweep takes up; the next one goes on.
 pub const SWEEP_ROWS: i64 = 500;
+/// Requests that are worked on at once; one more is refused. What waits for a task to finish is not worked on. Far above what keeps
+/// the connections to the database busy, and little enough that each gets on.
+pub const REQUESTS: usize = 512;
+/// Connections of HTTP clients, and so also requests that wait; one more is told to come back. Each costs some 40 KB.
+pub const CONNECTIONS: usize = 2048;
+/// Steps handed over to workers of this process, waiting or running, above which no new task is taken: it would only wait, and those
+/// that are there with it. What tasks that were taken make ready is handed over all the same.
+pub const HANDED_OVER: usize = 100_000;
 /// Bytes of message bodies that the in-process queue keeps; beyond it, it keeps keys and loads the body when it is asked for.
 pub const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// How often a worker may be lost, or die alone, under one attempt before the step is blamed.

@@ -57,6 +57,11 @@ pub trait Queue: Send + Sync + 'static {
     /// `None`: the queue lives and dies with this process, which sends again only after it lost track.
     fn send_lease(&self) -> Option<Duration>;
 
+    /// It holds so much that new tasks would only wait in it: they are refused. A queue that holds any amount is never full.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// This task was cancelled: messages that still wait for a worker may be dropped. A queue that cannot find them lets them come;
     /// their answers are stale.
     fn forget(&self, _task: TaskId) {}

@@ -18,8 +18,9 @@ use tasker_domain::{
 use tokio::{sync::Notify, time::Instant};
 
 /// Channels inside this process.
-#[derive(Default)]
 pub struct InProcess {
+    /// Hand-overs above which new tasks are refused.
+    capacity: usize,
     state: Mutex<State>,
     completions_arrived: Notify,
     completions_taken: Notify,
@@ -92,6 +93,10 @@ impl Queue for InProcess {
         None
     }
 
+    fn is_full(&self) -> bool {
+        self.lock().held.len() >= self.capacity
+    }
+
     fn forget(&self, task: TaskId) {
         let mut state = self.lock();
         let State { pools, held, body_bytes, .. } = &mut *state;
@@ -106,7 +111,24 @@ impl Queue for InProcess {
     }
 }
 
+impl Default for InProcess {
+    fn default() -> Self {
+        Self::with_capacity(limits::HANDED_OVER)
+    }
+}
+
 impl InProcess {
+    /// A queue that is full with so many hand-overs.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            capacity,
+            state: Mutex::default(),
+            completions_arrived: Notify::new(),
+            completions_taken: Notify::new(),
+            timers_changed: Notify::new(),
+        }
+    }
+
     /// Whether this hand-over, or a later one of its step, is waiting here or being worked on.
     pub fn holds(&self, key: HandOver) -> bool {
         self.lock().held.get(&(key.task, key.no)).is_some_and(|&lease| lease >= key.lease)

@@ -33,6 +33,7 @@ pub use operate::{By, OperatorError};
 pub use register::{RegisterError, Registered};
 pub use submit::{SubmitError, Submitted};
 pub use time::Swept;
+pub use wait::Waiter;
 
 use plans::Plans;
 use submit::Submits;

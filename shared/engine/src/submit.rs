@@ -1,6 +1,6 @@
 //! Intake: a request becomes a task with all its steps, durable when it is answered.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use semver::Version;
 use tasker_domain::{
@@ -13,7 +13,6 @@ use tasker_domain::{
 use tasker_store::{
     Change, HandOverSettings, NewTask, RunRow, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader, Together,
 };
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{Engine, plans::LoadedPlan, to_its_end, wait::Waiter};
@@ -60,6 +59,9 @@ pub enum SubmitError {
         /// Where it stands.
         state: TaskState,
     },
+    /// There is so much to do that the task would only wait.
+    #[error("too many steps wait for workers already")]
+    Full,
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -78,19 +80,8 @@ impl<Q: Queue> Engine<Q> {
         Ok(self.submit_watched(request, traceparent).await?.0)
     }
 
-    /// The same, and waits until the task has finished, or the time is up.
-    pub async fn submit_and_wait(
-        self: &Arc<Self>,
-        request: TaskRequest,
-        traceparent: Option<String>,
-        timeout: Duration,
-    ) -> Result<Submitted, SubmitError> {
-        let (submitted, waiter) = self.submit_watched(request, traceparent).await?;
-        self.wait_for(waiter, Instant::now() + timeout).await;
-        Ok(submitted)
-    }
-
-    async fn submit_watched(
+    /// The same, with one who waits for the task's end since before its roots were handed over: see [`Engine::wait_for`].
+    pub async fn submit_watched(
         self: &Arc<Self>,
         request: TaskRequest,
         traceparent: Option<String>,
@@ -104,6 +95,9 @@ impl<Q: Queue> Engine<Q> {
         request: TaskRequest,
         traceparent: Option<String>,
     ) -> Result<(Submitted, Waiter), SubmitError> {
+        if self.queue.is_full() {
+            return Err(SubmitError::Full);
+        }
         let plan = self.plan_for(&request).await?;
         let identity = admit(&request, &plan)?;
         let mut new = Arc::new(NewTask {

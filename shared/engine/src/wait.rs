@@ -84,12 +84,16 @@ impl<Q: Queue> Engine<Q> {
         let waiter = self.waiters.enter(task);
         // Only after entering: what finishes in between is heard.
         if self.is_running(task).await {
-            self.wait_for(waiter, deadline).await;
+            self.wait_until(waiter, deadline).await;
         }
     }
 
-    /// The same for a task that was running when its waiter entered.
-    pub(crate) async fn wait_for(&self, waiter: Waiter, deadline: Instant) {
+    /// The same for a task that was running, or not there yet, when its waiter entered: nothing is read.
+    pub async fn wait_for(&self, waiter: Waiter, timeout: Duration) {
+        self.wait_until(waiter, Instant::now() + timeout).await;
+    }
+
+    async fn wait_until(&self, waiter: Waiter, deadline: Instant) {
         while !waiter.end(deadline.min(Instant::now() + LOOK_AGAIN)).await {
             if Instant::now() >= deadline || !self.is_running(waiter.task).await {
                 return;

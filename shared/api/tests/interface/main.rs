@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 mod bad_input;
+mod busy;
 mod outside;
 mod steps;
 mod tasks;

@@ -14,6 +14,11 @@ use tasker_store::Store;
 use tasker_test_support::Database;
 use tower::ServiceExt;
 
+/// Few, so that a test reaches it; fewer than connections to the database.
+pub const MAX_REQUESTS: usize = 3;
+/// Hand-overs with which the queue is full; no other test has so many.
+pub const CAPACITY: usize = 8;
+
 pub struct World {
     pub database: Database,
     pub engine: Arc<Engine<InProcess>>,
@@ -47,8 +52,9 @@ impl World {
             revise_templates: false,
             seed: 1,
         };
-        let engine = Engine::new(Store::new(url, 4).unwrap(), InProcess::default(), settings);
-        let router = tasker_api::router(engine.clone(), tasker_api::Settings { worker_id: "worker-1".into() });
+        let engine = Engine::new(Store::new(url, 4).unwrap(), InProcess::with_capacity(CAPACITY), settings);
+        let router =
+            tasker_api::router(engine.clone(), tasker_api::Settings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS });
         Self { database, engine, router }
     }
 
