@@ -38,15 +38,14 @@ language sql stable as $$
             from tasker.steps q where q.task_id = k.task_id and q.no = k.no and q.state = 'enqueued' offset 0) q,
           lateral (select coalesce(sum(p.result_bytes), 0)::bigint as bytes from unnest(q.parents) u(no),
             lateral (select p.result_bytes from tasker.steps p where p.task_id = q.task_id and p.no = u.no offset 0) p) b) s,
-    lateral (select json_object_agg(p.name, p.result)::text as results from (
-        select u.no from unnest(s.parents) u(no)
-        union all
-        select f.no from (
-          select u.no, sum(p.result_bytes) over (order by u.no desc) as bytes from unnest(s.further_ancestors) u(no),
-            lateral (select p.result_bytes from tasker.steps p where p.task_id = s.task_id and p.no = u.no offset 0) p) f
-        where f.bytes <= p_max_bytes - s.bytes) u,
-      lateral (select p.name, p.result from tasker.steps p where p.task_id = s.task_id and p.no = u.no offset 0) p
-      where s.fits and s.bytes <= p_max_bytes) r
+    -- Only of what fits: results that are not sent are not even put together.
+    lateral (select json_object_agg(a.name, a.result)::text as results
+      from (select p.name, p.result, sum(p.result_bytes) over (order by u.parent desc, u.no desc) as bytes
+        from (select n, true from unnest(s.parents) n union all select n, false from unnest(s.further_ancestors) n) u(no, parent),
+          lateral (select p.name, p.result, p.result_bytes from tasker.steps p
+            where p.task_id = s.task_id and p.no = u.no offset 0) p
+        where s.fits and s.bytes <= p_max_bytes) a
+      where a.bytes <= p_max_bytes) r
 $$;
 
 -- Applies what was decided about steps to their children and tasks, and answers with what must be sent.
@@ -95,7 +94,8 @@ begin
     into e_task, e_no, e_lease, r_task from ready r;
   end if;
 
-  if d_task is not null or r_task is not null then
+  -- Where each task lost a step and got one, its counters stay as they are.
+  if (d_task is not null or r_task is not null) and (d_task is distinct from r_task or 1 = any (d_failed) or -1 <> all (d_active)) then
     with finished as (
       update tasker.tasks t set
         active_steps = t.active_steps + x.active,

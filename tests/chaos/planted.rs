@@ -104,11 +104,11 @@ impl Plant {
             ],
             Self::SweepsDoNotSkip => &[("sweep_v1", &[("for update skip locked", "")])],
             Self::AncestorForgotten => {
-                &[("messages_v1", &[("where f.bytes <=", "where f.no > (select min(a) from unnest(s.further_ancestors) a) and f.bytes <=")])]
+                &[("messages_v1", &[("unnest(s.further_ancestors) n)", "unnest(s.further_ancestors) n where n > (select min(a) from unnest(s.further_ancestors) a))")])]
             }
             Self::AncestorWithoutResult => &[(
                 "messages_v1",
-                &[("lateral (select p.name, p.result from", "lateral (select p.name, case when p.no = any (s.parents) then p.result end as result from")],
+                &[("select p.name, p.result, sum(", "select p.name, case when u.parent then p.result end as result, sum(")],
             )],
             Self::SendBeforeCommit | Self::WakeUpLostAfterSend | Self::NotedForNothing | Self::RecoveryFindsNothing => &[],
         }

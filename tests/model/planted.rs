@@ -23,7 +23,7 @@ const BUGS: &[(&str, &str, &str, &str)] = &[
     ("what became ready is not counted", "advance_v1", "u.task_id, 1, 0 from", "u.task_id, 0, 0 from"),
     ("a failed task is complete", "advance_v1", "then 'error' else 'complete'", "then 'complete' else 'complete'"),
     ("a retry under an old lease", "hand_over_v1", "s.lease = k.lease and s.state in", "s.state in"),
-    ("a retry before its time", "hand_over_v1", "s.wake_at <= tasker.clock()", "true"),
+    ("a retry before its time", "hand_over_v1", "coalesce(s.wake_at, 'infinity') <= tasker.clock()", "true"),
     ("a retry that uses no try", "hand_over_v1", "then s.attempt + 1", "then s.attempt"),
     ("a sweep that forgets retries", "sweep_v1", "('pending', 'waiting_for_retry')", "('pending')"),
     ("no new lease at a cancel", "cancel_v1", "lease = s.lease + 1", "lease = s.lease"),
