@@ -16,6 +16,8 @@ pub struct Cost {
     statement: String,
     pages: u64,
     bound: u64,
+    /// Bytes that it wrote to the log of the server.
+    log_bytes: u64,
     /// Tables that were read as a whole.
     scanned: Vec<String>,
 }
@@ -42,15 +44,16 @@ impl Session {
         // Counters of the session's own, which are exact at once; those that all sessions see come late.
         let scans = "select coalesce(json_object_agg(relname, seq_scan), '{}') from pg_stat_xact_user_tables
           where schemaname = 'tasker' and relname in ('tasks', 'steps', 'attempts', 'dlq_entries', 'audit_log')";
-        let sql = format!("begin; {scans}; explain (analyze, buffers, timing off, format json) {sql}; {scans}; commit");
+        let sql = format!("begin; {scans}; explain (analyze, buffers, wal, timing off, format json) {sql}; {scans}; commit");
         let rows: Vec<Value> = texts(&self.client, &sql).await.iter().map(|r| serde_json::from_str(r).unwrap()).collect();
         let [before, plan, after] = &rows[..] else { panic!("{file}: {rows:?}") };
-        let pages = |key| plan[0]["Plan"][key].as_u64().unwrap();
+        let count = |key| plan[0]["Plan"][key].as_u64().unwrap();
         self.costs.push(Cost {
             situation,
             statement: format!("{file} ({what})"),
-            pages: pages("Shared Hit Blocks") + pages("Shared Read Blocks"),
+            pages: count("Shared Hit Blocks") + count("Shared Read Blocks"),
             bound,
+            log_bytes: count("WAL Bytes"),
             scanned: grown(before, after),
         });
     }
@@ -60,6 +63,11 @@ impl Session {
         if let Some(cost) = self.costs.last_mut() {
             cost.scanned.clear();
         }
+    }
+
+    /// Bytes that all of them wrote to the log.
+    pub fn log_bytes(&self) -> u64 {
+        self.costs.iter().map(|c| c.log_bytes).sum()
     }
 
     pub fn print(&self) {

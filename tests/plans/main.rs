@@ -47,6 +47,24 @@ async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
+/// What the log of the server holds of a step, its share of its task with it: indexes and columns that are written more often than they
+/// need be are found here. The results have one byte; the full pages after a checkpoint and the commits are not in it.
+const LOG_BYTES: u64 = 1_250;
+
+#[tokio::test]
+async fn a_step_writes_a_bounded_number_of_bytes_to_the_log() {
+    let db = database().await;
+    let mut session = Session::over(db.client().await);
+    story::succeed(&mut session, Meter::Idle).await;
+    let tasks = 50;
+    for _ in 0..tasks {
+        story::succeed(&mut session, Meter::Running("one at a time")).await;
+    }
+    let bytes = session.log_bytes() / (4 * tasks);
+    println!("{bytes} bytes a step");
+    assert!(bytes <= LOG_BYTES, "{bytes} bytes a step, at most {LOG_BYTES} are allowed");
+}
+
 #[tokio::test]
 async fn a_table_of_one_row_is_looked_up_by_its_key() {
     let db = database().await;

@@ -56,6 +56,15 @@ pub async fn count(session: &mut Session, situation: &'static str) {
     }
 }
 
+/// A diamond whose steps succeed one after the other.
+pub async fn succeed(session: &mut Session, meter: Meter) {
+    let task = Uuid::now_v7();
+    submit(session, meter, &[task], "a task of four steps", 120).await;
+    for no in 0..4 {
+        complete(session, meter, &[(task, no, 1)], "complete", "of one", 100).await;
+    }
+}
+
 async fn diamond(session: &mut Session, meter: Meter, task: Uuid) {
     submit(session, meter, &[task], "a task of four steps", 120).await;
     submit(session, meter, &[task], "the same again", 30).await;

@@ -62,6 +62,23 @@ async fn inputs_just_within_the_limit_are_handed_over() {
 }
 
 #[tokio::test]
+async fn further_ancestors_come_along_as_long_as_there_is_room_the_nearest_first() {
+    let world = World::still().await;
+    let chain: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["c"])];
+    world.register(&template("w", chain)).await;
+    world.submit("w", json!({})).await;
+    let third = limits::INPUT_BYTES / 3;
+    // Of d: c is its parent, b fits beside it, and a is one byte too many.
+    for bytes in [limits::INPUT_BYTES - 2 * third + 1, third, third] {
+        let run = world.receive().await;
+        world.answer(&run, of_bytes(bytes)).await;
+    }
+    let d = world.receive().await;
+    assert_eq!(d.dependency_results.keys().collect::<Vec<_>>(), ["b", "c"]);
+    world.check().await;
+}
+
+#[tokio::test]
 async fn too_large_inputs_of_several_tasks_at_once_fail_each_its_own_step() {
     let world = World::still().await;
     world.register(&template("w", JOIN)).await;

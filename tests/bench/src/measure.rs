@@ -16,8 +16,8 @@ use crate::{
     shape::Shape,
 };
 
-/// Pause of a caller that was refused: what a client with several workflows to start would do.
-const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+/// Pause of a caller that was refused: what our `Retry-After` asks for.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Milliseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize)]

@@ -10,6 +10,28 @@ fn request(context: Value) -> Value {
 }
 
 #[tokio::test]
+async fn a_request_that_waits_costs_a_statement_for_itself_each_step_and_the_answer() {
+    let world = World::new().await;
+    // The first task of a template also loads it.
+    world.submit(json!({"first": true})).await;
+    for _ in 0..2 {
+        world.answer(success("1")).await;
+    }
+    let (before, begun) = (world.engine.store().counts().statements, std::time::Instant::now());
+    let wanted = request(json!({}));
+    let finish = async {
+        world.answer(success("1")).await;
+        world.answer(success("2")).await;
+    };
+    let (answer, ()) = tokio::join!(world.post("/v1/tasks?wait=20", &wanted), finish);
+    assert_eq!((answer.status.as_u16(), &answer.body["status"]), (201, &json!("complete")), "{answer:?}");
+    // It looks again each second, should this take so long.
+    let allowed = 4 + begun.elapsed().as_secs();
+    let statements = world.engine.store().counts().statements - before;
+    assert!(statements <= allowed, "{statements} statements, {allowed} are allowed");
+}
+
+#[tokio::test]
 async fn a_task_is_followed_from_its_submission_to_its_end() {
     let world = World::new().await;
     let task = world.submit(json!({"n": 1})).await;
