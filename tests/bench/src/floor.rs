@@ -95,7 +95,7 @@ async fn http() -> Result<f64> {
     let address = listener.local_addr()?.to_string();
     let server =
         tokio::spawn(async move { axum::serve(listener, Router::new().route("/", post(async |body: String| body))).await });
-    let mut client = Http::new(&address);
+    let mut client = Http::to(&address).await?;
     let body = "x".repeat(300);
     let mut ms = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {

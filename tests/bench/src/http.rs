@@ -16,8 +16,11 @@ pub struct Http {
 }
 
 impl Http {
-    pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), sender: None }
+    /// A connection that stands before anything is measured.
+    pub async fn to(address: &str) -> Result<Self> {
+        let mut http = Self { address: address.to_owned(), sender: None };
+        http.sender = Some(http.connect().await?);
+        Ok(http)
     }
 
     /// Makes a request. A connection that the server has closed meanwhile is made anew, once.

@@ -157,6 +157,7 @@ impl Bench {
         let what = format!("steps/s of linear4, best with {} callers", best.concurrency);
         self.report.figure(what, best.steps_per_second, "/s").floors(floor).at_least(2500.0, 10000.0);
         self.cost("linear4 under load", &cost, false);
+        self.memory(engine.as_ref(), "under load");
         let callers = best.concurrency * OVERLOAD;
         let over = load(&engine, Shape::Linear4, callers, 2 * self.lasts()).await?;
         let goodput = 100.0 * over.steps_per_second / best.steps_per_second;
@@ -167,7 +168,8 @@ impl Bench {
         self.report.figure(format!("with {callers} callers: p99 of what was accepted"), over.latency.p99, "ms");
         self.report.detail("overload", over)?;
         self.report.detail("statements under load", self.server.statements("bench_load").await?)?;
-        self.memory(engine.as_ref(), "under load");
+        let bytes: u64 = engine.pids().into_iter().map(process::memory).sum();
+        self.report.figure(format!("memory of our processes with {callers} callers"), bytes as f64 / 1e6, "MB");
         stop(engine).await
     }
 

@@ -104,7 +104,7 @@ impl Engine for Tasker {
     type Client = TaskerClient;
 
     async fn client(&self) -> Result<TaskerClient> {
-        Ok(TaskerClient { http: Http::new(&self.address), pool: self.language.name() })
+        Ok(TaskerClient { http: Http::to(&self.address).await?, pool: self.language.name() })
     }
 
     fn pids(&self) -> Vec<u32> {

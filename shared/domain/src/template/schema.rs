@@ -1,9 +1,9 @@
 //! JSON Schemas of templates. They refer to nothing outside themselves: nothing is ever fetched.
 
-use jsonschema::{ValidationError, Validator};
+use jsonschema::{ValidationError, Validator, paths::LocationSegment};
 use serde_json::Value;
 
-use crate::{Fault, limits};
+use crate::{Fault, fault::pointer, limits};
 
 /// Characters of a schema library's message that are kept: it may quote a whole document.
 const MESSAGE_CHARS: usize = 300;
@@ -26,12 +26,19 @@ pub(super) fn compile(schema: &Value, place: &str) -> Result<Validator, Vec<Faul
 
 /// Where an instance at `place` does not match a schema, and why.
 pub(super) fn mismatches(schema: &Validator, instance: &Value, place: &str) -> Vec<Fault> {
-    let fault = |error: ValidationError| Fault::new(format!("{place}{}", error.instance_path()), abridged(&error));
+    let fault = |error: ValidationError| Fault::new(place_of(&error, place), abridged(&error));
     schema.iter_errors(instance).take(limits::FAULTS).map(fault).collect()
 }
 
 fn fault(error: &ValidationError, place: &str) -> Fault {
-    Fault::new(format!("{place}{}", error.instance_path()), format!("is not a JSON Schema: {}", abridged(error)))
+    Fault::new(place_of(error, place), format!("is not a JSON Schema: {}", abridged(error)))
+}
+
+fn place_of(error: &ValidationError, within: &str) -> String {
+    error.instance_path().iter().fold(within.to_owned(), |place, segment| match segment {
+        LocationSegment::Property(name) => pointer(&place, name),
+        LocationSegment::Index(index) => pointer(&place, index),
+    })
 }
 
 fn abridged(error: &ValidationError) -> String {
