@@ -134,7 +134,8 @@ fn engine(options: &Options) -> Result<Arc<Engine<InProcess>>> {
         revise_templates: true,
         seed: uuid::Uuid::new_v4().as_u128() as u64,
     };
-    let store = Store::new(&options.database_url, CONNECTIONS)?;
+    // The ownership holds a lock of its session, so what we are given are sessions of the server.
+    let store = Store::direct(&options.database_url, CONNECTIONS)?;
     Ok(Engine::new(store, InProcess::default(), settings))
 }
 

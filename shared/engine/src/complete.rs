@@ -37,7 +37,8 @@ impl<Q: Queue> Engine<Q> {
         to_its_end(async move { engine.complete_here(&batch).await }).await
     }
 
-    async fn complete_here(self: &Arc<Self>, batch: &[CompleteStep]) -> Result<Vec<Answer>, StoreError> {
+    /// The same where the caller is a task of its own that nobody drops.
+    pub(crate) async fn complete_here(self: &Arc<Self>, batch: &[CompleteStep]) -> Result<Vec<Answer>, StoreError> {
         let mut answers = vec![Answer::Forged; batch.len()];
         let mut waiting = Vec::with_capacity(batch.len());
         for (place, completion) in batch.iter().enumerate() {

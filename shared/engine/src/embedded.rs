@@ -134,7 +134,7 @@ impl Engine<InProcess> {
     ) {
         let mut tries = 0;
         loop {
-            match self.complete(batch.clone()).await {
+            match self.complete_here(&batch).await {
                 Ok(answers) => return self.answered(&batch, &answers),
                 Err(e) if e.is_transient() => {
                     tokio::select! {

@@ -62,7 +62,7 @@ impl Store {
 
     async fn show_together(&self, tasks: &[TaskId]) -> Vec<Result<Option<Shown>, StoreError>> {
         let ids: Vec<Uuid> = tasks.iter().map(|t| t.uuid()).collect();
-        let rows = match self.query(include_str!("../sql/show_tasks.sql"), &[(&ids, Type::UUID_ARRAY)]).await {
+        let rows = match self.call(include_str!("../sql/show_tasks.sql"), &[(&ids, Type::UUID_ARRAY)]).await {
             Ok(rows) => rows,
             Err(e) => return tasks.iter().map(|_| Err(e.clone())).collect(),
         };

@@ -136,7 +136,7 @@ impl Store {
         let s_column =
             |f: fn(&PlanRows) -> &[String]| plans.iter().flat_map(|p| f(p).iter().map(String::as_str)).collect::<Vec<_>>();
         let rows = self
-            .query(
+            .call(
                 include_str!("../sql/submit.sql"),
                 &[
                     (&tasks.iter().map(|t| t.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
@@ -187,7 +187,7 @@ impl Store {
         debug_assert!(batch.is_sorted_by(|a, b| (a.key.task, a.key.no) < (b.key.task, b.key.no)));
         let applied: Vec<Columns> = batch.iter().map(|c| columns(&c.verdict)).collect();
         let rows = self
-            .query(
+            .call(
                 include_str!("../sql/complete.sql"),
                 &[
                     (&batch.iter().map(|c| c.key.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
@@ -216,7 +216,7 @@ impl Store {
     pub async fn hand_over(&self, keys: &[HandOver], settings: HandOverSettings) -> Result<Vec<Change>, StoreError> {
         let keys = Keys::sorted(keys);
         let rows = self
-            .query(
+            .call(
                 include_str!("../sql/hand_over.sql"),
                 &[
                     (&keys.tasks, Type::UUID_ARRAY),
@@ -234,7 +234,7 @@ impl Store {
     /// Takes up at most `rows` steps whose time has passed.
     pub async fn sweep(&self, rows: i64, settings: HandOverSettings) -> Result<Vec<Change>, StoreError> {
         let rows = self
-            .query(
+            .call(
                 include_str!("../sql/sweep.sql"),
                 &[
                     (&rows, Type::INT8),

@@ -16,8 +16,11 @@ use crate::{
     shape::Shape,
 };
 
-/// Pause of a caller that was refused: what our `Retry-After` asks for.
-const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// Pause of a caller that was refused: what our `Retry-After` asks for, and up to half as long again, as clients do that do not want
+/// to come back all at once.
+fn refused_pause() -> Duration {
+    Duration::from_millis(1000 + u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * 2)
+}
 
 /// Milliseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -115,7 +118,7 @@ async fn call_until<C: Client>(mut client: C, shape: Shape, end: Instant) -> Res
             Ended::TimedOut => seen.timed_out += 1,
             Ended::Refused => {
                 seen.refused.push(ms);
-                tokio::time::sleep(REFUSED_PAUSE).await;
+                tokio::time::sleep(refused_pause()).await;
             }
         }
     }
@@ -135,7 +138,7 @@ pub async fn submit_then_wait<E: Engine>(engine: &Arc<E>, shape: Shape, concurre
                 loop {
                     match client.submit(shape).await? {
                         Some(workflow) => break last = Some(workflow),
-                        None => tokio::time::sleep(REFUSED_PAUSE).await,
+                        None => tokio::time::sleep(refused_pause()).await,
                     }
                 }
             }
