@@ -37,7 +37,11 @@ pub struct Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut entry) = self.waiters.lock().entry(self.task) {
+        let mut waiters = self.waiters.lock();
+        // Those who came after the task's end wait for another one.
+        if let Entry::Occupied(mut entry) = waiters.entry(self.task)
+            && Arc::ptr_eq(&entry.get().1, &self.end)
+        {
             entry.get_mut().0 -= 1;
             if entry.get().0 == 0 {
                 entry.remove();
@@ -66,7 +70,7 @@ impl Waiters {
     }
 
     pub fn wake(&self, task: TaskId) {
-        if let Some((_, end)) = self.lock().get(&task) {
+        if let Some((_, end)) = self.lock().remove(&task) {
             end.came.store(true, Ordering::Release);
             end.notify.notify_waiters();
         }
