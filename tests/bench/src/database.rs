@@ -1,8 +1,12 @@
 //! The benchmark's own PostgreSQL: a database for each engine that is measured, and what the server counts.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::process;
@@ -104,6 +108,17 @@ impl Server {
             commits: row.get(5),
             wal_position: row.get(6),
         })
+    }
+
+    /// Waits until a question to a database is answered by true.
+    pub async fn until(&self, name: &str, question: &str) -> Result<()> {
+        let client = connect(&self.address(name)).await?;
+        let end = Instant::now() + Duration::from_secs(120);
+        while !client.query_one(question, &[]).await?.get::<_, bool>(0) {
+            ensure!(Instant::now() < end, "it is still not so: {question}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
     }
 
     /// The statements of a database that took longest together: calls, milliseconds in all, and their text.

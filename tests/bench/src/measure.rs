@@ -1,6 +1,7 @@
 //! The measurements: one workflow at a time, and as many callers as asked for, each with one workflow at a time.
 
 use std::{
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,6 +16,9 @@ use crate::{
     process,
     shape::Shape,
 };
+
+/// Callers begin one after the other over so long: they are not one herd.
+const RAMP: Duration = Duration::from_secs(1);
 
 /// Pause of a caller that was refused: what our `Retry-After` asks for, and up to half as long again, as clients do that do not want
 /// to come back all at once.
@@ -58,7 +62,10 @@ pub async fn one_at_a_time<E: Engine>(engine: &E, shape: Shape, runs: usize) -> 
 pub struct Load {
     pub concurrency: usize,
     pub seconds: f64,
+    /// Workflows that were finished in these seconds.
     pub complete: usize,
+    /// Workflows that were finished at all: what the costs are divided by.
+    pub finished: usize,
     pub steps_per_second: f64,
     pub latency: Latency,
     pub refused: usize,
@@ -70,26 +77,43 @@ pub struct Load {
 #[derive(Default)]
 struct Seen {
     complete: Vec<f64>,
+    finished: usize,
     refused: Vec<f64>,
     timed_out: usize,
 }
 
-/// So many callers for so long. What is under way at the end is waited for and not counted.
-pub async fn load<E: Engine>(engine: &Arc<E>, shape: Shape, concurrency: usize, lasts: Duration) -> Result<Load> {
+/// What callers do, again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calls {
+    /// They start a workflow and wait until it is finished.
+    Run,
+    /// They start a workflow.
+    Submit,
+}
+
+/// So many callers for so long, after they began one after the other. What is under way at the end is waited for and not counted.
+pub async fn load<E: Engine>(
+    engine: &Arc<E>,
+    (shape, calls): (Shape, Calls),
+    concurrency: usize,
+    lasts: Duration,
+) -> Result<Load> {
     let mut clients = Vec::new();
     for _ in 0..concurrency {
         clients.push(engine.client().await?);
     }
     let begun = Instant::now();
-    let end = begun + lasts;
+    let counted = begun + RAMP..begun + RAMP + lasts;
     let mut callers = JoinSet::new();
-    for client in clients {
-        callers.spawn(call_until(client, shape, end));
+    for (n, client) in clients.into_iter().enumerate() {
+        let begins = begun + RAMP * n as u32 / concurrency as u32;
+        callers.spawn(call(client, (shape, calls), begins, counted.clone()));
     }
     let mut all = Seen::default();
     while let Some(seen) = callers.join_next().await {
         let seen = seen.context("a caller panicked")??;
         all.complete.extend(seen.complete);
+        all.finished += seen.finished;
         all.refused.extend(seen.refused);
         all.timed_out += seen.timed_out;
     }
@@ -98,6 +122,7 @@ pub async fn load<E: Engine>(engine: &Arc<E>, shape: Shape, concurrency: usize, 
         concurrency,
         seconds: lasts.as_secs_f64(),
         complete,
+        finished: all.finished,
         steps_per_second: (complete * shape.steps().len()) as f64 / lasts.as_secs_f64(),
         latency: Latency::of(all.complete),
         refused: all.refused.len(),
@@ -106,15 +131,28 @@ pub async fn load<E: Engine>(engine: &Arc<E>, shape: Shape, concurrency: usize, 
     })
 }
 
-async fn call_until<C: Client>(mut client: C, shape: Shape, end: Instant) -> Result<Seen> {
+async fn call<C: Client>(
+    mut client: C,
+    (shape, calls): (Shape, Calls),
+    begins: Instant,
+    counted: Range<Instant>,
+) -> Result<Seen> {
+    tokio::time::sleep_until(begins.into()).await;
     let mut seen = Seen::default();
-    while Instant::now() < end {
+    while Instant::now() < counted.end {
         let begun = Instant::now();
-        let ended = tokio::time::timeout(2 * PATIENCE, client.run(shape)).await.unwrap_or(Ok(Ended::TimedOut))?;
+        let ended = match calls {
+            Calls::Run => tokio::time::timeout(2 * PATIENCE, client.run(shape)).await.unwrap_or(Ok(Ended::TimedOut))?,
+            Calls::Submit => client.submit(shape).await?.map_or(Ended::Refused, |_| Ended::Complete),
+        };
         let ms = begun.elapsed().as_secs_f64() * 1000.0;
         match ended {
-            Ended::Complete if Instant::now() <= end => seen.complete.push(ms),
-            Ended::Complete => {}
+            Ended::Complete => {
+                seen.finished += 1;
+                if counted.contains(&Instant::now()) {
+                    seen.complete.push(ms);
+                }
+            }
             Ended::TimedOut => seen.timed_out += 1,
             Ended::Refused => {
                 seen.refused.push(ms);

@@ -10,7 +10,7 @@ use crate::{
     distance,
     engine::Engine,
     floor::Floor,
-    measure::{Cost, Latency, Load, Meter, load, one_at_a_time, submit_then_wait},
+    measure::{Calls, Cost, Latency, Load, Meter, load, one_at_a_time, submit_then_wait},
     past, process,
     report::Report,
     shape::Shape,
@@ -19,6 +19,7 @@ use crate::{
 
 /// Callers at once.
 const CONCURRENCY: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+const RUN: (Shape, Calls) = (Shape::Linear4, Calls::Run);
 /// How much more than the best number of callers is asked for.
 const OVERLOAD: usize = 8;
 
@@ -123,12 +124,12 @@ impl Bench {
     /// Ever more callers. The best load, and all.
     async fn climb<E: Engine>(&mut self, name: &str, engine: &Arc<E>, database: &str) -> Result<(Load, Cost)> {
         self.server.settle().await?;
-        load(engine, Shape::Linear4, 8, Duration::from_secs(1)).await?;
+        load(engine, RUN, 8, Duration::from_secs(1)).await?;
         let mut best: Option<(Load, Cost)> = None;
         for concurrency in CONCURRENCY {
             let meter = Meter::start(&self.server, database, engine.as_ref()).await?;
-            let load = load(engine, Shape::Linear4, concurrency, self.lasts()).await?;
-            let cost = meter.stop(load.complete * Shape::Linear4.steps().len()).await?;
+            let load = load(engine, RUN, concurrency, self.lasts()).await?;
+            let cost = meter.stop(load.finished * Shape::Linear4.steps().len()).await?;
             println!(
                 "  {concurrency:3} callers: {:6.0} steps/s, p50 {:6.1} ms, p99 {:6.1} ms, {:.3} CPU-s, {:.2} statements, {:.0} bytes of WAL a step, \
                  {} refused, other load {:.2}",
@@ -159,17 +160,29 @@ impl Bench {
         self.cost("linear4 under load", &cost, false);
         self.memory(engine.as_ref(), "under load");
         let callers = best.concurrency * OVERLOAD;
-        let over = load(&engine, Shape::Linear4, callers, 2 * self.lasts()).await?;
+        let over = load(&engine, RUN, callers, 2 * self.lasts()).await?;
         let goodput = 100.0 * over.steps_per_second / best.steps_per_second;
         self.report.figure(format!("goodput with {callers} callers, of the best"), goodput, "%").at_least(90.0, None);
-        self.report.figure(format!("with {callers} callers: refused"), over.refused as f64, "");
-        self.report.figure(format!("with {callers} callers: p99 of a refusal"), over.refusal.p99, "ms").at_most(50.0, None);
         self.report.figure(format!("with {callers} callers: timed out"), over.timed_out as f64, "").at_most(0.0, None);
+        self.report.figure(format!("with {callers} callers: refused"), over.refused as f64, "");
         self.report.figure(format!("with {callers} callers: p99 of what was accepted"), over.latency.p99, "ms");
         self.report.detail("overload", over)?;
         self.report.detail("statements under load", self.server.statements("bench_load").await?)?;
         let bytes: u64 = engine.pids().into_iter().map(process::memory).sum();
         self.report.figure(format!("memory of our processes with {callers} callers"), bytes as f64 / 1e6, "MB");
+        // Nobody waits, so nothing but refusals slows them down.
+        let flood = load(&engine, (Shape::Linear4, Calls::Submit), callers, self.lasts()).await?;
+        let figure = format!("{callers} callers that do not wait: submits");
+        self.report.figure(figure, flood.complete as f64 / flood.seconds, "/s");
+        self.report.figure(format!("{callers} callers that do not wait: refused"), flood.refused as f64, "");
+        let refusal =
+            self.report.figure(format!("{callers} callers that do not wait: p99 of a refusal"), flood.refusal.p99, "ms");
+        refusal.at_most(50.0, None);
+        self.report.detail("flood", flood)?;
+        // What was accepted is finished, although nobody waits for it.
+        let begun = std::time::Instant::now();
+        self.server.until("bench_load", "select count(*) = 0 from tasker.tasks where state = 'running'").await?;
+        self.report.figure("after that: until every accepted task was finished", begun.elapsed().as_secs_f64(), "s");
         stop(engine).await
     }
 
@@ -250,7 +263,7 @@ impl Bench {
             let engine = Arc::new(Tasker::start(&self.bin, &url, Language::Rust, &Shape::LATENCY).await?);
             let (latency, cost) = self.measure(engine.as_ref(), &name, Shape::Linear4, self.runs(200)).await?;
             self.report.figure(format!("linear4 p50, database {ms} ms away"), latency.p50, "ms");
-            let far = load(&engine, Shape::Linear4, 64, self.lasts()).await?;
+            let far = load(&engine, RUN, 64, self.lasts()).await?;
             self.report.figure(format!("steps/s of linear4 by 64 callers, database {ms} ms away"), far.steps_per_second, "/s");
             self.report.detail(format!("distance {ms}"), (latency, cost, far))?;
             stop(engine).await?;
