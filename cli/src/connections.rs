@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::serve::Listener;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -22,6 +23,18 @@ const REFUSALS: usize = 64;
 /// How long a client may take to hear that it is refused.
 const REFUSAL: Duration = Duration::from_secs(1);
 const BODY: &str = r#"{"error":{"code":"BACKPRESSURE","message":"too busy: too many connections are open; send the request again later","retry_after_seconds":1}}"#;
+
+/// As many connections as there are file descriptors for, at most `most`: half of them are for everything else. A session of a shell usually
+/// begins with 1,024 and may have more.
+pub fn affordable(most: usize) -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return most };
+    let wanted = 2 * most as u64;
+    let soft = match setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard) {
+        Ok(()) if soft < wanted => wanted.min(hard),
+        _ => soft,
+    };
+    most.min(usize::try_from(soft / 2).unwrap_or(most)).max(1)
+}
 
 /// Accepts connections as long as there are places.
 pub struct Connections {

@@ -19,7 +19,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{connections::Connections, output::line, ownership};
+use crate::{
+    connections::{Connections, affordable},
+    output::line,
+    ownership,
+};
 
 /// Connections to the database. Past four only latency grows.
 const CONNECTIONS: usize = 4;
@@ -147,7 +151,7 @@ fn fresh_key() -> SigningKey {
 
 async fn serve(listener: TcpListener, engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) -> Result<()> {
     let router = tasker_api::router(engine, tasker_api::Settings::default());
-    let connections = Connections::of(listener, limits::CONNECTIONS);
+    let connections = Connections::of(listener, affordable(limits::CONNECTIONS));
     axum::serve(connections, router).with_graceful_shutdown(shutdown.cancelled_owned()).await.context("the HTTP server failed")
 }
 
