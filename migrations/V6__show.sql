@@ -2,7 +2,8 @@
 -- carrying it out.
 
 -- One row for each task that exists, ascending. Of its steps one array a column, in topological order; null without steps.
--- The last failure is looked for only where one can have been: in a step that was handed over more than once, or failed.
+-- The last failure is looked for only where one can have been: in a step that was handed over more than once, or failed, or waits
+-- again after it was handed over.
 create function tasker.show_v1(p_task uuid[]) returns table (
   task_id uuid, namespace text, name text, version text, environment text, state text, paused boolean, context text, priority int,
   tags text[], initiator text, source_system text, reason text, correlation_id uuid, parent_correlation_id uuid,
@@ -30,7 +31,7 @@ begin
         array_agg(q.state = 'waiting_for_retry' and q.wake_at <= tasker.clock()),
         array_agg(case q.state when 'waiting_for_retry' then (q.error->>'delay_seconds')::float8 end),
         array_agg(q.handed_over_at), array_agg(q.started_at), array_agg(q.finished_at),
-        array_agg(case when q.lease > 1 or q.error is not null then (
+        array_agg(case when q.lease > 1 or q.error is not null or q.state = 'pending' and q.lease > 0 then (
           select a.finished_at from tasker.attempts a
           where a.task_id = q.task_id and a.no = q.no and a.applied and a.outcome = 'failure' order by a.lease desc limit 1) end)
       from (select * from tasker.steps p where p.task_id = t.task_id order by p.no) q) s;

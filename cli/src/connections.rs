@@ -18,8 +18,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Refusals that are being said; who comes beyond them is hung up on.
-const REFUSALS: usize = 64;
+/// Clients that were refused and are heard out; those beyond them may lose the answer when they speak at the wrong moment.
+const REFUSALS: usize = 1024;
 /// How long a client may take to hear that it is refused.
 const REFUSAL: Duration = Duration::from_secs(1);
 const BODY: &str = r#"{"error":{"code":"BACKPRESSURE","message":"too busy: too many connections are open; send the request again later","retry_after_seconds":1}}"#;
@@ -63,10 +63,12 @@ impl Listener for Connections {
                 let _ = stream.set_nodelay(true);
                 return (Connection { stream, _place: place }, address);
             }
-            if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
+            // It fits into the buffer of a new connection; if it does not, the client sees us hang up.
+            let _ = stream.try_write(refusal().as_bytes());
+            if let Ok(place) = self.refusals.clone().try_acquire_owned() {
                 tokio::spawn(async move {
-                    let _ = timeout(REFUSAL, refuse(stream)).await;
-                    drop(refusal);
+                    let _ = timeout(REFUSAL, hear_out(stream)).await;
+                    drop(place);
                 });
             }
         }
@@ -77,11 +79,14 @@ impl Listener for Connections {
     }
 }
 
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+fn refusal() -> String {
     let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n";
-    stream.write_all(format!("{head}content-length: {}\r\n\r\n{BODY}", BODY.len()).as_bytes()).await?;
+    format!("{head}content-length: {}\r\n\r\n{BODY}", BODY.len())
+}
+
+/// Hanging up on what it still says would take the answer away from it.
+async fn hear_out(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
-    // Hanging up on what it still says would take the answer away from it.
     let mut said = [0; 4096];
     while stream.read(&mut said).await? > 0 {}
     Ok(())

@@ -141,3 +141,28 @@ async fn a_lock_that_was_not_had_in_time_is_asked_for_again() {
     world.execute("rollback").await;
     assert_eq!(engine.complete(vec![completion]).await.unwrap(), [Answer::Accepted]);
 }
+
+#[tokio::test]
+async fn readers_that_stand_still_keep_no_accepted_step_waiting() {
+    let world = World::still().await;
+    world.register(&template("w", &[("a", &[])])).await;
+    let task = world.submit("w", json!({})).await;
+    let run = world.receive().await;
+    let stranger = world.db.client().await;
+    stranger.batch_execute("begin; lock table tasker.templates").await.unwrap();
+    let store = world.engine.store();
+    let readers = futures::future::join_all((0..10).map(|_| store.templates(None)));
+    let moving = async {
+        // All that they may take is taken.
+        world
+            .until("select count(*) >= 2 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+            .await;
+        let answer = tokio::time::timeout(PATIENCE, world.answer(&run, success(json!(1)))).await.unwrap();
+        assert_eq!(answer, Answer::Accepted);
+        stranger.batch_execute("rollback").await.unwrap();
+    };
+    let (read, ()) = tokio::join!(readers, moving);
+    assert!(read.iter().all(Result::is_ok), "{read:?}");
+    assert_eq!(world.state(task).await, TaskState::Complete);
+    world.check().await;
+}

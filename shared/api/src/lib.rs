@@ -38,7 +38,7 @@ use problem::Problem;
 pub struct Settings {
     /// Names this process in `/health`.
     pub worker_id: String,
-    /// Requests that are worked on at once; one more is refused. Questions after the health are always answered.
+    /// Requests that are worked on at once; one more is refused. Questions after the health take no place.
     pub max_requests: usize,
 }
 

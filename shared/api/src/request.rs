@@ -32,7 +32,12 @@ pub(crate) async fn body(headers: &HeaderMap, body: Body, types: &[&str], bytes:
     if essence.is_some_and(|e| !types.contains(&e)) {
         return Err(unknown());
     }
-    let read = to_bytes(body, bytes).await.map_err(|error| unread(&error, bytes))?;
+    let read = tokio::time::timeout(Duration::from_secs(limits::BODY_SECONDS), to_bytes(body, bytes)).await;
+    let late = |_| {
+        let message = format!("the body did not come within {} s", limits::BODY_SECONDS);
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "TIMEOUT", message)
+    };
+    let read = read.map_err(late)?.map_err(|error| unread(&error, bytes))?;
     if essence.is_none() && !read.is_empty() { Err(unknown()) } else { Ok(read) }
 }
 

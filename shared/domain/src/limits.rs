@@ -59,6 +59,8 @@ pub const SWEEP_ROWS: i64 = 500;
 /// Requests that are worked on at once; one more is refused. What waits for a task to finish is not worked on. Far above what keeps
 /// the connections to the database busy, and little enough that each gets on.
 pub const REQUESTS: usize = 256;
+/// Seconds in which the body of a request must come: until then it keeps one of their places.
+pub const BODY_SECONDS: u64 = 10;
 /// Connections of HTTP clients, and so also requests that wait; one more is told to come back. Each costs some 40 KB.
 pub const CONNECTIONS: usize = 2048;
 /// Steps handed over to workers of this process, waiting or running, above which no new task is taken: it would only wait, and those

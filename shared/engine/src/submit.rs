@@ -1,6 +1,6 @@
 //! Intake: a request becomes a task with all its steps, durable when it is answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use semver::Version;
 use tasker_domain::{
@@ -153,7 +153,11 @@ impl<Q: Queue> Engine<Q> {
             let store = store.clone();
             async move { insert_together(&store, &tasks, settings).await }
         });
-        answer.await.unwrap_or_else(|| Err(StoreError::Bug("submit answered nothing".into())))
+        answer.await.unwrap_or_else(|| {
+            // It may have been carried out: its roots are known to nobody.
+            self.lost_track.store(true, Ordering::SeqCst);
+            Err(StoreError::Bug("submit answered nothing".into()))
+        })
     }
 
     async fn plan_for(&self, request: &TaskRequest) -> Result<Arc<LoadedPlan>, SubmitError> {
@@ -172,7 +176,8 @@ impl<Q: Queue> Engine<Q> {
 
 async fn insert_together(store: &Store, tasks: &[Arc<NewTask>], settings: HandOverSettings) -> Vec<Result<Inserted, StoreError>> {
     let error = match store.submit(tasks, settings).await {
-        Ok(rows) => return rows.into_iter().map(Ok).collect(),
+        Ok(rows) if rows.len() == tasks.len() => return rows.into_iter().map(Ok).collect(),
+        Ok(rows) => StoreError::Bug(format!("submit answered {} rows for {} tasks", rows.len(), tasks.len())),
         Err(error) => error,
     };
     if tasks.len() == 1 || error.is_transient() {

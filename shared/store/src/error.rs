@@ -41,7 +41,8 @@ impl From<tokio_postgres::Error> for StoreError {
             "22" | "54" => Self::Data(text),
             // Connection, transaction state of a server that is going away, resources, operator intervention, system
             // error; 25006 is a server that became read-only by a failover, 28 a rotated password, 55P03 somebody's lock_timeout.
-            "08" | "25" | "28" | "40" | "53" | "55" | "57" | "58" => Self::Unavailable(text),
+            // 26: a prepared statement that the session does not have; its connection is given up.
+            "08" | "25" | "26" | "28" | "40" | "53" | "55" | "57" | "58" => Self::Unavailable(text),
             _ => Self::Bug(text),
         }
     }

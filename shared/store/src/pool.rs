@@ -12,6 +12,7 @@ use std::{
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use tasker_domain::TaskId;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{
     Config, NoTls, Row,
     types::{ToSql, Type},
@@ -28,7 +29,9 @@ const CONFLICT_RETRIES: usize = 5;
 /// How long it waits before, longer with each time.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Statements that look at tasks at once: reading must not take the connections of what moves tasks.
+/// Connections that are kept for what moves steps: however many ask, look and submit, what was accepted goes on.
+const FOR_STEPS: usize = 2;
+/// Statements that look at tasks at once.
 const SHOWING: usize = 2;
 /// Tasks that one of them shows.
 const SHOWN_TOGETHER: usize = 50;
@@ -55,6 +58,8 @@ struct Inner {
     pool: Pool,
     /// What is called often is prepared once a connection.
     prepares: bool,
+    /// What everything but moving steps may use of the pool.
+    others: Semaphore,
     shows: Arc<Shows>,
     statements: AtomicU64,
     conflicts: AtomicU64,
@@ -113,6 +118,7 @@ impl Store {
         let inner = Inner {
             pool,
             prepares,
+            others: Semaphore::new(connections.saturating_sub(FOR_STEPS).max(1)),
             shows: Together::new(SHOWING, SHOWN_TOGETHER, |_| 1),
             statements: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
@@ -136,14 +142,34 @@ impl Store {
     }
 
     /// Makes one statement: one implicit transaction, one round trip. Repeated as a whole when it met a deadlock.
+    /// It waits for its turn beside everything else that does not move steps.
     pub(crate) async fn query(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        let _place = self.place().await?;
         self.answer(sql, params, false).await
     }
 
     /// The same for a call of a function that is made for every step or task. Only functions: a statement that is planned once must
     /// not keep a plan that was made while its tables were empty.
     pub(crate) async fn call(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        let _place = self.place().await?;
         self.answer(sql, params, self.inner.prepares).await
+    }
+
+    /// The same for what moves steps on, which waits for none of the others.
+    pub(crate) async fn advance(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.answer(sql, params, self.inner.prepares).await
+    }
+
+    /// The same for a statement that is not prepared.
+    pub(crate) async fn advance_unprepared(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.answer(sql, params, false).await
+    }
+
+    async fn place(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        match tokio::time::timeout(WAIT, self.inner.others.acquire()).await {
+            Ok(place) => Ok(place.expect("it is never closed")),
+            Err(_) => Err(StoreError::Unavailable(format!("no connection within {} s", WAIT.as_secs()))),
+        }
     }
 
     async fn answer(&self, sql: &'static str, params: &[Param<'_>], prepared: bool) -> Result<Vec<Row>, StoreError> {

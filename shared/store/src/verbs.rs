@@ -187,7 +187,7 @@ impl Store {
         debug_assert!(batch.is_sorted_by(|a, b| (a.key.task, a.key.no) < (b.key.task, b.key.no)));
         let applied: Vec<Columns> = batch.iter().map(|c| columns(&c.verdict)).collect();
         let rows = self
-            .call(
+            .advance(
                 include_str!("../sql/complete.sql"),
                 &[
                     (&batch.iter().map(|c| c.key.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
@@ -216,7 +216,7 @@ impl Store {
     pub async fn hand_over(&self, keys: &[HandOver], settings: HandOverSettings) -> Result<Vec<Change>, StoreError> {
         let keys = Keys::sorted(keys);
         let rows = self
-            .call(
+            .advance(
                 include_str!("../sql/hand_over.sql"),
                 &[
                     (&keys.tasks, Type::UUID_ARRAY),
@@ -234,7 +234,7 @@ impl Store {
     /// Takes up at most `rows` steps whose time has passed.
     pub async fn sweep(&self, rows: i64, settings: HandOverSettings) -> Result<Vec<Change>, StoreError> {
         let rows = self
-            .call(
+            .advance(
                 include_str!("../sql/sweep.sql"),
                 &[
                     (&rows, Type::INT8),
@@ -251,7 +251,7 @@ impl Store {
     pub async fn messages(&self, keys: &[HandOver], input_bytes: i64) -> Result<Vec<Change>, StoreError> {
         let keys = Keys::sorted(keys);
         let params = [(&keys.tasks as _, Type::UUID_ARRAY), (&keys.nos as _, Type::INT4_ARRAY), (&input_bytes as _, Type::INT8)];
-        let rows = self.query(include_str!("../sql/messages.sql"), &params).await?;
+        let rows = self.advance_unprepared(include_str!("../sql/messages.sql"), &params).await?;
         Ok(rows.iter().map(Change::read).collect())
     }
 
@@ -266,20 +266,20 @@ impl Store {
             (&keys.leases as _, Type::INT4_ARRAY),
             (&ms as _, Type::INT8_ARRAY),
         ];
-        self.query(include_str!("../sql/sent.sql"), &params).await.map(drop)
+        self.advance_unprepared(include_str!("../sql/sent.sql"), &params).await.map(drop)
     }
 
     /// A page of the hand-overs that only a queue inside this process knows of, after `last`.
     pub async fn unsent(&self, last: Option<HandOver>, rows: i64) -> Result<Vec<HandOver>, StoreError> {
         let (task, no) = last.map_or((Uuid::nil(), -1), |k| (k.task.uuid(), k.no));
         let params = [(&task as _, Type::UUID), (&no as _, Type::INT4), (&rows as _, Type::INT8)];
-        let rows = self.query(include_str!("../sql/unsent.sql"), &params).await?;
+        let rows = self.advance_unprepared(include_str!("../sql/unsent.sql"), &params).await?;
         Ok(rows.iter().map(|r| HandOver { task: task_id(r.get(0)), no: r.get(1), lease: r.get(2) }).collect())
     }
 
     /// Returns what a predecessor of this process had under way to the hand-overs that only this process knows of.
     pub async fn return_started(&self) -> Result<(), StoreError> {
-        self.query(include_str!("../sql/return_started.sql"), &[]).await.map(drop)
+        self.advance_unprepared(include_str!("../sql/return_started.sql"), &[]).await.map(drop)
     }
 
     /// Where a task stands; none when there is no such task.

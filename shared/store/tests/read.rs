@@ -54,6 +54,20 @@ async fn a_step_is_shown_with_its_last_answer_and_its_last_failure() {
 }
 
 #[tokio::test]
+async fn a_failure_is_shown_also_while_a_pause_holds_the_retry_of_an_operator() {
+    let database = database().await;
+    let store = store(&database);
+    let task = submit(&store, &plan(&[("a", &[])]), "me").await;
+    complete(&store, task, 0, 1, failed(false)).await;
+    let failed_at = store.show(task).await.unwrap().unwrap().steps[0].failed_at;
+    assert!(failed_at.is_some());
+    database.execute("update tasker.tasks set paused_at = now()").await;
+    store.retry_step(task, step_no(0), ("me", "why"), common::SETTINGS).await.unwrap();
+    let shown = store.show(task).await.unwrap().unwrap();
+    assert_eq!((shown.steps[0].state, shown.steps[0].failed_at), (StepState::Pending, failed_at));
+}
+
+#[tokio::test]
 async fn results_beyond_the_bound_are_left_out_and_said_to_be() {
     let database = database().await;
     let store = store(&database);
