@@ -19,7 +19,7 @@ use crate::{Engine, plans::LoadedPlan, to_its_end, wait::Waiter};
 
 /// How often the same insert is made when the database did not answer.
 const TRIES: usize = 2;
-/// Statements that insert at once. Intake must not take the connections of what moves the tasks that are there.
+/// Statements that insert at once. More would only share the same connections in smaller batches.
 const STATEMENTS: usize = 2;
 /// Rows that one of them inserts, of tasks and steps together; a larger task goes alone.
 const ROWS: usize = 1_000;
