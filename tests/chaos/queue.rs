@@ -231,7 +231,7 @@ impl Queue for Wire {
             self.over.cancelled().await;
         }
         if self.killed.is_cancelled() {
-            return messages.iter().map(|_| Err(SendError("this process is dead".into()))).collect();
+            return messages.iter().map(|_| Err(SendError::Refused("this process is dead".into()))).collect();
         }
         let mark = self.queue.journal.lines();
         let mut results = Vec::with_capacity(messages.len());
@@ -246,7 +246,7 @@ impl Queue for Wire {
             if refused != Some(Fault::Refused) {
                 self.queue.carry(message, delay);
             }
-            results.push(if refused.is_some() { Err(SendError("not now".into())) } else { Ok(()) });
+            results.push(if refused.is_some() { Err(SendError::Refused("not now".into())) } else { Ok(()) });
         }
         self.queue.journal.sort_since(mark);
         results

@@ -72,7 +72,7 @@ impl Queue for Outside {
         let mut sent = self.sent.lock().unwrap();
         let send = |message: Outgoing| {
             if refuses(&message.message) {
-                return Err(SendError("full".into()));
+                return Err(SendError::Refused("full".into()));
             }
             sent.push(message);
             Ok(())

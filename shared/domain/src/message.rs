@@ -107,6 +107,8 @@ impl RunStep {
             token: self.token.clone(),
             worker: worker.to_owned(),
             execution_time_ms,
+            correlation_id: Some(self.correlation_id),
+            traceparent: self.traceparent.clone(),
             outcome,
         }
     }
@@ -133,6 +135,12 @@ pub struct CompleteStep {
     /// Milliseconds that the handler ran, by the worker's own clock.
     #[serde(default)]
     pub execution_time_ms: u64,
+    /// As received; for logs and traces only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Uuid>,
+    /// As received; for logs and traces only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// What came of it.
     pub outcome: Outcome,
 }

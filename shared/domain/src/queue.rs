@@ -43,10 +43,21 @@ pub struct Outgoing {
 /// The queue's answer to one message: accepted, or why not.
 pub type SendResult = Result<(), SendError>;
 
-/// The queue did not accept a message; it may have arrived all the same.
+/// The queue did not accept a message.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the queue did not accept the message: {0}")]
-pub struct SendError(pub String);
+pub enum SendError {
+    /// Not now, and why; it may have arrived all the same. Offer it again.
+    #[error("the queue did not accept the message: {0}")]
+    Refused(String),
+    /// Never: it is larger than the queue carries.
+    #[error("a message of {bytes} bytes is too large; the queue carries at most {most}")]
+    TooLarge {
+        /// Of the message.
+        bytes: usize,
+        /// That the queue carries.
+        most: usize,
+    },
+}
 
 /// Carries messages, at least once and in any order, or not at all: no correctness rests on it.
 pub trait Queue: Send + Sync + 'static {

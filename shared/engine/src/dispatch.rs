@@ -7,9 +7,10 @@ use std::{
 };
 
 use tasker_domain::{
-    Destination, Evaluate, Message, Outgoing, Queue, RunStep, Verdict, limits,
+    Destination, Evaluate, Message, Outgoing, Queue, RunStep, SendResult, Verdict, limits,
     message::{HandOver, VERSION},
     outcome::Failure,
+    queue::SendError,
     token::{self, Covered},
 };
 use tasker_store::{Change, Completion, RunRow, StoreError, TaskHeader};
@@ -35,13 +36,14 @@ impl<Q: Queue> Engine<Q> {
     async fn dispatch_here(self: &Arc<Self>, mut changes: Vec<Change>) -> Result<(), StoreError> {
         loop {
             let (messages, unloaded, mut too_large) = self.messages(changes).await?;
-            self.send(messages).await;
+            too_large.extend(self.send(messages).await);
             self.load_and_send(unloaded).await?;
             if too_large.is_empty() {
                 return Ok(());
             }
-            // A sweep answers two lists, each ascending.
+            // A sweep answers two lists, each ascending; and one that sends again may meet the hand-over that it had sent.
             too_large.sort_by_key(|c| c.key);
+            too_large.dedup_by_key(|c| (c.key.task, c.key.no));
             // Failing these steps may make others ready (never their children), so go on with the answer.
             changes = self.track(self.store.complete(&too_large, self.hand_over_settings()).await)?;
         }
@@ -138,15 +140,23 @@ impl<Q: Queue> Engine<Q> {
     }
 
     /// Sends, and moves the time of the next look at what the queue accepted, where the queue lives outside this process.
-    async fn send(&self, messages: Vec<Outgoing>) {
+    /// Answers the failures of the steps whose messages no queue can carry.
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<Completion> {
         if messages.is_empty() {
-            return;
+            return Vec::new();
         }
         let keys: Vec<Option<(HandOver, i64)>> = messages.iter().map(|m| resend_at(&m.message)).collect();
+        let attempts: Vec<i32> = messages.iter().map(|m| attempt(&m.message)).collect();
         let results = self.queue.send(messages).await;
-        let refused = results.iter().filter(|r| r.is_err()).count();
-        if let Some(Err(e)) = results.iter().find(|r| r.is_err()) {
-            tracing::warn!(refused, of = results.len(), error = %e, "the queue refused messages; a sweep sends them again");
+        let too_large = |((key, attempt), result): ((&Option<_>, &i32), &SendResult)| match (key, result) {
+            (Some((key, _)), Err(e @ SendError::TooLarge { .. })) => Some(cannot_run(*key, *attempt, too_large_for_queue(e))),
+            _ => None,
+        };
+        let too_large: Vec<Completion> = keys.iter().zip(&attempts).zip(&results).filter_map(too_large).collect();
+        let mut refused = results.iter().filter_map(|r| r.as_ref().err()).filter(|e| matches!(e, SendError::Refused(_)));
+        if let Some(e) = refused.next() {
+            let (refused, of) = (1 + refused.count(), results.len());
+            tracing::warn!(refused, of, error = %e, "the queue refused messages; a sweep sends them again");
         }
         let accepted: Vec<(HandOver, i64)> =
             keys.into_iter().zip(&results).filter_map(|(k, r)| k.filter(|_| r.is_ok())).collect();
@@ -154,6 +164,7 @@ impl<Q: Queue> Engine<Q> {
             // Should this fail, a sweep sends them once more: the same lease, so it costs a message and nothing else.
             let _ = self.store.sent(&accepted).await;
         }
+        too_large
     }
 }
 
@@ -169,16 +180,29 @@ fn resend_at(message: &Message) -> Option<(HandOver, i64)> {
     Some((run.hand_over(), ms))
 }
 
+fn attempt(message: &Message) -> i32 {
+    if let Message::RunStep(run) = message { run.attempt } else { 0 }
+}
+
 fn input_too_large(row: &RunRow) -> Completion {
     let message = format!(
         "the results of its parents have {} bytes together; at most {} are handed to a step. Return references to large data",
         row.result_bytes,
         limits::INPUT_BYTES
     );
+    cannot_run(row.key, row.attempt, message)
+}
+
+fn too_large_for_queue(error: &SendError) -> String {
+    format!("with its context, settings and the results of its parents {error}. Return references to large data")
+}
+
+/// The permanent failure of a step that cannot be handed to a worker.
+fn cannot_run(key: HandOver, attempt: i32, message: String) -> Completion {
     let failure = Failure::permanent("input_too_large", message);
     Completion {
-        key: row.key,
-        attempt: row.attempt,
+        key,
+        attempt,
         verdict: Verdict::Error { failure, tolerated: false },
         metadata: None,
         digest: 0,

@@ -3,6 +3,7 @@
 //! Statements live in `sql/`, one a file; the functions they call in `migrations/`. A call is one statement in autocommit, so
 //! nothing is ever left half open, and a call that failed or lost its answer can be made again as a whole.
 
+mod access;
 mod change;
 pub mod doctor;
 mod error;
@@ -15,9 +16,10 @@ mod templates;
 mod together;
 mod verbs;
 
+pub use access::{Access, Login, Logins};
 pub use change::{Applied, Change, Lost, RunRow, TaskHeader};
 pub use error::StoreError;
-pub use migrations::{migrate, migration_status};
+pub use migrations::{migrate, migrate_by, migration_status};
 pub use ownership::Ownership;
 pub use pool::{Counts, Store};
 pub use templates::{NewTemplate, StoredTemplate};

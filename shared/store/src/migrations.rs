@@ -1,8 +1,6 @@
 //! Brings a database to this version's schema: forward only, one migration at a time, safe to start twice at once.
 
-use tokio_postgres::NoTls;
-
-use crate::{StoreError, pool::config};
+use crate::{Access, StoreError};
 
 mod embedded {
     refinery::embed_migrations!("../../migrations");
@@ -14,7 +12,13 @@ const LOCK: i64 = 0x7461_736b_6572;
 
 /// Applies what is missing and names it.
 pub async fn migrate(database_url: &str) -> Result<Vec<String>, StoreError> {
-    let mut client = connect(database_url).await?;
+    migrate_by(&Access::by_url(database_url)?).await
+}
+
+/// The same by an access.
+pub async fn migrate_by(access: &Access) -> Result<Vec<String>, StoreError> {
+    // A connection of its own: the lock belongs to its session and goes with it.
+    let (mut client, _) = access.connect().await?;
     client.batch_execute("create schema if not exists tasker").await.or_else(|e| {
         // Two that start at once may both find it missing.
         if e.code().is_some_and(|c| c.code() == "23505" || c.code() == "42P06") { Ok(()) } else { Err(e) }
@@ -28,7 +32,7 @@ pub async fn migrate(database_url: &str) -> Result<Vec<String>, StoreError> {
 
 /// Every migration of this version, and whether the database has it.
 pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>, StoreError> {
-    let mut client = connect(database_url).await?;
+    let (mut client, _) = Access::by_url(database_url)?.connect().await?;
     let exists = client.query_typed("select to_regclass('tasker.schema_history') is not null", &[]).await?;
     let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name(HISTORY);
@@ -39,17 +43,6 @@ pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>,
     };
     let known = runner.get_migrations().iter();
     Ok(known.map(|m| (m.to_string(), applied.iter().any(|a| a.version() == m.version()))).collect())
-}
-
-/// A connection of its own: the lock belongs to its session and goes with it.
-async fn connect(database_url: &str) -> Result<tokio_postgres::Client, StoreError> {
-    let config = config(database_url)?;
-    let (client, connection) = config.connect(NoTls).await?;
-    tokio::spawn(async move {
-        // An error of the connection reaches the caller through the call that it breaks.
-        let _ = connection.await;
-    });
-    Ok(client)
 }
 
 /// A migration fails when somebody else made the schema, or a version of ours that was never released.

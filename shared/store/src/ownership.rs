@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use tokio::{task::JoinHandle, time::Instant};
-use tokio_postgres::{Client, NoTls, types::Type};
+use tokio_postgres::{Client, types::Type};
 
-use crate::{
-    StoreError,
-    pool::{APPLICATION, config},
-};
+use crate::{Access, StoreError, pool::APPLICATION};
 
 /// Any number, as long as it is always the same.
 const LOCK: i64 = 0x7461_736b_6f77_6e72;
@@ -61,20 +58,16 @@ impl Ownership {
     }
 
     async fn connect(database_url: &str) -> Result<Self, StoreError> {
-        let mut config = config(database_url)?;
-        config.application_name("tasker-owner").connect_timeout(LAST_OWNER);
-        let (client, connection) = config.connect(NoTls).await?;
-        let connection = tokio::spawn(async move {
-            // How it ended does not matter: the lock went with it.
-            let _ = connection.await;
-        });
+        let mut access = Access::by_url(database_url)?;
+        access.config.application_name("tasker-owner").connect_timeout(LAST_OWNER);
+        let (client, connection) = access.connect().await?;
         let session = client.query_typed(include_str!("../sql/owner_session.sql"), &[]).await?[0].get(0);
         Ok(Self { client, session, connection })
     }
 
     /// Returns when the ownership is lost.
     pub async fn lost(&mut self) {
-        // It can only end, or have panicked; both mean the same.
+        // How it ended does not matter: the lock went with it.
         let _ = (&mut self.connection).await;
     }
 

@@ -2,7 +2,6 @@
 //! database goes and one when it is back.
 
 use std::{
-    str::FromStr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,18 +9,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
 use tasker_domain::TaskId;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{
-    Config, NoTls, Row,
+    Row,
     types::{ToSql, Type},
 };
 
-use crate::{StoreError, Together, error::is_conflict, show::Shown};
+use crate::{Access, StoreError, Together, error::is_conflict, show::Shown};
 
 /// How long a call waits for a free connection, and for a new one to be made.
 const WAIT: Duration = Duration::from_secs(5);
+/// The same where a login that was refused may be about to change.
+const WAIT_FOR_LOGIN: Duration = Duration::from_secs(25);
+/// A connection that was idle for so long is asked whether it is still there before it is used.
+const IDLE: Duration = Duration::from_secs(5);
+/// How long its answer may take.
+const ANSWER: Duration = Duration::from_secs(1);
 /// How long a statement may take. Far above every statement of ours; beyond it the server or the way to it is gone.
 const STATEMENT: Duration = Duration::from_secs(30);
 /// How often a statement that met a deadlock is made again.
@@ -35,15 +42,6 @@ const FOR_STEPS: usize = 2;
 const SHOWING: usize = 2;
 /// Tasks that one of them shows.
 const SHOWN_TOGETHER: usize = 50;
-
-/// What a libpq URL or key-value string says. It may hold a password, so an error does not repeat it.
-pub(crate) fn config(database_url: &str) -> Result<Config, StoreError> {
-    Config::from_str(database_url).map_err(|e| {
-        StoreError::Setting(format!(
-            "the database URL cannot be read ({e}); expected postgres://user:password@host:port/database"
-        ))
-    })
-}
 
 /// What the connections of a pool are called in the server's views; the ownership looks for it.
 pub(crate) const APPLICATION: &str = "tasker";
@@ -91,27 +89,32 @@ impl Store {
     /// A store over at most `connections` connections, made when they are needed. `database_url` is a libpq URL or key-value string.
     /// It leaves nothing behind in a session, so it works through a pooler.
     pub fn new(database_url: &str, connections: usize) -> Result<Self, StoreError> {
-        Self::make(database_url, connections, false)
+        Self::make(Access::by_url(database_url)?, connections, false, WAIT)
+    }
+
+    /// The same by an access whose logins may change: a call waits while a new one is looked for.
+    pub fn over(access: Access, connections: usize) -> Result<Self, StoreError> {
+        Self::make(access, connections, false, WAIT_FOR_LOGIN)
     }
 
     /// The same over connections that are the server's own sessions: the calls of the hot path are prepared once in each, which
     /// saves a twelfth of the server's work. Not for a pooler, where another client's session may hold another statement under the name.
     pub fn direct(database_url: &str, connections: usize) -> Result<Self, StoreError> {
-        Self::make(database_url, connections, true)
+        Self::make(Access::by_url(database_url)?, connections, true, WAIT)
     }
 
-    fn make(database_url: &str, connections: usize, prepares: bool) -> Result<Self, StoreError> {
-        let mut config = config(database_url)?;
-        config.application_name(APPLICATION);
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(WAIT);
+    fn make(mut access: Access, connections: usize, prepares: bool, wait: Duration) -> Result<Self, StoreError> {
+        access.config.application_name(APPLICATION);
+        if access.config.get_connect_timeout().is_none() {
+            access.config.connect_timeout(WAIT);
         }
-        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-        let pool = Pool::builder(manager)
+        let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_connect(access.config.clone(), access, settings))
             .max_size(connections)
-            .wait_timeout(Some(WAIT))
-            .create_timeout(Some(WAIT))
-            .recycle_timeout(Some(WAIT))
+            .wait_timeout(Some(wait))
+            .create_timeout(Some(wait))
+            .recycle_timeout(Some(wait))
+            .pre_recycle(Hook::async_fn(|client, metrics| Box::pin(verify(client, metrics.last_used()))))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|e| StoreError::Bug(e.to_string()))?;
@@ -241,6 +244,17 @@ impl Store {
         }
         *health = Health { down, since: Instant::now() };
         true
+    }
+}
+
+/// A connection that was idle may have been closed on the way without a word, above all while the whole process was frozen.
+async fn verify(client: &ClientWrapper, idle: Duration) -> Result<(), HookError> {
+    if idle < IDLE {
+        return Ok(());
+    }
+    match tokio::time::timeout(ANSWER, client.simple_query("")).await {
+        Ok(answer) => answer.map(drop).map_err(HookError::Backend),
+        Err(_) => Err(HookError::message("an idle connection does not answer")),
     }
 }
 

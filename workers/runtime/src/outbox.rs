@@ -5,7 +5,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tasker_domain::{CompleteStep, Destination, Message, Outgoing, Queue, SendResult, limits};
+use tasker_domain::{
+    CompleteStep, Destination, Message, Outcome, Outgoing, Queue, SendResult, limits, outcome::Failure, queue::SendError,
+};
 use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -34,6 +36,23 @@ struct Letter {
     message: Box<CompleteStep>,
     answer: bool,
 }
+
+impl Letter {
+    /// It says already that the outcome was too large: nothing smaller can be said.
+    fn is_small(&self) -> bool {
+        matches!(&self.message.outcome, Outcome::Failure(failure) if failure.error_type == TOO_LARGE)
+    }
+
+    /// What is said of an outcome that the queue cannot carry.
+    fn instead(mut self, error: &SendError) -> Self {
+        let message =
+            format!("what the handler answered cannot be sent: {error}. Store large data elsewhere and return a reference");
+        self.message.outcome = Outcome::Failure(Failure::permanent(TOO_LARGE, message));
+        self
+    }
+}
+
+const TOO_LARGE: &str = "result_too_large";
 
 impl<Q: Queue> Outbox<Q> {
     pub fn new(queue: Arc<Q>) -> Self {
@@ -105,6 +124,9 @@ impl<Q: Queue> Outbox<Q> {
         for (letter, result) in answered {
             match result {
                 Ok(()) => accepted += usize::from(letter.answer),
+                Err(error @ SendError::TooLarge { .. }) if letter.answer && !letter.is_small() => {
+                    self.fresh.push(letter.instead(&error));
+                }
                 Err(error) => {
                     refusals += 1;
                     why = Some(error);

@@ -94,8 +94,8 @@ impl Queue for Stdout {
                 tracing::error!("stdout is closed; nobody takes the outcomes");
                 std::process::exit(1);
             }
-            Ok(Err(error)) => Err(SendError(error.to_string())),
-            Err(error) => Err(SendError(error.to_string())),
+            Ok(Err(error)) => Err(SendError::Refused(error.to_string())),
+            Err(error) => Err(SendError::Refused(error.to_string())),
         };
         vec![result; count]
     }

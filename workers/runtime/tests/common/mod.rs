@@ -96,7 +96,7 @@ pub struct Outcomes {
 impl Queue for Outcomes {
     async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
         if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
-            return vec![Err(SendError("the queue is down".into())); messages.len()];
+            return vec![Err(SendError::Refused("the queue is down".into())); messages.len()];
         }
         let results = vec![Ok(()); messages.len()];
         let complete = messages.into_iter().map(|outgoing| match outgoing.message {

@@ -1,0 +1,43 @@
+//! The clients of AWS's services; one set a process.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, retry::RetryConfig, timeout::TimeoutConfig};
+
+/// A call is given up well before a function's own time is over.
+const CALL: Duration = Duration::from_secs(10);
+/// One try of it.
+const TRY: Duration = Duration::from_secs(3);
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// Clients that share one configuration and its connections.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// Of the queues.
+    pub sqs: aws_sdk_sqs::Client,
+    /// Of the secrets.
+    pub secrets: aws_sdk_secretsmanager::Client,
+}
+
+impl Clients {
+    /// By AWS's usual environment variables, `AWS_ENDPOINT_URL` among them. Talks to nobody yet.
+    pub async fn from_env() -> Self {
+        Self::with(CALL, TRY).await
+    }
+
+    /// The same for who waits for messages: `wait` is how long the queue may take to answer that there are none.
+    pub async fn waiting(wait: Duration) -> Self {
+        Self::with(CALL + wait, TRY + wait).await
+    }
+
+    async fn with(call: Duration, one_try: Duration) -> Self {
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(one_try).operation_timeout(call).build();
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(RetryConfig::standard().with_max_attempts(3))
+            .timeout_config(timeouts)
+            .load()
+            .await;
+        Self { sqs: aws_sdk_sqs::Client::new(&config), secrets: aws_sdk_secretsmanager::Client::new(&config) }
+    }
+}

@@ -1,0 +1,24 @@
+//! Where a process meets AWS: its settings, Secrets Manager, the queues, and what a function is given of one. Nothing here knows
+//! what a workflow is beyond the messages that it carries, or sees the database.
+
+mod batch;
+mod clients;
+mod dead_letter;
+mod logs;
+mod parse;
+mod queues;
+mod secrets;
+mod settings;
+mod sqs;
+mod trace;
+
+pub use batch::{Batch, Fate, Received};
+pub use clients::Clients;
+pub use dead_letter::{Mailbox, REASON, SOURCE_MESSAGE_ID};
+pub use logs::begin as begin_logs;
+pub use parse::{Unreadable, parse, step_of};
+pub use queues::{Queues, dead_letter_queue};
+pub use secrets::{SecretError, Secrets, Stage};
+pub use settings::{BadSetting, optional, parsed, required};
+pub use sqs::SqsQueue;
+pub use trace::{trace_header, trace_id, traceparent_of};

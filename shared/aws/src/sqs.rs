@@ -1,0 +1,235 @@
+//! SQS as the engine's queue.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use aws_sdk_sqs::{
+    Client,
+    error::{DisplayErrorContext, ProvideErrorMetadata},
+    types::{
+        MessageAttributeValue, MessageSystemAttributeNameForSends, MessageSystemAttributeValue, SendMessageBatchRequestEntry,
+    },
+};
+use futures::{StreamExt, stream};
+use tasker_domain::{Destination, Message, Outgoing, Queue, SendResult, limits, queue::SendError};
+
+use crate::{Queues, trace_header};
+
+/// Messages of one call; SQS takes no more.
+const ENTRIES: usize = 10;
+/// Bytes of a message, and of all messages of one call; SQS takes no more.
+const BYTES: usize = 1024 * 1024;
+/// What the attributes of a message take of that, at most.
+const ATTRIBUTE_BYTES: usize = 1024;
+/// The longest time that SQS keeps a message back.
+const DELAY: Duration = Duration::from_secs(900);
+/// Calls under way at once.
+const CALLS: usize = 8;
+
+/// The queues of a deployment.
+///
+/// A wake-up that is due only after the longest delay of SQS is not sent: the sweep, which looks each minute, finds the retry.
+#[derive(Clone)]
+pub struct SqsQueue {
+    client: Client,
+    queues: Queues,
+    /// Whether a standard queue takes a group, which shares its workers fairly among namespaces. Emulators may not.
+    groups: Arc<AtomicBool>,
+}
+
+struct Entry {
+    /// Of the message among those that were given.
+    place: usize,
+    body: String,
+    delay: Duration,
+    group: Option<String>,
+    attributes: Vec<(&'static str, String)>,
+    traceparent: Option<String>,
+}
+
+impl SqsQueue {
+    /// Queues that are there already.
+    pub fn new(client: Client, queues: Queues) -> Self {
+        Self { client, queues, groups: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Where the queues are.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// The client of all of them.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends at most ten messages; what became of each, by its place.
+    async fn send_batch(&self, url: &str, batch: Vec<Entry>) -> Vec<(usize, SendResult)> {
+        let places: Vec<usize> = batch.iter().map(|entry| entry.place).collect();
+        let groups = self.groups.load(Relaxed);
+        let request = |groups| {
+            let entries = batch.iter().map(|entry| entry.request(groups)).collect();
+            self.client.send_message_batch().queue_url(url).set_entries(Some(entries)).send()
+        };
+        let mut answer = request(groups).await;
+        if groups && answer.as_ref().is_err_and(|e| e.message().is_some_and(|m| m.contains("MessageGroupId"))) {
+            self.groups.store(false, Relaxed);
+            answer = request(false).await;
+        }
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(e) => {
+                let refused = SendError::Refused(DisplayErrorContext(&e).to_string());
+                return places.into_iter().map(|place| (place, Err(refused.clone()))).collect();
+            }
+        };
+        let failed: HashMap<&str, String> =
+            answer.failed().iter().map(|f| (f.id(), format!("{} ({})", f.message().unwrap_or("no reason"), f.code()))).collect();
+        if groups && failed.values().any(|why| why.contains("MessageGroupId")) {
+            self.groups.store(false, Relaxed);
+        }
+        places
+            .into_iter()
+            .map(|place| match failed.get(place.to_string().as_str()) {
+                Some(why) => (place, Err(SendError::Refused(why.clone()))),
+                None => (place, Ok(())),
+            })
+            .collect()
+    }
+}
+
+impl Queue for SqsQueue {
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
+        let mut results: Vec<SendResult> = vec![Ok(()); messages.len()];
+        let mut by_queue: HashMap<Destination, Vec<Entry>> = HashMap::new();
+        for (place, outgoing) in messages.into_iter().enumerate() {
+            if matches!(outgoing.message, Message::Evaluate(_)) && outgoing.delay > DELAY {
+                continue;
+            }
+            let entry = Entry::new(place, &outgoing);
+            if entry.bytes() > BYTES {
+                results[place] = Err(SendError::TooLarge { bytes: entry.bytes(), most: BYTES });
+                continue;
+            }
+            by_queue.entry(outgoing.to).or_default().push(entry);
+        }
+        let mut calls = Vec::new();
+        for (to, entries) in by_queue {
+            let Some(url) = self.queues.url(&to) else {
+                let why = SendError::Refused(format!("no queue can have the name of {to:?}"));
+                entries.iter().for_each(|entry| results[entry.place] = Err(why.clone()));
+                continue;
+            };
+            calls.extend(batches(entries).into_iter().map(|batch| (url.clone(), batch)));
+        }
+        let mut answers =
+            stream::iter(calls).map(|(url, batch)| async move { self.send_batch(&url, batch).await }).buffer_unordered(CALLS);
+        while let Some(answered) = answers.next().await {
+            answered.into_iter().for_each(|(place, result)| results[place] = result);
+        }
+        drop(answers);
+        results
+    }
+
+    fn send_lease(&self) -> Option<Duration> {
+        Some(Duration::from_millis(limits::SEND_LEASE_MS.unsigned_abs()))
+    }
+}
+
+impl Entry {
+    fn new(place: usize, outgoing: &Outgoing) -> Self {
+        let (body, group, correlation_id, traceparent) = match &outgoing.message {
+            Message::RunStep(m) => (json(m), Some(m.namespace.clone()), Some(m.correlation_id), m.traceparent.clone()),
+            Message::CompleteStep(m) => (json(m), None, m.correlation_id, m.traceparent.clone()),
+            Message::Evaluate(m) => (json(m), None, None, None),
+        };
+        let mut attributes = Vec::new();
+        attributes.extend(correlation_id.map(|id| ("correlation_id", id.to_string())));
+        attributes.extend(traceparent.clone().map(|t| ("traceparent", t)));
+        Self { place, body, delay: outgoing.delay.min(DELAY), group, attributes, traceparent }
+    }
+
+    fn bytes(&self) -> usize {
+        self.body.len() + ATTRIBUTE_BYTES
+    }
+
+    fn request(&self, groups: bool) -> SendMessageBatchRequestEntry {
+        let text = |value: &str| {
+            MessageAttributeValue::builder().data_type("String").string_value(value).build().expect("a type is given")
+        };
+        let header = self.traceparent.as_deref().and_then(trace_header).map(|header| {
+            let value = MessageSystemAttributeValue::builder().data_type("String").string_value(header).build();
+            HashMap::from([(MessageSystemAttributeNameForSends::AwsTraceHeader, value.expect("a type is given"))])
+        });
+        let attributes: HashMap<String, MessageAttributeValue> =
+            self.attributes.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect();
+        SendMessageBatchRequestEntry::builder()
+            .id(self.place.to_string())
+            .message_body(&self.body)
+            // Rounded up: a wake-up that comes early is only sent again.
+            .delay_seconds(self.delay.as_millis().div_ceil(1000) as i32)
+            .set_message_group_id(self.group.clone().filter(|_| groups))
+            .set_message_attributes((!attributes.is_empty()).then_some(attributes))
+            .set_message_system_attributes(header)
+            .build()
+            .expect("an id and a body are given")
+    }
+}
+
+/// As few calls as the bounds of SQS allow, in the order given.
+fn batches(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+    let mut batches: Vec<(usize, Vec<Entry>)> = Vec::new();
+    for entry in entries {
+        let bytes = entry.bytes();
+        match batches.last_mut() {
+            Some((total, batch)) if batch.len() < ENTRIES && *total + bytes <= BYTES => {
+                *total += bytes;
+                batch.push(entry);
+            }
+            _ => batches.push((bytes, vec![entry])),
+        }
+    }
+    batches.into_iter().map(|(_, batch)| batch).collect()
+}
+
+/// The JSON of a message. SQS refuses two characters that JSON allows; inside a string, the only place where they can be, they
+/// may as well be escaped.
+fn json<T: serde::Serialize>(message: &T) -> String {
+    let text = serde_json::to_string(message).expect("a message serializes");
+    if text.contains(['\u{fffe}', '\u{ffff}']) {
+        return text.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(place: usize, bytes: usize) -> Entry {
+        let body = "x".repeat(bytes);
+        Entry { place, body, delay: Duration::ZERO, group: None, attributes: vec![], traceparent: None }
+    }
+
+    #[test]
+    fn a_call_holds_ten_messages_and_a_mebibyte_at_most() {
+        let sizes = |entries: Vec<Entry>| batches(entries).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes((0..23).map(|i| entry(i, 10)).collect()), [10, 10, 3]);
+        assert_eq!(sizes((0..4).map(|i| entry(i, 400 * 1024)).collect()), [2, 2]);
+        assert_eq!(sizes(vec![entry(0, BYTES - ATTRIBUTE_BYTES), entry(1, 0)]), [1, 1]);
+    }
+
+    #[test]
+    fn characters_that_sqs_refuses_are_escaped_and_mean_the_same() {
+        let value = serde_json::json!({"a": "x\u{ffff}y\u{fffe}\u{10ffff}"});
+        let text = json(&value);
+        assert!(!text.contains(['\u{fffe}', '\u{ffff}']));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
+}

@@ -1,0 +1,59 @@
+//! Trace context: W3C's `traceparent` inside Tasker, and the header that AWS's own services understand.
+
+/// The trace's id in a `traceparent`, for log lines.
+pub fn trace_id(traceparent: &str) -> Option<&str> {
+    let mut parts = traceparent.split('-');
+    let (_version, trace) = (parts.next()?, parts.next()?);
+    (trace.len() == 32).then_some(trace)
+}
+
+/// What AWS's services call the same trace.
+pub fn trace_header(traceparent: &str) -> Option<String> {
+    let trace = trace_id(traceparent)?;
+    let mut parts = traceparent.split('-').skip(2);
+    let (span, flags) = (parts.next()?, parts.next()?);
+    let sampled = u8::from_str_radix(flags, 16).ok()? & 1;
+    Some(format!("Root=1-{}-{};Parent={span};Sampled={sampled}", trace.get(..8)?, trace.get(8..)?))
+}
+
+/// The `traceparent` of what AWS calls a trace, as `Root=1-…;Parent=…;Sampled=1`. Without a parent the trace begins here, at `span`.
+pub fn traceparent_of(header: &str, span: u64) -> Option<String> {
+    let field = |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
+    let mut root = field("Root")?.split('-');
+    let (Some("1"), Some(time), Some(rest)) = (root.next(), root.next(), root.next()) else { return None };
+    let trace = format!("{time}{rest}").to_ascii_lowercase();
+    let hex = |text: &str, digits: usize| text.len() == digits && text.chars().all(|c| c.is_ascii_hexdigit());
+    if !hex(&trace, 32) || trace.chars().all(|c| c == '0') {
+        return None;
+    }
+    let parent =
+        field("Parent").map(str::to_ascii_lowercase).filter(|p| hex(p, 16)).unwrap_or_else(|| format!("{:016x}", span.max(1)));
+    let sampled = if field("Sampled") == Some("1") { "01" } else { "00" };
+    Some(format!("00-{trace}-{parent}-{sampled}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_the_same_in_both_forms() {
+        let w3c = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let aws = trace_header(w3c).unwrap();
+        assert_eq!(aws, "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1");
+        assert_eq!(traceparent_of(&aws, 7).as_deref(), Some(w3c));
+        assert_eq!(trace_id(w3c), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+    }
+
+    #[test]
+    fn a_trace_without_a_parent_begins_here_and_what_is_none_is_none() {
+        let begun = traceparent_of("Root=1-4bf92f35-77b34da6a3ce929d0e0e4736", 7).unwrap();
+        assert_eq!(begun, "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-00");
+        for text in ["", "Root=2-a-b", "Root=1-x-y", "Root=1-00000000-000000000000000000000000"] {
+            assert_eq!(traceparent_of(text, 7), None, "{text}");
+        }
+        for text in ["", "00-short-x-01", "00-4bf92f3577b34da6a3ce929d0e0e4736"] {
+            assert_eq!(trace_header(text), None, "{text}");
+        }
+    }
+}

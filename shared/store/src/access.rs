@@ -1,0 +1,238 @@
+//! How the database is reached: its address, TLS, and logins that change while the process runs.
+
+use std::{fs, future::Future, net::IpAddr, path::Path, pin::Pin, str::FromStr, sync::Arc};
+
+use deadpool_postgres::Connect;
+use percent_encoding::percent_decode_str;
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
+use tokio::task::JoinHandle;
+use tokio_postgres::{
+    Client, Config, NoTls,
+    config::{Host, SslMode},
+    error::SqlState,
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::StoreError;
+
+/// A user of the database and its password.
+#[derive(Clone)]
+pub struct Login {
+    /// The role.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Login({})", self.user)
+    }
+}
+
+/// Where logins come from that change while the process runs.
+pub trait Logins: Send + Sync + 'static {
+    /// The login to try, after the server refused so many in this very attempt to connect. None: there is no other to try.
+    fn login(&self, refused: u32) -> Pin<Box<dyn Future<Output = Option<Login>> + Send + '_>>;
+}
+
+/// A way to a database. Connections are made only by what is given it.
+#[derive(Clone)]
+pub struct Access {
+    pub(crate) config: Config,
+    tls: Option<MakeRustlsConnect>,
+    logins: Option<Arc<dyn Logins>>,
+}
+
+impl Access {
+    /// By a libpq URL or key-value string. `sslmode` is `verify-full` or `disable`; without it, what is not on this machine is
+    /// reached by TLS. `sslrootcert` (in a URL) names a file with the authorities that its certificate may come from; without it
+    /// those of the system. It may hold a password, so an error does not repeat it.
+    pub fn by_url(database_url: &str) -> Result<Self, StoreError> {
+        let (rest, ours) = take_tls_settings(database_url);
+        let mut config = Config::from_str(&rest).map_err(|e| {
+            StoreError::Setting(format!(
+                "the database URL cannot be read ({e}); expected postgres://user:password@host:port/database"
+            ))
+        })?;
+        let wanted = match ours.mode.as_deref() {
+            Some("disable") => false,
+            // What libpq calls `require` takes any certificate, so it keeps nobody out; here it means what one hopes.
+            Some("verify-full" | "require") => true,
+            Some(other) => {
+                return Err(StoreError::Setting(format!(
+                    "sslmode={other} is not supported in the database URL; say verify-full (TLS, and the certificate is checked) or disable"
+                )));
+            }
+            None => match config.get_ssl_mode() {
+                SslMode::Require => true,
+                SslMode::Disable => false,
+                _ => !is_local(&config),
+            },
+        };
+        let tls = if wanted { Some(connector(ours.authorities.as_deref())?) } else { None };
+        config.ssl_mode(if wanted { SslMode::Require } else { SslMode::Disable });
+        Ok(Self { config, tls, logins: None })
+    }
+
+    /// The same with logins that are asked for at each connection.
+    pub fn with_logins(mut self, logins: Arc<dyn Logins>) -> Self {
+        self.logins = Some(logins);
+        self
+    }
+
+    /// A connection, and the task that carries it; an error of the connection reaches whoever makes the call that it breaks.
+    pub(crate) async fn connect(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        let Some(logins) = &self.logins else { return self.connect_as(&self.config).await };
+        let mut refused = 0;
+        let mut last = None;
+        while let Some(login) = logins.login(refused).await {
+            let mut config = self.config.clone();
+            config.user(&login.user).password(&login.password);
+            match self.connect_as(&config).await {
+                Err(e) if e.code() == Some(&SqlState::INVALID_PASSWORD) => last = Some(e),
+                answer => return answer,
+            }
+            refused += 1;
+        }
+        match last {
+            Some(error) => Err(error),
+            // Without a login the server, or its absence, says the rest; why there is none was logged by whoever looked for it.
+            None => self.connect_as(&self.config).await,
+        }
+    }
+
+    async fn connect_as(&self, config: &Config) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => {
+                let (client, connection) = config.connect(tls.clone()).await?;
+                Ok((client, tokio::spawn(async move { drop(connection.await) })))
+            }
+            None => {
+                let (client, connection) = config.connect(NoTls).await?;
+                Ok((client, tokio::spawn(async move { drop(connection.await) })))
+            }
+        }
+    }
+}
+
+impl Connect for Access {
+    fn connect(
+        &self,
+        _: &Config,
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>> {
+        Box::pin(Self::connect(self))
+    }
+}
+
+#[derive(Default)]
+struct TlsSettings {
+    mode: Option<String>,
+    authorities: Option<String>,
+}
+
+/// Takes out of a URL what the driver does not know. A key-value string is left as it is.
+fn take_tls_settings(database_url: &str) -> (String, TlsSettings) {
+    let mut settings = TlsSettings::default();
+    let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");
+    let Some((address, query)) = database_url.split_once('?').filter(|_| is_url) else {
+        return (database_url.to_owned(), settings);
+    };
+    let mut others = Vec::new();
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded = || percent_decode_str(value).decode_utf8_lossy().into_owned();
+        match key {
+            "sslmode" => settings.mode = Some(decoded()),
+            "sslrootcert" => settings.authorities = Some(decoded()).filter(|file| !file.is_empty()),
+            _ => others.push(pair),
+        }
+    }
+    let rest = if others.is_empty() { address.to_owned() } else { format!("{address}?{}", others.join("&")) };
+    (rest, settings)
+}
+
+/// Whether nothing leaves this machine.
+fn is_local(config: &Config) -> bool {
+    let loopback = |ip: &IpAddr| ip.is_loopback();
+    if !config.get_hostaddrs().is_empty() {
+        return config.get_hostaddrs().iter().all(loopback);
+    }
+    config.get_hosts().iter().all(|host| match host {
+        Host::Tcp(name) => name == "localhost" || IpAddr::from_str(name).is_ok_and(|ip| ip.is_loopback()),
+        Host::Unix(_) => true,
+    })
+}
+
+fn connector(authorities: Option<&str>) -> Result<MakeRustlsConnect, StoreError> {
+    let mut roots = RootCertStore::empty();
+    match authorities {
+        Some(file) => add_file(&mut roots, Path::new(file))?,
+        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+    }
+    if roots.is_empty() {
+        return Err(StoreError::Setting(
+            "there is no authority that a certificate of the database could come from: name a file by sslrootcert in the database URL"
+                .into(),
+        ));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| StoreError::Bug(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), StoreError> {
+    let unusable = |why: String| StoreError::Setting(format!("sslrootcert {} of the database URL: {why}", file.display()));
+    let pem = fs::read(file).map_err(|e| unusable(e.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|e| unusable(e.to_string()))?;
+        roots.add(certificate).map_err(|e| unusable(e.to_string()))?;
+    }
+    if roots.is_empty() { Err(unusable("it holds no certificate".into())) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uses_tls(url: &str) -> bool {
+        Access::by_url(url).unwrap().tls.is_some()
+    }
+
+    #[test]
+    fn what_leaves_the_machine_is_encrypted_unless_the_url_says_otherwise() {
+        for local in ["postgres://u@localhost/d", "postgres://u@127.0.0.1:5/d", "postgres://u@/d?host=/tmp", "host=/tmp user=u"] {
+            assert!(!uses_tls(local), "{local}");
+        }
+        for (remote, tls) in [
+            ("postgres://u@db.example/d", true),
+            ("postgres://u@db.example/d?connect_timeout=3&sslmode=disable", false),
+            ("postgres://u@127.0.0.1/d?sslmode=verify-full", true),
+            ("host=10.0.0.1 user=u", true),
+        ] {
+            assert_eq!(uses_tls(remote), tls, "{remote}");
+        }
+    }
+
+    #[test]
+    fn a_setting_that_would_not_check_the_certificate_is_refused_in_a_sentence() {
+        for mode in ["prefer", "allow", "verify-ca", "nonsense"] {
+            let error = Access::by_url(&format!("postgres://u:secret@h/d?sslmode={mode}")).err().unwrap().to_string();
+            assert!(error.contains(mode) && error.contains("verify-full") && !error.contains("secret"), "{error}");
+        }
+        let error = Access::by_url("postgres://u:secret@h/d?sslrootcert=%2Fnot%2Fthere").err().unwrap().to_string();
+        assert!(error.contains("/not/there") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn what_is_ours_is_taken_out_of_the_url_and_the_rest_stays() {
+        let (rest, settings) = take_tls_settings("postgres://u:p%3F@h/d?a=1&sslrootcert=x%20y&b=2&sslmode=disable");
+        assert_eq!(rest, "postgres://u:p%3F@h/d?a=1&b=2");
+        assert_eq!((settings.mode.as_deref(), settings.authorities.as_deref()), (Some("disable"), Some("x y")));
+        assert_eq!(take_tls_settings("postgres://h/d?sslmode=disable").0, "postgres://h/d");
+    }
+}
