@@ -83,6 +83,16 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
     guarded(routes)
 }
 
+/// The route of intake alone, for a process that does nothing else.
+pub fn intake_router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
+    let routes = Router::new()
+        .route("/v1/tasks", post(tasks::create::<Q>))
+        .route_layer(from_fn_with_state(Arc::new(Semaphore::new(settings.max_requests)), admit))
+        .fallback(async || Problem::not_found("route"))
+        .with_state(App { engine, settings: Arc::new(settings) });
+    guarded(routes)
+}
+
 /// What holds for every route: a panic is an answer, and an answer has an id.
 fn guarded(routes: Router) -> Router {
     routes.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(name_request))

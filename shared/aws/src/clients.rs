@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
+    profile::ProfileFileRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
+};
 
 /// A call is given up well before a function's own time is over.
 const CALL: Duration = Duration::from_secs(10);
@@ -33,7 +36,11 @@ impl Clients {
     async fn with(call: Duration, one_try: Duration) -> Self {
         let timeouts =
             TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(one_try).operation_timeout(call).build();
+        // Not asked of the machine's metadata: where there is none, that takes seconds.
+        let region =
+            RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(ProfileFileRegionProvider::new());
         let config = aws_config::defaults(BehaviorVersion::latest())
+            .region(region)
             .retry_config(RetryConfig::standard().with_max_attempts(3))
             .timeout_config(timeouts)
             .load()

@@ -16,18 +16,21 @@ pub fn trace_header(traceparent: &str) -> Option<String> {
     Some(format!("Root=1-{}-{};Parent={span};Sampled={sampled}", trace.get(..8)?, trace.get(8..)?))
 }
 
-/// The `traceparent` of what AWS calls a trace, as `Root=1-…;Parent=…;Sampled=1`. Without a parent the trace begins here, at `span`.
-pub fn traceparent_of(header: &str, span: u64) -> Option<String> {
+/// The `traceparent` of what AWS calls a trace, as `Root=1-…;Parent=…;Sampled=1`. A trace without a parent begins here, with a span
+/// named after it.
+pub fn traceparent_of(header: &str) -> Option<String> {
     let field = |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
     let mut root = field("Root")?.split('-');
     let (Some("1"), Some(time), Some(rest)) = (root.next(), root.next(), root.next()) else { return None };
     let trace = format!("{time}{rest}").to_ascii_lowercase();
-    let hex = |text: &str, digits: usize| text.len() == digits && text.chars().all(|c| c.is_ascii_hexdigit());
-    if !hex(&trace, 32) || trace.chars().all(|c| c == '0') {
+    let is_id = |text: &str, digits: usize| {
+        text.len() == digits && text.chars().all(|c| c.is_ascii_hexdigit()) && text.chars().any(|c| c != '0')
+    };
+    if !is_id(&trace, 32) {
         return None;
     }
-    let parent =
-        field("Parent").map(str::to_ascii_lowercase).filter(|p| hex(p, 16)).unwrap_or_else(|| format!("{:016x}", span.max(1)));
+    let parent = field("Parent").map(str::to_ascii_lowercase).filter(|p| is_id(p, 16));
+    let parent = parent.or_else(|| trace.get(16..).filter(|p| is_id(p, 16)).map(str::to_owned))?;
     let sampled = if field("Sampled") == Some("1") { "01" } else { "00" };
     Some(format!("00-{trace}-{parent}-{sampled}"))
 }
@@ -41,16 +44,16 @@ mod tests {
         let w3c = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let aws = trace_header(w3c).unwrap();
         assert_eq!(aws, "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1");
-        assert_eq!(traceparent_of(&aws, 7).as_deref(), Some(w3c));
+        assert_eq!(traceparent_of(&aws).as_deref(), Some(w3c));
         assert_eq!(trace_id(w3c), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
     }
 
     #[test]
     fn a_trace_without_a_parent_begins_here_and_what_is_none_is_none() {
-        let begun = traceparent_of("Root=1-4bf92f35-77b34da6a3ce929d0e0e4736", 7).unwrap();
-        assert_eq!(begun, "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-00");
+        let begun = traceparent_of("Root=1-4bf92f35-77b34da6a3ce929d0e0e4736").unwrap();
+        assert_eq!(begun, "00-4bf92f3577b34da6a3ce929d0e0e4736-a3ce929d0e0e4736-00");
         for text in ["", "Root=2-a-b", "Root=1-x-y", "Root=1-00000000-000000000000000000000000"] {
-            assert_eq!(traceparent_of(text, 7), None, "{text}");
+            assert_eq!(traceparent_of(text), None, "{text}");
         }
         for text in ["", "00-short-x-01", "00-4bf92f3577b34da6a3ce929d0e0e4736"] {
             assert_eq!(trace_header(text), None, "{text}");

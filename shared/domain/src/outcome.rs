@@ -44,6 +44,21 @@ pub enum Outcome {
     Heartbeat {},
 }
 
+impl Outcome {
+    /// Its word, as on the wire.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Success { .. } => "success",
+            Self::Failure(_) => "failure",
+            Self::Checkpoint { .. } => "checkpoint",
+            Self::PendingCallback { .. } => "pending_callback",
+            Self::Released {} => "released",
+            Self::Started {} => "started",
+            Self::Heartbeat {} => "heartbeat",
+        }
+    }
+}
+
 fn a_day() -> u32 {
     24 * 3600
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A request for a task, with the defaults filled in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TaskRequest {
     /// The template's name.
     pub name: String,

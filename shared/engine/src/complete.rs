@@ -52,6 +52,7 @@ impl<Q: Queue> Engine<Q> {
             let (places, completions): (Vec<usize>, Vec<Completion>) = round.into_iter().unzip();
             for (place, applied) in places.into_iter().zip(self.apply(completions).await?) {
                 answers[place] = applied.into();
+                note(&batch[place], answers[place]);
             }
         }
         Ok(answers)
@@ -134,6 +135,21 @@ impl<Q: Queue> Engine<Q> {
         }
         Ok(applied)
     }
+}
+
+/// Says what came of a completion, with what ties it to its request.
+fn note(completion: &CompleteStep, answer: Answer) {
+    tracing::debug!(
+        task_id = %completion.task_id,
+        step_id = %completion.step_id,
+        lease = completion.lease,
+        attempt = completion.attempt,
+        outcome = completion.outcome.kind(),
+        ?answer,
+        correlation_id = completion.correlation_id.map(tracing::field::display),
+        traceparent = completion.traceparent,
+        "completion"
+    );
 }
 
 impl From<Applied> for Answer {

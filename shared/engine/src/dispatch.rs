@@ -121,6 +121,16 @@ impl<Q: Queue> Engine<Q> {
             resend: row.resends,
         };
         let to = Destination::Worker(self.pool(step.worker.as_deref(), &plan.workflow.namespace));
+        tracing::debug!(
+            task_id = %message.task_id,
+            step_id = %message.step_id,
+            step = message.step_name,
+            lease = message.lease,
+            attempt = message.attempt,
+            correlation_id = %message.correlation_id,
+            traceparent = message.traceparent,
+            "step handed over"
+        );
         Some(Outgoing { to, message: Message::RunStep(Box::new(message)), delay: Duration::ZERO })
     }
 

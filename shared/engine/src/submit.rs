@@ -135,6 +135,13 @@ impl<Q: Queue> Engine<Q> {
             if row.task != new.task {
                 return Err(SubmitError::Duplicate { task: row.task, state: row.state });
             }
+            tracing::debug!(
+                task_id = %new.task,
+                template = new.plan.identity[1],
+                correlation_id = %new.correlation_id,
+                traceparent = new.traceparent,
+                "task accepted"
+            );
             // A row of our own id after an unanswered try is our own; its roots, if it has any to send, are found by recovery.
             if row.handed_over {
                 self.dispatch(root_messages(&new, &plan)).await?;

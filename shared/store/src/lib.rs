@@ -5,6 +5,7 @@
 
 mod access;
 mod change;
+mod dead_letters;
 pub mod doctor;
 mod error;
 mod migrations;

@@ -1,0 +1,6 @@
+//! Applies what workers say of steps.
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::process::ExitCode {
+    tasker_lambda::serve(tasker_lambda::completions).await
+}

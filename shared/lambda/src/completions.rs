@@ -1,0 +1,47 @@
+//! `completion-callback`: what workers say of steps.
+
+use serde_json::value::RawValue;
+use tasker_aws::{Received, Unreadable, parse};
+use tasker_domain::{CompleteStep, StepId};
+use tasker_engine::Answer;
+
+use crate::{
+    Instance,
+    events::Event,
+    messages::{Content, Fate, Letter, messages},
+    serve::{Failed, Invocation},
+};
+
+impl Content for CompleteStep {
+    const KIND: &'static str = "CompleteStep";
+
+    fn read(received: &Received) -> Result<Self, Unreadable> {
+        parse(&received.body)
+    }
+
+    fn step(&self) -> Option<(StepId, i32)> {
+        Some((self.step_id, self.lease))
+    }
+}
+
+/// Applies the completions of a batch, all in one statement.
+pub async fn completions(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
+    let Event::Messages(batch) = invocation.event else {
+        return Err(Failed(invocation.event.refuse(&invocation.function, "the messages of the queue of completions")));
+    };
+    messages(&instance, batch, |engine, letters: Vec<Letter<CompleteStep>>| async move {
+        let completions: Vec<CompleteStep> = letters.into_iter().map(|letter| letter.content).collect();
+        Ok(engine.complete(completions).await?.into_iter().map(fate).collect())
+    })
+    .await
+}
+
+fn fate(answer: Answer) -> Fate {
+    match answer {
+        Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Ignored => Fate::Done,
+        Answer::Refused => Fate::Dead("its step was never handed over under this lease".into()),
+        Answer::Forged => {
+            Fate::Dead("its token was not issued for this step, lease and attempt, or its template is not there".into())
+        }
+    }
+}

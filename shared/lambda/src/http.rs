@@ -1,0 +1,142 @@
+//! Requests of API Gateway and of function URLs, answered by the same router as everywhere else.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+};
+use lambda_http::{Adapter, Context, LambdaEvent, request::LambdaRequest};
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
+use tower::{Service, ServiceExt, service_fn};
+use uuid::Uuid;
+
+use crate::{
+    Instance,
+    events::Event,
+    instance::FunctionEngine,
+    serve::{Failed, Invocation},
+};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Bytes of an answer: a function may answer 6 MB, in a JSON document that escapes this one.
+const ANSWER_BYTES: usize = 5 * 1024 * 1024;
+const AWS_TRACE: &str = "x-amzn-trace-id";
+
+/// `operator-api`: every route of the interface.
+pub async fn operator_api(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
+    match invocation.event {
+        Event::Http(request) => {
+            answer(&instance, *request, |engine| tasker_api::router(engine, tasker_api::Settings::default())).await
+        }
+        other => Err(Failed(other.refuse(&invocation.function, "requests by HTTP"))),
+    }
+}
+
+/// Answers a request by a router over the engine.
+pub(crate) async fn answer(
+    instance: &Instance,
+    request: LambdaRequest,
+    router: impl FnOnce(Arc<FunctionEngine>) -> Router,
+) -> Result<Box<RawValue>, Failed> {
+    let router = match instance.engine().await {
+        Ok(engine) => router(engine),
+        Err(error) => {
+            tracing::error!(%error, "a request is refused");
+            Router::new().fallback(async || unavailable())
+        }
+    };
+    let traced = service_fn(move |mut request: lambda_http::Request| {
+        begin_trace(request.headers_mut());
+        let router = router.clone();
+        async move {
+            let Ok(response) = router.oneshot(request.map(into_body)).await;
+            Ok::<_, Infallible>(whole(response).await)
+        }
+    });
+    let mut adapter = Adapter::from(traced);
+    let Ok(response) = adapter.call(LambdaEvent::new(request, Context::default())).await;
+    to_raw_value(&response).map_err(|e| Failed(e.to_string()))
+}
+
+/// The whole answer; a function cannot answer more.
+async fn whole(response: Response) -> Response<lambda_http::Body> {
+    let (parts, body) = response.into_parts();
+    match to_bytes(body, ANSWER_BYTES).await {
+        Ok(bytes) => Response::from_parts(parts, text_or_bytes(&bytes)),
+        Err(_) => {
+            let message =
+                "the answer is larger than the 6 MB that a function may answer; ask for a smaller page, or for one thing alone";
+            let error = json!({"error": {"code": "RESPONSE_TOO_LARGE", "message": message}});
+            let mut response = Response::new(error.to_string().into());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+    }
+}
+
+fn text_or_bytes(bytes: &[u8]) -> lambda_http::Body {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => bytes.into(),
+    }
+}
+
+fn into_body(body: lambda_http::Body) -> Body {
+    match body {
+        lambda_http::Body::Text(text) => text.into(),
+        lambda_http::Body::Binary(bytes) => bytes.into(),
+        _ => Body::empty(),
+    }
+}
+
+/// Every request belongs to a trace: the caller's, else the gateway's, else one that begins here.
+fn begin_trace(headers: &mut HeaderMap) {
+    if headers.contains_key(TRACEPARENT) {
+        return;
+    }
+    let from_gateway = headers.get(AWS_TRACE).and_then(|value| tasker_aws::traceparent_of(value.to_str().ok()?));
+    let traceparent = from_gateway.unwrap_or_else(|| {
+        let (trace, span) = (Uuid::new_v4(), Uuid::new_v4());
+        format!("00-{}-{}-00", trace.simple(), &span.simple().to_string()[..16])
+    });
+    if let Ok(value) = HeaderValue::from_str(&traceparent) {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
+fn unavailable() -> Response {
+    let error =
+        json!({"error": {"code": "SERVICE_UNAVAILABLE", "message": "a secret of the function cannot be read; its log says why"}});
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "2")], axum::Json(error)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traced(headers: &[(&'static str, &str)]) -> String {
+        let mut map: HeaderMap = headers.iter().map(|(k, v)| (HeaderName::from_static(k), v.parse().unwrap())).collect();
+        begin_trace(&mut map);
+        map[TRACEPARENT].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_request_goes_on_with_its_callers_trace_else_the_gateways_else_a_new_one() {
+        let own = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let gateway = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1";
+        assert_eq!(traced(&[("traceparent", own), (AWS_TRACE, gateway)]), own);
+        assert_eq!(traced(&[(AWS_TRACE, gateway)]), "00-5759e988bd862e3fe1be46a994272793-e1be46a994272793-01");
+        let (one, other) = (traced(&[]), traced(&[]));
+        assert!(one != other && tasker_aws::trace_id(&one).is_some(), "{one} {other}");
+    }
+}

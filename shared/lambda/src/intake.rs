@@ -1,0 +1,71 @@
+//! `task-intake`: requests for tasks, by HTTP or by the queue of intake.
+
+use futures::future::join_all;
+use serde_json::value::RawValue;
+use tasker_api::{Settings, intake_router};
+use tasker_aws::{Received, Unreadable};
+use tasker_domain::{
+    StepId,
+    request::{TaskRequest, parse_task_request},
+};
+use tasker_engine::SubmitError;
+use tasker_store::StoreError;
+
+use crate::{
+    Instance,
+    events::Event,
+    http,
+    messages::{Content, Fate, Letter, messages},
+    serve::{Failed, Invocation},
+};
+
+/// A request as it lay in the queue.
+#[derive(Clone)]
+struct Asked(Box<TaskRequest>);
+
+impl Content for Asked {
+    const KIND: &'static str = "task request";
+
+    fn read(received: &Received) -> Result<Self, Unreadable> {
+        let mut request = parse_task_request(received.body.as_bytes()).map_err(|e| Unreadable::Malformed(e.to_string()))?;
+        // The queue delivers a message more than once; its id is the same each time, also after an operator sent it again.
+        if request.idempotency_key.is_none() {
+            request.idempotency_key = Some(received.source_id.clone().unwrap_or_else(|| received.id.clone()));
+        }
+        Ok(Self(Box::new(request)))
+    }
+
+    fn step(&self) -> Option<(StepId, i32)> {
+        None
+    }
+}
+
+/// Takes tasks in.
+pub async fn intake(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
+    match invocation.event {
+        Event::Http(request) => http::answer(&instance, *request, |engine| intake_router(engine, Settings::default())).await,
+        Event::Messages(batch) => {
+            messages(&instance, batch, |engine, letters: Vec<Letter<Asked>>| async move {
+                // All at once: the engine inserts them together.
+                let submits = letters.into_iter().map(|letter| {
+                    let (engine, Asked(request)) = (engine.clone(), letter.content);
+                    async move { fate(engine.submit(*request, letter.received.traceparent).await) }
+                });
+                join_all(submits).await.into_iter().collect()
+            })
+            .await
+        }
+        other => Err(Failed(other.refuse(&invocation.function, "requests for tasks, by HTTP or by the queue of intake"))),
+    }
+}
+
+fn fate<T>(submitted: Result<T, SubmitError>) -> Result<Fate, StoreError> {
+    match submitted {
+        Ok(_) | Err(SubmitError::Duplicate { .. }) => Ok(Fate::Done),
+        Err(SubmitError::Full) => Ok(Fate::Later),
+        Err(SubmitError::Store(e)) if e.is_transient() => Ok(Fate::Later),
+        Err(SubmitError::Store(e @ StoreError::Data(_))) => Ok(Fate::Dead(e.to_string())),
+        Err(SubmitError::Store(e)) => Err(e),
+        Err(e @ (SubmitError::UnknownTemplate { .. } | SubmitError::Invalid(_))) => Ok(Fate::Dead(e.to_string())),
+    }
+}

@@ -1,0 +1,82 @@
+//! The life of a function: settings, the first poll, and one invocation after the other.
+
+use std::{
+    future::Future,
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures::future::BoxFuture;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde_json::value::RawValue;
+
+use crate::{Instance, events::Event};
+
+/// One invocation.
+pub struct Invocation {
+    /// What it is about.
+    pub(crate) event: Event,
+    /// The function's name.
+    pub(crate) function: String,
+    deadline_ms: u64,
+}
+
+impl Invocation {
+    /// How long it may go on.
+    pub(crate) fn time_left(&self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Duration::from_millis(self.deadline_ms).saturating_sub(now)
+    }
+}
+
+/// Why an invocation failed as a whole; the platform tells it to whoever invoked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Failed(pub(crate) String);
+
+impl From<Failed> for Diagnostic {
+    fn from(Failed(error_message): Failed) -> Self {
+        Self { error_type: "InvocationFailed".into(), error_message }
+    }
+}
+
+/// Serves invocations until the platform ends the process. Returns only when it cannot begin.
+pub async fn serve<F, Fut>(handler: F) -> ExitCode
+where
+    F: Fn(Instance, Invocation) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Box<RawValue>, Failed>> + Send + 'static,
+{
+    tasker_aws::begin_logs();
+    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
+        tracing::error!(
+            "AWS_LAMBDA_RUNTIME_API is not set: this program is a function, which Lambda starts, or scripts/localstack"
+        );
+        return ExitCode::FAILURE;
+    }
+    let instance = match Instance::from_env().await {
+        Ok(instance) => instance,
+        Err(error) => {
+            tracing::error!(%error, "the function cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    instance.warm_up();
+    let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+        let (handler, instance) = (handler.clone(), instance.clone());
+        // Boxed: the compiler cannot lay out the whole of it at once.
+        let invoked: BoxFuture<'static, Result<Box<RawValue>, Failed>> = Box::pin(async move {
+            let LambdaEvent { payload, context } = event;
+            let event = Event::read(&payload).map_err(Failed)?;
+            let function = context.env_config.function_name.clone();
+            handler(instance, Invocation { event, function, deadline_ms: context.deadline }).await
+        });
+        invoked
+    });
+    match lambda_runtime::run(invoked).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the runtime of the function ended");
+            ExitCode::FAILURE
+        }
+    }
+}
