@@ -7,6 +7,7 @@ mod backoffs;
 mod basics;
 mod cancel;
 mod counts;
+mod dead_letters;
 mod failures;
 mod identity;
 mod join;

@@ -21,6 +21,7 @@ use crate::world::{World, by, failure, success, template, workflow};
 pub struct Outside {
     sent: Mutex<Vec<Outgoing>>,
     refuses: Mutex<Refuses>,
+    too_large: Mutex<Refuses>,
     /// Sends that were begun, and what the test holds to keep them from going on.
     begun: AtomicUsize,
     gate: tokio::sync::RwLock<()>,
@@ -30,13 +31,19 @@ type Refuses = Box<dyn FnMut(&Message) -> bool + Send>;
 
 impl Outside {
     pub fn new() -> Self {
-        let refuses = Mutex::new(Box::new(|_: &Message| false) as Refuses);
-        Self { sent: Mutex::default(), refuses, begun: AtomicUsize::new(0), gate: tokio::sync::RwLock::default() }
+        let none = || Mutex::new(Box::new(|_: &Message| false) as Refuses);
+        let (refuses, too_large) = (none(), none());
+        Self { sent: Mutex::default(), refuses, too_large, begun: AtomicUsize::new(0), gate: tokio::sync::RwLock::default() }
     }
 
     /// From now on refuses what `which` says.
     pub fn refuse(&self, which: impl FnMut(&Message) -> bool + Send + 'static) {
         *self.refuses.lock().unwrap() = Box::new(which);
+    }
+
+    /// From now on finds too large what `which` says.
+    pub fn find_too_large(&self, which: impl FnMut(&Message) -> bool + Send + 'static) {
+        *self.too_large.lock().unwrap() = Box::new(which);
     }
 
     /// The steps that were sent since the last look, in the order of their names.
@@ -69,8 +76,12 @@ impl Queue for Outside {
         self.begun.fetch_add(1, Relaxed);
         let _open = self.gate.read().await;
         let mut refuses = self.refuses.lock().unwrap();
+        let mut too_large = self.too_large.lock().unwrap();
         let mut sent = self.sent.lock().unwrap();
         let send = |message: Outgoing| {
+            if too_large(&message.message) {
+                return Err(SendError::TooLarge { bytes: 1_050_000, most: 1_048_576 });
+            }
             if refuses(&message.message) {
                 return Err(SendError::Refused("full".into()));
             }
@@ -119,6 +130,22 @@ async fn of_a_send_that_failed_in_part_only_the_refused_one_is_sent_again_after_
     assert_eq!(world.engine.sweep().await.unwrap().sent, 1);
     let [b] = &world.engine.queue().runs()[..] else { panic!("b is sent") };
     assert_eq!((b.step_name.as_str(), b.lease, b.attempt, b.resend), ("b", 1, 1, 1));
+    world.check().await;
+}
+
+#[tokio::test]
+async fn a_step_whose_message_no_queue_can_carry_fails_at_once_and_the_others_go_on() {
+    let world = world().await;
+    world.engine.queue().find_too_large(|message| is(message, "b"));
+    let task = world.submit("w", json!({})).await;
+    let [a] = &world.engine.queue().runs()[..] else { panic!("a is sent") };
+    let b = world.step(task, "b").await;
+    assert_eq!(b.state, StepState::Error);
+    let error = b.error.unwrap();
+    assert_eq!((&error["error_type"], &error["retryable"]), (&json!("input_too_large"), &json!(false)));
+    assert!(error["message"].as_str().unwrap().contains("at most 1048576"), "{error}");
+    world.answer(a, success(json!(1))).await;
+    assert_eq!(world.state(task).await, TaskState::Error);
     world.check().await;
 }
 

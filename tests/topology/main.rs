@@ -61,7 +61,7 @@ struct Worker {
 }
 
 fn topology() -> Topology {
-    serde_saphyr::from_str(TOPOLOGY).unwrap()
+    serde_saphyr::from_str(TOPOLOGY).expect("infra/topology.yaml has this shape")
 }
 
 /// Every queue with the time-out of the function that reads it.
