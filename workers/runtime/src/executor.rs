@@ -91,7 +91,7 @@ impl Executor {
         F: Fn(Arc<RunStep>, Beat) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
     {
-        Self::around(settings.max_concurrent_handlers, Vec::new(), |ends| in_process::serve(call, ends))
+        Self::around(settings.max_concurrent_handlers, Vec::new(), |ends| in_process::serve(call, settings.gate.clone(), ends))
     }
 
     fn around<Fut>(places: usize, handlers: Vec<String>, serve: impl FnOnce(Ends) -> Fut) -> Self

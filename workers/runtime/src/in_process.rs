@@ -6,10 +6,13 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tasker_domain::{Outcome, RunStep, outcome::Failure};
 use tokio::time::Instant;
 
-use crate::executor::{Beat, Ends, Report};
+use crate::{
+    Gate,
+    executor::{Beat, Ends, Report},
+};
 
 /// Serves until no more steps can come; what runs then is aborted.
-pub(crate) async fn serve<F, Fut>(call: F, mut ends: Ends)
+pub(crate) async fn serve<F, Fut>(call: F, gate: Gate, mut ends: Ends)
 where
     F: Fn(Arc<RunStep>, Beat) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Outcome> + Send + 'static,
@@ -20,6 +23,12 @@ where
         tokio::select! {
             step = ends.steps.recv() => {
                 let Some(step) = step else { return };
+                if let Some(outcome) = gate.refusal(&step) {
+                    if ends.reports.send(Report { step, outcome, execution_time_ms: 0 }).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 if step.report_start {
                     let started = Report { step: step.clone(), outcome: Outcome::Started {}, execution_time_ms: 0 };
                     if ends.reports.send(started).await.is_err() {

@@ -5,6 +5,7 @@
 
 mod child;
 mod executor;
+mod gate;
 mod in_process;
 mod outbox;
 mod run;
@@ -14,5 +15,6 @@ mod testing;
 
 pub use child::{BadCommand, Command, StartError};
 pub use executor::{Beat, Executor};
+pub use gate::Gate;
 pub use run::{Deliveries, Tally, run};
 pub use settings::Settings;

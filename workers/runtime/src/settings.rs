@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Gate;
+
 /// What a worker may be told. Made by [`Settings::new`]; change the fields that matter.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -20,6 +22,8 @@ pub struct Settings {
     pub longest_restart_pause: Duration,
     /// How long running handlers may go on after a shutdown was asked for.
     pub drain_timeout: Duration,
+    /// Asked before a step is started; open by default.
+    pub gate: Gate,
 }
 
 impl Settings {
@@ -34,6 +38,7 @@ impl Settings {
             restart_pause: Duration::from_millis(200),
             longest_restart_pause: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),
+            gate: Gate::default(),
         }
     }
 }

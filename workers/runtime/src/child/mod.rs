@@ -274,6 +274,11 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
     async fn depart(&mut self, life: &mut Life) -> Option<()> {
         let now = Instant::now();
         while let Some((id, passenger)) = self.flight.depart(now) {
+            if let Some(refusal) = self.common.settings.gate.refusal(&passenger.step) {
+                let passenger = self.flight.land(id).expect("it has just departed");
+                self.report(passenger, refusal).await?;
+                continue;
+            }
             self.useful = true;
             protocol::write_step(id, &passenger.step, &mut life.outgoing.bytes);
             if passenger.step.report_start {

@@ -29,8 +29,17 @@ use super::Command;
 const IN: RawFd = 3;
 /// Where the child writes outcomes.
 const OUT: RawFd = 4;
-/// What a child does not inherit: workers never see PostgreSQL. A command that names one of them itself gets it.
-const KEPT_BACK: [&str; 3] = ["DATABASE_URL", "TASKER_DATABASE_URL", "TASKER_TEST_DATABASE_URL"];
+/// What a child does not inherit: workers never see PostgreSQL, and queues and invocations are this process's own business. A
+/// command that names one of them itself gets it.
+const KEPT_BACK: [&str; 7] = [
+    "DATABASE_URL",
+    "TASKER_DATABASE_URL",
+    "TASKER_TEST_DATABASE_URL",
+    "TASKER_QUEUES",
+    "TASKER_POOL",
+    "TASKER_MAX_CONCURRENT_HANDLERS",
+    "AWS_LAMBDA_RUNTIME_API",
+];
 
 /// A running child and our ends of its pipes.
 pub(super) struct Spawned {
