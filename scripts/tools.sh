@@ -63,3 +63,27 @@ need_linters() {
     fi
     PATH="$linters/bin:$PATH"
 }
+
+# LocalStack, in an environment of its own under target/. Fails where there is no Python 3.11.
+need_localstack() {
+    localstack="$PWD/target/localstack"
+    if [ -x "$localstack/bin/python" ] && cmp -s localstack/requirements.txt "$localstack/requirements.txt"; then
+        return 0
+    fi
+    python=""
+    for candidate in python3.11 python3; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+            python=$candidate
+            break
+        fi
+    done
+    [ -n "$python" ] || return 1
+    say "installing LocalStack (about a minute)"
+    rm -rf "$localstack"
+    "$python" -m venv "$localstack" 2>/dev/null || { apt_install python3.11-venv && "$python" -m venv "$localstack"; }
+    "$localstack/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r localstack/requirements.txt ||
+        die "LocalStack could not be installed"
+    "$localstack/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e localstack ||
+        die "localstack/ could not be installed"
+    cp localstack/requirements.txt "$localstack/requirements.txt"
+}

@@ -49,9 +49,8 @@ impl Answer {
 /// Reads a server's address from the command line.
 pub fn parse_url(text: &str) -> std::result::Result<Url, String> {
     match Url::parse(text) {
-        Ok(url) if url.scheme() == "http" && url.has_host() => Ok(url),
-        Ok(url) if url.scheme() == "https" => Err("this program speaks http only; expected http://HOST:PORT".into()),
-        _ => Err("expected http://HOST:PORT".into()),
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err("expected http://HOST:PORT or https://HOST, with the path of the API's stage if it has one".into()),
     }
 }
 

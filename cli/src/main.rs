@@ -139,7 +139,7 @@ mod tests {
             "task create",
             "step retry 01990000-0000-7000-8000-000000000000 a",
             "--url localhost:8080 doctor",
-            "--url https://h doctor",
+            "--url ftp://h doctor",
             "dev --worker python",
         ] {
             let error = Cli::try_parse_from(["tasker-ctl"].into_iter().chain(line.split(' '))).unwrap_err();

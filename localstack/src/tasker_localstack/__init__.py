@@ -1,0 +1,1 @@
+"""The local AWS environment: LocalStack whose functions are processes, a PostgreSQL with TLS, and the deployment of the topology."""

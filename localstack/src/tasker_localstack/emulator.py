@@ -1,0 +1,116 @@
+"""LocalStack as a process of this machine: everything in one folder, listening on the loopback alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+READY_SECONDS = 60
+SERVICES = "apigateway,cloudwatch,events,iam,lambda,logs,s3,secretsmanager,sqs,sts"
+
+
+class Emulator:
+    """A LocalStack in a folder; it may have been started by another process."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images.json"
+
+    def start(self) -> int:
+        """Starts it and waits until it answers. Answers its process id."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self.port))
+            except OSError as error:
+                raise SystemExit(
+                    f"port {self.port} of 127.0.0.1 cannot be used ({error.strerror}); stop what listens there, or give another --port"
+                ) from error
+        for name in ("root", "tmp", "cache", "logs"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        if not self.images.exists():
+            self.images.write_text("{}", encoding="ascii")
+        with (self.folder / "logs" / "localstack.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "localstack.runtime.main"],
+                env=self._environment(),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + READY_SECONDS
+        while not self.answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                stop(process.pid)
+                raise SystemExit(f"LocalStack did not start; {self.folder}/logs/localstack.log says why")
+            time.sleep(0.05)
+        return process.pid
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                f"{self.endpoint}/_localstack/health", timeout=2
+            ) as answer:
+                services = json.load(answer)["services"]
+        except (OSError, ValueError, KeyError):
+            return False
+        return services.get("sqs") in ("available", "running")
+
+    def _environment(self) -> dict[str, str]:
+        passed = {n: os.environ[n] for n in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if n in os.environ}
+        return {
+            **passed,
+            "GATEWAY_SERVER": "hypercorn",
+            "GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
+            "LOCALSTACK_HOST": f"127.0.0.1:{self.port}",
+            "SERVICES": SERVICES,
+            "SKIP_SSL_CERT_DOWNLOAD": "1",
+            "DISABLE_EVENTS": "1",
+            "DNS_ADDRESS": "0",
+            "FILESYSTEM_ROOT": str(self.folder / "root"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+            "LAMBDA_RUNTIME_EXECUTOR": "process",
+            "LAMBDA_KEEPALIVE_MS": "600000",
+            "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.05",
+            "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "0.2",
+            "TASKER_LOCALSTACK_DIR": str(self.folder),
+            "TASKER_IMAGES": str(self.images),
+        }
+
+
+def stop(pid: int) -> None:
+    """Ends a LocalStack and what it started."""
+    for sent, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        try:
+            os.killpg(pid, sent)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                # Ours or not: whoever started it may be another process.
+                if os.waitpid(pid, os.WNOHANG)[0] == pid:
+                    return
+            except ChildProcessError:
+                pass
+            if not Path(f"/proc/{pid}").exists():
+                return
+            time.sleep(0.05)

@@ -1,0 +1,123 @@
+"""Runs functions as processes of this machine, where LocalStack would start containers.
+
+A function of a zip package is its `bootstrap`; one of a container image is the command that the image map names for its URI.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from pathlib import Path
+
+from localstack import config
+from localstack.services.lambda_.invocation.lambda_models import FunctionVersion, InvocationResult
+from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
+
+from tasker_localstack.images import Image, image_of
+from tasker_localstack.instance import Instance
+
+LOG = logging.getLogger(__name__)
+# The folder of this LocalStack: `logs/` is in it.
+FOLDER = Path(os.environ.get("TASKER_LOCALSTACK_DIR", "."))
+# What a function sees of this process's own environment.
+PASSED_ON = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+# Bytes of the log of an invocation that are handed to LocalStack.
+LOGGED_BYTES = 64 * 1024
+# Lines of a log that are shown when a function cannot start.
+SHOWN = 20
+
+
+class ProcessExecutor(RuntimeExecutor):
+    """One execution environment. Its process is started again, with the next invocation, when it died."""
+
+    def __init__(self, id: str, function_version: FunctionVersion) -> None:
+        super().__init__(id=id, function_version=function_version)
+        self._environment: dict[str, str] = {}
+        self._instance: Instance | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def start(self, env_vars: dict[str, str]) -> None:
+        self._environment = self._environment_of(env_vars)
+        self._instance = self._begin()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            if self._instance is not None:
+                self._instance.end()
+
+    def invoke(self, payload: dict[str, str]) -> InvocationResult:
+        timeout = self.function_version.config.timeout
+        with self._lock:
+            if self._stopped:
+                raise RuntimeError("the execution environment was stopped")
+            if self._instance is None or not self._instance.alive():
+                self._instance = self._begin()
+            instance = self._instance
+        begin = self._log().stat().st_size if self._log().exists() else 0
+        answer = instance.invoke(
+            request_id=payload["invoke-id"],
+            arn=payload["invoked-function-arn"],
+            trace=payload["trace-id"],
+            event=payload["payload"].encode(),
+            timeout=timeout,
+        )
+        return InvocationResult(payload["invoke-id"], answer.payload, is_error=answer.is_error, logs=self._logged_since(begin))
+
+    def _logged_since(self, begin: int) -> str:
+        """What was logged meanwhile, also by the function's other instances; LocalStack hands it to its CloudWatch."""
+        with self._log().open("rb") as log:
+            log.seek(begin)
+            # LocalStack warns of a function that says nothing.
+            return log.read(LOGGED_BYTES).decode("utf-8", errors="replace") or "\n"
+
+    def get_address(self) -> str:
+        return "127.0.0.1"
+
+    def get_endpoint_from_executor(self) -> str:
+        return "127.0.0.1"
+
+    def get_runtime_endpoint(self) -> str:
+        return f"http://127.0.0.1:{config.GATEWAY_LISTEN[0].port}/unused"
+
+    def get_logs(self) -> str:
+        lines = self._log().read_text(encoding="utf-8", errors="replace").splitlines() if self._log().exists() else []
+        return "\n".join(lines[-SHOWN:])
+
+    @classmethod
+    def prepare_version(cls, function_version: FunctionVersion) -> None:
+        if function_version.config.code:
+            function_version.config.code.prepare_for_execution()
+
+    @classmethod
+    def cleanup_version(cls, function_version: FunctionVersion) -> None:
+        if function_version.config.code:
+            function_version.config.code.destroy_cached()
+
+    def _begin(self) -> Instance:
+        image = self._image()
+        environment = {**self._environment, **image.environment}
+        return Instance(
+            command=image.command,
+            directory=image.directory,
+            environment=environment,
+            function=self.function_version.id.function_name,
+            logs=FOLDER / "logs",
+        )
+
+    def _image(self) -> Image:
+        code = self.function_version.config.code
+        if code:
+            task = code.get_unzipped_code_location()
+            return Image([str(task / "bootstrap")], str(task), {"LAMBDA_TASK_ROOT": str(task)})
+        return image_of(self.function_version.config.image.image_uri)
+
+    def _log(self) -> Path:
+        return FOLDER / "logs" / f"{self.function_version.id.function_name}.log"
+
+    def _environment_of(self, env_vars: dict[str, str]) -> dict[str, str]:
+        own = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        given = {name: str(value) for name, value in env_vars.items() if not name.startswith("LOCALSTACK_")}
+        return {**own, "TMPDIR": "/tmp", **given}

@@ -1,0 +1,183 @@
+"""A process of a function, and the Runtime API that it asks for events."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from tasker_localstack.runtime_api import RuntimeApi
+
+# A child dies with the thread that started it, not only with the process: all are started by one thread that lives as long as this process.
+_STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
+# What a function may take from its start to its first poll.
+INIT_SECONDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What came of an invocation."""
+
+    payload: bytes
+    is_error: bool = False
+
+
+@dataclasses.dataclass
+class Event:
+    """An invocation on its way to the process."""
+
+    request_id: str
+    arn: str
+    trace: str
+    payload: bytes
+    deadline_ms: int
+    answer: Future[Answer] = dataclasses.field(default_factory=Future)
+
+    def settle(self, answer: Answer) -> None:
+        # The first answer counts: a process may be killed just as it answers.
+        if not self.answer.done():
+            try:
+                self.answer.set_result(answer)
+            except Exception:  # noqa: BLE001 - another thread was faster
+                return
+
+
+class Instance:
+    """A process that is alive until it ends by itself, is ended, or exceeds its time."""
+
+    def __init__(
+        self, command: list[str], directory: str, environment: dict[str, str], function: str, logs: Path
+    ) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self._function = function
+        self._logs = logs
+        self._events: queue.Queue[Event | None] = queue.Queue()
+        self._current: Event | None = None
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self._api = RuntimeApi(self)
+        self._began = time.perf_counter()
+        environment = {**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address}
+        with (logs / f"{function}.log").open("ab") as log:
+            self._process = _STARTER.submit(_start, command, directory, environment, log.fileno()).result()
+        threading.Thread(target=self._watch, name=f"watch-{function}", daemon=True).start()
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def invoke(self, request_id: str, arn: str, trace: str, event: bytes, timeout: int) -> Answer:
+        """Gives the process an event and waits for what it says of it."""
+        # Init is not the invocation's own time.
+        self._await_first_poll()
+        deadline_ms = int((time.time() + timeout) * 1000)
+        event = Event(request_id, arn, trace, event, deadline_ms)
+        with self._lock:
+            self._current = event
+            if not self.alive():
+                event.settle(self._died(event))
+        self._events.put(event)
+        try:
+            return event.answer.result(timeout=timeout)
+        except TimeoutError:
+            event.settle(_error("Sandbox.Timedout", f"RequestId: {request_id} Error: Task timed out after {timeout}.00 seconds"))
+            self._log_line(f"Task timed out after {timeout}.00 seconds")
+            self.end()
+            return event.answer.result()
+        finally:
+            with self._lock:
+                self._current = None
+
+    def end(self) -> None:
+        """Kills the process and everything that it started."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+        self._api.close()
+
+    # What the Runtime API asks and tells.
+
+    def next_event(self) -> Event | None:
+        """Waits for an event; none once the process is gone."""
+        if not self._ready.is_set():
+            self._note_start()
+            self._ready.set()
+        return self._events.get()
+
+    def settle(self, request_id: str, payload: bytes, is_error: bool) -> bool:
+        with self._lock:
+            event = self._current
+        if event is None or event.request_id != request_id:
+            return False
+        event.settle(Answer(payload, is_error))
+        return True
+
+    def init_failed(self, payload: bytes) -> None:
+        self._log_line(f"init failed: {payload.decode(errors='replace')}")
+
+    # The rest.
+
+    def _await_first_poll(self) -> None:
+        deadline = time.monotonic() + INIT_SECONDS
+        while not self._ready.wait(0.02):
+            if not self.alive() or time.monotonic() > deadline:
+                return
+
+    def _watch(self) -> None:
+        self._process.wait()
+        # What a function started does not outlive it.
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        with self._lock:
+            event = self._current
+        if event is not None:
+            event.settle(self._died(event))
+        self._events.put(None)
+        self._api.close()
+
+    def _died(self, event: Event) -> Answer:
+        code = self._process.returncode
+        how = f"signal: {signal.Signals(-code).name.removeprefix('SIG').lower()}" if code < 0 else f"exit status {code}"
+        return _error("Runtime.ExitError", f"RequestId: {event.request_id} Error: Runtime exited with error: {how}")
+
+    def _log_line(self, text: str) -> None:
+        with (self._logs / f"{self._function}.log").open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
+
+    def _note_start(self) -> None:
+        ms = (time.perf_counter() - self._began) * 1000
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        except OSError:
+            return
+        kib = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
+        line = json.dumps({"function": self._function, "ms": round(ms, 1), "rss_kib": kib})
+        with (self._logs / "cold-starts.jsonl").open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+
+def _error(kind: str, message: str) -> Answer:
+    return Answer(json.dumps({"errorType": kind, "errorMessage": message}).encode(), is_error=True)
+
+
+def _start(command: list[str], directory: str, environment: dict[str, str], log: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        # It dies with this process, however that ends.
+        ["setpriv", "--pdeathsig", "KILL", *command],
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )

@@ -1,0 +1,12 @@
+"""How LocalStack finds the executor: by its entry point, when LAMBDA_RUNTIME_EXECUTOR is `process`."""
+
+from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
+
+
+class ProcessPlugin(RuntimeExecutorPlugin):
+    name = "process"
+
+    def load(self, *_args, **_kwargs):
+        from tasker_localstack.executor import ProcessExecutor
+
+        return ProcessExecutor

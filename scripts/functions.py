@@ -1,0 +1,92 @@
+"""How large the functions are, and how soon they ask for their first event: built as they are deployed, started as Lambda starts them.
+
+Sizes are bounds and fail; times are printed. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+FUNCTIONS = ["task-intake", "step-readiness", "completion-callback", "operator-api", "db-migrate"]
+STARTS = 15
+MOST_BINARY_MB = 12.0
+MOST_ZIP_MB = 6.0
+MOST_RESIDENT_MB = 30.0
+ENVIRONMENT = {
+    "AWS_REGION": "eu-central-1",
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+    # Nobody answers there: what a function asks for before its first event must not hold it up.
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_LAMBDA_FUNCTION_NAME": "measured",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
+    "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+    "TASKER_ENV": "production",
+    "TASKER_DATABASE_URL": "postgres://127.0.0.1:9/tasker?sslmode=verify-full",
+    "TASKER_DATABASE_SECRET": "tasker/database",
+    "TASKER_SIGNING_SECRET": "tasker/signing",
+    "TASKER_QUEUES": "http://127.0.0.1:9/000000000000/tasker-",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the built functions are")
+    folder = parser.parse_args().folder
+    print(f"{'function':<20}  {'binary MB':>9}  {'zip MB':>7}  {'start ms (median of ' + str(STARTS) + ')':>24}  {'resident MB':>11}")
+    failed = []
+    for name in FUNCTIONS:
+        binary, zipped = sizes(folder / name)
+        starts = [start(folder / name) for _ in range(STARTS)]
+        resident = max(megabytes for _, megabytes in starts)
+        ms = statistics.median(milliseconds for milliseconds, _ in starts)
+        print(f"{name:<20}  {binary:>9.1f}  {zipped:>7.1f}  {ms:>24.1f}  {resident:>11.1f}")
+        if binary > MOST_BINARY_MB or zipped > MOST_ZIP_MB or resident > MOST_RESIDENT_MB:
+            failed.append(name)
+    if failed:
+        print(
+            f"too large: {', '.join(failed)}; at most {MOST_BINARY_MB} MB, {MOST_ZIP_MB} MB as a zip, {MOST_RESIDENT_MB} MB resident",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def sizes(program: Path) -> tuple[float, float]:
+    """Megabytes of a program, and of its package."""
+    with tempfile.TemporaryFile() as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as package:
+            package.write(program, "bootstrap")
+        return program.stat().st_size / 1e6, file.tell() / 1e6
+
+
+def start(program: Path) -> tuple[float, float]:
+    """Milliseconds from the start of the process to its first poll, and its megabytes of memory then."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        environment = {**ENVIRONMENT, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.getsockname()[1]}", "PATH": os.environ["PATH"]}
+        began = time.perf_counter()
+        with subprocess.Popen([program], env=environment, stdout=subprocess.DEVNULL) as process:
+            try:
+                connection, _ = server.accept()
+                with connection:
+                    if not connection.recv(4096).startswith(b"GET /2018-06-01/runtime/invocation/next"):
+                        raise SystemExit(f"{program.name} asked for something else than its first event")
+                    took = (time.perf_counter() - began) * 1000
+                    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+            finally:
+                process.kill()
+    kib = next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1]
+    return took, int(kib) / 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())
