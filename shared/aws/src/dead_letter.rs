@@ -24,8 +24,8 @@ const LONGEST_SECONDS: u32 = 900;
 /// A queue that is read.
 #[derive(Debug, Clone)]
 pub struct Mailbox {
-    client: Client,
-    url: String,
+    pub(crate) client: Client,
+    pub(crate) url: String,
 }
 
 impl Mailbox {
