@@ -1,27 +1,42 @@
-//! `tasker-worker`: runs steps that come as lines on stdin in a supervised child process, and writes their outcomes to stdout.
+//! `tasker-worker`: runs steps in a supervised child process. Steps come as lines on stdin, in the invocations of a function of Lambda,
+//! or from the queue of a pool that it polls.
 
+mod deployment;
+mod desk;
+mod lambda;
+mod poll;
+mod post;
 mod stdio;
 
-use std::{process::ExitCode, time::Duration};
+use std::{ops::RangeInclusive, process::ExitCode, time::Duration};
 
-use clap::Parser;
-use tasker_worker::{Command, Executor, Settings};
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use deployment::Deployment;
+use tasker_worker::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// Steps that a worker may be told to run at once.
+const PLACES: RangeInclusive<i64> = 1..=1000;
+
 /// Runs step handlers in a supervised child process.
+///
+/// Without --stdio and --poll it is a function of Lambda, which must have started it.
 #[derive(Parser)]
 #[command(name = "tasker-worker", version)]
 struct Arguments {
     /// Read steps (RunStep, one JSON document a line) from stdin and write outcomes (CompleteStep) to stdout, until stdin ends.
-    #[arg(long, required = true)]
+    #[arg(long, conflicts_with = "poll")]
     stdio: bool,
-    /// The pool it serves; shown in log lines.
-    #[arg(long, default_value = "default")]
-    pool: String,
-    /// Steps that run at once.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    max_concurrent_handlers: u32,
+    /// Receive steps from the pool's queue on SQS, which TASKER_QUEUES and TASKER_POOL name, until SIGTERM.
+    #[arg(long)]
+    poll: bool,
+    /// The pool it serves. With --stdio only shown in log lines, and `default` by default; else by default TASKER_POOL.
+    #[arg(long)]
+    pool: Option<String>,
+    /// Steps that run at once [default: 10, or outside of --stdio TASKER_MAX_CONCURRENT_HANDLERS].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(PLACES))]
+    max_concurrent_handlers: Option<u32>,
     /// Seconds that running handlers may go on after SIGTERM.
     #[arg(long, default_value_t = 25)]
     drain_timeout: u64,
@@ -33,45 +48,43 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .init();
-    match work(arguments).await {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(bad_lines) => {
-            eprintln!("error: {bad_lines} lines of stdin were not steps and were left out");
-            ExitCode::FAILURE
-        }
+    if arguments.stdio {
+        return stdio::main(arguments).await;
+    }
+    if !arguments.poll && std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
+        let message = "give --stdio or --poll; without either, this is a function, and AWS_LAMBDA_RUNTIME_API is not set\n";
+        Arguments::command().error(ErrorKind::MissingRequiredArgument, message).exit();
+    }
+    tasker_aws::begin_logs();
+    match deployed(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs until stdin ends or SIGTERM comes; returns how many lines were refused.
-async fn work(arguments: Arguments) -> Result<u64, Box<dyn std::error::Error>> {
-    let Arguments { pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
-    let settings = Settings {
-        max_concurrent_handlers: max_concurrent_handlers as usize,
-        drain_timeout: Duration::from_secs(drain_timeout),
-        ..Settings::new(pool)
-    };
-    let executor = Executor::child(Command::from_words(command)?, &settings).await?;
-    let shutdown = CancellationToken::new();
-    tokio::spawn(cancel_on_signal(shutdown.clone()));
-    let stdin = stdio::Stdin::open(settings.max_concurrent_handlers);
-    tasker_worker::run(stdin.clone(), stdio::Stdout::open().into(), executor, settings, shutdown).await;
-    Ok(stdin.bad_lines())
+/// Serves the pool of a deployment, as a function or by polling.
+async fn deployed(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let Arguments { poll, pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
+    let mut deployment = Deployment::from_env(pool, max_concurrent_handlers)?;
+    deployment.settings.drain_timeout = Duration::from_secs(drain_timeout);
+    let command = Command::from_words(command)?;
+    if poll { poll::serve(command, deployment, cancelled_by_signal()).await } else { lambda::serve(command, deployment).await }
 }
 
-async fn cancel_on_signal(shutdown: CancellationToken) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    shutdown.cancel();
+/// A token that SIGTERM and SIGINT cancel.
+fn cancelled_by_signal() -> CancellationToken {
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        token.cancel();
+    });
+    shutdown
 }

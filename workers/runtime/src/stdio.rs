@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufRead, Write},
+    process::ExitCode,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,18 +11,54 @@ use std::{
 };
 
 use tasker_domain::{CompleteStep, Message, Outgoing, Queue, RunStep, SendResult, message, queue::SendError};
-use tasker_worker::Deliveries;
+use tasker_worker::{Command, Deliveries, Executor, Settings};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
+use crate::{Arguments, cancelled_by_signal};
+
+/// Runs until stdin ends or SIGTERM comes. Logs go to stderr.
+pub async fn main(arguments: Arguments) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .init();
+    match work(arguments).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(bad_lines) => {
+            eprintln!("error: {bad_lines} lines of stdin were not steps and were left out");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns how many lines were refused.
+async fn work(arguments: Arguments) -> Result<u64, Box<dyn std::error::Error>> {
+    let Arguments { pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
+    let mut settings =
+        Settings { drain_timeout: Duration::from_secs(drain_timeout), ..Settings::new(pool.unwrap_or_else(|| "default".into())) };
+    if let Some(places) = max_concurrent_handlers {
+        settings.max_concurrent_handlers = places as usize;
+    }
+    let executor = Executor::child(Command::from_words(command)?, &settings).await?;
+    let stdin = Stdin::open(settings.max_concurrent_handlers);
+    tasker_worker::run(stdin.clone(), Stdout::open().into(), executor, settings, cancelled_by_signal()).await;
+    Ok(stdin.bad_lines())
+}
+
 /// Steps from stdin.
-pub struct Stdin {
+struct Stdin {
     steps: AsyncMutex<mpsc::Receiver<RunStep>>,
     bad_lines: Arc<AtomicU64>,
 }
 
 impl Stdin {
     /// Starts to read, at most `ahead` steps ahead of who takes them.
-    pub fn open(ahead: usize) -> Arc<Self> {
+    fn open(ahead: usize) -> Arc<Self> {
         let (sender, steps) = mpsc::channel(ahead);
         let bad_lines = Arc::new(AtomicU64::new(0));
         let counter = bad_lines.clone();
@@ -31,7 +68,7 @@ impl Stdin {
     }
 
     /// How many lines were not steps.
-    pub fn bad_lines(&self) -> u64 {
+    fn bad_lines(&self) -> u64 {
         self.bad_lines.load(Ordering::Relaxed)
     }
 }
@@ -73,11 +110,11 @@ fn read_step(line: &[u8]) -> Result<RunStep, String> {
 }
 
 /// Outcomes to stdout.
-pub struct Stdout(Arc<Mutex<io::Stdout>>);
+struct Stdout(Arc<Mutex<io::Stdout>>);
 
 impl Stdout {
     /// The process's stdout.
-    pub fn open() -> Self {
+    fn open() -> Self {
         Self(Arc::new(Mutex::new(io::stdout())))
     }
 }
