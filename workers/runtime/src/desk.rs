@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::{CompleteStep, Message, Outcome, Outgoing, Queue, RunStep, SendResult, message::HandOver, outcome::Failure};
+use tasker_domain::{Outcome, RunStep, message::HandOver, outcome::Failure};
 use tasker_worker::{Deliveries, Gate};
 use tokio::{
     sync::{Notify, oneshot},
@@ -63,6 +63,7 @@ impl Desk {
     /// here. A step whose receivers were dropped before it began is forgotten.
     pub fn put(&self, steps: Vec<RunStep>, window: Option<Window>) -> Vec<oneshot::Receiver<()>> {
         let mut state = self.lock();
+        state.forget();
         let receivers = steps.into_iter().map(|step| state.put(step, window)).collect();
         drop(state);
         self.arrived.notify_one();
@@ -115,13 +116,14 @@ impl Desk {
         (!fits).then_some(Outcome::Released {})
     }
 
-    fn accept(&self, answer: &Answer) {
-        let Some(held) = self.lock().held.remove(&answer.hand_over) else { return };
-        answer.log(&held.step);
+    /// The outcome of a hand-over is safe. The step's name, if the desk had it.
+    pub fn accept(&self, hand_over: HandOver) -> Option<String> {
+        let held = self.lock().held.remove(&hand_over)?;
         for message in held.accepted {
             // Whose invocation is over has answered without it.
             let _ = message.send(());
         }
+        Some(held.step)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -134,6 +136,7 @@ impl State {
         let (sender, receiver) = oneshot::channel();
         if let Some(held) = self.held.get_mut(&step.hand_over()) {
             held.window = held.window.zip(window).map(|(one, other)| if other.ends > one.ends { other } else { one });
+            held.accepted.retain(|message| !message.is_closed());
             held.accepted.push(sender);
         } else if !self.closed {
             let held = Held { step: step.step_name.clone(), window, accepted: vec![sender] };
@@ -148,17 +151,22 @@ impl State {
     }
 
     fn take(&mut self, max: usize) -> Vec<RunStep> {
-        let mut taken = Vec::new();
-        while taken.len() < max {
-            let Some(step) = self.waiting.pop_front() else { break };
+        self.forget();
+        let count = self.waiting.len().min(max);
+        self.waiting.drain(..count).collect()
+    }
+
+    /// What nobody waits for and was not begun comes again with its message.
+    fn forget(&mut self) {
+        let Self { waiting, held, .. } = self;
+        waiting.retain(|step| {
             let key = step.hand_over();
-            if self.held.get(&key).is_some_and(Held::is_awaited) {
-                taken.push(step);
-            } else {
-                self.held.remove(&key);
+            let awaited = held.get(&key).is_some_and(Held::is_awaited);
+            if !awaited {
+                held.remove(&key);
             }
-        }
-        taken
+            awaited
+        });
     }
 }
 
@@ -204,59 +212,74 @@ fn never_fits(timeout_seconds: u32, longest: Duration) -> Failure {
     )
 }
 
-/// A queue that tells a desk which outcomes it accepted.
-pub struct Noting<Q> {
-    pub queue: Q,
-    pub desk: Arc<Desk>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<Q: Queue> Queue for Noting<Q> {
-    async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
-        let answers: Vec<Option<Answer>> = messages.iter().map(Answer::of).collect();
-        let results = self.queue.send(messages).await;
-        for (answer, result) in answers.iter().zip(&results) {
-            if let (Some(answer), Ok(())) = (answer, result) {
-                self.desk.accept(answer);
-            }
-        }
-        results
+    const A_MINUTE: Duration = Duration::from_secs(60);
+
+    /// A step that has so many seconds.
+    fn step(no: i32, timeout_seconds: u32) -> RunStep {
+        let id = tasker_domain::TaskId::from_fresh(uuid::Uuid::nil()).step(no);
+        let message = serde_json::json!({
+            "v": 1, "task_id": id.task, "step_id": id, "step_name": "s", "lease": 1, "attempt": 1, "max_attempts": 3, "token": "t",
+            "timeout_seconds": timeout_seconds, "correlation_id": uuid::Uuid::nil(), "namespace": "default",
+            "handler": {"callable": "c"}, "context": {}, "dependency_results": {},
+        });
+        serde_json::from_str(&message.to_string()).unwrap()
     }
 
-    fn send_lease(&self) -> Option<Duration> {
-        self.queue.send_lease()
-    }
-}
-
-/// What is known of an outcome once it is sent.
-struct Answer {
-    hand_over: HandOver,
-    attempt: i32,
-    outcome: &'static str,
-    duration_ms: u64,
-    correlation_id: Option<String>,
-    trace_id: Option<String>,
-}
-
-impl Answer {
-    fn of(outgoing: &Outgoing) -> Option<Self> {
-        let Message::CompleteStep(complete) = &outgoing.message else { return None };
-        let CompleteStep { attempt, execution_time_ms, correlation_id, traceparent, outcome, .. } = &**complete;
-        if matches!(outcome, Outcome::Started {} | Outcome::Heartbeat {}) {
-            return None;
-        }
-        Some(Self {
-            hand_over: complete.hand_over(),
-            attempt: *attempt,
-            outcome: outcome.kind(),
-            duration_ms: *execution_time_ms,
-            correlation_id: correlation_id.map(|id| id.to_string()),
-            trace_id: traceparent.as_deref().and_then(tasker_aws::trace_id).map(str::to_owned),
-        })
+    fn kind(outcome: Option<Outcome>) -> Option<&'static str> {
+        outcome.map(|outcome| outcome.kind())
     }
 
-    fn log(&self, step: &str) {
-        let Self { hand_over, attempt, outcome, duration_ms, correlation_id, trace_id } = self;
-        let task_id = hand_over.task.to_string();
-        tracing::info!(task_id, step, attempt, outcome, correlation_id, trace_id, duration_ms, "step answered");
+    #[test]
+    fn a_step_begins_with_its_time_and_five_seconds_left_and_not_with_less() {
+        let (desk, now) = (Desk::default(), Instant::now());
+        let window = Window { ends: now + Duration::from_secs(35), longest: A_MINUTE };
+        let _wait = desk.put(vec![step(0, 30), step(1, 31), step(2, 56)], Some(window));
+        let refusal = |step, after| kind(desk.refusal(&step, now + after));
+        assert_eq!(refusal(step(0, 30), Duration::ZERO), None);
+        assert_eq!(refusal(step(0, 30), Duration::from_millis(1)), Some("released"));
+        assert_eq!(refusal(step(1, 31), Duration::ZERO), Some("released"));
+        assert_eq!(refusal(step(2, 56), Duration::ZERO), Some("failure"), "no invocation has so much");
+    }
+
+    #[test]
+    fn a_step_that_polling_brought_has_all_the_time_that_it_wants() {
+        let desk = Desk::default();
+        let _wait = desk.put(vec![step(0, 86_400)], None);
+        assert_eq!(kind(desk.refusal(&step(0, 86_400), Instant::now() + A_MINUTE)), None);
+    }
+
+    #[test]
+    fn a_step_whose_invocation_is_over_is_not_begun_even_if_its_clock_stood_still() {
+        let (desk, now) = (Desk::default(), Instant::now());
+        let window = Window { ends: now + A_MINUTE, longest: A_MINUTE };
+        drop(desk.put(vec![step(0, 30)], Some(window)));
+        assert_eq!(kind(desk.refusal(&step(0, 30), now)), Some("released"));
+        let _again = desk.put(vec![step(0, 30)], Some(window));
+        assert_eq!(kind(desk.refusal(&step(0, 30), now)), None);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_an_invocation_that_is_over_is_forgotten() {
+        let desk = Desk::default();
+        drop(desk.put(vec![step(0, 30)], None));
+        let _wait = desk.put(vec![step(1, 30)], None);
+        assert_eq!(desk.receive(10).await.iter().map(|step| step.step_id.no).collect::<Vec<_>>(), [1]);
+        assert_eq!(desk.lock().held.len(), 1);
+    }
+
+    #[test]
+    fn closing_gives_up_what_was_not_begun_and_keeps_what_was() {
+        let desk = Desk::default();
+        let mut begun = desk.put(vec![step(0, 30)], None);
+        assert_eq!(desk.lock().take(1).len(), 1);
+        let mut waiting = desk.put(vec![step(1, 30)], None);
+        desk.close();
+        assert_eq!(waiting[0].try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert_eq!(begun[0].try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        assert_eq!(desk.put(vec![step(2, 30)], None)[0].try_recv(), Err(oneshot::error::TryRecvError::Closed), "too late");
     }
 }

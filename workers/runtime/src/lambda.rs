@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     deployment::Deployment,
-    desk::{Desk, Noting, Window},
+    desk::{Desk, Window},
+    noting::Noting,
     post::{Sorted, sort},
 };
 

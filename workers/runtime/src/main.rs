@@ -4,6 +4,7 @@
 mod deployment;
 mod desk;
 mod lambda;
+mod noting;
 mod poll;
 mod post;
 mod stdio;

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     deployment::Deployment,
-    desk::{Desk, Noting},
+    desk::Desk,
+    noting::Noting,
     post::{Sorted, sort},
 };
 
