@@ -7,6 +7,8 @@ use crate::{BadSetting, required};
 const NAME: &str = "TASKER_QUEUES";
 /// Characters of a queue's name that SQS takes.
 const NAME_CHARS: usize = 80;
+/// What the names of dead-letter queues end in.
+const DEAD_LETTERS: &str = "-dlq";
 
 /// What the URLs of all queues of a deployment begin with, as `https://sqs.eu-central-1.amazonaws.com/123456789012/tasker-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,14 @@ impl Queues {
         self.url_of_name(arn.rsplit(':').next()?)
     }
 
+    /// Whether a queue of this name is one of the deployment's, or the dead-letter queue of one. The beginning alone does not say so:
+    /// what is `tasker-` here is also the beginning of another deployment's `tasker-test-intake`.
+    pub fn has(&self, name: &str) -> bool {
+        let Some(own) = name.strip_prefix(&self.prefix) else { return false };
+        let own = own.strip_suffix(DEAD_LETTERS).unwrap_or(own);
+        matches!(own, "intake" | "readiness" | "completions") || own.strip_prefix("worker-").is_some_and(|pool| !pool.is_empty())
+    }
+
     /// What the names of the deployment's queues begin with, as `tasker-`.
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -66,7 +76,12 @@ impl Queues {
 
 /// The URL or name of a queue's dead-letter queue.
 pub fn dead_letter_queue(queue: &str) -> String {
-    format!("{queue}-dlq")
+    format!("{queue}{DEAD_LETTERS}")
+}
+
+/// The name of the queue that a dead-letter queue, by its name, belongs to; none when it is no dead-letter queue.
+pub fn queue_of_dead_letters(dead_letter_queue: &str) -> Option<&str> {
+    dead_letter_queue.strip_suffix(DEAD_LETTERS)
 }
 
 fn is_name(name: &str) -> bool {
@@ -87,6 +102,17 @@ mod tests {
         assert_eq!(queues.url_of_arn("arn:aws:sqs:eu:123:shop-intake").unwrap(), "https://sqs.example/123/shop-intake");
         assert_eq!(url(Destination::Worker("a pool".into())), None, "no queue can be called so");
         assert_eq!(url(Destination::Worker("x".repeat(80))), None);
+    }
+
+    #[test]
+    fn another_deployment_with_the_same_beginning_is_none_of_ours() {
+        let queues = Queues::new("https://sqs.example/123/shop-").unwrap();
+        let ours = ["shop-intake", "shop-intake-dlq", "shop-worker-python", "shop-worker-python-dlq"];
+        assert!(ours.iter().all(|name| queues.has(name)));
+        let others = ["shop-test-intake", "shop-test-worker-python-dlq", "shop-worker-", "shop-dlq", "intake", "shop-"];
+        assert!(!others.iter().any(|name| queues.has(name)));
+        assert_eq!(queue_of_dead_letters("shop-intake-dlq"), Some("shop-intake"));
+        assert_eq!(queue_of_dead_letters("shop-intake"), None);
     }
 
     #[test]
