@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "TASKER_TEST_DATABASE_URL": postgres.socket_url("postgres"),
                 "TASKER_TEST_DATABASE_TLS": f"127.0.0.1:{postgres.port}",
                 "TASKER_TEST_DATABASE_CA": str(postgres.authority),
-                "TASKER_DATABASE_PASSWORD": postgres.password,
+                "TASKER_PROGRAMS": str(programs_of_tests()),
             }
             return subprocess.run(words, env=environment, check=False).returncode
         finally:
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def programs_of_tests() -> Path:
-    return Path(os.environ.get("TASKER_PROGRAMS", deploy.ROOT / "target/debug")).resolve()
+    return (deploy.ROOT / "target/programs").resolve()
 
 
 @contextlib.contextmanager

@@ -5,8 +5,7 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 /// Says what is logged: a level, or levels by target, such as `info,tasker_engine=debug`.
 const VARIABLE: &str = "TASKER_LOG";
 /// What libraries tell of their insides is for whoever asks.
-const USUAL: &str =
-    "info,tasker_engine=debug,lambda_runtime=warn,lambda_http=warn,refinery_core=warn,tokio_postgres=warn,aws_config=warn";
+const USUAL: &str = "info,tasker_engine=debug,lambda_runtime=warn,lambda_http=warn,refinery_core=warn,tokio_postgres=warn,deadpool=error,aws_config=warn";
 
 /// Logs from here on.
 pub fn begin() {

@@ -54,6 +54,10 @@ pub(crate) async fn answer(
             Router::new().fallback(async || unavailable())
         }
     };
+    respond(request, router).await
+}
+
+async fn respond(request: LambdaRequest, router: Router) -> Result<Box<RawValue>, Failed> {
     let traced = service_fn(move |mut request: lambda_http::Request| {
         begin_trace(request.headers_mut());
         let router = router.clone();
@@ -122,7 +126,46 @@ fn unavailable() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::Request;
+    use serde_json::Value;
+
     use super::*;
+
+    /// Answers an event by a router that says what it was asked.
+    async fn answered(event: &str) -> Value {
+        let event: Box<RawValue> = serde_json::from_str(event).unwrap();
+        let Event::Http(request) = Event::read(&event).unwrap() else { panic!("a request") };
+        let says = Router::new().fallback(async |request: Request| {
+            let (parts, body) = request.into_parts();
+            let body = to_bytes(body, 1000).await.unwrap();
+            let traced = parts.headers.contains_key(TRACEPARENT);
+            // The older gateway hands them over in no order.
+            let mut query: Vec<&str> = parts.uri.query().unwrap_or_default().split('&').collect();
+            query.sort_unstable();
+            let said = json!({"method": parts.method.as_str(), "path": parts.uri.path(), "query": query,
+                "type": parts.headers[CONTENT_TYPE].to_str().unwrap(), "body": String::from_utf8_lossy(&body), "traced": traced});
+            (StatusCode::CREATED, [("x-request-id", "r")], axum::Json(said))
+        });
+        serde_json::from_str(respond(*request, says).await.unwrap().get()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_is_the_same_whether_a_gateway_of_either_kind_or_a_function_url_brings_it() {
+        for (name, event) in [
+            ("API Gateway v1", include_str!("../tests/events/apigateway_v1.json")),
+            ("API Gateway v2", include_str!("../tests/events/apigateway_v2.json")),
+            ("function URL", include_str!("../tests/events/function_url.json")),
+        ] {
+            let answer = answered(event).await;
+            assert_eq!(answer["statusCode"], 201, "{name}: {answer}");
+            let headers = answer["headers"].as_object().into_iter().chain(answer["multiValueHeaders"].as_object());
+            assert!(headers.flatten().any(|(key, _)| key == "x-request-id"), "{name}: {answer}");
+            let said: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+            let expected = json!({"method": "POST", "path": "/v1/tasks", "query": ["on_duplicate=return", "wait=5"],
+                "type": "application/json", "body": "{\"name\":\"order\"}", "traced": true});
+            assert_eq!(said, expected, "{name}");
+        }
+    }
 
     fn traced(headers: &[(&'static str, &str)]) -> String {
         let mut map: HeaderMap = headers.iter().map(|(k, v)| (HeaderName::from_static(k), v.parse().unwrap())).collect();

@@ -27,7 +27,8 @@ impl Content for Asked {
     const KIND: &'static str = "task request";
 
     fn read(received: &Received) -> Result<Self, Unreadable> {
-        let mut request = parse_task_request(received.body.as_bytes()).map_err(|e| Unreadable::Malformed(e.to_string()))?;
+        let mut request = parse_task_request(received.body.as_bytes())
+            .map_err(|e| Unreadable::Malformed(format!("it is no request for a task: {e}")))?;
         // The queue delivers a message more than once; its id is the same each time, also after an operator sent it again.
         if request.idempotency_key.is_none() {
             request.idempotency_key = Some(received.source_id.clone().unwrap_or_else(|| received.id.clone()));

@@ -60,7 +60,7 @@ where
     let mailbox = instance.mailbox(&batch.queue_arn).ok_or_else(|| {
         Failed(format!("the messages come from `{}`, which is no queue of SQS: TASKER_QUEUES cannot name it", batch.queue_arn))
     })?;
-    let mut post = Post { instance, mailbox, work: &work, again: Vec::new(), later: Vec::new() };
+    let mut post = Post { instance, mailbox, work: &work, again: Vec::new(), later: Vec::new(), unwell: None };
     let (mut good, mut last) = (Vec::new(), Vec::new());
     for received in batch.messages {
         match T::read(&received) {
@@ -86,6 +86,8 @@ struct Post<'a, F> {
     work: &'a F,
     again: Vec<Received>,
     later: Vec<Received>,
+    /// Why the world is unwell, if that is known.
+    unwell: Option<String>,
 }
 
 impl<F> Post<'_, F> {
@@ -102,7 +104,7 @@ impl<F> Post<'_, F> {
         match self.attempt(&letters).await {
             Ok(fates) => self.settle(letters, fates).await,
             Err(Broken::World(reason)) => {
-                tracing::warn!(messages = letters.len(), reason, "messages come again when the world is well");
+                self.unwell = Some(reason);
                 self.later.extend(letters.into_iter().map(|l| l.received));
             }
             Err(Broken::Us(reason)) if letters.len() == 1 => {
@@ -211,6 +213,9 @@ impl<F> Post<'_, F> {
     }
 
     async fn answer(self) -> Box<RawValue> {
+        if !self.later.is_empty() {
+            tracing::warn!(messages = self.later.len(), reason = self.unwell, "messages come again later");
+        }
         self.mailbox.postpone(&self.later.iter().collect::<Vec<_>>()).await;
         to_raw_value(&Batch::answer(self.again.iter().chain(&self.later))).expect("an answer serializes")
     }
