@@ -116,14 +116,15 @@ impl Desk {
         (!fits).then_some(Outcome::Released {})
     }
 
-    /// The outcome of a hand-over is safe. The step's name, if the desk had it.
-    pub fn accept(&self, hand_over: HandOver) -> Option<String> {
-        let held = self.lock().held.remove(&hand_over)?;
+    /// The outcome of a hand-over is safe: `tell` hears the step's name, and then all messages that brought it are answered.
+    pub fn accept(&self, hand_over: HandOver, tell: impl FnOnce(&str)) {
+        let Some(held) = self.lock().held.remove(&hand_over) else { return };
+        // First, for once its messages are answered this process may be frozen.
+        tell(&held.step);
         for message in held.accepted {
             // Whose invocation is over has answered without it.
             let _ = message.send(());
         }
-        Some(held.step)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -17,9 +17,8 @@ impl<Q: Queue> Queue for Noting<Q> {
         let answers: Vec<Option<Answer>> = messages.iter().map(Answer::of).collect();
         let results = self.queue.send(messages).await;
         for (answer, result) in answers.iter().zip(&results) {
-            let (Some(answer), Ok(())) = (answer, result) else { continue };
-            if let Some(step) = self.desk.accept(answer.hand_over) {
-                answer.log(&step);
+            if let (Some(answer), Ok(())) = (answer, result) {
+                self.desk.accept(answer.hand_over, |step| answer.log(step));
             }
         }
         results

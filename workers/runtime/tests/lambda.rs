@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use tasker_domain::{Outcome, RunStep, outcome::Failure};
 use tempfile::TempDir;
 
-const MINUTE: Duration = Duration::from_secs(60);
+/// More than any step of these tests takes on any machine.
+const AMPLE: Duration = Duration::from_secs(900);
+/// A step of one second begins in it, also where everything is slow, and the end of it can be waited for.
+const SHORT: Duration = Duration::from_secs(9);
 const NOTHING: [&str; 0] = [];
 
 /// A step that has so many seconds.
@@ -33,11 +36,11 @@ async fn outcomes_are_sent_and_no_message_comes_again_not_even_of_a_handler_that
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
     let steps = [step(0, "ok", json!({})), step(1, "fail", json!({"permanent": true})), step(2, "no such handler", json!({}))];
-    assert_eq!(aws.invoke(steps.iter().map(message), MINUTE).await, NOTHING);
+    assert_eq!(aws.invoke(steps.iter().map(message), AMPLE).await, NOTHING);
     assert!(matches!(aws.outcome(0), Outcome::Success { .. }));
     assert_eq!(failure(aws.outcome(1)).message, "never");
     assert_eq!(failure(aws.outcome(2)).error_type, "handler_not_found");
-    assert_eq!(aws.invoke([message(&step(3, "ok", json!({})))], MINUTE).await, NOTHING, "the child lives on");
+    assert_eq!(aws.invoke([message(&step(3, "ok", json!({})))], AMPLE).await, NOTHING, "the child lives on");
     assert!(matches!(aws.outcome(3), Outcome::Success { .. }));
 }
 
@@ -48,11 +51,11 @@ async fn what_the_queue_refuses_until_the_deadline_comes_again_and_is_answered_b
     let notes = folder.path().join("runs");
     let [kept, other, later] = [0, 1, 2].map(|no| within(1, step(no, "ok", json!({ "runs": notes }))));
     aws.refuse(Some("token 0"));
-    assert_eq!(aws.invoke([&kept, &other].map(message), Duration::from_secs(8)).await, ["m0"]);
+    assert_eq!(aws.invoke([&kept, &other].map(message), SHORT).await, ["m0"]);
     assert!(matches!(aws.outcome(1), Outcome::Success { .. }));
     let again = tokio::spawn({
         let (aws, messages) = (aws.clone(), [&kept, &later].map(message));
-        async move { aws.invoke(messages, MINUTE).await }
+        async move { aws.invoke(messages, AMPLE).await }
     });
     aws.call("SendMessageBatch", |call| call.to_string().contains("token 2")).await;
     aws.refuse(None);
@@ -66,9 +69,9 @@ async fn an_outcome_left_over_from_an_earlier_invocation_is_sent_in_a_later_one_
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
     aws.refuse(Some("token 0"));
-    assert_eq!(aws.invoke([message(&within(1, step(0, "ok", json!({}))))], Duration::from_secs(8)).await, ["m0"]);
+    assert_eq!(aws.invoke([message(&within(1, step(0, "ok", json!({}))))], SHORT).await, ["m0"]);
     aws.refuse(None);
-    assert_eq!(aws.invoke([message(&step(1, "ok", json!({})))], MINUTE).await, NOTHING);
+    assert_eq!(aws.invoke([message(&step(1, "ok", json!({})))], AMPLE).await, NOTHING);
     aws.call("SendMessageBatch", |_| aws.accepted().iter().any(|c| c.step_id.no == 0)).await;
     assert!(matches!(aws.outcome(0), Outcome::Success { .. }));
 }
@@ -77,7 +80,7 @@ async fn an_outcome_left_over_from_an_earlier_invocation_is_sent_in_a_later_one_
 async fn a_step_without_enough_time_left_is_released_and_not_run() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let _function = Program::function(&aws);
-    assert_eq!(aws.invoke([message(&step(0, "ok", json!({})))], MINUTE).await, NOTHING);
+    assert_eq!(aws.invoke([message(&step(0, "ok", json!({})))], AMPLE).await, NOTHING);
     let late = step(1, "ok", json!({ "runs": folder.path().join("runs") }));
     assert_eq!(aws.invoke([message(&late)], Duration::from_secs(50)).await, NOTHING);
     assert!(matches!(aws.outcome(1), Outcome::Released {}));
@@ -89,8 +92,8 @@ async fn a_step_whose_time_ran_out_while_it_waited_for_a_free_place_is_released(
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let _function = Program::with(&aws, &[], &[("TASKER_MAX_CONCURRENT_HANDLERS", "1")]);
     let notes = folder.path().join("runs");
-    let steps = [within(3, step(0, "hang", json!({ "runs": notes }))), within(3, step(1, "ok", json!({ "runs": notes })))];
-    assert_eq!(aws.invoke(steps.iter().map(message), Duration::from_secs(10)).await, NOTHING);
+    let steps = [within(5, step(0, "hang", json!({ "runs": notes }))), within(5, step(1, "ok", json!({ "runs": notes })))];
+    assert_eq!(aws.invoke(steps.iter().map(message), Duration::from_secs(13)).await, NOTHING);
     assert_eq!(failure(aws.outcome(0)).error_type, "timeout");
     assert!(matches!(aws.outcome(1), Outcome::Released {}));
     assert_eq!(runs(&notes).len(), 1);
@@ -116,7 +119,7 @@ async fn one_hand_over_in_two_messages_is_run_once_and_answers_both() {
     let again = RunStep { lease: 2, ..first.clone() };
     let text = |step: &RunStep| serde_json::to_string(step).unwrap();
     let messages = [("a", &first), ("b", &first), ("c", &again)].map(|(id, step)| raw_message(id, &text(step)));
-    assert_eq!(aws.invoke(messages, MINUTE).await, NOTHING);
+    assert_eq!(aws.invoke(messages, AMPLE).await, NOTHING);
     let leases: Vec<i32> = aws.accepted().iter().map(|complete| complete.lease).collect();
     assert_eq!((leases.len(), leases.iter().sum::<i32>()), (2, 3), "one outcome for each lease");
     assert_eq!(runs(&notes).len(), 2, "another lease is another hand-over");
@@ -129,7 +132,7 @@ async fn a_malformed_message_is_done_with_once_it_is_in_the_dead_letter_queue() 
     aws.refuse(Some("stubborn"));
     let messages =
         [raw_message("gone", "nonsense"), raw_message("kept", "stubborn nonsense"), message(&step(0, "ok", json!({})))];
-    assert_eq!(aws.invoke(messages, MINUTE).await, ["kept"]);
+    assert_eq!(aws.invoke(messages, AMPLE).await, ["kept"]);
     let buried = aws.call("SendMessage", |call| call["MessageBody"] == "nonsense").await;
     assert!(buried["QueueUrl"].as_str().unwrap().ends_with("/t-worker-shop-dlq"), "{buried}");
     assert!(buried["MessageAttributes"]["reason"]["StringValue"].as_str().unwrap().contains("not a message of this queue"));
@@ -140,7 +143,7 @@ async fn a_message_of_another_version_comes_again_and_is_not_buried() {
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
     let messages = [raw_message("newer", r#"{"v": 2, "of": "another shape"}"#), message(&step(0, "ok", json!({})))];
-    assert_eq!(aws.invoke(messages, MINUTE).await, ["newer"]);
+    assert_eq!(aws.invoke(messages, AMPLE).await, ["newer"]);
     assert!(aws.calls("SendMessage").is_empty());
 }
 
@@ -150,7 +153,7 @@ async fn a_step_that_kills_its_process_is_answered_for_and_so_is_its_neighbour()
     let _function = Program::function(&aws);
     let notes = folder.path().join("runs");
     let steps = [step(0, "kill", json!({ "runs": notes })), step(1, "ok", json!({}))];
-    assert_eq!(aws.invoke(steps.iter().map(message), MINUTE).await, NOTHING);
+    assert_eq!(aws.invoke(steps.iter().map(message), AMPLE).await, NOTHING);
     assert_eq!(failure(aws.outcome(0)).error_type, "worker_crashed");
     assert!(matches!(aws.outcome(1), Outcome::Success { .. }));
 }
@@ -159,7 +162,7 @@ async fn a_step_that_kills_its_process_is_answered_for_and_so_is_its_neighbour()
 async fn a_start_is_reported_to_the_queue_before_its_outcome() {
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
-    assert_eq!(aws.invoke([message(&reported(step(0, "ok", json!({}))))], MINUTE).await, NOTHING);
+    assert_eq!(aws.invoke([message(&reported(step(0, "ok", json!({}))))], AMPLE).await, NOTHING);
     let kinds: Vec<&str> = aws.accepted().iter().map(|complete| complete.outcome.kind()).collect();
     assert_eq!(kinds, ["started", "success"]);
 }
@@ -168,11 +171,11 @@ async fn a_start_is_reported_to_the_queue_before_its_outcome() {
 async fn an_event_that_is_no_message_fails_the_invocation_with_a_sentence() {
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
-    let (kind, answer) = aws.invoke_with(json!({"hello": "world"}), MINUTE).await;
+    let (kind, answer) = aws.invoke_with(json!({"hello": "world"}), AMPLE).await;
     assert_eq!(kind, "error");
     let said = answer["errorMessage"].as_str().unwrap();
     assert!(said.starts_with("this function takes the messages of its pool's queue"), "{said}");
-    assert_eq!(aws.invoke([message(&step(0, "ok", json!({})))], MINUTE).await, NOTHING, "the next one is served");
+    assert_eq!(aws.invoke([message(&step(0, "ok", json!({})))], AMPLE).await, NOTHING, "the next one is served");
 }
 
 #[tokio::test]
@@ -183,7 +186,7 @@ async fn the_child_has_the_function_s_role_and_none_of_the_runtime_s_settings() 
     let hidden =
         ["TASKER_QUEUES", "TASKER_POOL", "TASKER_MAX_CONCURRENT_HANDLERS", "TASKER_DATABASE_URL", "AWS_LAMBDA_RUNTIME_API"];
     let names = [&hidden[..], &["AWS_ACCESS_KEY_ID", "AWS_REGION"]].concat();
-    aws.invoke([message(&step(0, "environment", json!({ "names": names })))], MINUTE).await;
+    aws.invoke([message(&step(0, "environment", json!({ "names": names })))], AMPLE).await;
     let Outcome::Success { result, .. } = aws.outcome(0) else { panic!() };
     let seen: Value = serde_json::from_str(result.get()).unwrap();
     assert!(hidden.iter().all(|name| seen[*name].is_null()), "{seen}");
@@ -197,7 +200,7 @@ async fn each_answered_step_is_one_log_line_that_finds_its_task_and_tells_no_pay
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let traced =
         RunStep { traceparent: Some(format!("00-{trace}-00f067aa0ba902b7-01")), ..step(0, "ok", json!({"card": "4111"})) };
-    aws.invoke([&traced, &step(1, "exit", json!({}))].map(message), MINUTE).await;
+    aws.invoke([&traced, &step(1, "exit", json!({}))].map(message), AMPLE).await;
     let lines = function.kill().await;
     let answered: Vec<&Value> = lines.iter().filter(|line| line["message"] == "step answered").collect();
     assert_eq!(answered.len(), 2, "{lines:#?}");

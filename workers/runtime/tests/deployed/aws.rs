@@ -40,7 +40,8 @@ pub struct Aws {
 
 #[derive(Default)]
 struct Inner {
-    events: Mutex<VecDeque<(String, u128, Value)>>,
+    /// Each with the time that it has from when it is taken.
+    events: Mutex<VecDeque<(String, Duration, Value)>>,
     answers: Mutex<Vec<(String, Value)>>,
     calls: Mutex<Vec<Call>>,
     accepted: Mutex<Vec<CompleteStep>>,
@@ -69,9 +70,8 @@ impl Aws {
 
     /// Invokes the function with so much time; what it answers, as `("response" or "error", document)`.
     pub async fn invoke_with(&self, event: Value, left: Duration) -> (String, Value) {
-        let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + left;
         let before = self.inner.answers.lock().unwrap().len();
-        self.inner.events.lock().unwrap().push_back((format!("request-{before}"), deadline.as_millis(), event));
+        self.inner.events.lock().unwrap().push_back((format!("request-{before}"), left, event));
         self.inner.changed.notify_waiters();
         self.wait_for("the answer of an invocation", |inner| inner.answers.lock().unwrap().get(before).cloned()).await
     }
@@ -217,10 +217,11 @@ async fn sqs(State(inner): State<Arc<Inner>>, headers: HeaderMap, body: String) 
 }
 
 async fn next(State(inner): State<Arc<Inner>>) -> Response {
-    let (id, deadline, event) = inner.until(|inner| inner.events.lock().unwrap().pop_front()).await;
+    let (id, left, event) = inner.until(|inner| inner.events.lock().unwrap().pop_front()).await;
+    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + left;
     let headers = [
         ("lambda-runtime-aws-request-id", id),
-        ("lambda-runtime-deadline-ms", deadline.to_string()),
+        ("lambda-runtime-deadline-ms", deadline.as_millis().to_string()),
         ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-central-1:123456789012:function:t-worker-shop".into()),
     ];
     (headers, Json(event)).into_response()
