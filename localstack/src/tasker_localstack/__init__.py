@@ -1,1 +1,1 @@
-"""The local AWS environment: LocalStack whose functions are processes, a PostgreSQL with TLS, and the deployment of the topology."""
+"""AWS on this machine: LocalStack whose functions are processes, a PostgreSQL with TLS, and the topology deployed."""

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
-import io
 import json
-import os
 import secrets
-import shutil
-import subprocess
-import tempfile
-import zipfile
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +15,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tasker_localstack import gateway, packages
 from tasker_localstack.topology import fill
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
-BUCKET = "tasker-packages"
-STAGE = "local"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/tasker"
-ROOT = Path(__file__).resolve().parents[3]
 # What is said of workers here, so that nobody takes it for more.
 NOTE = "workers: the files of this checkout, started by their entry points; no image was built"
 
@@ -49,13 +41,19 @@ class Deployment:
     def __init__(self, endpoint: str, prefix: str) -> None:
         self.endpoint = endpoint
         self.prefix = prefix
+        self._clients: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
     def client(self, service: str) -> Any:
-        config = Config(retries={"max_attempts": 2}, read_timeout=60, proxies={}, max_pool_connections=20)
-        return boto3.client(
-            service, endpoint_url=self.endpoint, region_name=REGION, config=config,
-            aws_access_key_id="test", aws_secret_access_key="test",
-        )  # fmt: skip
+        # To make one takes long, and must not be done by two threads at once; to use one may.
+        with self._lock:
+            if service not in self._clients:
+                config = Config(retries={"max_attempts": 2}, read_timeout=60, proxies={}, max_pool_connections=20)
+                self._clients[service] = boto3.client(
+                    service, endpoint_url=self.endpoint, region_name=REGION, config=config,
+                    aws_access_key_id="test", aws_secret_access_key="test",
+                )  # fmt: skip
+            return self._clients[service]
 
     def name(self, short: str) -> str:
         return f"{self.prefix}-{short}"
@@ -68,41 +66,38 @@ class Deployment:
         return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{self.name(short)}"
 
     def deploy(
-        self, topology: dict[str, Any], programs: Path, database: Database, images: Path, schedule: bool
+        self, topology: dict[str, Any], programs: dict[str, Path], database: Database, schedule: bool
     ) -> dict[str, Any]:
-        """Everything that is missing is made, what is there is brought up to date. Answers where things are."""
+        """Everything that is missing is made, what is there is brought up to date. Answers where things are.
+
+        `programs` are the packages of the functions.
+        """
+        functions, pools, worker = topology["functions"], topology["pools"], topology["worker"]
         queues = queues_of(topology)
         words = {
             "database_url": database.address,
             "database_ca_file": database.authority,
             "queue_url_prefix": self.queue_url_prefix,
             "prefix": self.prefix,
-            "pools": ",".join(topology["pools"]),
+            "pools": ",".join(pools),
             "environment": "local",
         }
-        self._role()
+        reads = {name: function["reads"] for name, function in functions.items() if "reads" in function}
+        limits = {key: worker[key] for key in ("batch_size", "maximum_concurrency")}
+        reads |= {f"worker-{p}": {"queue": f"worker-{p}", **limits} for p in pools}
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda item: self._queue(*item), queues.items()))
-            packages = dict(pool.map(lambda name: (name, self._package(programs / name)), topology["functions"]))
-        self._secrets(topology, database, words)
-        with ThreadPoolExecutor(8) as pool:
-            made = [pool.submit(self._function, n, f, queues, words, packages[n]) for n, f in topology["functions"].items()]
-            made += [pool.submit(self._worker, p, topology["worker"], programs, images, words) for p in topology["pools"]]
-            for future in made:
-                future.result()
-        # The schema before anybody who needs it.
-        self._migrate()
-        with ThreadPoolExecutor(8) as pool:
-            sources = [pool.submit(self._source, n, f["reads"]) for n, f in topology["functions"].items() if "reads" in f]
-            worker = topology["worker"]
-            for p in topology["pools"]:
-                reads = {"queue": f"worker-{p}", **{k: worker[k] for k in ("batch_size", "maximum_concurrency")}}
-                sources.append(pool.submit(self._source, f"worker-{p}", reads))
-            api = pool.submit(self._gateway, topology["functions"])
-            for future in sources:
-                future.result()
+            api = pool.submit(self._gateway, functions)
+            before = [pool.submit(self._queue, name, queue) for name, queue in queues.items()]
+            before.append(pool.submit(self._secrets, topology, database, words))
+            self._role()
+            made = [pool.submit(self._function, n, f, programs[n], queues, words) for n, f in functions.items()]
+            made += [pool.submit(self._worker, p, worker, words) for p in pools]
+            _all(before + made)
+            # The schema before anybody who needs it.
+            self._migrate()
+            _all([pool.submit(self._source, name, source) for name, source in reads.items()])
         if schedule:
-            for name, function in topology["functions"].items():
+            for name, function in functions.items():
                 if "schedule" in function:
                     self._schedule(name, function["schedule"])
         return {
@@ -110,14 +105,14 @@ class Deployment:
             "endpoint": self.endpoint,
             "api": api.result(),
             "queue_url_prefix": self.queue_url_prefix,
-            "functions": [self.name(n) for n in topology["functions"]] + [self.name(f"worker-{p}") for p in topology["pools"]],
+            "functions": [self.name(n) for n in functions] + [self.name(f"worker-{p}") for p in pools],
             "database_secret": fill(topology["secrets"]["database"], words),
             "note": NOTE,
         }
 
     def remove(self) -> None:
         """Takes everything of the prefix away; what is not there is no fault."""
-        functions, sqs, gateway = self.client("lambda"), self.client("sqs"), self.client("apigateway")
+        functions, sqs, apis = self.client("lambda"), self.client("sqs"), self.client("apigateway")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
             if mapping["FunctionArn"].rsplit(":", 1)[-1].startswith(f"{self.prefix}-"):
                 _quietly(functions.delete_event_source_mapping, UUID=mapping["UUID"])
@@ -130,15 +125,14 @@ class Deployment:
             for function in page["Functions"]:
                 if function["FunctionName"].startswith(f"{self.prefix}-"):
                     _quietly(functions.delete_function, FunctionName=function["FunctionName"])
-        for api in gateway.get_rest_apis(limit=500)["items"]:
-            if api["name"] == self.prefix:
-                _quietly(gateway.delete_rest_api, restApiId=api["id"])
+        for api in gateway.apis_of(apis, self.prefix):
+            _quietly(apis.delete_rest_api, restApiId=api["id"])
         for url in sqs.list_queues(QueueNamePrefix=f"{self.prefix}-").get("QueueUrls", []):
             _quietly(sqs.delete_queue, QueueUrl=url)
 
     def _role(self) -> None:
-        policy = {"Version": "2012-10-17", "Statement": [
-            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]}  # fmt: skip
+        who = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        policy = {"Version": "2012-10-17", "Statement": [who]}
         _unless_there(self.client("iam").create_role, RoleName="tasker", AssumeRolePolicyDocument=json.dumps(policy))
 
     def _queue(self, short: str, queue: dict[str, Any]) -> None:
@@ -166,41 +160,24 @@ class Deployment:
         signing = fill(topology["secrets"]["signing"], words)
         _unless_there(client.create_secret, Name=signing, SecretString=json.dumps({"keys": [key]}))
 
-    def _package(self, program: Path) -> str:
-        """Uploads a program as `bootstrap` in a zip, once for each content. Answers its key."""
-        if not program.exists():
-            raise SystemExit(f"{program} is missing: build the functions first (scripts/localstack up does)")
-        s3 = self.client("s3")
-        stamp = program.stat()
-        mark = hashlib.sha256(f"{program.resolve()} {stamp.st_mtime_ns} {stamp.st_size}".encode()).hexdigest()
-        key = f"{program.name}/{mark}.zip"
-        try:
-            s3.head_object(Bucket=BUCKET, Key=key)
-        except ClientError:
-            _unless_there(s3.create_bucket, Bucket=BUCKET)
-            s3.put_object(Bucket=BUCKET, Key=key, Body=package(program))
-        return key
-
     def _function(
-        self, short: str, function: dict[str, Any], queues: dict[str, Any], words: dict[str, str], key: str
+        self, short: str, function: dict[str, Any], package: Path, queues: dict[str, Any], words: dict[str, str]
     ) -> None:
         reads = queues.get(function.get("reads", {}).get("queue"), {})
         words = {**words, "max_receive_count": str(reads.get("max_receive_count", ""))}
         settings = self._settings(short, function, words)
+        code = {"S3Bucket": packages.BUCKET, "S3Key": str(package)}
         client = self.client("lambda")
         made = _unless_there(
-            client.create_function, Runtime="provided.al2023", Handler="bootstrap",
-            Code={"S3Bucket": BUCKET, "S3Key": key}, **settings,
-        )  # fmt: skip
+            client.create_function, Runtime="provided.al2023", Handler="bootstrap", Code=code, **settings
+        )
         if made is None:
-            client.update_function_code(FunctionName=settings["FunctionName"], S3Bucket=BUCKET, S3Key=key)
+            client.update_function_code(FunctionName=settings["FunctionName"], **code)
             self._await(settings["FunctionName"])
             client.update_function_configuration(**settings)
         self._await(settings["FunctionName"])
 
-    def _worker(
-        self, pool: str, worker: dict[str, Any], programs: Path, images: Path, words: dict[str, str]
-    ) -> None:
+    def _worker(self, pool: str, worker: dict[str, Any], words: dict[str, str]) -> None:
         uri = f"tasker-worker-{pool}:local"
         settings = self._settings(f"worker-{pool}", worker, {**words, "pool": pool})
         client = self.client("lambda")
@@ -231,7 +208,7 @@ class Deployment:
         answer = self.client("lambda").invoke(FunctionName=self.name("db-migrate"), Payload=b"{}")
         payload = answer["Payload"].read().decode()
         if "FunctionError" in answer:
-            raise SystemExit(f"the database could not be migrated: {payload}; the log of {self.name('db-migrate')} may say more")
+            raise SystemExit(f"the database could not be migrated: {payload}; see the log of {self.name('db-migrate')}")
 
     def _source(self, short: str, reads: dict[str, Any]) -> None:
         client = self.client("lambda")
@@ -251,48 +228,17 @@ class Deployment:
         events = self.client("events")
         name = self.name(f"{short}-schedule")
         events.put_rule(Name=name, ScheduleExpression=expression)
-        arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name(short)}"
-        events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": arn}])
+        events.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": self._function_arn(short)}])
 
     def _gateway(self, functions: dict[str, Any]) -> str:
-        gateway = self.client("apigateway")
-        there = [api for api in gateway.get_rest_apis(limit=500)["items"] if api["name"] == self.prefix]
-        if there:
-            return self._api_url(there[0]["id"])
-        api = gateway.create_rest_api(name=self.prefix)["id"]
-        root = gateway.get_resources(restApiId=api)["items"][0]["id"]
-        made: dict[tuple[str, ...], str] = {(): root}
-        for short, function in functions.items():
-            for route in function.get("routes", []):
-                method, path = route.split(" ")
-                parts = tuple(path.strip("/").split("/"))
-                for depth in range(1, len(parts) + 1):
-                    if parts[:depth] not in made:
-                        parent, part = made[parts[: depth - 1]], parts[depth - 1]
-                        resource = gateway.create_resource(restApiId=api, parentId=parent, pathPart=part)
-                        made[parts[:depth]] = resource["id"]
-                self._route(gateway, api, made[parts], method, short)
-        # A path below one that another function has falls to nobody, unless it is said.
-        rest = next(s for s, f in functions.items() if "ANY /{proxy+}" in f.get("routes", []))
-        taken = [p for p in made if p and p != ("{proxy+}",)]
-        for parts in taken:
-            resource = gateway.create_resource(restApiId=api, parentId=made[parts], pathPart="{proxy+}")["id"]
-            self._route(gateway, api, resource, "ANY", rest)
-            if not any(tuple(r.split(" ")[1].strip("/").split("/")) == parts and r.startswith("ANY") for f in functions.values() for r in f.get("routes", [])):
-                self._route(gateway, api, made[parts], "ANY", rest)
-        gateway.create_deployment(restApiId=api, stageName=STAGE)
-        return self._api_url(api)
+        api = gateway.deploy(self.client("apigateway"), self.prefix, functions, self._invocation)
+        return f"{self.endpoint}/_aws/execute-api/{api}/{gateway.STAGE}"
 
-    def _route(self, gateway: Any, api: str, resource: str, method: str, short: str) -> None:
-        arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name(short)}"
-        gateway.put_method(restApiId=api, resourceId=resource, httpMethod=method, authorizationType="NONE")
-        gateway.put_integration(
-            restApiId=api, resourceId=resource, httpMethod=method, type="AWS_PROXY", integrationHttpMethod="POST",
-            uri=f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{arn}/invocations",
-        )  # fmt: skip
+    def _invocation(self, short: str) -> str:
+        return f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{self._function_arn(short)}/invocations"
 
-    def _api_url(self, api: str) -> str:
-        return f"{self.endpoint}/_aws/execute-api/{api}/{STAGE}"
+    def _function_arn(self, short: str) -> str:
+        return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name(short)}"
 
 
 def queues_of(topology: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -302,34 +248,9 @@ def queues_of(topology: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {**topology["queues"], **{f"worker-{pool}": worker for pool in topology["pools"]}}
 
 
-def package(program: Path) -> bytes:
-    """A zip that holds the program alone; the same program gives the same bytes."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "bootstrap"
-        shutil.copyfile(program, copy)
-        if shutil.which("strip"):
-            subprocess.run(["strip", "-s", str(copy)], check=True)
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            entry = zipfile.ZipInfo("bootstrap", (2000, 1, 1, 0, 0, 0))
-            entry.external_attr = 0o100755 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, copy.read_bytes())
-        return file.getvalue()
-
-
-def write_images(file: Path, programs: Path, python: str) -> None:
-    """What stands here for the images of the workers: the same programs, started by the same entry point."""
-    worker = str(programs / "tasker-worker")
-    environment = {"PYTHONPATH": str(ROOT / "workers/python/src")}
-    handlers = str(ROOT / "workers/python/examples/order_handlers.py")
-    images = {
-        "tasker-worker-rust:local": {"command": [worker, "--", str(programs / "tasker-example-rust")]},
-        "tasker-worker-python:local": {"command": [worker, "--", python, handlers], "environment": environment},
-    }
-    beside = file.with_suffix(".new")
-    beside.write_text(json.dumps(images, indent=1), encoding="utf-8")
-    os.replace(beside, file)
+def _all(futures: list[Future[None]]) -> None:
+    for future in futures:
+        future.result()
 
 
 def _unless_there(make: Any, **arguments: Any) -> Any:

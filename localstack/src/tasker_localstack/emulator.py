@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 READY_SECONDS = 60
-SERVICES = "apigateway,cloudwatch,events,iam,lambda,logs,s3,secretsmanager,sqs,sts"
+SERVICES = "apigateway,cloudwatch,events,iam,lambda,logs,secretsmanager,sqs,sts"
 
 
 class Emulator:
@@ -31,16 +31,26 @@ class Emulator:
     def images(self) -> Path:
         return self.folder / "images.json"
 
-    def start(self) -> int:
-        """Starts it and waits until it answers. Answers its process id."""
+    def pid(self) -> int | None:
+        """Its process, whoever started it; none when it does not live."""
+        try:
+            pid = int((self.folder / "pid").read_text(encoding="ascii"))
+            # The number may have gone to another process meanwhile.
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            ours = b"localstack.runtime.main" in command and Path(f"/proc/{pid}/cwd").samefile(self.folder)
+        except (OSError, ValueError):
+            return None
+        return pid if ours else None
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", self.port))
             except OSError as error:
-                raise SystemExit(
-                    f"port {self.port} of 127.0.0.1 cannot be used ({error.strerror}); stop what listens there, or give another --port"
-                ) from error
+                what = f"port {self.port} of 127.0.0.1 cannot be used ({error.strerror})"
+                raise SystemExit(f"{what}; stop what listens there, or give another --port") from error
         for name in ("root", "tmp", "cache", "logs"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         if not self.images.exists():
@@ -55,13 +65,19 @@ class Emulator:
                 stderr=log,
                 start_new_session=True,
             )
+        (self.folder / "pid").write_text(str(process.pid), encoding="ascii")
         deadline = time.monotonic() + READY_SECONDS
         while not self.answers():
             if process.poll() is not None or time.monotonic() > deadline:
-                stop(process.pid)
+                self.stop()
                 raise SystemExit(f"LocalStack did not start; {self.folder}/logs/localstack.log says why")
             time.sleep(0.05)
-        return process.pid
+
+    def stop(self) -> None:
+        """Ends it and what it started."""
+        pid = self.pid()
+        if pid is not None:
+            stop(pid)
 
     def answers(self) -> bool:
         try:

@@ -1,6 +1,6 @@
 """Runs functions as processes of this machine, where LocalStack would start containers.
 
-A function of a zip package is its `bootstrap`; one of a container image is the command that the image map names for its URI.
+A function of a package is its `bootstrap`; one of an image is the command that the image map names for its URI.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import os
 import threading
 from pathlib import Path
 
-from localstack import config
 from localstack.services.lambda_.invocation.lambda_models import FunctionVersion, InvocationResult
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
 
+from localstack import config
 from tasker_localstack.images import Image, image_of
 from tasker_localstack.instance import Instance
 
@@ -64,7 +64,8 @@ class ProcessExecutor(RuntimeExecutor):
             event=payload["payload"].encode(),
             timeout=timeout,
         )
-        return InvocationResult(payload["invoke-id"], answer.payload, is_error=answer.is_error, logs=self._logged_since(begin))
+        logs = self._logged_since(begin)
+        return InvocationResult(payload["invoke-id"], answer.payload, is_error=answer.is_error, logs=logs)
 
     def _logged_since(self, begin: int) -> str:
         """What was logged meanwhile, also by the function's other instances; LocalStack hands it to its CloudWatch."""

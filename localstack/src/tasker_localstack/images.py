@@ -1,6 +1,6 @@
 """Container images of this machine: which command stands for an image's URI.
 
-The file that TASKER_IMAGES names maps URIs to commands. It is read at each start of a function, since deployments come and go.
+The file that TASKER_IMAGES names maps URIs to commands. It is read at each start: deployments come and go.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tasker_localstack.runtime_api import RuntimeApi
 
-# A child dies with the thread that started it, not only with the process: all are started by one thread that lives as long as this process.
+# A child dies with the thread that started it, not only with the process: all are started by one thread that lives as
+# long as this process.
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 # What a function may take from its start to its first poll.
 INIT_SECONDS = 10
@@ -86,8 +87,9 @@ class Instance:
         try:
             return event.answer.result(timeout=timeout)
         except TimeoutError:
-            event.settle(_error("Sandbox.Timedout", f"RequestId: {request_id} Error: Task timed out after {timeout}.00 seconds"))
-            self._log_line(f"Task timed out after {timeout}.00 seconds")
+            what = f"Task timed out after {timeout}.00 seconds"
+            event.settle(_error("Sandbox.Timedout", f"RequestId: {request_id} Error: {what}"))
+            self._log_line(what)
             self.end()
             return event.answer.result()
         finally:

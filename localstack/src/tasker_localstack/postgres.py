@@ -1,4 +1,4 @@
-"""A private PostgreSQL that functions reach as they reach one elsewhere: by TLS, with a password, under a certificate of an own authority.
+"""A private PostgreSQL that is reached as one elsewhere is: by TLS, with a password, under an authority of its own.
 
 On its socket, in a folder that nobody else may enter, it needs neither.
 """
@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from cryptography import x509
@@ -24,6 +25,9 @@ from cryptography.x509.oid import NameOID
 USER = "tasker"
 # PostgreSQL is the only one that needs to enter; a path of a socket has 107 characters at most.
 PARENT = Path("/tmp")
+START_SECONDS = 10
+# Lines of its log that are shown when it cannot start.
+SHOWN = 20
 
 
 class Postgres:
@@ -34,10 +38,14 @@ class Postgres:
         self.bin = find_programs()
         self.owner = _owner()
 
-    @classmethod
-    def create(cls, durable: bool) -> Postgres:
-        """Makes a cluster and starts it."""
-        self = cls(Path(tempfile.mkdtemp(prefix="tasker-postgres-", dir=PARENT)))
+    @staticmethod
+    def new_folder() -> Path:
+        """A place for a cluster."""
+        return Path(tempfile.mkdtemp(prefix="tasker-postgres-", dir=PARENT))
+
+    def create(self, durable: bool) -> None:
+        """Makes the cluster, and starts it. What was begun of it and not finished is made anew."""
+        shutil.rmtree(self.data, ignore_errors=True)
         self._own(self.folder)
         password = secrets.token_urlsafe(24)
         certificates(self.folder)
@@ -51,7 +59,9 @@ class Postgres:
                   "--auth-host=scram-sha-256", f"--pwfile={password_file}", "--no-instructions", *sync)  # fmt: skip
         self._write_settings(durable)
         self.start()
-        return self
+
+    def created(self) -> bool:
+        return self.data.exists() and (self.folder / "port").exists()
 
     @property
     def data(self) -> Path:
@@ -79,7 +89,16 @@ class Postgres:
         return f"postgres://{USER}@/{database}?host={self.folder}&port={self.port}"
 
     def start(self) -> None:
-        self._run("pg_ctl", "-D", str(self.data), "-l", str(self.folder / "log"), "-w", "-t", "60", "start")
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            start = ("-D", str(self.data), "-l", str(self.folder / "log"), "-w", "-t", "60", "start")
+            done = self._command("pg_ctl", *start, check=False)
+            if done.returncode == 0:
+                return
+            # Of one that was killed, processes may still hold its memory for a moment.
+            if time.monotonic() > deadline:
+                raise self._failed("pg_ctl", done)
+            time.sleep(0.2)
 
     def running(self) -> bool:
         return self._command("pg_ctl", "-D", str(self.data), "status", check=False).returncode == 0
@@ -106,7 +125,6 @@ class Postgres:
 
     def _write_settings(self, durable: bool) -> None:
         port = free_port()
-        (self.folder / "port").write_text(str(port), encoding="ascii")
         settings = {
             "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": self.folder, "ssl": "on",
             "ssl_cert_file": self.folder / "server.crt", "ssl_key_file": self.folder / "server.key",
@@ -118,6 +136,8 @@ class Postgres:
             conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
         hba = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
         (self.data / "pg_hba.conf").write_text(hba, encoding="ascii")
+        # The last one: it says that all is there.
+        (self.folder / "port").write_text(str(port), encoding="ascii")
 
     def _own(self, path: Path) -> None:
         if self.owner:
@@ -126,9 +146,12 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> None:
         done = self._command(program, *arguments, check=False)
         if done.returncode:
-            log = self.folder / "log"
-            more = log.read_text(errors="replace") if log.exists() else ""
-            raise SystemExit(f"PostgreSQL: {program} failed: {done.stdout}{done.stderr}{more}")
+            raise self._failed(program, done)
+
+    def _failed(self, program: str, done: subprocess.CompletedProcess[str]) -> SystemExit:
+        log = self.folder / "log"
+        lines = log.read_text(errors="replace").splitlines()[-SHOWN:] if log.exists() else []
+        return SystemExit("\n".join([f"PostgreSQL: {program} failed: {done.stdout}{done.stderr}", *lines]))
 
     def _command(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         become = {}
@@ -142,10 +165,11 @@ class Postgres:
 
 
 def find_programs() -> Path:
-    """Where PostgreSQL's programs are: named by PG_BIN, asked of pg_config, or where Debian puts them, the newest first."""
+    """Where PostgreSQL's programs are: named by PG_BIN, asked of pg_config, or where Debian puts them, newest first."""
     candidates = [os.environ.get("PG_BIN", "")]
     if shutil.which("pg_config"):
-        candidates.append(subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=False).stdout.strip())
+        asked = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=False)
+        candidates.append(asked.stdout.strip())
     candidates += sorted((str(p) for p in Path("/usr/lib/postgresql").glob("*/bin")), key=_version, reverse=True)
     for candidate in filter(None, candidates):
         if (Path(candidate) / "initdb").exists():
@@ -177,7 +201,7 @@ def free_port() -> int:
 
 
 def certificates(folder: Path) -> None:
-    """An authority, and a certificate of it for this machine's own address; and another authority, which signed nothing."""
+    """An authority, a certificate of it for this machine's own address, and another authority, which signed nothing."""
     authority_key, authority = _authority("Tasker local authority")
     key = ec.generate_private_key(ec.SECP256R1())
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]

@@ -1,7 +1,8 @@
-"""Lambda's Runtime API for one process, on a loopback port: the next event, what came of it, and what failed at the start."""
+"""Lambda's Runtime API for one process, on a loopback port: the next event, and what came of it or of the start."""
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from tasker_localstack.instance import Instance
 
 PREFIX = "/2018-06-01/runtime"
+SAID = re.compile(PREFIX + "/invocation/(?P<id>[^/]+)/(?P<what>response|error)")
 
 
 class RuntimeApi:
@@ -65,17 +67,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._body()
-        parts = self.path.removeprefix(PREFIX + "/").split("/")
-        match parts:
-            case ["invocation", request_id, "response"]:
-                known = self.instance.settle(request_id, body, is_error=False)
-            case ["invocation", request_id, "error"]:
-                known = self.instance.settle(request_id, body, is_error=True)
-            case ["init", "error"]:
-                self.instance.init_failed(body)
-                known = True
-            case _:
-                known = False
+        known = False
+        if self.path == f"{PREFIX}/init/error":
+            self.instance.init_failed(body)
+            known = True
+        elif said := SAID.fullmatch(self.path):
+            known = self.instance.settle(said["id"], body, is_error=said["what"] == "error")
         self._answer(202 if known else 400, b'{"status":"OK"}' if known else b'{"errorMessage":"unknown request id"}')
 
     def _body(self) -> bytes:

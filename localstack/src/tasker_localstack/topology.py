@@ -12,7 +12,7 @@ FILE = Path(__file__).resolve().parents[3] / "infra" / "topology.yaml"
 
 
 def read(overrides: list[str], file: Path = FILE) -> dict[str, Any]:
-    """The topology; each override is `path.to.value=new value`. One of the common environment holds for every function."""
+    """The topology; each override is `path.to.value=new value`. The common environment's hold for every function."""
     topology = yaml.safe_load(file.read_text(encoding="utf-8"))
     # YAML shares what an anchor names; here each has its own.
     for function in topology["functions"].values():
@@ -24,7 +24,7 @@ def read(overrides: list[str], file: Path = FILE) -> dict[str, Any]:
             raise SystemExit(f"--set {override}: expected path.to.value=new value")
         keys = path.split(".")
         _set(topology, keys, yaml.safe_load(text) if "environment" not in path else text)
-        if keys[0] == "orchestrator_environment":
+        if keys[0] == "orchestrator_environment" and len(keys) == 2:
             for function in topology["functions"].values():
                 function["environment"][keys[1]] = text
     return topology
@@ -36,7 +36,8 @@ def _set(topology: dict[str, Any], keys: list[str], value: Any) -> None:
         if not isinstance(place.get(key), dict):
             raise SystemExit(f"--set {'.'.join(keys)}: the topology has no {key} there")
         place = place[key]
-    if keys[-1] not in place and "environment" not in keys[-2]:
+    new_variable = len(keys) > 1 and keys[-2].endswith("environment")
+    if not isinstance(place, dict) or (keys[-1] not in place and not new_variable):
         raise SystemExit(f"--set {'.'.join(keys)}: the topology has no {keys[-1]} there")
     place[keys[-1]] = value
 

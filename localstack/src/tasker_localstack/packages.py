@@ -1,0 +1,72 @@
+"""What stands for a function's code: a folder with its program, or the command that is started for an image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+# Of code that is said to be in this bucket LocalStack takes the folder that the key names, as it is. To upload, store
+# and unpack zips takes it longer than all the rest of a deployment.
+BUCKET = "hot-reload"
+# What handlers of the sample workers are run by: any Python will do, and the machine's own is what users have.
+PYTHON = os.environ.get("TASKER_WORKER_PYTHON", "python3")
+
+
+def package_all(functions: Iterable[str], programs: Path, folder: Path) -> dict[str, Path]:
+    """The packages of functions, in the folder of a LocalStack, which lives as long as they do."""
+    return {name: package(programs / name, folder / "packages") for name in functions}
+
+
+def package(program: Path, folder: Path) -> Path:
+    """A folder below `folder` that holds a program alone, as `bootstrap`. The same program gives the same one."""
+    if not program.exists():
+        raise SystemExit(f"{program} is missing: build the functions first (scripts/localstack up does)")
+    stamp = program.stat()
+    mark = hashlib.sha256(f"{program.resolve()} {stamp.st_mtime_ns} {stamp.st_size}".encode()).hexdigest()[:16]
+    place = folder / f"{program.name}-{mark}"
+    if place.exists():
+        return place
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        content = Path(beside) / "content"
+        content.mkdir()
+        # Without what a debugger needs, as it is deployed elsewhere. What is no binary is taken as it is.
+        shutil.copy(program, content / "bootstrap")
+        if shutil.which("strip"):
+            subprocess.run(["strip", "-s", str(content / "bootstrap")], check=False, stderr=subprocess.DEVNULL)
+        try:
+            content.rename(place)
+        except OSError:
+            # Another deployment was faster.
+            if not place.exists():
+                raise
+    return place
+
+
+def remove_others(kept: dict[str, Path]) -> None:
+    """Takes away what no function is started from any more."""
+    for folder in {place.parent for place in kept.values()}:
+        for place in folder.iterdir():
+            if place not in kept.values():
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def write_images(file: Path, programs: Path) -> None:
+    """What stands here for the images of the workers: the same programs, started by the same entry point."""
+    worker = str(programs / "tasker-worker")
+    environment = {"PYTHONPATH": str(ROOT / "workers/python/src")}
+    handlers = str(ROOT / "workers/python/examples/order_handlers.py")
+    images = {
+        "tasker-worker-rust:local": {"command": [worker, "--", str(programs / "tasker-example-rust")]},
+        "tasker-worker-python:local": {"command": [worker, "--", PYTHON, handlers], "environment": environment},
+    }
+    beside = file.with_suffix(".new")
+    beside.write_text(json.dumps(images, indent=1), encoding="utf-8")
+    os.replace(beside, file)
