@@ -65,7 +65,7 @@ impl Mailbox {
                 true
             }
             Err(e) => {
-                tracing::error!(message_id = message.id, reason, error = %DisplayErrorContext(&e), "a dead letter could not be sent; the message comes again");
+                tracing::error!(message_id = message.id, error = %DisplayErrorContext(&e), "a dead letter could not be sent; the message comes again");
                 false
             }
         }

@@ -1,6 +1,6 @@
 //! Requests of API Gateway and of function URLs, answered by the same router as everywhere else.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
 
 use axum::{
     Router,
@@ -63,12 +63,21 @@ async fn respond(request: LambdaRequest, router: Router) -> Result<Box<RawValue>
         let router = router.clone();
         async move {
             let Ok(response) = router.oneshot(request.map(into_body)).await;
-            Ok::<_, Infallible>(whole(response).await)
+            Ok::<_, Infallible>(Whole(whole(response).await))
         }
     });
     let mut adapter = Adapter::from(traced);
     let Ok(response) = adapter.call(LambdaEvent::new(request, Context::default())).await;
     to_raw_value(&response).map_err(|e| Failed(e.to_string()))
+}
+
+/// An answer whose body is text or bytes already, so that no table of encodings is linked.
+struct Whole(Response<lambda_http::Body>);
+
+impl lambda_http::IntoResponse for Whole {
+    fn into_response(self) -> Pin<Box<dyn Future<Output = Response<lambda_http::Body>> + Send>> {
+        Box::pin(std::future::ready(self.0))
+    }
 }
 
 /// The whole answer; a function cannot answer more.

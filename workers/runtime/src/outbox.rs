@@ -149,3 +149,52 @@ impl<Q: Queue> Outbox<Q> {
         accepted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::value::to_raw_value;
+    use tasker_domain::{StepId, TaskId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::testing::step;
+
+    /// Carries failures, and nothing that is larger.
+    #[derive(Default)]
+    struct Small(Mutex<Vec<CompleteStep>>);
+
+    impl Queue for Small {
+        async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
+            let take = |outgoing: Outgoing| match outgoing.message {
+                Message::CompleteStep(m) if matches!(m.outcome, Outcome::Failure(_)) => {
+                    self.0.lock().unwrap().push(*m);
+                    Ok(())
+                }
+                _ => Err(SendError::TooLarge { bytes: 2_000_000, most: 1_048_576 }),
+            };
+            messages.into_iter().map(take).collect()
+        }
+
+        fn send_lease(&self) -> Option<Duration> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn an_outcome_that_the_queue_cannot_carry_is_a_failure_that_says_so() {
+        let queue = Arc::new(Small::default());
+        let mut outbox = Outbox::new(queue.clone());
+        let success = Outcome::Success { result: to_raw_value("large").unwrap(), metadata: None };
+        outbox.put_answer(
+            step(StepId { task: TaskId::from_fresh(Uuid::from_u128(1 << 90)), no: 0 }, "f").complete(success, "w", 1),
+        );
+        assert_eq!(outbox.deliver().await, 0, "it is not safe yet");
+        assert_eq!(outbox.deliver().await, 1);
+        let sent = queue.0.lock().unwrap();
+        let Outcome::Failure(failure) = &sent[0].outcome else { panic!("a failure") };
+        assert!(failure.error_type == TOO_LARGE && !failure.retryable, "{failure:?}");
+        assert!(failure.message.contains("2000000") && failure.message.contains("1048576"), "{failure:?}");
+    }
+}
