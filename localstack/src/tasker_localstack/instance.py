@@ -66,8 +66,13 @@ class Instance:
         self._api = RuntimeApi(self)
         self._began = time.perf_counter()
         environment = {**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address}
-        with (logs / f"{function}.log").open("ab") as log:
-            self._process = _STARTER.submit(_start, command, directory, environment, log.fileno()).result()
+        try:
+            with (logs / f"{function}.log").open("ab") as log:
+                self._process = _STARTER.submit(_start, command, directory, environment, log.fileno()).result()
+        except BaseException:
+            # Nobody else would: a function that cannot be started is tried over and over.
+            self._api.close()
+            raise
         threading.Thread(target=self._watch, name=f"watch-{function}", daemon=True).start()
 
     def alive(self) -> bool:

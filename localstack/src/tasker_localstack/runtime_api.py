@@ -22,7 +22,7 @@ class RuntimeApi:
         handler = type("Handler", (_Handler,), {"instance": instance})
         self._server = _Server(("127.0.0.1", 0), handler)
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="runtime-api", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.5,), name="runtime-api", daemon=True).start()
 
     def close(self) -> None:
         threading.Thread(target=self._close, daemon=True).start()
