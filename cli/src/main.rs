@@ -4,7 +4,9 @@ mod client;
 mod connections;
 mod data_dir;
 mod db;
+mod deployment;
 mod dev;
+mod dlq;
 mod doctor;
 mod failure;
 mod input;
@@ -12,6 +14,7 @@ mod logs;
 mod output;
 mod ownership;
 mod postgres;
+mod queues;
 mod step;
 mod system;
 mod task;
@@ -61,6 +64,15 @@ enum Command {
     Template(template::TemplateCommand),
     /// Compare the server's counters with the facts
     Doctor,
+    /// List, show, send back and delete the messages that nobody could handle, of a deployment on SQS
+    ///
+    /// SQS is found by the usual variables of AWS (AWS_REGION, AWS_PROFILE or AWS_ACCESS_KEY_ID, …), and elsewhere by AWS_ENDPOINT_URL.
+    Dlq(Box<dlq::Dlq>),
+    /// Show what is in the queues of a deployment on SQS
+    ///
+    /// Counts are those of SQS, which follow within a minute. The age of the oldest message is known of dead letters alone: SQS tells it
+    /// only to CloudWatch (ApproximateAgeOfOldestMessage), and to receive a message that is to be worked on would use up one of its tries.
+    Queues(queues::QueuesArgs),
     /// Bring a database to this version's schema
     #[command(subcommand)]
     Db(db::DbCommand),
@@ -85,6 +97,8 @@ async fn run(Cli { global: Global { output, url }, command }: Cli) -> failure::R
         Command::Step(command) => step::run(&command, &client, output).await,
         Command::Template(command) => template::run(&command, &client, output).await,
         Command::Doctor => doctor::run(&client, output).await,
+        Command::Dlq(dlq) => dlq::run(&dlq, output).await,
+        Command::Queues(args) => queues::run(&args, output).await,
         Command::Db(command) => db::run(&command, output).await,
     }
 }

@@ -107,7 +107,8 @@ pub fn between(from: &str, to: &str) -> String {
     seconds(to.duration_since(from).as_secs_f64().max(0.0))
 }
 
-fn seconds(seconds: f64) -> String {
+/// A time span, as exact as it is short.
+pub fn seconds(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
         0 => format!("{:.0} ms", seconds * 1000.0),

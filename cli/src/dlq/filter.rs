@@ -1,0 +1,162 @@
+//! Which dead letters are meant.
+
+use std::{str::FromStr, time::Duration};
+
+use clap::Args;
+use uuid::Uuid;
+
+use super::letter::Summary;
+use crate::failure::{Failure, Result};
+
+/// What a letter must be like; all that is given must hold.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Which letters (at least one; all that are given must hold)")]
+pub struct Filter {
+    /// In this dead-letter queue; alone it means all that are in it
+    #[arg(short, long, value_name = "NAME")]
+    pub queue: Option<String>,
+    /// About this task
+    #[arg(long, value_name = "ID")]
+    task: Option<Uuid>,
+    /// About this step, by its id or name; only a RunStep says a name
+    #[arg(long, value_name = "ID")]
+    step: Option<String>,
+    /// Of this namespace; only a RunStep and a task request say theirs
+    #[arg(short, long, value_name = "NS")]
+    namespace: Option<String>,
+    /// Of one kind and dead for one reason, as `dlq list` shows it
+    #[arg(short, long, value_name = "F", value_parser = parse_fingerprint)]
+    fingerprint: Option<String>,
+    /// First sent longer ago than this, as 90s, 30m, 1h or 2d
+    #[arg(long, value_name = "AGE")]
+    older_than: Option<Age>,
+    /// With this message id
+    #[arg(short, long, value_name = "ID")]
+    message: Option<String>,
+}
+
+impl Filter {
+    /// A slip of the finger must not mean everything.
+    pub fn refuse_empty(&self, verb: &str) -> Result {
+        if self.queue.is_some() || self.narrows() {
+            return Ok(());
+        }
+        let options = "--queue, --task, --step, --namespace, --fingerprint, --older-than or --message";
+        Err(Failure::usage(format!("no letters are named: say which to {verb}, by one or more of {options}")))
+    }
+
+    /// Whether it means all that is in one queue.
+    pub fn is_whole_queue(&self) -> bool {
+        self.queue.is_some() && !self.narrows()
+    }
+
+    fn narrows(&self) -> bool {
+        let Self { queue: _, task, step, namespace, fingerprint, older_than, message } = self;
+        let texts = [step, namespace, fingerprint, message];
+        task.is_some() || older_than.is_some() || texts.into_iter().any(Option::is_some)
+    }
+
+    /// Whether this letter is meant, of those in the queue.
+    pub fn takes(&self, letter: &Summary) -> bool {
+        fn holds<T>(wanted: Option<T>, matches: impl Fn(T) -> bool) -> bool {
+            wanted.is_none_or(matches)
+        }
+        let is_step = |step: &str| {
+            letter.step.as_deref() == Some(step) || letter.step_id.is_some_and(|id| step.parse::<Uuid>().is_ok_and(|it| it == id))
+        };
+        holds(self.task, |task| letter.task_id == Some(task))
+            && holds(self.step.as_deref(), is_step)
+            && holds(self.namespace.as_deref(), |namespace| letter.namespace.as_deref() == Some(namespace))
+            && holds(self.fingerprint.as_deref(), |print| letter.fingerprint == print)
+            && holds(self.message.as_deref(), |id| letter.message_id == id)
+            && holds(self.older_than, |Age(age)| letter.age_seconds.is_some_and(|is| is.unsigned_abs() > age.as_secs()))
+    }
+}
+
+fn parse_fingerprint(text: &str) -> std::result::Result<String, String> {
+    let is_one = text.len() == 8 && text.chars().all(|c| c.is_ascii_hexdigit());
+    if is_one { Ok(text.to_ascii_lowercase()) } else { Err("expected eight hexadecimal digits, as `dlq list` shows them".into()) }
+}
+
+/// How long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age(Duration);
+
+impl FromStr for Age {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let wrong = || "expected a whole number and s, m, h or d, as 90s, 30m, 1h or 2d".to_owned();
+        let unit = text.chars().next_back().ok_or_else(wrong)?;
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            _ => return Err(wrong()),
+        };
+        let number: u32 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wrong())?;
+        Ok(Self(Duration::from_secs(u64::from(number) * seconds)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+    use tasker_aws::DeadLetter;
+
+    use super::*;
+
+    const TASK: &str = "01990000-0000-7000-8000-000000000000";
+    const STEP: &str = "01990000-0000-7000-8000-000000004000";
+
+    fn letter() -> Summary {
+        let body = json!({"step_id": STEP, "step_name": "charge", "handler": {}, "namespace": "shop"}).to_string();
+        let letter = DeadLetter { id: "m1".into(), body, sent_ms: Some(0), ..DeadLetter::default() };
+        Summary::of("q-dlq", &letter, Timestamp::from_second(3600).unwrap())
+    }
+
+    #[test]
+    fn each_filter_takes_what_it_says_and_nothing_else() {
+        let letter = letter();
+        let text = |text: &str| Some(text.to_owned());
+        let none = Filter::default;
+        for (takes, other) in [
+            (Filter { task: TASK.parse().ok(), ..none() }, Filter { task: STEP.parse().ok(), ..none() }),
+            (Filter { step: text("charge"), ..none() }, Filter { step: text("ship"), ..none() }),
+            (Filter { step: text(STEP), ..none() }, Filter { step: text(TASK), ..none() }),
+            (Filter { namespace: text("shop"), ..none() }, Filter { namespace: text("sho"), ..none() }),
+            (Filter { fingerprint: text(&letter.fingerprint), ..none() }, Filter { fingerprint: text("00000000"), ..none() }),
+            (Filter { message: text("m1"), ..none() }, Filter { message: text("m"), ..none() }),
+            (Filter { older_than: "59m".parse().ok(), ..none() }, Filter { older_than: "1h".parse().ok(), ..none() }),
+        ] {
+            assert!(takes.takes(&letter), "{takes:?}");
+            assert!(!other.takes(&letter), "{other:?}");
+            assert!(!takes.is_whole_queue() && takes.refuse_empty("redrive").is_ok(), "{takes:?}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_given_must_hold() {
+        let both = Filter { step: Some("charge".into()), namespace: Some("bank".into()), ..Filter::default() };
+        assert!(!both.takes(&letter()));
+    }
+
+    #[test]
+    fn nothing_given_is_refused_and_a_queue_alone_means_all_of_it() {
+        let failure = Filter::default().refuse_empty("redrive").unwrap_err();
+        assert!(failure.message.starts_with("no letters are named: say which to redrive, by one or more of --queue"));
+        let queue = Filter { queue: Some("q".into()), ..Filter::default() };
+        assert!(queue.is_whole_queue() && queue.takes(&letter()) && queue.refuse_empty("purge").is_ok());
+    }
+
+    #[test]
+    fn an_age_has_a_unit() {
+        let seconds = |text: &str| text.parse::<Age>().map(|Age(age)| age.as_secs());
+        assert_eq!(["90s", "30m", "1h", "2d"].map(|text| seconds(text).unwrap()), [90, 1800, 3600, 172_800]);
+        for bad in ["", "1", "h", "-1h", "1.5h", "1w", "1hh", "4294967296s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

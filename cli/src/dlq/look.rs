@@ -1,0 +1,63 @@
+//! Looks at dead letters and leaves them where they are.
+
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use tasker_aws::{DeadLetter, Depot};
+
+use super::{
+    letter::Summary,
+    scan::{Known, Scan},
+};
+use crate::{
+    deployment::{Deployment, failure},
+    failure::Result,
+};
+
+/// What was found.
+pub struct Found {
+    /// Those that were asked for: by queue, the oldest first.
+    pub letters: Vec<(Summary, DeadLetter)>,
+    /// There are others of the kind.
+    pub more: bool,
+}
+
+/// At most `most` letters of these queues that `takes` takes, and whether there are more.
+pub async fn look(deployment: &Deployment, queues: &[String], most: usize, takes: impl Fn(&Summary) -> bool) -> Result<Found> {
+    let walks = queues.iter().map(|queue| walk(&deployment.depot, queue, most, &takes));
+    let (mut letters, mut more) = (Vec::new(), false);
+    for found in try_join_all(walks).await? {
+        letters.extend(found.letters);
+        more |= found.more;
+    }
+    letters.sort_by(|(a, _), (b, _)| (&a.queue, a.sent_at, &a.message_id).cmp(&(&b.queue, b.sent_at, &b.message_id)));
+    more |= letters.len() > most;
+    letters.truncate(most);
+    Ok(Found { letters, more })
+}
+
+async fn walk(depot: &Depot, queue: &str, most: usize, takes: &impl Fn(&Summary) -> bool) -> Result<Found> {
+    let mut scan = Scan::new(depot, queue);
+    let found = collect(&mut scan, queue, most, takes).await;
+    // Given back also when it failed, and before others are looked for.
+    scan.end().await;
+    found
+}
+
+async fn collect(scan: &mut Scan<'_>, queue: &str, most: usize, takes: &impl Fn(&Summary) -> bool) -> Result<Found> {
+    let (mut known, mut letters) = (Known::default(), Vec::new());
+    // One more than wanted says that there are more.
+    while letters.len() <= most {
+        let fresh = scan.next(&mut known).await.map_err(|error| failure(&format!("look into {queue}"), &error))?;
+        if fresh.is_empty() {
+            break;
+        }
+        for letter in fresh {
+            scan.keep(&letter);
+            let summary = Summary::of(queue, &letter, Timestamp::now());
+            if takes(&summary) {
+                letters.push((summary, letter));
+            }
+        }
+    }
+    Ok(Found { letters, more: scan.is_cut() })
+}

@@ -1,0 +1,106 @@
+//! One walk through a dead-letter queue. SQS cannot show a message without hiding it for a while, so what was seen stays hidden
+//! until the walk is over, and the next receive brings others; then it is given back. A walk that is killed leaves nothing hidden
+//! for longer than [`HIDDEN_SECONDS`].
+
+use std::collections::{HashMap, HashSet};
+
+use tasker_aws::{CallError, DeadLetter, Depot, SOURCE_MESSAGE_ID};
+
+/// Seconds that a letter is hidden by being looked at, if nobody gives it back.
+const HIDDEN_SECONDS: u16 = 30;
+/// One second makes SQS ask all its machines.
+const WAIT_SECONDS: u8 = 1;
+/// Letters that one walk looks at; SQS hides at most 120,000 of a queue.
+const MOST: usize = 100_000;
+/// Receives that bring only what was seen, beyond those that could bring all that is held.
+const STALE: usize = 3;
+
+/// The ids of what this run has looked at or sent, in any queue. What it sent and what died again is not looked at again.
+#[derive(Debug, Default)]
+pub struct Known(HashSet<String>);
+
+impl Known {
+    /// Something that this run has sent.
+    pub fn add(&mut self, id: String) {
+        self.0.insert(id);
+    }
+
+    /// Whether a letter is new here; from now on it is not.
+    fn admit(&mut self, letter: &DeadLetter) -> bool {
+        let descends = letter.attribute(SOURCE_MESSAGE_ID).is_some_and(|origin| self.0.contains(origin));
+        self.0.insert(letter.id.clone()) && !descends
+    }
+}
+
+/// A walk through a queue.
+pub struct Scan<'a> {
+    depot: &'a Depot,
+    queue: &'a str,
+    /// The receipts of what is hidden, by the ids.
+    held: HashMap<String, String>,
+    looked_at: usize,
+    /// Receives in a row that brought nothing new.
+    stale: usize,
+}
+
+impl<'a> Scan<'a> {
+    /// Of a queue without a redrive policy.
+    pub fn new(depot: &'a Depot, queue: &'a str) -> Self {
+        Self { depot, queue, held: HashMap::new(), looked_at: 0, stale: 0 }
+    }
+
+    /// The next letters that this run has not seen, which are the caller's to settle or to [`keep`](Self::keep). None: the walk is over.
+    pub async fn next(&mut self, known: &mut Known) -> Result<Vec<DeadLetter>, CallError> {
+        while self.looked_at < MOST {
+            let letters = self.depot.receive(self.queue, HIDDEN_SECONDS, WAIT_SECONDS).await?;
+            if letters.is_empty() {
+                break;
+            }
+            let (fresh, seen): (Vec<_>, Vec<_>) = letters.into_iter().partition(|letter| known.admit(letter));
+            seen.iter().for_each(|letter| self.keep(letter));
+            if !fresh.is_empty() {
+                self.stale = 0;
+                self.looked_at += fresh.len();
+                return Ok(fresh);
+            }
+            self.stale += 1;
+            if self.stale > STALE + self.held.len() / 10 {
+                break;
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Keeps a letter hidden until the walk is over; only the newest receipt gives it back.
+    pub fn keep(&mut self, letter: &DeadLetter) {
+        self.held.insert(letter.id.clone(), letter.receipt.clone());
+    }
+
+    /// Whether the walk ended before the queue did.
+    pub fn is_cut(&self) -> bool {
+        self.looked_at >= MOST
+    }
+
+    /// Ends the walk: what it kept is there for everybody again.
+    pub async fn end(self) {
+        let letter = |(id, receipt)| DeadLetter { id, receipt, ..DeadLetter::default() };
+        let held: Vec<DeadLetter> = self.held.into_iter().map(letter).collect();
+        self.depot.release(self.queue, &held).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_new_once_and_what_comes_of_it_never() {
+        let letter = |id: &str| DeadLetter { id: id.into(), ..DeadLetter::default() };
+        let mut known = Known::default();
+        assert!(known.admit(&letter("a")) && !known.admit(&letter("a")));
+        known.add("copy".into());
+        assert!(!known.admit(&letter("copy")), "given up again");
+        assert!(!known.admit(&letter("b").with(SOURCE_MESSAGE_ID, "copy")), "buried again");
+        assert!(known.admit(&letter("c").with(SOURCE_MESSAGE_ID, "other")));
+    }
+}
