@@ -96,6 +96,8 @@ class Emulator:
             "GATEWAY_SERVER": "hypercorn",
             "GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
             "LOCALSTACK_HOST": f"127.0.0.1:{self.port}",
+            # URLs of queues as they are called here, without a name that only a resolver on the network knows.
+            "SQS_ENDPOINT_STRATEGY": "off",
             "SERVICES": SERVICES,
             "SKIP_SSL_CERT_DOWNLOAD": "1",
             "DISABLE_EVENTS": "1",
@@ -105,8 +107,8 @@ class Emulator:
             "XDG_CACHE_HOME": str(self.folder / "cache"),
             "LAMBDA_RUNTIME_EXECUTOR": "process",
             "LAMBDA_KEEPALIVE_MS": "600000",
-            "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.05",
-            "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "0.2",
+            # Queues are polled long (see mappings), so there need be no pause between polls.
+            "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.001",
             "TASKER_LOCALSTACK_DIR": str(self.folder),
             "TASKER_IMAGES": str(self.images),
         }

@@ -20,6 +20,10 @@ from tasker_localstack.runtime_api import RuntimeApi
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 # What a function may take from its start to its first poll.
 INIT_SECONDS = 10
+# AWS's limit for an answer.
+ANSWER_BYTES = 6 * 1024 * 1024 + 100
+# What AWS calls deaths by signals, where that is not the signal's name.
+SIGNALS = {signal.SIGKILL: "killed", signal.SIGABRT: "aborted", signal.SIGSEGV: "segmentation fault"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Instance:
         self._logs = logs
         self._events: queue.Queue[Event | None] = queue.Queue()
         self._current: Event | None = None
+        self._init_error: Answer | None = None
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._api = RuntimeApi(self)
@@ -124,11 +129,18 @@ class Instance:
             event = self._current
         if event is None or event.request_id != request_id:
             return False
+        if len(payload) > ANSWER_BYTES:
+            size = f"Response payload size ({len(payload)} bytes) exceeded maximum allowed payload size"
+            event.settle(_error("Function.ResponseSizeTooLarge", f"{size} ({ANSWER_BYTES} bytes)."))
+            return False
         event.settle(Answer(payload, is_error))
         return True
 
     def init_failed(self, payload: bytes) -> None:
+        """What the process says of why it cannot start answers the invocation that it was started for."""
         self._log_line(f"init failed: {payload.decode(errors='replace')}")
+        with self._lock:
+            self._init_error = Answer(payload, is_error=True)
 
     # The rest.
 
@@ -153,8 +165,13 @@ class Instance:
         self._api.close()
 
     def _died(self, event: Event) -> Answer:
+        if self._init_error is not None:
+            return self._init_error
         code = self._process.returncode
-        how = f"signal: {signal.Signals(-code).name.removeprefix('SIG').lower()}" if code < 0 else f"exit status {code}"
+        how = f"exit status {code}"
+        if code < 0:
+            number = signal.Signals(-code)
+            how = f"signal: {SIGNALS.get(number, number.name.removeprefix('SIG').lower())}"
         return _error("Runtime.ExitError", f"RequestId: {event.request_id} Error: Runtime exited with error: {how}")
 
     def _log_line(self, text: str) -> None:

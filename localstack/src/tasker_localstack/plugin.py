@@ -7,6 +7,9 @@ class ProcessPlugin(RuntimeExecutorPlugin):
     name = "process"
 
     def load(self, *_args, **_kwargs):
+        from tasker_localstack import mappings
         from tasker_localstack.executor import ProcessExecutor
 
+        # The executor is asked for before the first function is there, and no mapping is before its function.
+        mappings.replace_reading()
         return ProcessExecutor
