@@ -100,7 +100,7 @@ pub fn failure(what: &str, error: &CallError) -> Failure {
         CallError::Refused(why) => Failure::new(Exit::Error, format!("cannot {what}: {why}")),
         CallError::Unanswered(why) => {
             let remedy = "look at AWS_ENDPOINT_URL, AWS_REGION and the credentials, as AWS_ACCESS_KEY_ID or AWS_PROFILE";
-            Failure::new(Exit::Unavailable, format!("cannot {what}, for SQS gave no answer: {why}; {remedy}"))
+            Failure::new(Exit::Unavailable, format!("cannot {what}, for SQS could not be asked: {why}; {remedy}"))
         }
     }
 }

@@ -219,7 +219,7 @@ impl CallError {
         while let Some(deeper) = cause.source() {
             cause = deeper;
         }
-        Self::Unanswered(cause.to_string())
+        Self::Unanswered(cause.to_string().trim_end_matches('.').to_owned())
     }
 }
 
