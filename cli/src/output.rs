@@ -107,8 +107,15 @@ pub fn between(from: &str, to: &str) -> String {
     seconds(to.duration_since(from).as_secs_f64().max(0.0))
 }
 
-/// A time span, as exact as it is short.
-pub fn seconds(seconds: f64) -> String {
+/// An age in whole seconds; a clock that is ahead of ours makes none.
+pub fn age(whole: i64) -> String {
+    match whole {
+        ..60 => format!("{} s", whole.max(0)),
+        60.. => seconds(whole as f64),
+    }
+}
+
+fn seconds(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
         0 => format!("{:.0} ms", seconds * 1000.0),
@@ -226,6 +233,7 @@ mod tests {
         assert_eq!(seconds(185.0), "3 min 05 s");
         assert_eq!(seconds(7260.0), "2 h 01 min");
         assert_eq!(between("2026-01-02T03:04:05Z", ""), "");
+        assert_eq!([-1, 0, 59, 185].map(age), ["0 s", "0 s", "59 s", "3 min 05 s"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tasker_aws::{Depot, QueueFacts, dead_letter_queue, queue_of_dead_letters};
 use crate::{
     deployment::{Deployment, Which, failure},
     failure::Result,
-    output::{self, Format, seconds, table},
+    output::{self, Format, age, table},
 };
 
 /// Seconds that dead letters are hidden by the look at their age, if they are not given back.
@@ -127,7 +127,7 @@ impl Working {
 impl Dead {
     fn view(&self) -> String {
         let plural = if self.letters == 1 { "" } else { "s" };
-        let age = self.age_seconds.map(|age| seconds(age as f64)).unwrap_or_default();
+        let age = self.age_seconds.map(age).unwrap_or_default();
         let age = match (self.age_seconds, self.exact) {
             (None, _) => String::new(),
             (Some(_), true) => format!(", the oldest sent {age} ago"),

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     deployment::Which,
     failure::Result,
-    output::{self, Format, seconds, shortened, table},
+    output::{self, Format, age, shortened, table},
 };
 
 /// Characters of a reason in a row.
@@ -49,7 +49,7 @@ pub fn rows(letters: &[Summary]) -> String {
             letter.kind.name().to_owned(),
             letter.task_id.map(|id| id.to_string()).unwrap_or_default(),
             shortened(&letter.step_shown(), 40),
-            letter.age_seconds.map(|age| seconds(age as f64)).unwrap_or_default(),
+            letter.age_seconds.map(age).unwrap_or_default(),
             letter.fingerprint.clone(),
             shortened(&letter.reason, REASON),
         ]

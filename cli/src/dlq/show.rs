@@ -12,7 +12,7 @@ use super::{
 use crate::{
     deployment::Which,
     failure::{Exit, Failure, Result},
-    output::{self, Format, fields, moment, seconds},
+    output::{self, Format, age, fields, moment},
 };
 
 /// Attributes whose values are no contents.
@@ -76,7 +76,7 @@ fn attributes(letter: &DeadLetter, whole: bool) -> Vec<(String, String)> {
 
 fn view(summary: &Summary, letter: &DeadLetter, whole: bool) -> String {
     let sent = summary.sent_at.map(|at| moment(&at.to_string())).unwrap_or_default();
-    let age = summary.age_seconds.map(|age| format!(", {} ago", seconds(age as f64))).unwrap_or_default();
+    let ago = summary.age_seconds.map(|it| format!(", {} ago", age(it))).unwrap_or_default();
     let others = attributes(letter, whole).into_iter().filter(|(name, _)| name != tasker_aws::REASON);
     let attributes: Vec<String> = others.map(|(name, text)| format!("{name}={text}")).collect();
     let text = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
@@ -91,7 +91,7 @@ fn view(summary: &Summary, letter: &DeadLetter, whole: bool) -> String {
         ("step", summary.step.clone().unwrap_or_default()),
         ("step id", text(summary.step_id)),
         ("namespace", summary.namespace.clone().unwrap_or_default()),
-        ("sent", format!("{sent}{age}")),
+        ("sent", format!("{sent}{ago}")),
         ("receives", format!("about {}, each look at it among them", summary.receives)),
         ("attributes", attributes.join(", ")),
     ])
