@@ -22,15 +22,11 @@ pub struct Received {
     pub source_id: Option<String>,
 }
 
-/// What follows for a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// It is done with, and leaves the queue.
-    Done,
-    /// It comes again when its visibility time-out is over: what went wrong may be its own fault.
-    Again,
-    /// It comes again, later each time: what is missing is not its own fault.
-    Later,
+impl Received {
+    /// The id that it had when it was first sent, however often operators sent it again.
+    pub fn first_id(&self) -> &str {
+        self.source_id.as_deref().unwrap_or(&self.id)
+    }
 }
 
 /// The messages of one invocation.

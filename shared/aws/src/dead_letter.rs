@@ -51,7 +51,8 @@ impl Mailbox {
             MessageAttributeValue::builder().data_type("String").string_value(value).build().expect("a type is given")
         };
         let mut request = self.client.send_message().queue_url(dead_letter_queue(&self.url)).message_body(&message.body);
-        request = request.message_attributes(REASON, text(&reason)).message_attributes(SOURCE_MESSAGE_ID, text(&message.id));
+        request =
+            request.message_attributes(REASON, text(&reason)).message_attributes(SOURCE_MESSAGE_ID, text(message.first_id()));
         if let Some(traceparent) = &message.traceparent {
             request = request.message_attributes("traceparent", text(traceparent));
         }

@@ -15,7 +15,7 @@ mod settings;
 mod sqs;
 mod trace;
 
-pub use batch::{Batch, Fate, Received};
+pub use batch::{Batch, Received};
 pub use clients::Clients;
 pub use dead_letter::{Mailbox, REASON, SOURCE_MESSAGE_ID};
 pub use depot::{CallError, Depot, Move, QueueFacts};

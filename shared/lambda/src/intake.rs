@@ -31,7 +31,7 @@ impl Content for Asked {
             .map_err(|e| Unreadable::Malformed(format!("it is no request for a task: {e}")))?;
         // The queue delivers a message more than once; its id is the same each time, also after an operator sent it again.
         if request.idempotency_key.is_none() {
-            request.idempotency_key = Some(received.source_id.clone().unwrap_or_else(|| received.id.clone()));
+            request.idempotency_key = Some(received.first_id().to_owned());
         }
         Ok(Self(Box::new(request)))
     }
