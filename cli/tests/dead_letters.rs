@@ -158,7 +158,13 @@ async fn a_letter_is_shown_without_its_contents_unless_they_are_asked_for() {
     assert!(shown.contains(TASK) && shown.contains("\"callable\"") && !shown.contains(['\u{9b}', '\u{1b}']), "{shown}");
     assert!(!shown.contains("s3cret") && shown.contains("\"token\": \"hidden: 8 bytes\""), "{shown}");
     let shown = world.run(&format!("dlq show {id} --queue worker-a --body")).await.out;
-    assert!(shown.contains("\"token\": \"s3cret\"") && shown.contains("card=s3cret") && !shown.contains('\u{9b}'), "{shown}");
+    assert!(
+        shown.contains("\"token\": \"hidden: 8 bytes\"") && shown.contains("card=s3cret") && !shown.contains('\u{9b}'),
+        "{shown}"
+    );
+    let json = world.run(&format!("dlq show {id} --body -o json")).await.json();
+    let body = json["body"].as_str().unwrap();
+    assert!(body.contains("hidden: 8 bytes") && !body.contains("s3cret") && body.contains("\"handler\""), "{body}");
     let missing = world.run("dlq show nowhere").await;
     assert!(missing.code == 3 && missing.err.starts_with("error: there is no dead letter nowhere in "), "{}", missing.err);
 }

@@ -16,6 +16,8 @@ const SHOWN: &[&str] = &[
 const OPENED: &[&str] = &[
     "handler", "outcome", "success", "failure", "checkpoint", "pending_callback", "released", "started", "heartbeat",
 ];
+/// The member that lets its holder answer for a step.
+const TOKEN: &str = "\"token\"";
 /// Characters of a shown word: what is in the place of an id may be anything.
 const CHARS: usize = 200;
 
@@ -26,6 +28,37 @@ pub fn hidden(body: &str) -> Value {
         Ok(other) => instead_of(&other),
         Err(_) => json!(format!("hidden: {} bytes that are no JSON", body.len())),
     }
+}
+
+/// The whole text, but for what is called `token` at any depth. It need not be JSON: a message that was cut short holds a token too.
+pub fn without_tokens(text: &str) -> String {
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(TOKEN) {
+        let (upto_key, after) = rest.split_at(at + TOKEN.len());
+        let value = after.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ':');
+        let (between, value) = after.split_at(after.len() - value.len());
+        shown.extend([upto_key, between]);
+        rest = value;
+        if between.contains(':') && value.starts_with('"') {
+            let (token, after) = value.split_at(bytes_of_string(value));
+            shown.push_str(&format!("\"hidden: {} bytes\"", token.len()));
+            rest = after;
+        }
+    }
+    shown + rest
+}
+
+/// Of the JSON string that a text begins with, both quotes included; of all the text where the string does not end.
+fn bytes_of_string(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            '"' if !escaped => return at + 1,
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    text.len()
 }
 
 fn object(members: Map<String, Value>) -> Value {
@@ -61,6 +94,19 @@ mod tests {
         assert_eq!(shown["handler"], json!({"callable": "charge", "initialization": "hidden: 16 bytes"}));
         assert_eq!(shown["outcome"]["failure"]["error_type"], "declined");
         assert_eq!((&shown["step_id"], &shown["worker"]), (&json!("s"), &json!("hidden: 203 bytes")));
+    }
+
+    #[test]
+    fn a_token_is_hidden_wherever_it_is_and_the_rest_of_the_text_is_kept() {
+        for (text, shown) in [
+            (r#"{"token":"1.a.b","n":1.50}"#, r#"{"token":"hidden: 7 bytes","n":1.50}"#),
+            (r#"{"a":[{"token" :  "x\"y\\"}],"b":"token"}"#, r#"{"a":[{"token" :  "hidden: 8 bytes"}],"b":"token"}"#),
+            (r#"{"token":"cut sho"#, r#"{"token":"hidden: 8 bytes""#),
+            (r#"["token", "kept", {"token":null}]"#, r#"["token", "kept", {"token":null}]"#),
+            ("", ""),
+        ] {
+            assert_eq!(without_tokens(text), shown);
+        }
     }
 
     #[test]

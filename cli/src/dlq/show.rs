@@ -27,7 +27,7 @@ pub struct Show {
     /// The dead-letter queue that it is in; without it all are looked through
     #[arg(short, long, value_name = "NAME")]
     queue: Option<String>,
-    /// Show the body as it is, tokens and contents too
+    /// Show the body and all attributes, contents too; only tokens stay hidden
     #[arg(long)]
     body: bool,
 }
@@ -47,11 +47,13 @@ pub async fn run(which: &Show, deployment: &Which, format: Format) -> Result {
     }
     output::print(&view(&summary, &letter, which.body))?;
     output::print("")?;
-    let is_json = serde_json::from_str::<Value>(&letter.body).is_ok();
-    match (which.body, is_json) {
-        (true, true) => output::print_json(&letter.body),
-        (true, false) => output::print(&output::line(&letter.body)),
-        (false, _) => output::print_json(&body::hidden(&letter.body).to_string()),
+    if !which.body {
+        return output::print_json(&body::hidden(&letter.body).to_string());
+    }
+    let text = body::without_tokens(&letter.body);
+    match serde_json::from_str::<Value>(&text) {
+        Ok(_) => output::print_json(&text),
+        Err(_) => output::print(&output::line(&text)),
     }
 }
 
@@ -59,7 +61,7 @@ fn document(summary: &Summary, letter: &DeadLetter, whole: bool) -> Value {
     let mut shown = serde_json::to_value(summary).expect("a summary serializes");
     shown["attributes"] =
         attributes(letter, whole).into_iter().map(|(name, text)| (name, json!(text))).collect::<Map<_, _>>().into();
-    shown["body"] = if whole { json!(letter.body) } else { body::hidden(&letter.body) };
+    shown["body"] = if whole { json!(body::without_tokens(&letter.body)) } else { body::hidden(&letter.body) };
     shown
 }
 
