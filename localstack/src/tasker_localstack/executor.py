@@ -64,15 +64,16 @@ class ProcessExecutor(RuntimeExecutor):
             event=payload["payload"].encode(),
             timeout=timeout,
         )
-        logs = self._logged_since(begin)
+        # As Lambda does it: LocalStack's CloudWatch takes nothing that is empty.
+        request = f"RequestId: {payload['invoke-id']}"
+        logs = f"START {request} Version: {self.function_version.id.qualifier}\n{self._logged_since(begin)}END {request}\n"
         return InvocationResult(payload["invoke-id"], answer.payload, is_error=answer.is_error, logs=logs)
 
     def _logged_since(self, begin: int) -> str:
         """What was logged meanwhile, also by the function's other instances; LocalStack hands it to its CloudWatch."""
         with self._log().open("rb") as log:
             log.seek(begin)
-            # LocalStack warns of a function that says nothing.
-            return log.read(LOGGED_BYTES).decode("utf-8", errors="replace") or "\n"
+            return log.read(LOGGED_BYTES).decode("utf-8", errors="replace")
 
     def get_address(self) -> str:
         return "127.0.0.1"
