@@ -66,7 +66,8 @@ class ProcessExecutor(RuntimeExecutor):
         )
         # As Lambda does it: LocalStack's CloudWatch takes nothing that is empty.
         request = f"RequestId: {payload['invoke-id']}"
-        logs = f"START {request} Version: {self.function_version.id.qualifier}\n{self._logged_since(begin)}END {request}\n"
+        version = self.function_version.id.qualifier
+        logs = f"START {request} Version: {version}\n{self._logged_since(begin)}END {request}\n"
         return InvocationResult(payload["invoke-id"], answer.payload, is_error=answer.is_error, logs=logs)
 
     def _logged_since(self, begin: int) -> str:
