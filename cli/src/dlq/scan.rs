@@ -15,20 +15,27 @@ const MOST: usize = 100_000;
 /// Receives that bring only what was seen, beyond those that could bring all that is held.
 const STALE: usize = 3;
 
-/// The ids of what this run has looked at or sent, in any queue. What it sent and what died again is not looked at again.
+/// What this run has looked at or sent, in any queue. What it sent and what died again is not looked at again: a function that gives
+/// it up at once would else keep the run going for ever. A duplicate of what was sent waits for the next run, for it looks the same.
 #[derive(Debug, Default)]
-pub struct Known(HashSet<String>);
+pub struct Known {
+    seen: HashSet<String>,
+    /// All ids by which something that was sent may come back: its own, and the first one, which is kept over all its deaths.
+    sent: HashSet<String>,
+}
 
 impl Known {
-    /// Something that this run has sent.
-    pub fn add(&mut self, id: String) {
-        self.0.insert(id);
+    /// A letter that this run has sent, as a message of this id.
+    pub fn add(&mut self, letter: &DeadLetter, id: String) {
+        let first = letter.attribute(SOURCE_MESSAGE_ID).unwrap_or(&letter.id);
+        self.sent.extend([id, first.to_owned()]);
     }
 
     /// Whether a letter is new here; from now on it is not.
     fn admit(&mut self, letter: &DeadLetter) -> bool {
-        let descends = letter.attribute(SOURCE_MESSAGE_ID).is_some_and(|origin| self.0.contains(origin));
-        self.0.insert(letter.id.clone()) && !descends
+        let ids = [Some(letter.id.as_str()), letter.attribute(SOURCE_MESSAGE_ID)];
+        let was_sent = ids.into_iter().flatten().any(|id| self.sent.contains(id));
+        self.seen.insert(letter.id.clone()) && !was_sent
     }
 }
 
@@ -98,9 +105,18 @@ mod tests {
         let letter = |id: &str| DeadLetter { id: id.into(), ..DeadLetter::default() };
         let mut known = Known::default();
         assert!(known.admit(&letter("a")) && !known.admit(&letter("a")));
-        known.add("copy".into());
+        known.add(&letter("a"), "copy".into());
         assert!(!known.admit(&letter("copy")), "given up again");
-        assert!(!known.admit(&letter("b").with(SOURCE_MESSAGE_ID, "copy")), "buried again");
+        assert!(!known.admit(&letter("b").with(SOURCE_MESSAGE_ID, "a")), "buried again");
         assert!(known.admit(&letter("c").with(SOURCE_MESSAGE_ID, "other")));
+        known.add(&letter("c").with(SOURCE_MESSAGE_ID, "other"), "copy 2".into());
+        assert!(!known.admit(&letter("d").with(SOURCE_MESSAGE_ID, "other")), "buried for the third time");
+    }
+
+    #[test]
+    fn letters_of_one_origin_are_all_seen_while_none_of_them_was_sent() {
+        let letter = |id: &str| DeadLetter { id: id.into(), ..DeadLetter::default() }.with(SOURCE_MESSAGE_ID, "first");
+        let mut known = Known::default();
+        assert!(known.admit(&letter("a")) && known.admit(&letter("b")));
     }
 }

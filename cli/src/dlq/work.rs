@@ -80,7 +80,7 @@ impl Work<'_> {
                 .buffered(AT_ONCE);
             while let Some((letter, item)) = settled.next().await {
                 match &item.outcome {
-                    Outcome::Redriven { new_message_id, .. } => known.add(new_message_id.clone()),
+                    Outcome::Redriven { new_message_id, .. } => known.add(&letter, new_message_id.clone()),
                     Outcome::Deleted => {}
                     Outcome::Kept { .. } => scan.keep(&letter),
                 }
