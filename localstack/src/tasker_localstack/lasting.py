@@ -32,13 +32,18 @@ def up(folder: Path, programs: Path, port: int | None) -> dict[str, Any]:
         if running and port not in (None, local.port):
             raise SystemExit(f"LocalStack runs at {local.endpoint} already; `scripts/localstack down` first")
         local.port = port or local.port
-        postgres = _postgres(folder, state)
-        _write(folder, {**_read(folder), "port": local.port})
+        _write(folder, {**state, "port": local.port})
         if not running:
             print("starting LocalStack", file=sys.stderr)
             # One that lives and does not answer is of no use.
             local.stop()
-            local.start()
+            try:
+                local.start()
+            except SystemExit:
+                # A port that cannot be used is not the one to try next time.
+                _write(folder, state)
+                raise
+        postgres = _postgres(folder)
         packages.write_images(local.images, programs)
         postgres.create_database(DATABASE)
         print("deploying", file=sys.stderr)
@@ -72,11 +77,12 @@ def down(folder: Path, and_remove: bool) -> None:
 def status(folder: Path) -> list[tuple[str, str]]:
     """What there is, and where."""
     state = _read(folder)
-    if "postgres" not in state:
+    if "port" not in state:
         return [("nothing", "is here; `scripts/localstack up` makes it")]
-    local, postgres = Emulator(folder, state.get("port", PORT)), Postgres(Path(state["postgres"]))
+    local = Emulator(folder, state["port"])
     alive = local.pid() is not None
-    database = postgres.created() and postgres.running()
+    postgres = Postgres(Path(state["postgres"])) if "postgres" in state else None
+    database = postgres is not None and postgres.created() and postgres.running()
     if not alive and not database:
         return [("everything", "is stopped; `scripts/localstack up` starts it again")]
     mend = "; `scripts/localstack up` mends it"
@@ -95,8 +101,9 @@ def status(folder: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def _postgres(folder: Path, state: dict[str, Any]) -> Postgres:
+def _postgres(folder: Path) -> Postgres:
     """The PostgreSQL of the folder, running."""
+    state = _read(folder)
     place = Path(state.get("postgres", ""))
     if "postgres" not in state or not place.exists():
         place = Postgres.new_folder()
