@@ -26,6 +26,8 @@ USER = "tasker"
 # PostgreSQL is the only one that needs to enter; a path of a socket has 107 characters at most.
 PARENT = Path("/tmp")
 START_SECONDS = 10
+# What pg_isready says of a server.
+READY, STARTING = 0, 1
 # Lines of its log that are shown when it cannot start.
 SHOWN = 20
 
@@ -101,7 +103,9 @@ class Postgres:
             time.sleep(0.2)
 
     def running(self) -> bool:
-        return self._command("pg_ctl", "-D", str(self.data), "status", check=False).returncode == 0
+        # Not by its process: one that was killed stays in the table of processes until somebody asks for it.
+        asked = self._command("pg_isready", "-h", str(self.folder), "-p", str(self.port), "-t", "5", check=False)
+        return asked.returncode in (READY, STARTING)
 
     def stop(self) -> None:
         if self.running():
@@ -109,7 +113,7 @@ class Postgres:
 
     def remove(self) -> None:
         """Ends it at once and leaves nothing."""
-        if self.running():
+        if self.created() and self.running():
             self._command("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop", check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
