@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cell::{Cell, Options, emulator, order};
 
-/// Completions of steps whose tasks wait for them: taken from the queue of completions before anybody reads it.
+/// What a command said, which must have succeeded.
 fn stdout(output: &std::process::Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -23,7 +23,7 @@ async fn of_ten_messages_with_a_malformed_one_nine_are_done_and_one_is_a_letter_
     cell.until_true("select count(*) = 9 and bool_and(state = 'complete') from tasker.tasks").await;
 
     // A completion that says which step it is about, and nothing else of use, is noted with the step.
-    let task = cell.submit(&order("O-20", json!({"work_ms": 3_000}))).await;
+    let task = cell.submit(&order("O-20", json!({"work_ms": 2_000}))).await;
     let step = cell.value(&format!("select task_id from tasker.steps where task_id = '{task}' and no = 0")).await.unwrap();
     cell.send("completions", &[json!({"v": 1, "task_id": step, "step_id": step, "outcome": {"nonsense": {}}}).to_string()]).await;
     cell.letters("completions", 1).await;

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE, request::Parts},
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tasker_domain::{Fault, Faults, StepId, TaskId, limits};
+use tasker_domain::{Fault, Faults, StepId, TaskId, limits, message::is_traceparent};
 use uuid::Uuid;
 
 use crate::problem::Problem;
@@ -85,13 +85,7 @@ fn uuid(text: &str) -> Result<Uuid, Problem> {
 
 /// A W3C `traceparent` header; one that is malformed is ignored, as the standard wants it.
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let parts: Vec<&str> = text.split('-').collect();
-    let [version, trace, parent, flags] = parts[..] else { return None };
-    let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    let some = |part: &str| part.bytes().any(|b| b != b'0');
-    let well_formed = version == "00" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
-    (well_formed && some(trace) && some(parent)).then(|| text.to_owned())
+    headers.get("traceparent")?.to_str().ok().filter(|text| is_traceparent(text)).map(str::to_owned)
 }
 
 /// The query of a request while it is read: keys are taken out one by one, and everything that is wrong is collected.

@@ -65,7 +65,9 @@ impl From<SqsMessage> for Received {
         let mut attribute = |name: &str| message.message_attributes.remove(name).and_then(|a| a.string_value);
         Self {
             receives,
-            traceparent: attribute("traceparent").or_else(|| crate::traceparent_of(message.attributes.get("AWSTraceHeader")?)),
+            traceparent: attribute("traceparent")
+                .filter(|t| tasker_domain::message::is_traceparent(t))
+                .or_else(|| crate::traceparent_of(message.attributes.get("AWSTraceHeader")?)),
             source_id: attribute(crate::SOURCE_MESSAGE_ID),
             id: message.message_id.unwrap_or_default(),
             receipt: message.receipt_handle.unwrap_or_default(),

@@ -13,6 +13,8 @@ use crate::{Queues, Received, dead_letter_queue};
 pub const REASON: &str = "reason";
 /// The attribute of a message that was sent again from a dead-letter queue: the id that it had before.
 pub const SOURCE_MESSAGE_ID: &str = "source_message_id";
+/// Bytes of a message with its attributes; SQS takes no more.
+const BYTES: usize = 1024 * 1024;
 /// Characters of a reason; an attribute counts into the size of its message.
 const REASON_CHARS: usize = 500;
 /// Seconds until a message whose handling the infrastructure prevented is looked at again, times its receives: a hundred receives
@@ -46,15 +48,12 @@ impl Mailbox {
 
     /// Puts a copy of a message that can never be handled into the dead-letter queue. True: it is safe there, and may leave this one.
     pub async fn bury(&self, message: &Received, reason: &str) -> bool {
-        let reason: String = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS).collect();
         let text = |value: &str| {
             MessageAttributeValue::builder().data_type("String").string_value(value).build().expect("a type is given")
         };
         let mut request = self.client.send_message().queue_url(dead_letter_queue(&self.url)).message_body(&message.body);
-        request =
-            request.message_attributes(REASON, text(&reason)).message_attributes(SOURCE_MESSAGE_ID, text(message.first_id()));
-        if let Some(traceparent) = &message.traceparent {
-            request = request.message_attributes("traceparent", text(traceparent));
+        for (name, value) in attributes(message, reason) {
+            request = request.message_attributes(name, text(&value));
         }
         match request.send().await {
             Ok(_) => {
@@ -93,6 +92,28 @@ impl Mailbox {
     }
 }
 
+/// What is said with a dead letter, the most important first, as far as there is room beside its body.
+fn attributes(message: &Received, reason: &str) -> Vec<(&'static str, String)> {
+    let allowed = |c: &char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
+    let reason: String = reason.chars().filter(allowed).take(REASON_CHARS).collect();
+    let all = [
+        (SOURCE_MESSAGE_ID, Some(message.first_id().to_owned())),
+        (REASON, Some(reason)),
+        ("traceparent", message.traceparent.clone()),
+    ];
+    let mut room = BYTES.saturating_sub(message.body.len());
+    let mut said = Vec::new();
+    for (name, value) in all {
+        let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
+        let bytes = name.len() + value.len() + "String".len();
+        if bytes <= room {
+            room -= bytes;
+            said.push((name, value));
+        }
+    }
+    said
+}
+
 fn pause_seconds(receives: u32) -> u32 {
     receives.max(1).saturating_mul(SECONDS_A_RECEIVE).min(LONGEST_SECONDS)
 }
@@ -100,6 +121,23 @@ fn pause_seconds(receives: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_with_a_letter_fits_beside_its_body_and_into_what_sqs_takes() {
+        let letter = |bytes: usize| Received {
+            id: "first".into(),
+            receipt: String::new(),
+            receives: 1,
+            body: "x".repeat(bytes),
+            traceparent: None,
+            source_id: None,
+        };
+        let names = |bytes| attributes(&letter(bytes), "no\u{ffff}\n way").iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        assert_eq!(attributes(&letter(9), "no\u{ffff}\n way")[1], (REASON, "no way".to_owned()));
+        assert_eq!(names(9), [SOURCE_MESSAGE_ID, REASON]);
+        assert_eq!(names(BYTES - 40), [SOURCE_MESSAGE_ID]);
+        assert_eq!(names(BYTES), Vec::<&str>::new());
+    }
 
     #[test]
     fn a_hundred_receives_outlast_two_hours_and_the_first_ones_come_within_seconds() {

@@ -21,7 +21,7 @@ pub use dead_letter::{Mailbox, REASON, SOURCE_MESSAGE_ID};
 pub use depot::{CallError, Depot, Move, QueueFacts};
 pub use letter::DeadLetter;
 pub use logs::begin as begin_logs;
-pub use parse::{Unreadable, parse, step_of};
+pub use parse::{Unreadable, parse, step_of, unquoted};
 pub use polling::QueueError;
 pub use queues::{Queues, dead_letter_queue, queue_of_dead_letters};
 pub use secrets::{SecretError, Secrets, Stage};

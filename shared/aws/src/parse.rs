@@ -22,11 +22,23 @@ struct Versioned {
 
 /// Reads a message of the orchestrator.
 pub fn parse<T: DeserializeOwned>(body: &str) -> Result<T, Unreadable> {
-    let malformed = |e: serde_json::Error| Unreadable::Malformed(format!("it is not a message of this queue: {e}"));
+    let malformed = |e: serde_json::Error| Unreadable::Malformed(format!("it is not a message of this queue: {}", unquoted(&e)));
     match serde_json::from_str::<Versioned>(body).map_err(malformed)?.v {
         None => Err(Unreadable::Malformed("it names no version `v`".into())),
         Some(v) if v != u64::from(VERSION) => Err(Unreadable::OtherVersion(v)),
         Some(_) => serde_json::from_str(body).map_err(malformed),
+    }
+}
+
+/// What is wrong with a document, without the value that is wrong: it may be a secret of whoever sent it.
+pub fn unquoted(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.find("expected ") {
+        Some(at) if text.starts_with("invalid ") || text.starts_with("unknown ") => text[at..].to_owned(),
+        _ if text.starts_with("invalid ") || text.starts_with("unknown ") => {
+            format!("something else was expected at line {} column {}", error.line(), error.column())
+        }
+        _ => text,
     }
 }
 
@@ -61,6 +73,9 @@ mod tests {
         {
             assert!(matches!(parse::<Evaluate>(bad), Err(Unreadable::Malformed(_))), "{bad}");
         }
+        let secret = json!({"v": 1, "step_id": step, "lease": "hunter2"}).to_string();
+        let said = parse::<Evaluate>(&secret).unwrap_err().to_string();
+        assert!(said.contains("expected i32") && !said.contains("hunter2"), "{said}");
         assert_eq!(step_of(&json!({"v": 1, "step_id": step, "lease": "x"}).to_string()), Some(step));
         assert_eq!(step_of("{}"), None);
     }

@@ -101,7 +101,9 @@ impl From<Message> for Received {
                 .get(&MessageSystemAttributeName::ApproximateReceiveCount)
                 .and_then(|count| count.parse().ok())
                 .unwrap_or(1),
-            traceparent: attribute("traceparent").or_else(|| header(&system)),
+            traceparent: attribute("traceparent")
+                .filter(|t| tasker_domain::message::is_traceparent(t))
+                .or_else(|| header(&system)),
             source_id: attribute(crate::SOURCE_MESSAGE_ID),
             id: message.message_id.unwrap_or_default(),
             receipt: message.receipt_handle.unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! SQS as the engine's queue.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -25,8 +25,8 @@ use crate::{Queues, trace_header};
 const ENTRIES: usize = 10;
 /// Bytes of a message, and of all messages of one call; SQS takes no more.
 const BYTES: usize = 1024 * 1024;
-/// What the attributes of a message take of that, at most.
-const ATTRIBUTE_BYTES: usize = 1024;
+/// What the names and types of a message's attributes take of that, and its trace header.
+const ATTRIBUTE_BYTES: usize = 512;
 /// The longest time that SQS keeps a message back.
 const DELAY: Duration = Duration::from_secs(900);
 /// Calls under way at once.
@@ -94,14 +94,18 @@ impl SqsQueue {
         if groups && failed.values().any(|why| why.contains("MessageGroupId")) {
             self.groups.store(false, Relaxed);
         }
-        places
-            .into_iter()
-            .map(|place| match failed.get(place.to_string().as_str()) {
-                Some(why) => (place, Err(SendError::Refused(why.clone()))),
-                None => (place, Ok(())),
-            })
-            .collect()
+        let sent: HashSet<&str> = answer.successful().iter().map(|s| s.id()).collect();
+        places.into_iter().map(|place| (place, result(&place.to_string(), &sent, &failed))).collect()
     }
+}
+
+/// Only what SQS says that it took is sent.
+fn result(id: &str, sent: &HashSet<&str>, failed: &HashMap<&str, String>) -> SendResult {
+    if sent.contains(id) {
+        return Ok(());
+    }
+    let why = failed.get(id).map_or("SQS said nothing of it", String::as_str);
+    Err(SendError::Refused(why.to_owned()))
 }
 
 impl Queue for SqsQueue {
@@ -156,7 +160,7 @@ impl Entry {
     }
 
     fn bytes(&self) -> usize {
-        self.body.len() + ATTRIBUTE_BYTES
+        self.body.len() + self.attributes.iter().map(|(_, value)| value.len()).sum::<usize>() + ATTRIBUTE_BYTES
     }
 
     fn request(&self, groups: bool) -> SendMessageBatchRequestEntry {
@@ -223,6 +227,14 @@ mod tests {
         assert_eq!(sizes((0..23).map(|i| entry(i, 10)).collect()), [10, 10, 3]);
         assert_eq!(sizes((0..4).map(|i| entry(i, 400 * 1024)).collect()), [2, 2]);
         assert_eq!(sizes(vec![entry(0, BYTES - ATTRIBUTE_BYTES), entry(1, 0)]), [1, 1]);
+    }
+
+    #[test]
+    fn a_message_that_sqs_says_nothing_of_was_not_sent() {
+        let (sent, failed) = (HashSet::from(["0"]), HashMap::from([("1", "no (InternalError)".to_owned())]));
+        let refused = |id| result(id, &sent, &failed).unwrap_err().to_string();
+        assert!(result("0", &sent, &failed).is_ok());
+        assert!(refused("1").contains("InternalError") && refused("2").contains("nothing"));
     }
 
     #[test]

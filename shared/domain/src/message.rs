@@ -11,6 +11,15 @@ use crate::{StepId, StepNo, TaskId, outcome::Outcome};
 /// The version of the messages that this code writes and reads.
 pub const VERSION: u32 = 1;
 
+/// Whether a text is a W3C trace context of the version that is known here. One that is not is ignored wherever it comes from.
+pub fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags] = parts[..] else { return false };
+    let hex = |part: &str, len| part.len() == len && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let some = |part: &str| part.bytes().any(|b| b != b'0');
+    version == "00" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && some(trace) && some(parent)
+}
+
 /// One hand-over of one step. A re-send has the same key; every other hand-over of the step has a higher lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HandOver {

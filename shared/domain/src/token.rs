@@ -75,6 +75,17 @@ pub fn verify(token: &str, covered: Covered, keys: &[SigningKey]) -> Result<Plan
     Ok(Plan { template_id, environment: environment.to_owned() })
 }
 
+/// Whether the key that a token names is one of `keys`. One that is not may be of a rotation that this process has not heard of.
+pub fn names_a_key_of(token: &str, keys: &[SigningKey]) -> bool {
+    let mut parts = token.split('.');
+    parts.next() == Some("1") && parts.next().is_some_and(|id| keys.iter().any(|key| key.id == id))
+}
+
+/// Whether a text has the shape of a token at all.
+pub fn is_token(text: &str) -> bool {
+    text.starts_with("1.") && text.split('.').count() >= 5
+}
+
 fn mac(key: &SigningKey, body: &str, covered: Covered) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(&key.secret).expect("HMAC takes keys of every length");
     mac.update(body.as_bytes());
@@ -103,6 +114,7 @@ mod tests {
         assert_eq!(verify(&token, Covered { attempt: 1, ..covered }, &[key("new")]), Err(Forged));
         assert_eq!(verify(&token, covered, &[key("old")]), Err(Forged));
         assert_eq!(verify(&token.replace("production", "test"), covered, &[key("new")]), Err(Forged));
+        assert!(names_a_key_of(&token, &[key("new")]) && !names_a_key_of(&token, &[key("old")]) && is_token(&token));
         for junk in ["", ".", "1.new.x.y.z", "....", "1.new..."] {
             assert_eq!(verify(junk, covered, &[key("new")]), Err(Forged));
         }

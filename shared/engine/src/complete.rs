@@ -28,6 +28,8 @@ pub enum Answer {
     Ignored,
     /// Its token is not ours, or not for this hand-over.
     Forged,
+    /// Its token names a key or a template that this process does not know; another one may, or this one later.
+    Unknown,
 }
 
 impl<Q: Queue> Engine<Q> {
@@ -42,8 +44,9 @@ impl<Q: Queue> Engine<Q> {
         let mut answers = vec![Answer::Forged; batch.len()];
         let mut waiting = Vec::with_capacity(batch.len());
         for (place, completion) in batch.iter().enumerate() {
-            if let Some(decided) = self.decide(completion).await? {
-                waiting.push((place, decided));
+            match self.decide(completion).await? {
+                Ok(decided) => waiting.push((place, decided)),
+                Err(answer) => answers[place] = answer,
             }
         }
         while !waiting.is_empty() {
@@ -58,21 +61,26 @@ impl<Q: Queue> Engine<Q> {
         Ok(answers)
     }
 
-    /// The verdict on a completion; none when its token is forged.
-    async fn decide(&self, completion: &CompleteStep) -> Result<Option<Completion>, StoreError> {
+    /// The verdict on a completion, or why its token allows none.
+    async fn decide(&self, completion: &CompleteStep) -> Result<Result<Completion, Answer>, StoreError> {
         let covered = Covered { step: completion.step_id, lease: completion.lease, attempt: completion.attempt };
         let Ok(plan) = token::verify(&completion.token, covered, &self.settings.signing_keys) else {
+            let keys = &self.settings.signing_keys;
+            if token::is_token(&completion.token) && !token::names_a_key_of(&completion.token, keys) {
+                tracing::warn!(step_id = %completion.step_id, "a completion whose token names a key that is not known here");
+                return Ok(Err(Answer::Unknown));
+            }
             tracing::warn!(step_id = %completion.step_id, worker = completion.worker, "a completion with a token that was not issued for it");
-            return Ok(None);
+            return Ok(Err(Answer::Forged));
         };
         let Some(plan) = self.track(self.plans.get(&self.store, &plan).await)? else {
-            return Ok(None);
+            return Ok(Err(Answer::Unknown));
         };
         let Some(step) = plan.step(completion.step_id) else {
-            return Ok(None);
+            return Ok(Err(Answer::Forged));
         };
         let key = completion.hand_over();
-        Ok(Some(Completion {
+        Ok(Ok(Completion {
             key,
             attempt: completion.attempt,
             verdict: decide(&completion.outcome, &step.policy, completion.attempt, self.jitter(key)),

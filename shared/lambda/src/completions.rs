@@ -26,22 +26,30 @@ impl Content for CompleteStep {
 
 /// Applies the completions of a batch, all in one statement.
 pub async fn completions(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
+    let time_left = invocation.time_left();
     let Event::Messages(batch) = invocation.event else {
         return Err(Failed(invocation.event.refuse(&invocation.function, "the messages of the queue of completions")));
     };
-    messages(&instance, batch, |engine, letters: Vec<Letter<CompleteStep>>| async move {
-        let completions: Vec<CompleteStep> = letters.into_iter().map(|letter| letter.content).collect();
-        Ok(engine.complete(completions).await?.into_iter().map(fate).collect())
-    })
-    .await
+    let answered = messages(&instance, batch, time_left, |engine, letters: Vec<Letter<CompleteStep>>| {
+        let instance = instance.clone();
+        async move {
+            let completions: Vec<CompleteStep> = letters.into_iter().map(|letter| letter.content).collect();
+            let answers = engine.complete(completions).await?;
+            if answers.contains(&Answer::Unknown) {
+                instance.forget_engine().await;
+            }
+            Ok(answers.into_iter().map(fate).collect())
+        }
+    });
+    answered.await
 }
 
 fn fate(answer: Answer) -> Fate {
     match answer {
         Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Ignored => Fate::Done,
         Answer::Refused => Fate::Dead("its step was never handed over under this lease".into()),
-        Answer::Forged => {
-            Fate::Dead("its token was not issued for this step, lease and attempt, or its template is not there".into())
-        }
+        Answer::Forged => Fate::Dead("its token was not issued for this step, lease and attempt".into()),
+        // A key that was put into use a moment ago, or a template of a version that is being deployed.
+        Answer::Unknown => Fate::Later,
     }
 }

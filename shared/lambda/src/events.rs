@@ -3,7 +3,7 @@
 use lambda_http::request::LambdaRequest;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
-use tasker_aws::Batch;
+use tasker_aws::{Batch, unquoted};
 
 /// An event of one of the kinds that a function may be connected to.
 pub(crate) enum Event {
@@ -32,11 +32,13 @@ impl Event {
         let json = event.get();
         let Ok(shape) = serde_json::from_str::<Shape>(json) else { return Ok(Self::Other) };
         if shape.records.is_some() {
-            let event = serde_json::from_str(json).map_err(|e| format!("the event of a queue cannot be read: {e}"))?;
+            let event =
+                serde_json::from_str(json).map_err(|e| format!("the event of a queue cannot be read: {}", unquoted(&e)))?;
             return Ok(Self::Messages(Batch::of(event)));
         }
         if shape.request_context.is_some() {
-            let request = serde_json::from_str(json).map_err(|e| format!("the request of a gateway cannot be read: {e}"))?;
+            let request =
+                serde_json::from_str(json).map_err(|e| format!("the request of a gateway cannot be read: {}", unquoted(&e)))?;
             return Ok(Self::Http(Box::new(request)));
         }
         if shape.source.as_deref() == Some("aws.events") {

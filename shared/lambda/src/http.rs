@@ -1,6 +1,6 @@
 //! Requests of API Gateway and of function URLs, answered by the same router as everywhere else.
 
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -16,6 +16,7 @@ use serde_json::{
     json,
     value::{RawValue, to_raw_value},
 };
+use tokio::time::{Instant, timeout_at};
 use tower::{Service, ServiceExt, service_fn};
 use uuid::Uuid;
 
@@ -27,15 +28,20 @@ use crate::{
 };
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// Bytes of an answer: a function may answer 6 MB, in a JSON document that escapes this one.
-const ANSWER_BYTES: usize = 5 * 1024 * 1024;
+/// Bytes of an answer: a function may answer 6 MB, its headers and all.
+const ANSWER_BYTES: usize = 5_800_000;
+/// How long a gateway waits for an answer.
+const GATEWAY: Duration = Duration::from_secs(29);
+/// What is left of that when an answer is given up.
+const TO_ANSWER: Duration = Duration::from_secs(2);
 const AWS_TRACE: &str = "x-amzn-trace-id";
 
 /// `operator-api`: every route of the interface.
 pub async fn operator_api(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
+    let time_left = invocation.time_left();
     match invocation.event {
         Event::Http(request) => {
-            answer(&instance, *request, |engine| tasker_api::router(engine, tasker_api::Settings::default())).await
+            answer(&instance, *request, time_left, |engine| tasker_api::router(engine, tasker_api::Settings::default())).await
         }
         other => Err(Failed(other.refuse(&invocation.function, "requests by HTTP"))),
     }
@@ -45,24 +51,33 @@ pub async fn operator_api(instance: Instance, invocation: Invocation) -> Result<
 pub(crate) async fn answer(
     instance: &Instance,
     request: LambdaRequest,
+    time_left: Duration,
     router: impl FnOnce(Arc<FunctionEngine>) -> Router,
 ) -> Result<Box<RawValue>, Failed> {
-    let router = match instance.engine().await {
-        Ok(engine) => router(engine),
-        Err(error) => {
+    // Gateways give up at 29 s, a function a second later: an answer of ours says more than theirs.
+    let until = Instant::now() + time_left.min(GATEWAY).saturating_sub(TO_ANSWER);
+    let router = match timeout_at(until, instance.engine()).await {
+        Ok(Ok(engine)) => router(engine),
+        Ok(Err(error)) => {
             tracing::error!(%error, "a request is refused");
-            Router::new().fallback(async || unavailable())
+            Router::new().fallback(async || unavailable("the function cannot work now; its log says why"))
         }
+        Err(_) => Router::new().fallback(async || unavailable("a secret of the function did not come in time")),
     };
-    respond(request, router).await
+    respond(request, router, until).await
 }
 
-async fn respond(request: LambdaRequest, router: Router) -> Result<Box<RawValue>, Failed> {
+async fn respond(request: LambdaRequest, router: Router, until: Instant) -> Result<Box<RawValue>, Failed> {
     let traced = service_fn(move |mut request: lambda_http::Request| {
         begin_trace(request.headers_mut());
         let router = router.clone();
         async move {
-            let Ok(response) = router.oneshot(request.map(into_body)).await;
+            let response = match timeout_at(until, router.oneshot(request.map(into_body))).await {
+                Ok(Ok(response)) => response,
+                Err(_) => {
+                    unavailable("there was no answer in time; what was asked for may have been done, so ask for the same again")
+                }
+            };
             Ok::<_, Infallible>(Whole(whole(response).await))
         }
     });
@@ -84,8 +99,8 @@ impl lambda_http::IntoResponse for Whole {
 async fn whole(response: Response) -> Response<lambda_http::Body> {
     let (parts, body) = response.into_parts();
     match to_bytes(body, ANSWER_BYTES).await {
-        Ok(bytes) => Response::from_parts(parts, text_or_bytes(&bytes)),
-        Err(_) => {
+        Ok(bytes) if escaped(&bytes) <= ANSWER_BYTES => Response::from_parts(parts, text_or_bytes(&bytes)),
+        _ => {
             let message =
                 "the answer is larger than the 6 MB that a function may answer; ask for a smaller page, or for one thing alone";
             let error = json!({"error": {"code": "RESPONSE_TOO_LARGE", "message": message}});
@@ -95,6 +110,11 @@ async fn whole(response: Response) -> Response<lambda_http::Body> {
             response
         }
     }
+}
+
+/// Bytes that a body has inside the function's answer, which is a JSON document.
+fn escaped(bytes: &[u8]) -> usize {
+    bytes.iter().map(|b| if matches!(b, b'"' | b'\\' | b'\n' | b'\r' | b'\t') { 2 } else { 1 }).sum()
 }
 
 fn text_or_bytes(bytes: &[u8]) -> lambda_http::Body {
@@ -127,9 +147,8 @@ fn begin_trace(headers: &mut HeaderMap) {
     }
 }
 
-fn unavailable() -> Response {
-    let error =
-        json!({"error": {"code": "SERVICE_UNAVAILABLE", "message": "a secret of the function cannot be read; its log says why"}});
+fn unavailable(message: &str) -> Response {
+    let error = json!({"error": {"code": "SERVICE_UNAVAILABLE", "message": message}});
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "2")], axum::Json(error)).into_response()
 }
 
@@ -155,7 +174,7 @@ mod tests {
                 "type": parts.headers[CONTENT_TYPE].to_str().unwrap(), "body": String::from_utf8_lossy(&body), "traced": traced});
             (StatusCode::CREATED, [("x-request-id", "r")], axum::Json(said))
         });
-        serde_json::from_str(respond(*request, says).await.unwrap().get()).unwrap()
+        serde_json::from_str(respond(*request, says, Instant::now() + Duration::from_secs(5)).await.unwrap().get()).unwrap()
     }
 
     #[tokio::test]

@@ -1,14 +1,17 @@
 //! What an instance of a function keeps over its invocations: clients, secrets, and the engine over one connection to the database.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use tasker_aws::{BadSetting, Clients, Mailbox, SecretError, Secrets, SqsQueue, required};
+use tasker_aws::{BadSetting, Clients, Mailbox, SecretError, Secrets, SqsQueue, Stage, required};
 use tasker_domain::token::SigningKey;
 use tasker_engine::Engine;
 use tasker_store::{Access, Store, StoreError};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::{logins::SecretLogins, settings::Settings};
@@ -34,8 +37,17 @@ struct Inner {
     clients: Clients,
     secrets: Secrets,
     settings: Settings,
-    engine: OnceCell<Arc<FunctionEngine>>,
+    engine: Mutex<Option<Made>>,
 }
+
+/// An engine, and when its keys were read.
+struct Made {
+    engine: Arc<FunctionEngine>,
+    at: SystemTime,
+}
+
+/// How long an engine is kept although it met a key that it does not know: a forged key must not cost a read each time.
+const KEYS_FOR: Duration = Duration::from_secs(30);
 
 /// Why an instance has no engine now.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +65,7 @@ impl Instance {
         required("AWS_REGION", "the region of the queues and secrets, such as eu-central-1")?;
         let clients = Clients::from_env().await;
         let secrets = Secrets::new(clients.secrets.clone());
-        Ok(Self(Arc::new(Inner { clients, secrets, settings, engine: OnceCell::new() })))
+        Ok(Self(Arc::new(Inner { clients, secrets, settings, engine: Mutex::default() })))
     }
 
     /// Reads the secrets while the platform still looks for the first event.
@@ -69,12 +81,26 @@ impl Instance {
 
     /// The engine; made once its signing keys are known.
     pub(crate) async fn engine(&self) -> Result<Arc<FunctionEngine>, NoEngine> {
-        self.0.engine.get_or_try_init(|| self.make_engine()).await.cloned()
+        let mut made = self.0.engine.lock().await;
+        if let Some(Made { engine, .. }) = &*made {
+            return Ok(engine.clone());
+        }
+        let engine = self.make_engine().await?;
+        *made = Some(Made { engine: engine.clone(), at: SystemTime::now() });
+        Ok(engine)
+    }
+
+    /// The next engine reads the signing keys anew: one was met that this one does not know.
+    pub(crate) async fn forget_engine(&self) {
+        let mut made = self.0.engine.lock().await;
+        if made.as_ref().is_some_and(|made| made.at.elapsed().is_ok_and(|age| age > KEYS_FOR)) {
+            *made = None;
+        }
     }
 
     async fn make_engine(&self) -> Result<Arc<FunctionEngine>, NoEngine> {
         let settings = &self.0.settings;
-        let text = self.0.secrets.get(&settings.signing_secret).await?;
+        let text = self.0.secrets.read(&settings.signing_secret, Stage::Current).await?;
         let signing_keys =
             signing_keys(&text).map_err(|why| SecretError { id: settings.signing_secret.clone(), why: why.into() })?;
         let queue = SqsQueue::new(self.0.clients.sqs.clone(), settings.queues.clone());
@@ -92,7 +118,7 @@ impl Instance {
 
     /// The way to the database, with the login of its secret.
     pub(crate) fn access(&self) -> Access {
-        let logins = SecretLogins { secrets: self.0.secrets.clone(), id: self.0.settings.database_secret.clone() };
+        let logins = SecretLogins::new(self.0.secrets.clone(), self.0.settings.database_secret.clone());
         self.0.settings.access.clone().with_logins(Arc::new(logins))
     }
 

@@ -43,10 +43,13 @@ impl Content for Asked {
 
 /// Takes tasks in.
 pub async fn intake(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
+    let time_left = invocation.time_left();
     match invocation.event {
-        Event::Http(request) => http::answer(&instance, *request, |engine| intake_router(engine, Settings::default())).await,
+        Event::Http(request) => {
+            http::answer(&instance, *request, time_left, |engine| intake_router(engine, Settings::default())).await
+        }
         Event::Messages(batch) => {
-            messages(&instance, batch, |engine, letters: Vec<Letter<Asked>>| async move {
+            messages(&instance, batch, time_left, |engine, letters: Vec<Letter<Asked>>| async move {
                 // All at once: the engine inserts them together.
                 let submits = letters.into_iter().map(|letter| {
                     let (engine, Asked(request)) = (engine.clone(), letter.content);

@@ -1,12 +1,13 @@
 //! A batch of messages, worked on so that what is wrong with one is never paid for by its neighbours.
 
-use std::{future::Future, panic::AssertUnwindSafe};
+use std::{collections::HashSet, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt;
 use serde_json::{json, value::RawValue, value::to_raw_value};
 use tasker_aws::{Batch, Mailbox, Received, Unreadable, step_of};
 use tasker_domain::StepId;
 use tasker_store::StoreError;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::{
@@ -14,6 +15,9 @@ use crate::{
     instance::{FunctionEngine, NoEngine},
     serve::Failed,
 };
+
+/// Left of an invocation when it answers, whatever is not done then.
+const TO_ANSWER: Duration = Duration::from_secs(3);
 
 /// A message that was read.
 pub(crate) struct Letter<T> {
@@ -51,7 +55,12 @@ enum Broken {
 }
 
 /// Works on a batch by `work`, which answers a fate for each message in their order. Answers the ids that must come again.
-pub(crate) async fn messages<T, F, Fut>(instance: &Instance, batch: Batch, work: F) -> Result<Box<RawValue>, Failed>
+pub(crate) async fn messages<T, F, Fut>(
+    instance: &Instance,
+    batch: Batch,
+    time_left: Duration,
+    work: F,
+) -> Result<Box<RawValue>, Failed>
 where
     T: Content,
     F: Fn(std::sync::Arc<FunctionEngine>, Vec<Letter<T>>) -> Fut + Sync,
@@ -60,22 +69,28 @@ where
     let mailbox = instance.mailbox(&batch.queue_arn).ok_or_else(|| {
         Failed(format!("the messages come from `{}`, which is no queue of SQS: TASKER_QUEUES cannot name it", batch.queue_arn))
     })?;
-    let mut post = Post { instance, mailbox, work: &work, again: Vec::new(), later: Vec::new(), unwell: None };
-    let (mut good, mut last) = (Vec::new(), Vec::new());
+    let until = Instant::now() + time_left.saturating_sub(TO_ANSWER);
+    let mut post =
+        Post { instance, mailbox, work: &work, until, done: HashSet::new(), again: vec![], later: vec![], unwell: None };
+    let (mut good, mut last, mut dead) = (Vec::new(), Vec::new(), Vec::new());
     for received in batch.messages {
         match T::read(&received) {
             Ok(content) if received.receives >= instance.max_receives() => last.push(Letter { received, content }),
             Ok(content) => good.push(Letter { received, content }),
-            Err(Unreadable::Malformed(reason)) => post.bury(received, &reason).await,
+            Err(Unreadable::Malformed(reason)) => dead.push((received, reason)),
             Err(other @ Unreadable::OtherVersion(_)) => {
                 tracing::warn!(message_id = received.id, reason = %other, "a message of another version; it comes again");
                 post.later.push(received);
             }
         }
     }
+    // First what can be done.
     post.together(good).await;
     for letter in last {
         post.last_time(letter).await;
+    }
+    for (received, reason) in dead {
+        post.bury(received, &reason).await;
     }
     Ok(post.answer().await)
 }
@@ -84,6 +99,10 @@ struct Post<'a, F> {
     instance: &'a Instance,
     mailbox: Mailbox,
     work: &'a F,
+    /// When the invocation must answer.
+    until: Instant,
+    /// The ids of what succeeded.
+    done: HashSet<String>,
     again: Vec<Received>,
     later: Vec<Received>,
     /// Why the world is unwell, if that is known.
@@ -127,17 +146,16 @@ impl<F> Post<'_, F> {
         F: Fn(std::sync::Arc<FunctionEngine>, Vec<Letter<T>>) -> Fut,
         Fut: Future<Output = Result<Vec<Fate>, StoreError>> + Send,
     {
-        let entry = match self.note(&letter).await {
+        let entry = match self.in_time(self.note(&letter)).await {
             Ok(entry) => entry,
             Err(reason) => {
-                tracing::error!(message_id = letter.received.id, %reason, "a message at its last receive cannot be noted");
+                tracing::error!(message_id = letter.received.id, reason, "a message at its last receive cannot be noted");
                 None
             }
         };
         let id = letter.received.id.clone();
         self.together(vec![letter]).await;
-        let comes_again = self.again.iter().chain(&self.later).any(|received| received.id == id);
-        if let Some(entry) = entry.filter(|_| !comes_again)
+        if let Some(entry) = entry.filter(|_| self.done.contains(&id))
             && let Ok(engine) = self.instance.engine().await
             && let Err(error) = engine.store().remove_dlq_entry(entry).await
         {
@@ -160,14 +178,18 @@ impl<F> Post<'_, F> {
         F: Fn(std::sync::Arc<FunctionEngine>, Vec<Letter<T>>) -> Fut,
         Fut: Future<Output = Result<Vec<Fate>, StoreError>> + Send,
     {
-        let engine = self.instance.engine().await.map_err(|e| Broken::World(e.to_string()))?;
+        let engine = self.in_time(self.instance.engine()).await.map_err(Broken::World)?;
         let copy = |l: &Letter<T>| Letter { received: l.received.clone(), content: l.content.clone() };
         let work = async {
             #[cfg(feature = "failpoints")]
             letters.iter().for_each(|l| crate::failpoints::panic_on(&l.received.body));
             (self.work)(engine, letters.iter().map(copy).collect()).await
         };
-        match AssertUnwindSafe(work).catch_unwind().await {
+        let Ok(worked) = timeout_at(self.until, AssertUnwindSafe(work).catch_unwind()).await else {
+            // It goes on, or is cut off where it stands: both are safe, and what was done is a duplicate next time.
+            return Err(Broken::World("the time of the invocation is over".into()));
+        };
+        match worked {
             Ok(Ok(fates)) if fates.len() == letters.len() => Ok(fates),
             Ok(Ok(fates)) => Err(Broken::Us(format!("{} fates for {} messages", fates.len(), letters.len()))),
             Ok(Err(e)) if e.is_transient() => Err(Broken::World(e.to_string())),
@@ -182,7 +204,7 @@ impl<F> Post<'_, F> {
     async fn settle<T: Content>(&mut self, letters: Vec<Letter<T>>, fates: Vec<Fate>) {
         for (letter, fate) in letters.into_iter().zip(fates) {
             match fate {
-                Fate::Done => {}
+                Fate::Done => drop(self.done.insert(letter.received.id)),
                 Fate::Later => self.later.push(letter.received),
                 Fate::Dead(reason) => self.bury(letter.received, &reason).await,
             }
@@ -197,14 +219,25 @@ impl<F> Post<'_, F> {
                 let engine = self.instance.engine().await?;
                 Ok::<_, NoEngine>(engine.store().open_dlq_entry(step, "malformed_message", &known.to_string()).await?)
             };
-            if let Err(error) = noted.await {
-                tracing::warn!(message_id = received.id, %error, "a dead letter cannot be noted; it comes again");
+            if let Err(reason) = self.in_time(noted).await {
+                tracing::warn!(message_id = received.id, reason, "a dead letter cannot be noted; it comes again");
                 self.later.push(received);
                 return;
             }
         }
         if !self.mailbox.bury(&received, reason).await {
             self.later.push(received);
+        }
+    }
+
+    /// What something says, unless the world is known to be unwell or the time is over before it does.
+    async fn in_time<T>(&self, something: impl Future<Output = Result<T, NoEngine>>) -> Result<T, String> {
+        if let Some(reason) = &self.unwell {
+            return Err(reason.clone());
+        }
+        match timeout_at(self.until, something).await {
+            Ok(result) => result.map_err(|e| e.to_string()),
+            Err(_) => Err("the time of the invocation is over".into()),
         }
     }
 

@@ -31,9 +31,10 @@ impl Content for Evaluate {
 
 /// Hands over the retries of a batch that are due, or sweeps.
 pub async fn readiness(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
+    let time_left = invocation.time_left();
     match invocation.event {
         Event::Messages(batch) => {
-            messages(&instance, batch, |engine, letters: Vec<Letter<Evaluate>>| async move {
+            messages(&instance, batch, time_left, |engine, letters: Vec<Letter<Evaluate>>| async move {
                 let count = letters.len();
                 engine.evaluate(letters.into_iter().map(|letter| letter.content).collect()).await?;
                 Ok(vec![Fate::Done; count])

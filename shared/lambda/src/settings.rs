@@ -1,6 +1,6 @@
 //! What the functions of the orchestrator are told; `infra/topology.yaml` sets it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, num::NonZeroU32};
 
 use tasker_aws::{BadSetting, Queues, optional, parsed, required};
 use tasker_store::Access;
@@ -40,7 +40,11 @@ impl Settings {
             pools: optional("TASKER_POOLS").unwrap_or_default().split(',').filter(|p| !p.is_empty()).map(str::to_owned).collect(),
             environment,
             max_receives: match optional("TASKER_MAX_RECEIVES") {
-                Some(_) => parsed("TASKER_MAX_RECEIVES", "the number of receives after which the queue gives a message up")?,
+                Some(_) => parsed::<NonZeroU32>(
+                    "TASKER_MAX_RECEIVES",
+                    "the number of receives after which the queue gives a message up",
+                )?
+                .get(),
                 // Of a function that reads no queue.
                 None => u32::MAX,
             },
@@ -50,14 +54,14 @@ impl Settings {
 
 /// A password in the environment would be seen by everybody who may look at the function.
 fn access(url: &str) -> Result<Access, BadSetting> {
-    let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
-    if authority.contains('@') || url.contains("password=") {
+    let access = Access::by_url(url).map_err(|e| BadSetting::wrong(DATABASE_URL, e))?;
+    if access.has_login() {
         return Err(BadSetting::wrong(
             DATABASE_URL,
             "it holds a login; that belongs into the secret that TASKER_DATABASE_SECRET names, so leave it out here",
         ));
     }
-    Access::by_url(url).map_err(|e| BadSetting::wrong(DATABASE_URL, e))
+    Ok(access)
 }
 
 #[cfg(test)]
@@ -66,8 +70,13 @@ mod tests {
 
     #[test]
     fn a_login_in_the_address_of_the_database_is_refused_without_repeating_it() {
-        for url in ["postgres://u:hunter2@h/d", "postgres://u@h/d", "postgres://h/d?password=hunter2", "host=h password=hunter2"]
-        {
+        for url in [
+            "postgres://u:hunter2@h/d",
+            "postgres://u@h/d",
+            "postgres://h/d?password=hunter2",
+            "host=h password = hunter2",
+            "postgres://h/d?passwor%64=hunter2",
+        ] {
             let error = access(url).err().unwrap().to_string();
             assert!(error.contains("TASKER_DATABASE_SECRET") && !error.contains("hunter2"), "{error}");
         }

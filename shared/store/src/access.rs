@@ -1,6 +1,6 @@
 //! How the database is reached: its address, TLS, and logins that change while the process runs.
 
-use std::{fs, future::Future, net::IpAddr, path::Path, pin::Pin, str::FromStr, sync::Arc};
+use std::{fs, future::Future, net::IpAddr, path::Path, pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
 use deadpool_postgres::Connect;
 use percent_encoding::percent_decode_str;
@@ -14,6 +14,9 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::StoreError;
+
+/// How long a server may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// A user of the database and its password.
 #[derive(Clone)]
@@ -71,6 +74,9 @@ impl Access {
             },
         };
         let tls = if wanted { Some(connector(ours.authorities.as_deref())?) } else { None };
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT);
+        }
         config.ssl_mode(if wanted { SslMode::Require } else { SslMode::Disable });
         Ok(Self { config, tls, logins: None })
     }
@@ -79,6 +85,11 @@ impl Access {
     pub fn with_logins(mut self, logins: Arc<dyn Logins>) -> Self {
         self.logins = Some(logins);
         self
+    }
+
+    /// Whether the address says who logs in.
+    pub fn has_login(&self) -> bool {
+        self.config.get_user().is_some() || self.config.get_password().is_some()
     }
 
     /// A connection, and the task that carries it; an error of the connection reaches whoever makes the call that it breaks.

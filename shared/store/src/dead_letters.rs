@@ -13,8 +13,12 @@ impl Store {
     /// Notes that a message about a step was given up, or is about to be; `word` is the true word for it and `known` a JSON object. Answers
     /// the entry; none when the task has one already, or does not exist.
     pub async fn open_dlq_entry(&self, step: StepId, word: &str, known: &str) -> Result<Option<Uuid>, StoreError> {
-        let params =
-            [(&step.task.uuid() as _, Type::UUID), (&step.no as _, Type::INT4), (&word as _, Type::TEXT), (&known as _, Type::TEXT)];
+        let params = [
+            (&step.task.uuid() as _, Type::UUID),
+            (&step.no as _, Type::INT4),
+            (&word as _, Type::TEXT),
+            (&known as _, Type::TEXT),
+        ];
         let rows = self.query(include_str!("../sql/open_dlq_entry.sql"), &params).await?;
         Ok(rows.first().map(|row| row.get(0)))
     }

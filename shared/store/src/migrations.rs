@@ -23,10 +23,15 @@ pub async fn migrate_by(access: &Access) -> Result<Vec<String>, StoreError> {
         // Two that start at once may both find it missing.
         if e.code().is_some_and(|c| c.code() == "23505" || c.code() == "42P06") { Ok(()) } else { Err(e) }
     })?;
+    client.batch_execute("set lock_timeout = '60s'").await?;
     client.execute_typed("select pg_advisory_lock($1)", &[(&LOCK, tokio_postgres::types::Type::INT8)]).await?;
     let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name(HISTORY);
-    let report = runner.run_async(&mut client).await.map_err(|e| other_schema(&e))?;
+    let report = runner.run_async(&mut client).await;
+    let report = report.map_err(|e| match client.is_closed() {
+        true => StoreError::Unavailable("the connection was lost; run the migrations again".into()),
+        false => other_schema(&e),
+    })?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }
 

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use deadpool_postgres::{
@@ -105,16 +105,18 @@ impl Store {
 
     fn make(mut access: Access, connections: usize, prepares: bool, wait: Duration) -> Result<Self, StoreError> {
         access.config.application_name(APPLICATION);
-        if access.config.get_connect_timeout().is_none() {
-            access.config.connect_timeout(WAIT);
-        }
+        let used = AtomicU64::new(epoch_ms());
         let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_connect(access.config.clone(), access, settings))
             .max_size(connections)
             .wait_timeout(Some(wait))
             .create_timeout(Some(wait))
             .recycle_timeout(Some(wait))
-            .pre_recycle(Hook::async_fn(|client, metrics| Box::pin(verify(client, metrics.last_used()))))
+            .pre_recycle(Hook::async_fn(move |client, metrics| {
+                // By both clocks: while a sandbox is frozen one of them may stand still.
+                let idle = metrics.last_used().max(asleep(&used));
+                Box::pin(verify(client, idle))
+            }))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|e| StoreError::Bug(e.to_string()))?;
@@ -247,6 +249,16 @@ impl Store {
     }
 }
 
+/// The time by the wall clock since this was asked last.
+fn asleep(used: &AtomicU64) -> Duration {
+    let now = epoch_ms();
+    Duration::from_millis(now.saturating_sub(used.swap(now, Relaxed)))
+}
+
+fn epoch_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
 /// A connection that was idle may have been closed on the way without a word, above all while the whole process was frozen.
 async fn verify(client: &ClientWrapper, idle: Duration) -> Result<(), HookError> {
     if idle < IDLE {
@@ -279,7 +291,7 @@ fn from_pool(error: PoolError) -> StoreError {
             StoreError::Bug(text) => StoreError::Unavailable(text),
             other => other,
         },
-        PoolError::Timeout(_) => StoreError::Unavailable(format!("no connection within {} s", WAIT.as_secs())),
+        PoolError::Timeout(_) => StoreError::Unavailable("no connection in time".into()),
         other => StoreError::Unavailable(other.to_string()),
     }
 }
