@@ -3,11 +3,10 @@
 
 use aws_sdk_sqs::{
     Client,
-    error::DisplayErrorContext,
     types::{ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue},
 };
 
-use crate::{Queues, Received, dead_letter_queue};
+use crate::{Queues, Received, dead_letter_queue, errors::said};
 
 /// The attribute of a dead letter that says why it is one.
 pub const REASON: &str = "reason";
@@ -65,7 +64,11 @@ impl Mailbox {
                 true
             }
             Err(e) => {
-                tracing::error!(message_id = message.id, error = %DisplayErrorContext(&e), "a dead letter could not be sent; the message comes again");
+                tracing::error!(
+                    message_id = message.id,
+                    error = said(&e),
+                    "a dead letter could not be sent; the message comes again"
+                );
                 false
             }
         }
@@ -86,7 +89,7 @@ impl Mailbox {
             let entries = chunk.iter().enumerate().map(entry).collect();
             let request = self.client.change_message_visibility_batch().queue_url(&self.url).set_entries(Some(entries));
             if let Err(e) = request.send().await {
-                tracing::warn!(error = %DisplayErrorContext(&e), "messages could not be put off");
+                tracing::warn!(error = said(&e), "messages could not be put off");
             }
         }
     }

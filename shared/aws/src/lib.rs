@@ -5,6 +5,7 @@ mod batch;
 mod clients;
 mod dead_letter;
 mod depot;
+mod errors;
 mod letter;
 mod logs;
 mod parse;

@@ -3,14 +3,14 @@
 use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::{
-    error::DisplayErrorContext,
+    error::{ProvideErrorMetadata, SdkError},
     types::{
         ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName,
         QueueAttributeName,
     },
 };
 
-use crate::{Mailbox, Received};
+use crate::{Mailbox, Received, errors::said};
 
 /// Messages of one call; SQS takes no more.
 const ENTRIES: usize = 10;
@@ -21,8 +21,12 @@ const ENTRIES: usize = 10;
 pub struct QueueError(String);
 
 impl QueueError {
-    fn of<E: std::error::Error>(error: E) -> Self {
-        Self(DisplayErrorContext(&error).to_string())
+    fn of<E, R>(error: SdkError<E, R>) -> Self
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+        R: std::fmt::Debug + 'static,
+    {
+        Self(said(&error))
     }
 }
 

@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use aws_sdk_secretsmanager::{Client, error::DisplayErrorContext};
+use aws_sdk_secretsmanager::Client;
+
+use crate::errors::said;
 
 /// Which version of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +62,7 @@ impl Secrets {
     pub async fn read(&self, id: &str, stage: Stage) -> Result<Arc<str>, SecretError> {
         let error = |why| SecretError { id: id.to_owned(), why };
         let request = self.client.get_secret_value().secret_id(id).version_stage(stage.as_str());
-        let answer = request.send().await.map_err(|e| error(DisplayErrorContext(&e).to_string()))?;
+        let answer = request.send().await.map_err(|e| error(said(&e)))?;
         let text: Arc<str> = answer.secret_string().ok_or_else(|| error("it holds no text".into()))?.into();
         if stage == Stage::Current {
             self.lock().insert(id.to_owned(), text.clone());

@@ -11,7 +11,7 @@ use std::{
 
 use aws_sdk_sqs::{
     Client,
-    error::{DisplayErrorContext, ProvideErrorMetadata},
+    error::ProvideErrorMetadata,
     types::{
         MessageAttributeValue, MessageSystemAttributeNameForSends, MessageSystemAttributeValue, SendMessageBatchRequestEntry,
     },
@@ -19,7 +19,7 @@ use aws_sdk_sqs::{
 use futures::{StreamExt, stream};
 use tasker_domain::{Destination, Message, Outgoing, Queue, SendResult, limits, queue::SendError};
 
-use crate::{Queues, trace_header};
+use crate::{Queues, errors::said, trace_header};
 
 /// Messages of one call; SQS takes no more.
 const ENTRIES: usize = 10;
@@ -85,7 +85,7 @@ impl SqsQueue {
         let answer = match answer {
             Ok(answer) => answer,
             Err(e) => {
-                let refused = SendError::Refused(DisplayErrorContext(&e).to_string());
+                let refused = SendError::Refused(said(&e));
                 return places.into_iter().map(|place| (place, Err(refused.clone()))).collect();
             }
         };
