@@ -1,0 +1,43 @@
+//! What went wrong with a call of AWS, in words. The SDK's own display holds whole answers, and with them secrets and payloads.
+
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+
+/// Why a call was not answered as it should be: the service's own words, or what came between.
+pub(crate) fn said<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: std::error::Error + ProvideErrorMetadata + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    if let Some(answer) = error.as_service_error() {
+        let message = answer.message().unwrap_or("the service gave no reason").trim_end_matches('.');
+        return answer.code().map_or_else(|| message.to_owned(), |code| format!("{message} ({code})"));
+    }
+    if matches!(error, SdkError::ResponseError(_)) {
+        return "the answer of the service cannot be read".into();
+    }
+    // What happened is said at the end of the chain; before that are the words of a programmer.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string().trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_sqs::{error::ErrorMetadata, operation::send_message::SendMessageError};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_never_repeated_and_a_reason_of_the_service_is() {
+        let body = "hunter2".to_owned();
+        let unreadable: SdkError<SendMessageError, String> = SdkError::response_error("hunter2", body.clone());
+        assert_eq!(said(&unreadable), "the answer of the service cannot be read");
+        let metadata = ErrorMetadata::builder().code("AccessDenied").message("You may not.").build();
+        let refused = SdkError::service_error(SendMessageError::generic(metadata), body);
+        assert_eq!(said(&refused), "You may not (AccessDenied)");
+        let late: SdkError<SendMessageError, String> = SdkError::timeout_error("no answer in time");
+        assert!(said(&late).contains("no answer in time"), "{}", said(&late));
+    }
+}
