@@ -40,7 +40,7 @@ def act(event: dict) -> object:
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "hang":
         # With a process beside it, which must not outlive it.
-        child = subprocess.Popen(["sleep", "1000"])
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
         print(f"child {child.pid}", flush=True)
         time.sleep(1000)
     if what == "show environment":

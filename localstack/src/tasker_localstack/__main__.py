@@ -71,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             local.start()
             packages.write_images(local.images, programs_of_tests())
+            print(packages.said_of_images(local.images), file=sys.stderr)
             environment = {
                 **os.environ,
                 "TASKER_LOCALSTACK": local.endpoint,
@@ -110,7 +111,7 @@ def deploy_command(arguments: argparse.Namespace) -> int:
     programs = packages.package_all(wanted["functions"], arguments.programs.resolve(), folder)
     deployment = deploy.Deployment(arguments.endpoint, arguments.prefix)
     where = deployment.deploy(wanted, programs, database, schedule=not arguments.no_schedule)
-    print(json.dumps(where))
+    print(json.dumps({**where, "note": packages.said_of_images(arguments.images)}))
     return 0
 
 

@@ -21,8 +21,6 @@ from tasker_localstack.topology import fill
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/tasker"
-# What is said of workers here, so that nobody takes it for more.
-NOTE = "workers: the files of this checkout, started by their entry points; no image was built"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +105,6 @@ class Deployment:
             "queue_url_prefix": self.queue_url_prefix,
             "functions": [self.name(n) for n in functions] + [self.name(f"worker-{p}") for p in pools],
             "database_secret": fill(topology["secrets"]["database"], words),
-            "note": NOTE,
         }
 
     def remove(self) -> None:

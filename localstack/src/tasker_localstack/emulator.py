@@ -12,6 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from tasker_localstack import containers
+
 READY_SECONDS = 60
 SERVICES = "apigateway,cloudwatch,events,iam,lambda,logs,secretsmanager,sqs,sts"
 
@@ -78,6 +80,7 @@ class Emulator:
         pid = self.pid()
         if pid is not None:
             stop(pid)
+        containers.remove_all(self.folder)
 
     def answers(self) -> bool:
         try:

@@ -1,10 +1,12 @@
 """Runs functions as processes of this machine, where LocalStack would start containers.
 
-A function of a package is its `bootstrap`; one of an image is the command that the image map names for its URI.
+A function of a package is its `bootstrap`. One of an image is what the image map names for its URI: an image that was
+unpacked, which runc starts as a container, or a command.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -14,7 +16,8 @@ from localstack.services.lambda_.invocation.lambda_models import FunctionVersion
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
 
 from localstack import config
-from tasker_localstack.images import Image, image_of
+from tasker_localstack.containers import Container
+from tasker_localstack.images import Image, Unpacked, image_of
 from tasker_localstack.instance import Instance
 
 LOG = logging.getLogger(__name__)
@@ -101,16 +104,15 @@ class ProcessExecutor(RuntimeExecutor):
 
     def _begin(self) -> Instance:
         image = self._image()
-        environment = {**self._environment, **image.environment}
-        return Instance(
-            command=image.command,
-            directory=image.directory,
-            environment=environment,
-            function=self.function_version.id.function_name,
-            logs=FOLDER / "logs",
-        )
+        function, logs = self.function_version.id.function_name, FOLDER / "logs"
+        if isinstance(image, Unpacked):
+            container = functools.partial(Container, FOLDER, function, image)
+            return Instance([], "/", self._environment, function, logs, container)
+        own = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        environment = {**own, "TMPDIR": "/tmp", **self._environment, **image.environment}
+        return Instance(image.command, image.directory, environment, function, logs)
 
-    def _image(self) -> Image:
+    def _image(self) -> Image | Unpacked:
         code = self.function_version.config.code
         if code:
             task = code.get_unzipped_code_location()
@@ -121,6 +123,4 @@ class ProcessExecutor(RuntimeExecutor):
         return FOLDER / "logs" / f"{self.function_version.id.function_name}.log"
 
     def _environment_of(self, env_vars: dict[str, str]) -> dict[str, str]:
-        own = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        given = {name: str(value) for name, value in env_vars.items() if not name.startswith("LOCALSTACK_")}
-        return {**own, "TMPDIR": "/tmp", **given}
+        return {name: str(value) for name, value in env_vars.items() if not name.startswith("LOCALSTACK_")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,9 +11,11 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from tasker_localstack.containers import Container
 from tasker_localstack.runtime_api import RuntimeApi
 
 # A child dies with the thread that started it, not only with the process: all are started by one thread that lives as
@@ -20,6 +23,8 @@ from tasker_localstack.runtime_api import RuntimeApi
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 # What a function may take from its start to its first poll.
 INIT_SECONDS = 10
+# What a container may take to be gone after it was killed.
+KILL_SECONDS = 5
 # AWS's limit for an answer.
 ANSWER_BYTES = 6 * 1024 * 1024 + 100
 # What AWS calls deaths by signals, where that is not the signal's name.
@@ -58,8 +63,15 @@ class Instance:
     """A process that is alive until it ends by itself, is ended, or exceeds its time."""
 
     def __init__(
-        self, command: list[str], directory: str, environment: dict[str, str], function: str, logs: Path
+        self,
+        command: list[str],
+        directory: str,
+        environment: dict[str, str],
+        function: str,
+        logs: Path,
+        container: Callable[[dict[str, str]], Container] | None = None,
     ) -> None:
+        """Where `container` makes one for the environment, that is started instead of the command."""
         logs.mkdir(parents=True, exist_ok=True)
         self._function = function
         self._logs = logs
@@ -71,14 +83,21 @@ class Instance:
         self._api = RuntimeApi(self)
         self._began = time.perf_counter()
         environment = {**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address}
+        self._container: Container | None = None
         try:
+            if container is not None:
+                self._container = container(environment)
+                command, environment = self._container.command, {"PATH": os.environ["PATH"]}
             with (logs / f"{function}.log").open("ab") as log:
                 self._process = _STARTER.submit(_start, command, directory, environment, log.fileno()).result()
         except BaseException:
             # Nobody else would: a function that cannot be started is tried over and over.
             self._api.close()
+            if self._container is not None:
+                self._container.remove()
             raise
-        threading.Thread(target=self._watch, name=f"watch-{function}", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, name=f"watch-{function}", daemon=True)
+        self._watcher.start()
 
     def alive(self) -> bool:
         return self._process.poll() is None
@@ -108,12 +127,16 @@ class Instance:
 
     def end(self) -> None:
         """Kills the process and everything that it started."""
+        if self._container is not None and self.alive() and self._container.kill():
+            # Its runc buries it.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(KILL_SECONDS)
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        self._process.wait()
-        self._api.close()
+        # Until a container is gone too.
+        self._watcher.join()
 
     # What the Runtime API asks and tells.
 
@@ -157,6 +180,8 @@ class Instance:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
+        if self._container is not None:
+            self._container.remove()
         with self._lock:
             event = self._current
         if event is not None:
@@ -168,6 +193,8 @@ class Instance:
         if self._init_error is not None:
             return self._init_error
         code = self._process.returncode
+        if self._container is not None and code > 128:
+            code = 128 - code
         how = f"exit status {code}"
         if code < 0:
             number = signal.Signals(-code)
@@ -180,8 +207,9 @@ class Instance:
 
     def _note_start(self) -> None:
         ms = (time.perf_counter() - self._began) * 1000
+        pid = self._process.pid if self._container is None else self._container.pid()
         try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         except OSError:
             return
         kib = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)

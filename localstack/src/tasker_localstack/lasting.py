@@ -45,6 +45,8 @@ def up(folder: Path, programs: Path, port: int | None) -> dict[str, Any]:
                 raise
         postgres = _postgres(folder)
         packages.write_images(local.images, programs)
+        note = packages.said_of_images(local.images)
+        print(note, file=sys.stderr)
         postgres.create_database(DATABASE)
         print("deploying", file=sys.stderr)
         wanted = topology.read([])
@@ -53,6 +55,7 @@ def up(folder: Path, programs: Path, port: int | None) -> dict[str, Any]:
         where = Deployment(local.endpoint, PREFIX).deploy(wanted, packed, database, schedule=True)
         packages.remove_others(packed)
         where |= {"port": local.port, "postgres": str(postgres.folder), "database": postgres.socket_url(DATABASE)}
+        where["note"] = note
         _write(folder, where)
         return where
 

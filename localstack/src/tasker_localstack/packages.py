@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 # Of code that is said to be in this bucket LocalStack takes the folder that the key names, as it is. To upload, store
@@ -59,14 +60,52 @@ def remove_others(kept: dict[str, Path]) -> None:
 
 
 def write_images(file: Path, programs: Path) -> None:
-    """What stands here for the images of the workers: the same programs, started by the same entry point."""
-    worker = str(programs / "tasker-worker")
-    environment = {"PYTHONPATH": str(ROOT / "workers/python/src")}
-    handlers = str(ROOT / "workers/python/examples/order_handlers.py")
-    images = {
-        "tasker-worker-rust:local": {"command": [worker, "--", str(programs / "tasker-example-rust")]},
-        "tasker-worker-python:local": {"command": [worker, "--", PYTHON, handlers], "environment": environment},
-    }
+    """What stands here for the images of the workers: what scripts/images unpacked, if it was made of these programs;
+    else these programs, started by the same entry point."""
+    images = unpacked_images(programs) or commands_for_images(programs)
     beside = file.with_suffix(".new")
     beside.write_text(json.dumps(images, indent=1), encoding="utf-8")
     os.replace(beside, file)
+
+
+def said_of_images(file: Path) -> str:
+    """One line on what the workers of an image map are, so that nobody takes it for more."""
+    images = json.loads(file.read_text(encoding="utf-8"))
+    if any("unpacked" in image for image in images.values()):
+        return "workers: the root file systems of their images, by their own entry points, in containers of runc"
+    return (
+        "workers: the files of this checkout, started by their entry points; no image was built (scripts/images does)"
+    )
+
+
+def unpacked_images(programs: Path) -> dict[str, dict[str, str]]:
+    """The images of the workers, where both are there, made of these programs and this checkout, and can be started."""
+    if os.geteuid() != 0 or not shutil.which("runc"):
+        return {}
+    images = {}
+    for name in ("tasker-worker-rust", "tasker-worker-python"):
+        folder = ROOT / "target/images" / name
+        try:
+            made_of = json.loads((folder / "image.json").read_text(encoding="utf-8"))["made_of"]
+            if any(_sum(ROOT / file.format(programs=programs)) != sum for file, sum in made_of.items()):
+                return {}
+        except (OSError, ValueError):
+            return {}
+        images[f"{name}:local"] = {"unpacked": str(folder)}
+    return images
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def commands_for_images(programs: Path) -> dict[str, dict[str, Any]]:
+    """The same programs, started by the same entry points, without an image."""
+    worker = str(programs / "tasker-worker")
+    environment = {"PYTHONPATH": str(ROOT / "workers/python/src")}
+    handlers = str(ROOT / "workers/python/examples/order_handlers.py")
+    return {
+        "tasker-worker-rust:local": {"command": [worker, "--", str(programs / "tasker-example-rust")]},
+        "tasker-worker-python:local": {"command": [worker, "--", PYTHON, handlers], "environment": environment},
+    }
