@@ -1,4 +1,4 @@
-"""How large the functions are, and how soon they ask for their first event: built as they are deployed, started as Lambda starts them.
+"""How large the functions are, and how soon they ask for their first event, started as Lambda starts them.
 
 Sizes are bounds and fail; times are printed. Standard library only.
 """
@@ -42,21 +42,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the built functions are")
     folder = parser.parse_args().folder
-    print(f"{'function':<20}  {'binary MB':>9}  {'zip MB':>7}  {'start ms (median of ' + str(STARTS) + ')':>24}  {'resident MB':>11}")
+    columns = ["binary MB", "zip MB", f"start ms, median of {STARTS}", "resident MB"]
+    print(f"{'function':<20}  " + "  ".join(columns))
     failed = []
     for name in FUNCTIONS:
         binary, zipped = sizes(folder / name)
         starts = [start(folder / name) for _ in range(STARTS)]
         resident = max(megabytes for _, megabytes in starts)
         ms = statistics.median(milliseconds for milliseconds, _ in starts)
-        print(f"{name:<20}  {binary:>9.1f}  {zipped:>7.1f}  {ms:>24.1f}  {resident:>11.1f}")
+        figures = [binary, zipped, ms, resident]
+        print(f"{name:<20}  " + "  ".join(f"{v:>{len(column)}.1f}" for v, column in zip(figures, columns)))
         if binary > MOST_BINARY_MB or zipped > MOST_ZIP_MB or resident > MOST_RESIDENT_MB:
             failed.append(name)
     if failed:
-        print(
-            f"too large: {', '.join(failed)}; at most {MOST_BINARY_MB} MB, {MOST_ZIP_MB} MB as a zip, {MOST_RESIDENT_MB} MB resident",
-            file=sys.stderr,
-        )
+        most = f"at most {MOST_BINARY_MB} MB, {MOST_ZIP_MB} MB as a zip, {MOST_RESIDENT_MB} MB resident"
+        print(f"too large: {', '.join(failed)}; {most}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -72,7 +72,11 @@ def start(program: Path) -> tuple[float, float]:
     """Milliseconds from the start of the process to its first poll, and its megabytes of memory then."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
-        environment = {**ENVIRONMENT, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.getsockname()[1]}", "PATH": os.environ["PATH"]}
+        environment = {
+            **ENVIRONMENT,
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{server.getsockname()[1]}",
+            "PATH": os.environ["PATH"],
+        }
         began = time.perf_counter()
         with subprocess.Popen([program], env=environment, stdout=subprocess.DEVNULL) as process:
             try:
