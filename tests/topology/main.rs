@@ -136,7 +136,7 @@ fn every_setting_that_is_given_is_read_and_every_one_that_is_needed_is_given() {
     let source = concat!(
         include_str!("../../shared/lambda/src/settings.rs"),
         include_str!("../../shared/aws/src/queues.rs"),
-        include_str!("../../workers/runtime/src/main.rs"),
+        include_str!("../../workers/runtime/src/deployment.rs"),
     );
     let given: BTreeSet<&str> = orchestrator_environment.keys().chain(worker.environment.keys()).map(String::as_str).collect();
     for name in given.iter().filter(|name| name.starts_with("TASKER_")) {

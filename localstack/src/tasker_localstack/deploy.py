@@ -184,6 +184,7 @@ class Deployment:
         self._await(settings["FunctionName"])
 
     def _settings(self, short: str, function: dict[str, Any], words: dict[str, str]) -> dict[str, Any]:
+        words = {**words, "timeout_seconds": str(function["timeout_seconds"])}
         environment = {name: fill(text, words) for name, text in function["environment"].items()}
         return {
             "FunctionName": self.name(short),

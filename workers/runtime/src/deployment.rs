@@ -1,5 +1,7 @@
 //! What a worker of a deployment is told by its environment; `infra/topology.yaml` sets it.
 
+use std::time::Duration;
+
 use tasker_aws::{BadSetting, Queues, optional, parsed, required};
 use tasker_domain::Destination;
 use tasker_worker::Settings;
@@ -7,6 +9,7 @@ use tasker_worker::Settings;
 use crate::PLACES;
 
 const POOL: &str = "TASKER_POOL";
+const TIMEOUT: &str = "TASKER_TIMEOUT_SECONDS";
 const CONCURRENT: &str = "TASKER_MAX_CONCURRENT_HANDLERS";
 
 /// The environment, read.
@@ -37,6 +40,18 @@ impl Deployment {
         };
         settings.max_concurrent_handlers = concurrent.map_or(settings.max_concurrent_handlers, |places| places as usize);
         Ok(Self { queues, queue_url, settings })
+    }
+}
+
+impl Deployment {
+    /// How long an invocation of the function may take, which Lambda does not tell.
+    pub fn timeout(&self) -> Result<Duration, BadSetting> {
+        let what = "the function's time-out in seconds, from 1 to 900";
+        let seconds: u64 = parsed(TIMEOUT, what)?;
+        if !(1..=900).contains(&seconds) {
+            return Err(BadSetting::wrong(TIMEOUT, format_args!("expected {what}, not `{seconds}`")));
+        }
+        Ok(Duration::from_secs(seconds))
     }
 }
 

@@ -16,14 +16,21 @@ use tokio::{
 
 /// Seconds that must be left when the handler has used all of its time: to end its process, and to send what came of it.
 const ANSWER_SECONDS: u32 = 5;
+/// What may be gone of an invocation before its steps begin.
+const TO_BEGIN: Duration = Duration::from_secs(1);
+
+/// What must be left when a step is begun.
+pub fn needed(step: &RunStep) -> Duration {
+    Duration::from_secs(u64::from(step.timeout_seconds) + u64::from(ANSWER_SECONDS))
+}
 
 /// When the process will be frozen.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
     /// Until then answers count.
     pub ends: Instant,
-    /// The most that an invocation had at its beginning.
-    pub longest: Duration,
+    /// What an invocation of this function has, by its settings.
+    pub whole: Duration,
 }
 
 /// What is to be run, and what runs.
@@ -108,9 +115,9 @@ impl Desk {
         let state = self.lock();
         let held = state.held.get(&step.hand_over())?;
         let window = held.window?;
-        let needed = Duration::from_secs(u64::from(step.timeout_seconds) + u64::from(ANSWER_SECONDS));
-        if needed > window.longest {
-            return Some(Outcome::Failure(never_fits(step.timeout_seconds, window.longest)));
+        let needed = needed(step);
+        if needed + TO_BEGIN > window.whole {
+            return Some(Outcome::Failure(never_fits(step.timeout_seconds, window.whole)));
         }
         let fits = held.is_awaited() && window.ends.saturating_duration_since(now) >= needed;
         (!fits).then_some(Outcome::Released {})
@@ -200,13 +207,12 @@ impl Drop for NoPlacesWhenDropped<'_> {
 }
 
 /// The outcome of a step that no invocation of this function could ever finish.
-fn never_fits(timeout_seconds: u32, longest: Duration) -> Failure {
-    // Cut, not rounded: it must not look as if it fitted.
-    let has = (longest.as_secs_f64() * 10.0).floor() / 10.0;
+fn never_fits(timeout_seconds: u32, whole: Duration) -> Failure {
+    let has = whole.as_secs();
     Failure::permanent(
         "timeout_exceeds_pool",
         format!(
-            "the step's timeout_seconds ({timeout_seconds}) and {ANSWER_SECONDS} s for its answer do not fit into the {has} s that an \
+            "the step's timeout_seconds ({timeout_seconds}) and 6 s to begin and to answer do not fit into the {has} s that an \
              invocation of its pool has; give the step to a pool whose function has a longer time-out, or let its handler \
              checkpoint and have a shorter timeout_seconds"
         ),
@@ -237,13 +243,13 @@ mod tests {
     #[test]
     fn a_step_begins_with_its_time_and_five_seconds_left_and_not_with_less() {
         let (desk, now) = (Desk::default(), Instant::now());
-        let window = Window { ends: now + Duration::from_secs(35), longest: A_MINUTE };
-        let _wait = desk.put(vec![step(0, 30), step(1, 31), step(2, 56)], Some(window));
+        let window = Window { ends: now + Duration::from_secs(35), whole: A_MINUTE };
+        let _wait = desk.put(vec![step(0, 30), step(1, 31), step(2, 55)], Some(window));
         let refusal = |step, after| kind(desk.refusal(&step, now + after));
         assert_eq!(refusal(step(0, 30), Duration::ZERO), None);
         assert_eq!(refusal(step(0, 30), Duration::from_millis(1)), Some("released"));
         assert_eq!(refusal(step(1, 31), Duration::ZERO), Some("released"));
-        assert_eq!(refusal(step(2, 56), Duration::ZERO), Some("failure"), "no invocation has so much");
+        assert_eq!(refusal(step(2, 55), Duration::ZERO), Some("failure"), "no invocation has so much");
     }
 
     #[test]
@@ -256,7 +262,7 @@ mod tests {
     #[test]
     fn a_step_whose_invocation_is_over_is_not_begun_even_if_its_clock_stood_still() {
         let (desk, now) = (Desk::default(), Instant::now());
-        let window = Window { ends: now + A_MINUTE, longest: A_MINUTE };
+        let window = Window { ends: now + A_MINUTE, whole: A_MINUTE };
         drop(desk.put(vec![step(0, 30)], Some(window)));
         assert_eq!(kind(desk.refusal(&step(0, 30), now)), Some("released"));
         let _again = desk.put(vec![step(0, 30)], Some(window));

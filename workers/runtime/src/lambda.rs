@@ -3,7 +3,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,22 +12,26 @@ use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 use tasker_aws::{Batch, Clients, Mailbox, Received, SqsQueue};
+use tasker_domain::RunStep;
 use tasker_worker::{Command, Executor, Settings};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     deployment::Deployment,
-    desk::{Desk, Window},
+    desk::{Desk, Window, needed},
     noting::Noting,
     post::{Sorted, sort},
 };
 
 /// Left of an invocation when it answers, whatever is not safe then.
 const TO_ANSWER: Duration = Duration::from_secs(1);
+/// Left of it when messages have been put off, or that is given up.
+const TO_LEAVE: Duration = Duration::from_millis(300);
 
 /// Serves invocations until the platform ends the process. Returns only when something is wrong.
 pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<dyn std::error::Error>> {
+    let whole = deployment.timeout()?;
     let Deployment { queues, queue_url, settings } = deployment;
     let clients = Clients::from_env().await;
     let desk = Arc::new(Desk::default());
@@ -37,7 +41,7 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     // The platform ends the process between invocations, when nothing runs.
     let never = CancellationToken::new();
     let running = tokio::spawn(tasker_worker::run(desk.clone(), Arc::new(queue), executor, settings, never));
-    let function = Arc::new(Function { mailbox: Mailbox::new(clients.sqs, queue_url), desk, longest: Mutex::default() });
+    let function = Arc::new(Function { mailbox: Mailbox::new(clients.sqs, queue_url), desk, whole });
     let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = function.clone();
         async move { function.invoke(&event.payload, event.context.deadline).await }
@@ -52,8 +56,8 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
 struct Function {
     mailbox: Mailbox,
     desk: Arc<Desk>,
-    /// The most time that an invocation had at its beginning.
-    longest: Mutex<Duration>,
+    /// What an invocation of this function has, by its settings.
+    whole: Duration,
 }
 
 /// Why an invocation failed as a whole; the platform tells it to whoever invoked.
@@ -74,20 +78,34 @@ impl Function {
             Failed(format!("this function takes the messages of its pool's queue, and was invoked with something else: {e}"))
         })?;
         let handle = |received: Received| self.handle(received, window);
-        Ok(answer(Batch::of(event).messages, window.ends - TO_ANSWER, handle).await)
+        let messages = Batch::of(event).messages;
+        let begun = Instant::now();
+        let (answer, later) = answer(&messages, window.ends.checked_sub(TO_ANSWER).unwrap_or(begun), handle).await;
+        // They are not at fault: soon, and later each time, instead of after the whole visibility time-out. What does not go through is no loss.
+        let _ = tokio::time::timeout_at(window.ends.checked_sub(TO_LEAVE).unwrap_or(begun), self.mailbox.postpone(&later)).await;
+        Ok(answer)
     }
 
     fn window(&self, deadline_ms: u64) -> Window {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let left = Duration::from_millis(deadline_ms).saturating_sub(since_epoch);
-        let mut longest = self.longest.lock().unwrap_or_else(PoisonError::into_inner);
-        *longest = left.max(*longest);
-        Window { ends: Instant::now() + left, longest: *longest }
+        Window { ends: Instant::now() + left, whole: self.whole }
+    }
+
+    /// A step that would fit into an invocation of this function, and does not into what this one had at its beginning.
+    fn cannot_begin(&self, step: &RunStep, window: Window) -> bool {
+        let left = window.ends.saturating_duration_since(Instant::now());
+        needed(step) > left && needed(step) < self.whole
     }
 
     /// True once the message may leave the queue.
     async fn handle(&self, received: Received, window: Window) -> bool {
         match sort(&received) {
+            // Handed over again at once, it would come again at once, and for ever if this machine's clock is wrong.
+            Sorted::Step(step) if self.cannot_begin(&step, window) => {
+                tracing::warn!(message_id = received.id, "the invocation began with too little time for a step; it comes again");
+                false
+            }
             Sorted::Step(step) => match self.desk.put(vec![*step], Some(window)).pop() {
                 Some(accepted) => accepted.await.is_ok(),
                 None => false,
@@ -98,12 +116,14 @@ impl Function {
     }
 }
 
-/// Handles messages beside each other, and answers at `until` with all that are not done with by then. A panic is one message's own.
-async fn answer<F>(messages: Vec<Received>, until: Instant, handle: impl Fn(Received) -> F) -> SqsBatchResponse
+/// Handles messages beside each other, and answers at `until` with all that are not done with by then; and those of them that are not
+/// at fault. A panic is one message's own.
+async fn answer<F>(messages: &[Received], until: Instant, handle: impl Fn(Received) -> F) -> (SqsBatchResponse, Vec<&Received>)
 where
     F: Future<Output = bool>,
 {
     let mut safe = vec![false; messages.len()];
+    let mut at_fault = vec![false; messages.len()];
     let mut handled: FuturesUnordered<_> = messages
         .iter()
         .enumerate()
@@ -117,15 +137,18 @@ where
     while let Ok(Some((place, result))) = tokio::time::timeout_at(until, handled.next()).await {
         safe[place] = result.unwrap_or_else(|_| {
             tracing::error!(message_id = messages[place].id, "handling a message panicked; it comes again");
+            at_fault[place] = true;
             false
         });
     }
     drop(handled);
-    let again: Vec<&Received> = messages.iter().zip(safe).filter(|(_, safe)| !safe).map(|(message, _)| message).collect();
+    let unsafe_ones = || messages.iter().zip(safe.iter().zip(&at_fault)).filter(|(_, (safe, _))| !**safe);
+    let again: Vec<&Received> = unsafe_ones().map(|(message, _)| message).collect();
+    let later = unsafe_ones().filter(|(_, (_, at_fault))| !**at_fault).map(|(message, _)| message).collect();
     if !again.is_empty() {
         tracing::warn!(messages = again.len(), "messages whose outcome is not safe come again");
     }
-    Batch::answer(again)
+    (Batch::answer(again), later)
 }
 
 #[cfg(test)]
@@ -140,14 +163,20 @@ mod tests {
     async fn a_panic_fails_its_own_message_and_what_is_not_done_in_time_comes_again() {
         let messages = ["panics", "is done", "hangs", "is refused"].map(message).to_vec();
         let until = Instant::now() + Duration::from_millis(50);
-        let answer = answer(messages, until, |received| async move {
+        let answered = answer(&messages, until, |received| async move {
             match received.id.as_str() {
                 "panics" => panic!("as planned"),
                 "hangs" => std::future::pending().await,
                 id => id == "is done",
             }
         });
-        let failed: Vec<String> = answer.await.batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
+        let (answer, later) = answered.await;
+        let failed: Vec<String> = answer.batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
         assert_eq!(failed, ["panics", "hangs", "is refused"]);
+        assert_eq!(
+            later.iter().map(|m| m.id.as_str()).collect::<Vec<_>>(),
+            ["hangs", "is refused"],
+            "who panicked waits its time"
+        );
     }
 }

@@ -77,13 +77,14 @@ async fn an_outcome_left_over_from_an_earlier_invocation_is_sent_in_a_later_one_
 }
 
 #[tokio::test]
-async fn a_step_without_enough_time_left_is_released_and_not_run() {
+async fn a_step_for_which_an_invocation_began_with_too_little_time_stays_in_the_queue_and_is_put_off() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let _function = Program::function(&aws);
     assert_eq!(aws.invoke([message(&step(0, "ok", json!({})))], AMPLE).await, NOTHING);
     let late = step(1, "ok", json!({ "runs": folder.path().join("runs") }));
-    assert_eq!(aws.invoke([message(&late)], Duration::from_secs(50)).await, NOTHING);
-    assert!(matches!(aws.outcome(1), Outcome::Released {}));
+    assert_eq!(aws.invoke([message(&late)], Duration::from_secs(50)).await, ["m1"]);
+    aws.call("ChangeMessageVisibilityBatch", |call| call.to_string().contains("receipt of m1")).await;
+    assert_eq!(aws.accepted().len(), 1, "of the other one alone");
     assert!(runs(&folder.path().join("runs")).is_empty());
 }
 
@@ -102,11 +103,11 @@ async fn a_step_whose_time_ran_out_while_it_waited_for_a_free_place_is_released(
 #[tokio::test]
 async fn a_step_that_no_invocation_could_finish_fails_for_good_and_says_what_to_do() {
     let aws = Aws::start().await;
-    let _function = Program::function(&aws);
+    let _function = Program::with(&aws, &[], &[("TASKER_TIMEOUT_SECONDS", "20")]);
     assert_eq!(aws.invoke([message(&step(0, "ok", json!({})))], Duration::from_secs(20)).await, NOTHING);
     let Failure { message, error_type, retryable, .. } = failure(aws.outcome(0));
     assert_eq!((error_type.as_str(), retryable), ("timeout_exceeds_pool", false));
-    assert!(message.contains("timeout_seconds (50)") && message.contains(" do not fit into the 1"), "{message}");
+    assert!(message.contains("timeout_seconds (50)") && message.contains(" do not fit into the 20 s"), "{message}");
     assert!(message.contains("a pool whose function has a longer time-out") && message.contains("checkpoint"), "{message}");
 }
 

@@ -31,12 +31,13 @@ const IN: RawFd = 3;
 const OUT: RawFd = 4;
 /// What a child does not inherit: workers never see PostgreSQL, and queues and invocations are this process's own business. A
 /// command that names one of them itself gets it.
-const KEPT_BACK: [&str; 7] = [
+const KEPT_BACK: [&str; 8] = [
     "DATABASE_URL",
     "TASKER_DATABASE_URL",
     "TASKER_TEST_DATABASE_URL",
     "TASKER_QUEUES",
     "TASKER_POOL",
+    "TASKER_TIMEOUT_SECONDS",
     "TASKER_MAX_CONCURRENT_HANDLERS",
     "AWS_LAMBDA_RUNTIME_API",
 ];

@@ -50,6 +50,7 @@ impl Program {
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
             ("TASKER_QUEUES", &queues),
             ("TASKER_POOL", "shop"),
+            ("TASKER_TIMEOUT_SECONDS", "60"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
