@@ -65,6 +65,8 @@ pub struct Options<'a> {
     pub database: Option<String>,
     /// The rule that sweeps each minute.
     pub schedule: bool,
+    /// Functions are uploaded as zips, as elsewhere; it takes longer.
+    pub zips: bool,
 }
 
 /// A deployment; taken away with this value.
@@ -370,6 +372,9 @@ fn run_deploy(
     command.args(["--set", &format!("orchestrator_environment.TASKER_FAILPOINTS={}", failpoints.display())]);
     for set in options.set {
         command.args(["--set", set]);
+    }
+    if options.zips {
+        command.arg("--zips");
     }
     if !options.schedule {
         command.arg("--no-schedule");

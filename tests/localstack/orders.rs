@@ -10,7 +10,7 @@ const FUNCTIONS: [&str; 4] = ["task-intake", "completion-callback", "worker-rust
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_goes_through_all_functions_and_both_workers_under_one_correlation_id_and_one_trace() {
     let Some(emulator) = emulator() else { return };
-    let cell = Cell::deploy(emulator, Options { schedule: true, ..Options::default() }).await;
+    let cell = Cell::deploy(emulator, Options { schedule: true, zips: true, ..Options::default() }).await;
     let (trace, correlation) = ("4bf92f3577b34da6a3ce929d0e0e4736", "0191f9c0-0000-7000-8000-00000000abcd");
     let traceparent = format!("00-{trace}-00f067aa0ba902b7-01");
     let mut request = order("O-1", json!({"payment": {"card": PLANTED}}));

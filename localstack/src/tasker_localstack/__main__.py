@@ -38,6 +38,9 @@ def parse() -> argparse.Namespace:
     command.add_argument("--images", type=Path, required=True, help="the image map, in the folder of the LocalStack")
     command.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a value of the topology")
     command.add_argument("--no-schedule", action="store_true")
+    command.add_argument(
+        "--zips", action="store_true", help="upload the functions as zips, as elsewhere; it takes longer"
+    )
     command.set_defaults(run=deploy_command)
     command = commands.add_parser("remove", help="take a deployment away")
     command.add_argument("--endpoint", required=True)
@@ -109,7 +112,7 @@ def deploy_command(arguments: argparse.Namespace) -> int:
     wanted = topology.read(arguments.set)
     folder = arguments.images.resolve().parent
     programs = packages.package_all(wanted["functions"], arguments.programs.resolve(), folder)
-    deployment = deploy.Deployment(arguments.endpoint, arguments.prefix)
+    deployment = deploy.Deployment(arguments.endpoint, arguments.prefix, zips=arguments.zips)
     where = deployment.deploy(wanted, programs, database, schedule=not arguments.no_schedule)
     print(json.dumps({**where, "note": packages.said_of_images(arguments.images)}))
     return 0

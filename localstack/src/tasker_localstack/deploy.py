@@ -36,9 +36,11 @@ class Database:
 class Deployment:
     """A deployment under a prefix, in the LocalStack of an endpoint."""
 
-    def __init__(self, endpoint: str, prefix: str) -> None:
+    def __init__(self, endpoint: str, prefix: str, zips: bool = False) -> None:
         self.endpoint = endpoint
         self.prefix = prefix
+        # Upload zips, as elsewhere, instead of naming folders; it takes longer.
+        self.zips = zips
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -163,7 +165,9 @@ class Deployment:
         reads = queues.get(function.get("reads", {}).get("queue"), {})
         words = {**words, "max_receive_count": str(reads.get("max_receive_count", ""))}
         settings = self._settings(short, function, words)
-        code = {"S3Bucket": packages.BUCKET, "S3Key": str(package)}
+        code: dict[str, Any] = {"S3Bucket": packages.BUCKET, "S3Key": str(package)}
+        if self.zips:
+            code = {"ZipFile": packages.zipped(package)}
         client = self.client("lambda")
         made = _unless_there(
             client.create_function, Runtime="provided.al2023", Handler="bootstrap", Code=code, **settings

@@ -15,7 +15,7 @@ from pathlib import Path
 from tasker_localstack import containers
 
 READY_SECONDS = 60
-SERVICES = "apigateway,cloudwatch,events,iam,lambda,logs,secretsmanager,sqs,sts"
+SERVICES = "apigateway,cloudwatch,events,iam,lambda,logs,s3,secretsmanager,sqs,sts"
 
 
 class Emulator:
