@@ -84,7 +84,7 @@ async fn look(depot: &Depot, name: &str, facts: &QueueFacts) -> Dead {
 }
 
 fn view(working: &[Working], dead: &[Dead]) -> String {
-    let header = ["QUEUE", "WAITING", "IN FLIGHT", "DELAYED", "OLDEST", "DEAD LETTERS", "VISIBILITY", "MAX RECEIVES"];
+    let header = ["QUEUE", "WAITING", "IN FLIGHT", "DELAYED", "DEAD LETTERS", "VISIBILITY", "MAX RECEIVES"];
     let mut view = table(&header, working.iter().map(Working::row));
     view.push('\n');
     dead.iter().for_each(|dead| view.push_str(&format!("\n! {}", dead.view())));
@@ -116,7 +116,6 @@ impl Working {
             self.waiting.to_string(),
             self.in_flight.to_string(),
             self.delayed.to_string(),
-            "-".to_owned(),
             letters,
             format!("{} s", self.visibility_seconds),
             self.max_receives.map_or_else(|| "-".to_owned(), |count| count.to_string()),
@@ -154,10 +153,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "QUEUE WAITING IN FLIGHT DELAYED OLDEST DEAD LETTERS VISIBILITY MAX RECEIVES",
-                "shop-intake 4 0 0 - 12 ! 180 s 100",
-                "shop-readiness 4 0 0 - 0 180 s 100",
-                "shop-worker-a 4 0 0 - no queue for them 180 s 100",
+                "QUEUE WAITING IN FLIGHT DELAYED DEAD LETTERS VISIBILITY MAX RECEIVES",
+                "shop-intake 4 0 0 12 ! 180 s 100",
+                "shop-readiness 4 0 0 0 180 s 100",
+                "shop-worker-a 4 0 0 no queue for them 180 s 100",
                 "",
                 "! shop-intake-dlq holds 12 dead letters, the oldest sent 2 h 01 min ago or more: tasker-ctl dlq list --queue shop-intake",
             ]

@@ -262,9 +262,9 @@ async fn queues_are_shown_and_those_with_dead_letters_are_named() {
     assert_eq!(
         rows[1..5],
         [
-            format!("{prefix}completions 0 0 0 - 0 30 s 1"),
-            format!("{prefix}intake 1 0 0 - 1 ! 30 s 1"),
-            format!("{prefix}worker-a 0 0 0 - 0 30 s 1"),
+            format!("{prefix}completions 0 0 0 0 30 s 1"),
+            format!("{prefix}intake 1 0 0 1 ! 30 s 1"),
+            format!("{prefix}worker-a 0 0 0 0 30 s 1"),
             String::new()
         ],
         "{shown}"

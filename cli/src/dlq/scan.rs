@@ -48,12 +48,13 @@ pub struct Scan<'a> {
     looked_at: usize,
     /// Receives in a row that brought nothing new.
     stale: usize,
+    given_up: bool,
 }
 
 impl<'a> Scan<'a> {
     /// Of a queue without a redrive policy.
     pub fn new(depot: &'a Depot, queue: &'a str) -> Self {
-        Self { depot, queue, held: HashMap::new(), looked_at: 0, stale: 0 }
+        Self { depot, queue, held: HashMap::new(), looked_at: 0, stale: 0, given_up: false }
     }
 
     /// The next letters that this run has not seen, which are the caller's to settle or to [`keep`](Self::keep). None: the walk is over.
@@ -72,6 +73,8 @@ impl<'a> Scan<'a> {
             }
             self.stale += 1;
             if self.stale > STALE + self.held.len() / 10 {
+                // What was not seen yet may still be behind what was.
+                self.given_up = true;
                 break;
             }
         }
@@ -85,7 +88,7 @@ impl<'a> Scan<'a> {
 
     /// Whether the walk ended before the queue did.
     pub fn is_cut(&self) -> bool {
-        self.looked_at >= MOST
+        self.looked_at >= MOST || self.given_up
     }
 
     /// Ends the walk: what it kept is there for everybody again.
