@@ -105,7 +105,8 @@ fn a_read_only_database_refuses_tasks_by_503_and_loses_nothing() {
         cluster.execute(&["alter system reset default_transaction_read_only", "select pg_reload_conf()"]);
         system.assert_takes_tasks();
     }
-    system.assert_unharmed(2 * 4);
+    // Reads go on meanwhile, so what is learned of the database changes: a few lines, and not one for each request that is refused.
+    system.assert_unharmed(2 * 10);
 }
 
 /// Far beyond the five seconds that a request waits for a connection, twice; gateways in front of us have given up by then.

@@ -19,6 +19,9 @@ use crate::{
 /// Left of an invocation when it answers, whatever is not done then.
 const TO_ANSWER: Duration = Duration::from_secs(3);
 
+/// How much of that it may take to put messages off.
+const TO_POSTPONE: Duration = Duration::from_secs(2);
+
 /// A message that was read.
 pub(crate) struct Letter<T> {
     pub received: Received,
@@ -249,7 +252,9 @@ impl<F> Post<'_, F> {
         if !self.later.is_empty() {
             tracing::warn!(messages = self.later.len(), reason = self.unwell, "messages come again later");
         }
-        self.mailbox.postpone(&self.later.iter().collect::<Vec<_>>()).await;
+        // What does not go through in time comes again when its visibility time-out is over.
+        let later: Vec<&Received> = self.later.iter().collect();
+        let _ = timeout_at(self.until + TO_POSTPONE, self.mailbox.postpone(&later)).await;
         to_raw_value(&Batch::answer(self.again.iter().chain(&self.later))).expect("an answer serializes")
     }
 }

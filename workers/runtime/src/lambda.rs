@@ -11,7 +11,7 @@ use aws_lambda_events::{event::sqs::SqsEvent, sqs::SqsBatchResponse};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tasker_aws::{Batch, Clients, Mailbox, Received, SqsQueue};
+use tasker_aws::{Batch, Clients, Mailbox, Received, SqsQueue, unquoted};
 use tasker_domain::RunStep;
 use tasker_worker::{Command, Executor, Settings};
 use tokio::time::Instant;
@@ -75,7 +75,10 @@ impl Function {
     async fn invoke(&self, event: &RawValue, deadline_ms: u64) -> Result<SqsBatchResponse, Failed> {
         let window = self.window(deadline_ms);
         let event: SqsEvent = serde_json::from_str(event.get()).map_err(|e| {
-            Failed(format!("this function takes the messages of its pool's queue, and was invoked with something else: {e}"))
+            Failed(format!(
+                "this function takes the messages of its pool's queue, and was invoked with something else: {}",
+                unquoted(&e)
+            ))
         })?;
         let handle = |received: Received| self.handle(received, window);
         let messages = Batch::of(event).messages;
