@@ -18,7 +18,6 @@ use tasker_test_support::Database;
 
 /// How long anything may take that a test waits for: the emulator polls, and two cores run all of it.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-const ACCOUNT: &str = "000000000000";
 
 /// What `scripts/with-localstack` says.
 #[derive(Clone)]
@@ -463,10 +462,4 @@ pub fn order(id: &str, different: Value) -> Value {
         order[key] = value.clone();
     }
     json!({"name": "order_fulfillment", "namespace": "shop", "context": order})
-}
-
-/// The account of the emulator, in ARNs.
-#[allow(dead_code)]
-pub const fn account() -> &'static str {
-    ACCOUNT
 }
