@@ -99,6 +99,7 @@ fn a_letter_lives_longer_than_its_queue_keeps_messages_and_no_database_that_is_a
         assert!(queue.dead_letter_retention_seconds <= 1_209_600, "{name}: SQS keeps a message for 14 days at most");
         assert!(queue.max_receive_count >= 5, "{name}");
     }
+    assert!(topology().worker.max_receive_count >= 20, "what is put off again and again is no dead letter soon");
     for (name, queue) in topology().queues {
         assert_eq!(queue.max_receive_count, 100, "{name}");
     }
@@ -148,6 +149,7 @@ fn every_setting_that_is_given_is_read_and_every_one_that_is_needed_is_given() {
     {
         assert!(orchestrator_environment.contains_key(read), "{read} is not given");
     }
+    assert_eq!(worker.environment["TASKER_TIMEOUT_SECONDS"], "{timeout_seconds}", "Lambda does not tell it");
     for secret in secrets.values() {
         assert!(orchestrator_environment.values().any(|v| v == secret), "{secret} is given to nobody");
     }

@@ -13,7 +13,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 use tasker_aws::{Batch, Clients, Mailbox, Received, SqsQueue, unquoted};
 use tasker_domain::RunStep;
-use tasker_worker::{Command, Executor, Settings};
+use tasker_worker::{Command, Executor, Settings, StartError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,9 @@ const TO_ANSWER: Duration = Duration::from_secs(1);
 /// Left of it when messages have been put off, or that is given up.
 const TO_LEAVE: Duration = Duration::from_millis(300);
 
+/// More than this over the time in which a child must be ready: the process was frozen, and the child with it.
+const FROZEN: Duration = Duration::from_secs(5);
+
 /// Serves invocations until the platform ends the process. Returns only when something is wrong.
 pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<dyn std::error::Error>> {
     let whole = deployment.timeout()?;
@@ -36,11 +39,18 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     let clients = Clients::from_env().await;
     let desk = Arc::new(Desk::default());
     let settings = Settings { gate: desk.gate(), ..settings };
-    let executor = Executor::child(command, &settings).await?;
     let queue = Noting { queue: SqsQueue::new(clients.sqs.clone(), queues), desk: desk.clone() };
     // The platform ends the process between invocations, when nothing runs.
     let never = CancellationToken::new();
-    let running = tokio::spawn(tasker_worker::run(desk.clone(), Arc::new(queue), executor, settings, never));
+    // The platform gives a start ten seconds, and a child may need more: whoever comes before it is ready waits at the desk.
+    let running = tokio::spawn({
+        let desk = desk.clone();
+        async move {
+            let executor = start(command, &settings).await?;
+            tasker_worker::run(desk, Arc::new(queue), executor, settings, never).await;
+            Ok::<_, StartError>(())
+        }
+    });
     let function = Arc::new(Function { mailbox: Mailbox::new(clients.sqs, queue_url), desk, whole });
     let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = function.clone();
@@ -49,7 +59,24 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     tokio::select! {
         ended = lambda_runtime::run(invoked) => ended.map_err(|error| error.to_string().into()),
         // Whoever is being answered for now is answered for by the platform: all of it comes again.
-        _ = running => Err("the worker's loop ended by itself".into()),
+        ended = running => match ended {
+            Ok(Err(error)) => Err(error.into()),
+            _ => Err("the worker's loop ended by itself".into()),
+        },
+    }
+}
+
+/// Starts the child. A process that is frozen before its first invocation is thawed when the child's time seems to be over, which
+/// says nothing of the child.
+async fn start(command: Command, settings: &Settings) -> Result<Executor, StartError> {
+    loop {
+        let begun = Instant::now();
+        match Executor::child(command.clone(), settings).await {
+            Err(error) if begun.elapsed() > settings.ready_timeout + FROZEN => {
+                tracing::warn!(%error, "this process was frozen while the child started; it is started again");
+            }
+            started => return started,
+        }
     }
 }
 

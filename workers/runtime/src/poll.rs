@@ -1,14 +1,14 @@
 //! A worker that fetches the messages of its pool's queue itself: as many as it has free places for. What it has in hand it keeps
 //! invisible, and it takes a message out of the queue only when its outcome is safe.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tasker_aws::{Clients, Mailbox, Received, SqsQueue};
+use tasker_aws::{Clients, Mailbox, QueueError, Received, SqsQueue};
 use tasker_worker::{Command, Executor};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,8 @@ use crate::{
 
 /// How long one call waits for messages; SQS waits no longer.
 const WAIT: Duration = Duration::from_secs(20);
+/// How much longer than that such a call is let go on at the end.
+const AND_ITS_ANSWER: Duration = Duration::from_secs(2);
 /// The pause after a call that failed; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -48,8 +50,8 @@ pub async fn serve(
     tasker_worker::run(desk.clone(), Arc::new(queue), executor, settings, shutdown.clone()).await;
     let asked_for = shutdown.is_cancelled();
     shutdown.cancel();
-    let polled = poller.await;
     desk.abandon();
+    let polled = poller.await;
     keeper.await?;
     polled?;
     if asked_for { Ok(()) } else { Err("the worker's loop ended by itself".into()) }
@@ -72,16 +74,21 @@ impl Poller {
         // Without it nothing would ever come again, so its end is everybody's.
         let _end = shutdown.clone().drop_guard();
         let mut failures: u32 = 0;
-        while let Some(received) = shutdown.run_until_cancelled(self.receive()).await {
-            match received {
-                Ok(messages) => {
+        while let Some(places) = shutdown.run_until_cancelled(self.desk.demand()).await {
+            let mut call = pin!(self.mailbox.receive(places, WAIT));
+            match shutdown.run_until_cancelled(call.as_mut()).await {
+                None => {
+                    self.desk.close();
+                    self.give_back(call).await;
+                }
+                Some(Ok(messages)) => {
                     if failures > 0 {
                         tracing::info!(failures, "messages can be received again");
                     }
                     failures = 0;
                     self.take_in(messages).await;
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     if failures == 0 {
                         tracing::warn!(%error, "messages cannot be received; it is tried again");
                     }
@@ -94,13 +101,15 @@ impl Poller {
         self.desk.close();
     }
 
-    async fn receive(&self) -> Result<Vec<Received>, tasker_aws::QueueError> {
-        let places = self.desk.demand().await;
-        self.mailbox.receive(places, WAIT).await
+    /// Lets a call end that was under way at the shutdown: what it was given already, nobody else would see for long.
+    async fn give_back(&self, call: impl Future<Output = Result<Vec<Received>, QueueError>>) {
+        if let Ok(Ok(messages)) = timeout(WAIT + AND_ITS_ANSWER, call).await {
+            self.mailbox.keep(&messages.iter().collect::<Vec<_>>(), Duration::ZERO).await;
+        }
     }
 
     async fn take_in(&self, messages: Vec<Received>) {
-        let (mut bearers, mut steps) = (Vec::new(), Vec::new());
+        let (mut bearers, mut steps, mut later) = (Vec::new(), Vec::new(), Vec::new());
         for message in messages {
             match sort(&message) {
                 Sorted::Step(step) => {
@@ -110,15 +119,19 @@ impl Poller {
                 Sorted::Dead(reason) => {
                     if self.mailbox.bury(&message, &reason).await {
                         self.mailbox.delete(&[&message]).await;
+                    } else {
+                        later.push(message);
                     }
                 }
-                Sorted::Again => {}
+                Sorted::Again => later.push(message),
             }
         }
         for (message, accepted) in bearers.into_iter().zip(self.desk.put(steps, None)) {
             // The keeper lives as long as somebody may give it messages.
             let _ = self.keep.send(Kept { message, accepted });
         }
+        // They are not at fault: soon, and later each time, so that their receives last.
+        self.mailbox.postpone(&later.iter().collect::<Vec<_>>()).await;
     }
 }
 

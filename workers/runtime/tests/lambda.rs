@@ -7,7 +7,7 @@ mod deployed;
 
 use std::time::Duration;
 
-use common::{reported, runs, step};
+use common::{python, reported, runs, step};
 use deployed::{Aws, Program, message, raw_message};
 use serde_json::{Value, json};
 use tasker_domain::{Outcome, RunStep, outcome::Failure};
@@ -52,6 +52,7 @@ async fn what_the_queue_refuses_until_the_deadline_comes_again_and_is_answered_b
     let [kept, other, later] = [0, 1, 2].map(|no| within(1, step(no, "ok", json!({ "runs": notes }))));
     aws.refuse(Some("token 0"));
     assert_eq!(aws.invoke([&kept, &other].map(message), SHORT).await, ["m0"]);
+    assert_eq!((aws.hidden_for("m0"), aws.hidden_for("m1")), (vec![2], vec![]), "put off, as it is not at fault");
     assert!(matches!(aws.outcome(1), Outcome::Success { .. }));
     let again = tokio::spawn({
         let (aws, messages) = (aws.clone(), [&kept, &later].map(message));
@@ -83,7 +84,11 @@ async fn a_step_for_which_an_invocation_began_with_too_little_time_stays_in_the_
     assert_eq!(aws.invoke([message(&step(0, "ok", json!({})))], AMPLE).await, NOTHING);
     let late = step(1, "ok", json!({ "runs": folder.path().join("runs") }));
     assert_eq!(aws.invoke([message(&late)], Duration::from_secs(50)).await, ["m1"]);
-    aws.call("ChangeMessageVisibilityBatch", |call| call.to_string().contains("receipt of m1")).await;
+    assert_eq!(aws.hidden_for("m1"), [2]);
+    let mut again = raw_message("tenth", &serde_json::to_string(&late).unwrap());
+    again["attributes"]["ApproximateReceiveCount"] = json!("10");
+    assert_eq!(aws.invoke([again], Duration::from_secs(50)).await, ["tenth"]);
+    assert_eq!(aws.hidden_for("tenth"), [20], "later each time");
     assert_eq!(aws.accepted().len(), 1, "of the other one alone");
     assert!(runs(&folder.path().join("runs")).is_empty());
 }
@@ -134,18 +139,49 @@ async fn a_malformed_message_is_done_with_once_it_is_in_the_dead_letter_queue() 
     let messages =
         [raw_message("gone", "nonsense"), raw_message("kept", "stubborn nonsense"), message(&step(0, "ok", json!({})))];
     assert_eq!(aws.invoke(messages, AMPLE).await, ["kept"]);
+    assert_eq!((aws.hidden_for("kept"), aws.hidden_for("gone")), (vec![2], vec![]));
     let buried = aws.call("SendMessage", |call| call["MessageBody"] == "nonsense").await;
     assert!(buried["QueueUrl"].as_str().unwrap().ends_with("/t-worker-shop-dlq"), "{buried}");
     assert!(buried["MessageAttributes"]["reason"]["StringValue"].as_str().unwrap().contains("not a message of this queue"));
 }
 
 #[tokio::test]
-async fn a_message_of_another_version_comes_again_and_is_not_buried() {
+async fn a_message_of_another_version_is_put_off_and_not_buried() {
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
     let messages = [raw_message("newer", r#"{"v": 2, "of": "another shape"}"#), message(&step(0, "ok", json!({})))];
     assert_eq!(aws.invoke(messages, AMPLE).await, ["newer"]);
+    assert_eq!(aws.hidden_for("newer"), [2]);
     assert!(aws.calls("SendMessage").is_empty());
+}
+
+#[tokio::test]
+async fn what_comes_before_the_child_is_ready_waits_for_it_within_its_own_time() {
+    let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
+    let (open, notes) = (folder.path().join("open"), folder.path().join("runs"));
+    let line = format!("while [ ! -e '{}' ]; do sleep 0.1; done; exec {}", open.display(), python("steps.py"));
+    let _function = Program::shell(&aws, &line);
+    assert_eq!(aws.invoke([raw_message("gone", "nonsense")], AMPLE).await, NOTHING, "it is served already");
+    let [early, waits] = [0, 1].map(|no| within(1, step(no, "ok", json!({ "runs": notes }))));
+    assert_eq!(aws.invoke([message(&early)], SHORT).await, ["m0"]);
+    assert_eq!((aws.accepted().len(), aws.hidden_for("m0")), (0, vec![2]), "neither released nor failed");
+    let waiting = tokio::spawn({
+        let (aws, message) = (aws.clone(), message(&waits));
+        async move { aws.invoke([message], AMPLE).await }
+    });
+    std::fs::write(&open, "").unwrap();
+    assert_eq!(waiting.await.unwrap(), NOTHING);
+    assert!(matches!(aws.outcome(1), Outcome::Success { .. }));
+    assert_eq!(runs(&notes).len(), 1, "what nobody waits for any more was not begun");
+}
+
+#[tokio::test]
+async fn a_child_that_cannot_start_ends_the_process_with_its_sentence() {
+    let aws = Aws::start().await;
+    let (status, lines) = Program::shell(&aws, "exit 3").ended().await;
+    assert_eq!(status.code(), Some(1));
+    let said = lines.last().unwrap()["message"].as_str().unwrap();
+    assert!(said.contains("ended before it was ready"), "{said}");
 }
 
 #[tokio::test]

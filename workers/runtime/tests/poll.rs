@@ -53,7 +53,7 @@ async fn no_more_is_received_than_there_are_free_places() {
 }
 
 #[tokio::test]
-async fn sigterm_drains_what_runs_and_makes_what_was_not_answered_visible_at_once() {
+async fn sigterm_drains_what_runs_and_makes_visible_at_once_what_was_not_answered_and_what_still_came() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let worker = Program::polling(&aws, &["--drain-timeout", "2"]);
     let (notes, gate) = (folder.path().join("runs"), folder.path().join("gate"));
@@ -63,14 +63,18 @@ async fn sigterm_drains_what_runs_and_makes_what_was_not_answered_visible_at_onc
     ]);
     until("both run", || runs(&notes).len() == 2).await;
     worker.terminate();
+    worker.says("waiting at most").await;
+    aws.put([message(&step(2, "ok", json!({ "runs": notes }))), raw_message("newer", r#"{"v": 2}"#)]);
     std::fs::write(&gate, "").unwrap();
     let (status, lines) = worker.ended().await;
     assert_eq!(status.code(), Some(0), "{lines:#?}");
     assert!(matches!(aws.outcome(0), Outcome::Success { .. }));
     assert!(aws.calls("DeleteMessageBatch").iter().any(|call| holds(call, "receipt of m0")));
-    let freed = |call: &Value| holds(call, "receipt of m1") && call["Entries"][0]["VisibilityTimeout"] == 0;
-    assert!(aws.calls("ChangeMessageVisibilityBatch").iter().any(freed));
-    assert!(aws.calls("DeleteMessageBatch").iter().all(|call| !holds(call, "receipt of m1")));
+    for id in ["m1", "m2", "newer"] {
+        assert_eq!(aws.hidden_for(id).last(), Some(&0), "{id}");
+        assert!(aws.calls("DeleteMessageBatch").iter().all(|call| !holds(call, &format!("receipt of {id}"))));
+    }
+    assert_eq!(runs(&notes).len(), 2, "what came too late is not run");
 }
 
 #[tokio::test]
@@ -87,12 +91,18 @@ async fn one_hand_over_in_two_messages_is_run_once_and_both_are_deleted() {
 }
 
 #[tokio::test]
-async fn a_malformed_message_is_buried_and_deleted_and_one_of_another_version_stays() {
+async fn a_malformed_message_is_buried_and_deleted_and_one_of_another_version_or_that_cannot_be_buried_is_put_off() {
     let aws = Aws::start().await;
+    aws.refuse(Some("stubborn"));
     let _worker = Program::polling(&aws, &[]);
-    aws.put([raw_message("newer", r#"{"v": 2}"#), raw_message("gone", "nonsense"), message(&step(0, "ok", json!({})))]);
+    let of_no_use = [("newer", r#"{"v": 2}"#), ("gone", "nonsense"), ("kept", "stubborn nonsense")];
+    aws.put(of_no_use.map(|(id, text)| raw_message(id, text)).into_iter().chain([message(&step(0, "ok", json!({})))]));
     aws.call("DeleteMessageBatch", |call| holds(call, "receipt of gone")).await;
     aws.call("DeleteMessageBatch", |call| holds(call, "receipt of m0")).await;
-    assert_eq!(aws.calls("SendMessage").len(), 1);
-    assert!(aws.calls("DeleteMessageBatch").iter().all(|call| !holds(call, "receipt of newer")));
+    assert!(aws.calls("SendMessage").iter().all(|call| !holds(call, "receipt of newer") && !holds(call, r#"{\"v\": 2}"#)));
+    for id in ["newer", "kept"] {
+        aws.call("ChangeMessageVisibilityBatch", |call| holds(call, &format!("receipt of {id}"))).await;
+        assert_eq!(aws.hidden_for(id), [2]);
+        assert!(aws.calls("DeleteMessageBatch").iter().all(|call| !holds(call, &format!("receipt of {id}"))));
+    }
 }

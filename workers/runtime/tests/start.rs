@@ -35,6 +35,19 @@ async fn a_setting_that_is_missing_or_wrong_ends_it_with_one_sentence_that_names
 }
 
 #[tokio::test]
+async fn a_function_must_be_told_its_time_out_and_who_polls_has_none() {
+    let what = "the function's time-out in seconds, from 1 to 900";
+    assert_eq!(said(&[], &[("TASKER_TIMEOUT_SECONDS", "")]).await, format!("TASKER_TIMEOUT_SECONDS is not set: give {what}"));
+    for wrong in ["0", "901", "a minute"] {
+        let told = said(&[], &[("TASKER_TIMEOUT_SECONDS", wrong)]).await;
+        assert!(told.starts_with(&format!("TASKER_TIMEOUT_SECONDS is wrong: expected {what}")), "{told}");
+    }
+    let aws = Aws::start().await;
+    let worker = Program::with(&aws, &["--poll"], &[("TASKER_TIMEOUT_SECONDS", "")]);
+    worker.says("worker ready").await;
+}
+
+#[tokio::test]
 async fn without_lambda_and_without_a_mode_it_says_which_modes_there_are() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
     let output = command.env_remove("AWS_LAMBDA_RUNTIME_API").args(["--", "true"]).output().unwrap();

@@ -114,6 +114,15 @@ impl Aws {
         calls.iter().filter(|call| call.action == action).map(|call| call.body.clone()).collect()
     }
 
+    /// The seconds for which a message was hidden anew, each time.
+    pub fn hidden_for(&self, id: &str) -> Vec<u64> {
+        let receipt = format!("receipt of {id}");
+        let calls = self.calls("ChangeMessageVisibilityBatch");
+        let entries = calls.iter().flat_map(|call| call["Entries"].as_array().unwrap());
+        let of_it = entries.filter(|entry| entry["ReceiptHandle"] == receipt.as_str());
+        of_it.map(|entry| entry["VisibilityTimeout"].as_u64().unwrap()).collect()
+    }
+
     /// Waits for a call that is as wanted.
     pub async fn call(&self, action: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let find = |inner: &Inner| {

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::Aws;
-use crate::common::python;
+use crate::common::{python, until};
 
 pub struct Program {
     process: Child,
@@ -35,6 +35,15 @@ impl Program {
 
     /// With these flags and further settings; an empty setting is as good as none.
     pub fn with(aws: &Aws, flags: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::of(python("steps.py").split(' '), aws, flags, settings)
+    }
+
+    /// As a function whose child a line of shell starts.
+    pub fn shell(aws: &Aws, line: &str) -> Self {
+        Self::of(["sh", "-c", line], aws, &[], &[])
+    }
+
+    fn of<'a>(child: impl IntoIterator<Item = &'a str>, aws: &Aws, flags: &[&str], settings: &[(&str, &str)]) -> Self {
         let address = aws.address.to_string();
         let endpoint = format!("http://{address}");
         let queues = format!("{endpoint}/123456789012/t-");
@@ -55,7 +64,7 @@ impl Program {
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
         command.env_clear().envs(usual).envs(settings.iter().copied()).kill_on_drop(true);
-        command.args(flags).arg("--").args(python("steps.py").split(' ')).stdout(Stdio::piped());
+        command.args(flags).arg("--").args(child).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let lines = Arc::<Mutex<Vec<Value>>>::default();
         let mut stdout = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -71,6 +80,12 @@ impl Program {
 
     pub fn terminate(&self) {
         nix::sys::signal::kill(Pid::from_raw(self.process.id().unwrap() as i32), Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits until it logs a line that begins so.
+    pub async fn says(&self, what: &str) {
+        let said = |line: &Value| line["message"].as_str().is_some_and(|message| message.starts_with(what));
+        until(what, || self.lines.lock().unwrap().iter().any(said)).await;
     }
 
     /// How it ended, and all its log lines.
