@@ -13,7 +13,7 @@ use aws_sdk_sqs::{
 };
 use serde::Deserialize;
 
-use crate::{DeadLetter, Queues};
+use crate::{DeadLetter, Queues, errors::said};
 
 /// Messages of one call; SQS takes no more.
 const ENTRIES: usize = 10;
@@ -207,19 +207,11 @@ impl CallError {
         E: std::error::Error + ProvideErrorMetadata + 'static,
         R: std::fmt::Debug + 'static,
     {
-        if let Some(answer) = error.as_service_error() {
-            let message = answer.message().unwrap_or("SQS gave no reason");
-            return Self::Refused(match answer.code() {
-                Some(code) => format!("{} ({code})", message.trim_end_matches('.')),
-                None => message.to_owned(),
-            });
+        let why = said(&error);
+        match error {
+            SdkError::ServiceError(_) => Self::Refused(why),
+            _ => Self::Unanswered(why),
         }
-        // The SDK's own words are those of a programmer; what happened is said at the end of the chain.
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        Self::Unanswered(cause.to_string().trim_end_matches('.').to_owned())
     }
 }
 
