@@ -19,6 +19,7 @@ const HIDDEN_SECONDS: u16 = 5;
 
 /// Which queues.
 #[derive(Debug, Args)]
+#[command(after_help = crate::dlq::JSON)]
 pub struct QueuesArgs {
     #[command(flatten)]
     deployment: Which,
@@ -42,7 +43,7 @@ struct Dead {
     name: String,
     letters: u64,
     /// Of the oldest one that was seen.
-    age_seconds: Option<i64>,
+    oldest_age_seconds: Option<i64>,
     /// All were seen.
     exact: bool,
 }
@@ -71,14 +72,14 @@ async fn facts<'a>(deployment: &Deployment, names: impl Iterator<Item = &'a str>
 
 /// The age is left out when it cannot be had: where a look would use receives up, and where SQS does not answer in time.
 async fn look(depot: &Depot, name: &str, facts: &QueueFacts) -> Dead {
-    let mut dead = Dead { name: name.to_owned(), letters: facts.total(), age_seconds: None, exact: false };
+    let mut dead = Dead { name: name.to_owned(), letters: facts.total(), oldest_age_seconds: None, exact: false };
     if facts.max_receives.is_some() {
         return dead;
     }
     let letters = depot.receive(name, HIDDEN_SECONDS, 1).await.unwrap_or_default();
     depot.release(name, &letters).await;
     let sent = letters.iter().filter_map(|letter| Timestamp::from_millisecond(letter.sent_ms?).ok()).min();
-    dead.age_seconds = sent.map(|sent| Timestamp::now().duration_since(sent).as_secs().max(0));
+    dead.oldest_age_seconds = sent.map(|sent| Timestamp::now().duration_since(sent).as_secs().max(0));
     dead.exact = letters.len() as u64 >= facts.total();
     dead
 }
@@ -126,8 +127,8 @@ impl Working {
 impl Dead {
     fn view(&self) -> String {
         let plural = if self.letters == 1 { "" } else { "s" };
-        let age = self.age_seconds.map(age).unwrap_or_default();
-        let age = match (self.age_seconds, self.exact) {
+        let age = self.oldest_age_seconds.map(age).unwrap_or_default();
+        let age = match (self.oldest_age_seconds, self.exact) {
             (None, _) => String::new(),
             (Some(_), true) => format!(", the oldest sent {age} ago"),
             (Some(_), false) => format!(", the oldest sent {age} ago or more"),
@@ -147,7 +148,7 @@ mod tests {
         let dead = [("shop-intake-dlq".to_owned(), facts(12)), ("shop-readiness-dlq".to_owned(), facts(0))];
         let working =
             ["shop-intake", "shop-readiness", "shop-worker-a"].map(|name| Working::of(name.to_owned(), &facts(4), &dead));
-        let filled = Dead { name: "shop-intake-dlq".into(), letters: 12, age_seconds: Some(7260), exact: false };
+        let filled = Dead { name: "shop-intake-dlq".into(), letters: 12, oldest_age_seconds: Some(7260), exact: false };
         let shown = view(&working, &[filled]);
         let lines: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(

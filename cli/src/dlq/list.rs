@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     letter::Summary,
-    look::{Found, look},
+    look::{Found, Rest, look},
 };
 use crate::{
     deployment::Which,
@@ -18,6 +18,7 @@ const REASON: usize = 100;
 
 /// Which letters to list.
 #[derive(Debug, Args)]
+#[command(after_help = super::JSON)]
 pub struct List {
     /// Only those of this dead-letter queue
     #[arg(short, long, value_name = "NAME")]
@@ -31,12 +32,19 @@ pub struct List {
 pub async fn run(which: &List, deployment: &Which, format: Format) -> Result {
     let deployment = deployment.open().await?;
     let queues = deployment.choose(which.queue.as_deref()).await?;
-    let Found { letters, more } = look(&deployment, &queues, which.max as usize, |_| true).await?;
+    let Found { letters, rest } = look(&deployment, &queues, which.max as usize, |_| true).await?;
     let letters: Vec<Summary> = letters.into_iter().map(|(summary, _)| summary).collect();
     match format {
-        Format::Json => output::print_json(&json!({"letters": letters, "more": more}).to_string()),
-        Format::Table if letters.is_empty() => output::print(&format!("no dead letters in {}", queues.join(", "))),
-        Format::Table => output::print(&format!("{}\n\n{}", rows(&letters), tally(letters.len(), more))),
+        Format::Json => {
+            let mut shown = json!({ "letters": letters });
+            rest.tell(&mut shown);
+            output::print_json(&shown.to_string())
+        }
+        Format::Table if letters.is_empty() => {
+            let maybe = rest.told("", "; there may be some that were not seen: run it again");
+            output::print(&format!("no dead letters in {}{maybe}", queues.join(", ")))
+        }
+        Format::Table => output::print(&format!("{}\n\n{}", rows(&letters), tally(letters.len(), rest))),
     }
 }
 
@@ -58,9 +66,9 @@ pub fn rows(letters: &[Summary]) -> String {
 }
 
 /// `3 letters`, and how to see the others.
-fn tally(count: usize, more: bool) -> String {
+fn tally(count: usize, rest: Rest) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    let more = if more { "; there are more: give a larger --max, or a --queue" } else { "" };
+    let more = rest.told("; there are more: give a larger --max, or a --queue", "; there may be more: run it again");
     format!("{count} letter{plural}{more}")
 }
 
@@ -78,6 +86,16 @@ mod tests {
         let shown = rows(&[Summary::of("q-dlq", &letter, Timestamp::from_second(7260).unwrap())]);
         assert_eq!(shown.lines().count(), 2, "{shown}");
         assert!(shown.contains("2 h 01 min") && !shown.contains(['\u{1b}', '\u{9b}']), "{shown:?}");
-        assert_eq!(tally(1, false), "1 letter");
+    }
+
+    #[test]
+    fn what_was_not_shown_or_perhaps_not_seen_is_told() {
+        assert_eq!(tally(1, Rest::default()), "1 letter");
+        let cut = Rest { more: false, cut_short: true };
+        assert_eq!(tally(2, cut), "2 letters; there may be more: run it again");
+        assert!(tally(2, Rest { more: true, ..cut }).starts_with("2 letters; there are more: give"));
+        let mut shown = json!({});
+        cut.tell(&mut shown);
+        assert_eq!(shown, json!({"more": true, "cut_short": true}));
     }
 }

@@ -2,6 +2,7 @@
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tasker_aws::{DeadLetter, Depot};
 
 use super::{
@@ -13,26 +14,52 @@ use crate::{
     failure::Result,
 };
 
+/// What there is beyond the letters that are told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// There are others of the kind.
+    pub more: bool,
+    /// A walk was given up before it was sure to have seen all of its queue: there may be others.
+    pub cut_short: bool,
+}
+
+impl Rest {
+    /// For people: what is said when there are more, or may be.
+    pub fn told(self, more: &'static str, maybe: &'static str) -> &'static str {
+        match self {
+            Self { more: true, .. } => more,
+            Self { cut_short: true, .. } => maybe,
+            _ => "",
+        }
+    }
+
+    /// For programs: a run that was cut short is to be repeated as one that left some.
+    pub fn tell(self, shown: &mut Value) {
+        shown["more"] = json!(self.more || self.cut_short);
+        shown["cut_short"] = json!(self.cut_short);
+    }
+}
+
 /// What was found.
 pub struct Found {
     /// Those that were asked for: by queue, the oldest first.
     pub letters: Vec<(Summary, DeadLetter)>,
-    /// There are others of the kind.
-    pub more: bool,
+    /// What else there is.
+    pub rest: Rest,
 }
 
 /// At most `most` letters of these queues that `takes` takes, and whether there are more.
 pub async fn look(deployment: &Deployment, queues: &[String], most: usize, takes: impl Fn(&Summary) -> bool) -> Result<Found> {
     let walks = queues.iter().map(|queue| walk(&deployment.depot, queue, most, &takes));
-    let (mut letters, mut more) = (Vec::new(), false);
+    let (mut letters, mut rest) = (Vec::new(), Rest::default());
     for found in try_join_all(walks).await? {
         letters.extend(found.letters);
-        more |= found.more;
+        rest.cut_short |= found.rest.cut_short;
     }
     letters.sort_by(|(a, _), (b, _)| (&a.queue, a.sent_at, &a.message_id).cmp(&(&b.queue, b.sent_at, &b.message_id)));
-    more |= letters.len() > most;
+    rest.more = letters.len() > most;
     letters.truncate(most);
-    Ok(Found { letters, more })
+    Ok(Found { letters, rest })
 }
 
 async fn walk(depot: &Depot, queue: &str, most: usize, takes: &impl Fn(&Summary) -> bool) -> Result<Found> {
@@ -59,5 +86,5 @@ async fn collect(scan: &mut Scan<'_>, queue: &str, most: usize, takes: &impl Fn(
             }
         }
     }
-    Ok(Found { letters, more: scan.is_cut() })
+    Ok(Found { letters, rest: Rest { more: false, cut_short: scan.is_cut() } })
 }

@@ -22,6 +22,7 @@ const RATE: u32 = 100;
 
 /// Which letters to delete.
 #[derive(Debug, Args)]
+#[command(after_help = super::JSON)]
 pub struct Purge {
     /// Delete at most so many
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -61,19 +62,20 @@ pub async fn run(what: &Purge, deployment: &Which, format: Format) -> Result {
 
 /// Tells what would be done.
 pub fn rehearsed(found: Found, deed: &str, with: Value, format: Format) -> Result {
-    let Found { letters, more } = found;
+    let Found { letters, rest } = found;
     let letters: Vec<_> = letters.into_iter().map(|(summary, _)| summary).collect();
     if format == Format::Json {
         let mut shown = with;
         shown["dry_run"] = json!(true);
         shown["items"] = json!(letters);
-        shown["more"] = json!(more);
+        rest.tell(&mut shown);
         return output::print_json(&shown.to_string());
     }
     if letters.is_empty() {
-        return output::print("no letter matches");
+        let maybe = rest.told("", "; there may be some that were not seen: run it again");
+        return output::print(&format!("no letter matches{maybe}"));
     }
     let plural = if letters.len() == 1 { "" } else { "s" };
-    let more = if more { ", and there are more that match" } else { "" };
+    let more = rest.told(", and there are more that match", ", and there may be more that match: run it again");
     output::print(&format!("{}\n\n{} letter{plural} would be {deed}{more}", list::rows(&letters), letters.len()))
 }

@@ -23,9 +23,12 @@ use crate::{
 
 /// Letters that are redriven without a `--max`, by copies.
 const MOST: u32 = 10_000;
+/// What is said where `auto` moves nothing.
+const WHY_INTAKE_IS_COPIED: &str = "a moved request would lose the id by which its duplicates are known";
 
 /// Which letters to send back, and how.
 #[derive(Debug, Args)]
+#[command(after_help = super::JSON)]
 pub struct Redrive {
     /// Letters a second
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
@@ -60,8 +63,7 @@ enum Mechanism {
 /// Runs the command.
 pub async fn run(what: &Redrive, deployment: &Which, format: Format) -> Result {
     what.filter.refuse_empty("send back")?;
-    let can_move = what.filter.is_whole_queue() && what.max.is_none();
-    if what.mechanism == Mechanism::Move && !can_move {
+    if what.mechanism == Mechanism::Move && !what.is_whole_queue() {
         let why = "--mechanism move takes all letters of one queue: give --queue, and no other filter or --max";
         return Err(Failure::usage(format!("{why}, or take --mechanism copy")));
     }
@@ -70,7 +72,7 @@ pub async fn run(what: &Redrive, deployment: &Which, format: Format) -> Result {
     for queue in &queues {
         refuse_homeless(&deployment, queue)?;
     }
-    let by_move = can_move && what.mechanism.moves(&deployment, &queues);
+    let by_move = what.is_whole_queue() && what.mechanism.moves(&deployment, &queues);
     if what.dry_run {
         let most = what.max.unwrap_or(MOST) as usize;
         let found = look(&deployment, &queues, most, |letter| what.filter.takes(letter)).await?;
@@ -80,21 +82,25 @@ pub async fn run(what: &Redrive, deployment: &Which, format: Format) -> Result {
     if !what.yes && !confirmed(&queues)? {
         return Err(Failure::new(Exit::Error, "nothing was redriven: it was not confirmed"));
     }
-    let mut why = None;
+    let mut refusal = None;
     if let (true, Some(queue)) = (by_move, queues.first()) {
         match moving::start(&deployment.depot, queue, what.rate).await {
             Ok(moving) => return moving.finish(format).await,
-            Err(CallError::Refused(refusal)) if what.mechanism == Mechanism::Auto => why = Some(refusal),
+            Err(CallError::Refused(why)) if what.mechanism == Mechanism::Auto => refusal = Some(why),
             Err(error) => return Err(failure(&format!("have SQS move {queue}"), &error)),
         }
     }
-    copy(what, &deployment, &queues, why, format).await
+    copy(what, &deployment, &queues, refusal, format).await
 }
 
 /// `refusal` is why SQS does not move the queue, where it was asked to.
 async fn copy(what: &Redrive, deployment: &Deployment, queues: &[String], refusal: Option<String>, format: Format) -> Result {
     if format == Format::Table {
-        let why = refusal.as_deref().map(|why| format!("; SQS does not move the queue: {why}")).unwrap_or_default();
+        let why = match &refusal {
+            Some(why) => format!("; SQS does not move the queue: {why}"),
+            None if what.mechanism == Mechanism::Auto && what.is_whole_queue() => format!("; {WHY_INTAKE_IS_COPIED}"),
+            None => String::new(),
+        };
         output::print(&format!("mechanism: copy (receive, send, delete){}", line(&why)))?;
     }
     let mut report = Report::new(format, "redriven");
@@ -103,6 +109,13 @@ async fn copy(what: &Redrive, deployment: &Deployment, queues: &[String], refusa
     let worked = work.run(queues, &mut report).await;
     let reported = report.end(json!({"mechanism": "copy", "move_refused": refusal}));
     worked.and(reported)
+}
+
+impl Redrive {
+    /// Whether it is about all letters of one queue, as a move is.
+    fn is_whole_queue(&self) -> bool {
+        self.filter.is_whole_queue() && self.max.is_none()
+    }
 }
 
 impl Mechanism {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::letter::Summary;
+use super::{letter::Summary, look::Rest};
 use crate::{
     failure::{Exit, Failure, Result},
     output::{self, Format, shortened},
@@ -63,14 +63,14 @@ pub struct Report {
     /// As `redriven`.
     done: &'static str,
     items: Vec<Item>,
-    /// There are more that match.
-    pub more: bool,
+    /// What else there is that matches.
+    pub rest: Rest,
 }
 
 impl Report {
     /// Of nothing yet; `done` is what becomes of letters when all is well.
     pub fn new(format: Format, done: &'static str) -> Self {
-        Self { format, done, items: Vec::new(), more: false }
+        Self { format, done, items: Vec::new(), rest: Rest::default() }
     }
 
     /// Tells one more.
@@ -92,12 +92,16 @@ impl Report {
                 shown["items"] = json!(self.items);
                 shown[self.done] = json!(done);
                 shown["kept"] = json!(kept);
-                shown["more"] = json!(self.more);
+                self.rest.tell(&mut shown);
                 output::print_json(&shown.to_string())?;
             }
-            Format::Table if self.items.is_empty() => output::print("no letter matches: nothing was done")?,
+            Format::Table if self.items.is_empty() => {
+                let maybe = self.rest.told("", "; there may be some that were not seen: run it again");
+                output::print(&format!("no letter matches: nothing was done{maybe}"))?;
+            }
             Format::Table => {
-                let more = if self.more { "; there are more that match: run it again, or give a larger --max" } else { "" };
+                let more = "; there are more that match: run it again, or give a larger --max";
+                let more = self.rest.told(more, "; there may be more that match: run it again");
                 let plural = if done == 1 { "" } else { "s" };
                 output::print(&format!("{done} letter{plural} {}{more}", self.done))?;
             }

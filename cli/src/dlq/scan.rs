@@ -12,8 +12,10 @@ const HIDDEN_SECONDS: u16 = 30;
 const WAIT_SECONDS: u8 = 1;
 /// Letters that one walk looks at; SQS hides at most 120,000 of a queue.
 const MOST: usize = 100_000;
-/// Receives that bring only what was seen, beyond those that could bring all that is held.
-const STALE: usize = 3;
+/// Letters that come again in a row, beyond all that are held, before SQS is asked whether there are others.
+const SLACK: usize = 30;
+/// So often it is asked, and all may come again, before a walk is given up.
+const PASSES: usize = 3;
 
 /// What this run has looked at or sent, in any queue. What it sent and what died again is not looked at again: a function that gives
 /// it up at once would else keep the run going for ever. A duplicate of what was sent waits for the next run, for it looks the same.
@@ -39,6 +41,26 @@ impl Known {
     }
 }
 
+/// What comes again in a row. It hides nothing while it is less than what is held: a receive may bring one letter or ten, and what was
+/// held for too long comes once more.
+#[derive(Debug, Default)]
+struct Repeats {
+    letters: usize,
+    passes: usize,
+}
+
+impl Repeats {
+    /// Counts what came again. Whether all that is held may have come again by now; the next one then begins.
+    fn pass(&mut self, letters: usize, held: usize) -> bool {
+        self.letters += letters;
+        let is_over = self.letters > held + SLACK;
+        if is_over {
+            *self = Self { letters: 0, passes: self.passes + 1 };
+        }
+        is_over
+    }
+}
+
 /// A walk through a queue.
 pub struct Scan<'a> {
     depot: &'a Depot,
@@ -46,15 +68,14 @@ pub struct Scan<'a> {
     /// The receipts of what is hidden, by the ids.
     held: HashMap<String, String>,
     looked_at: usize,
-    /// Receives in a row that brought nothing new.
-    stale: usize,
+    repeats: Repeats,
     given_up: bool,
 }
 
 impl<'a> Scan<'a> {
     /// Of a queue without a redrive policy.
     pub fn new(depot: &'a Depot, queue: &'a str) -> Self {
-        Self { depot, queue, held: HashMap::new(), looked_at: 0, stale: 0, given_up: false }
+        Self { depot, queue, held: HashMap::new(), looked_at: 0, repeats: Repeats::default(), given_up: false }
     }
 
     /// The next letters that this run has not seen, which are the caller's to settle or to [`keep`](Self::keep). None: the walk is over.
@@ -67,14 +88,17 @@ impl<'a> Scan<'a> {
             let (fresh, seen): (Vec<_>, Vec<_>) = letters.into_iter().partition(|letter| known.admit(letter));
             seen.iter().for_each(|letter| self.keep(letter));
             if !fresh.is_empty() {
-                self.stale = 0;
+                self.repeats = Repeats::default();
                 self.looked_at += fresh.len();
                 return Ok(fresh);
             }
-            self.stale += 1;
-            if self.stale > STALE + self.held.len() / 10 {
-                // What was not seen yet may still be behind what was.
-                self.given_up = true;
+            if !self.repeats.pass(seen.len(), self.held.len()) {
+                continue;
+            }
+            let is_done = self.holds_all().await;
+            // What was not seen yet may still be behind what was.
+            self.given_up = !is_done && self.repeats.passes == PASSES;
+            if is_done || self.given_up {
                 break;
             }
         }
@@ -86,7 +110,12 @@ impl<'a> Scan<'a> {
         self.held.insert(letter.id.clone(), letter.receipt.clone());
     }
 
-    /// Whether the walk ended before the queue did.
+    /// Whether there is nothing in the queue, as SQS counts, but what was seen.
+    async fn holds_all(&self) -> bool {
+        self.depot.facts(self.queue).await.is_ok_and(|facts| facts.total() <= self.held.len() as u64)
+    }
+
+    /// Whether the walk may have ended before the queue did.
     pub fn is_cut(&self) -> bool {
         self.looked_at >= MOST || self.given_up
     }
@@ -114,6 +143,15 @@ mod tests {
         assert!(known.admit(&letter("c").with(SOURCE_MESSAGE_ID, "other")));
         known.add(&letter("c").with(SOURCE_MESSAGE_ID, "other"), "copy 2".into());
         assert!(!known.admit(&letter("d").with(SOURCE_MESSAGE_ID, "other")), "buried for the third time");
+    }
+
+    #[test]
+    fn a_pass_is_over_once_all_that_is_held_may_have_come_again_however_few_a_receive_brings() {
+        for letters in [1, 10] {
+            let mut repeats = Repeats::default();
+            let receives = (0..).take_while(|_| !repeats.pass(letters, 169)).count() + 1;
+            assert_eq!((receives, repeats.letters, repeats.passes), (200 / letters, 0, 1), "{letters} a receive");
+        }
     }
 
     #[test]

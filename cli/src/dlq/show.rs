@@ -20,6 +20,7 @@ const SHOWN: &[&str] = &["reason", "source_message_id", "correlation_id", "trace
 
 /// Which letter to show.
 #[derive(Debug, Args)]
+#[command(after_help = super::JSON)]
 pub struct Show {
     /// Its message id, as `dlq list` shows it
     #[arg(value_name = "MESSAGE_ID")]
@@ -36,9 +37,9 @@ pub struct Show {
 pub async fn run(which: &Show, deployment: &Which, format: Format) -> Result {
     let deployment = deployment.open().await?;
     let queues = deployment.choose(which.queue.as_deref()).await?;
-    let Found { letters, more } = look(&deployment, &queues, 1, |letter| letter.message_id == which.message).await?;
+    let Found { letters, rest } = look(&deployment, &queues, 1, |letter| letter.message_id == which.message).await?;
     let Some((summary, letter)) = letters.into_iter().next() else {
-        let unsure = if more { ", as far as was looked" } else { "" };
+        let unsure = rest.told("", ", as far as was looked (run it again to look further)");
         let what = format!("there is no dead letter {} in {}{unsure}", which.message, queues.join(", "));
         return Err(Failure::new(Exit::NotFound, format!("{what}; `tasker-ctl dlq list` shows what is there")));
     };

@@ -55,7 +55,7 @@ impl Work<'_> {
     }
 
     async fn walk(&mut self, scan: &mut Scan<'_>, queue: &str, known: &mut Known, report: &mut Report) -> Result {
-        while !report.more {
+        while !report.rest.more {
             let fresh = scan.next(known).await.map_err(|error| failure(&format!("look into {queue}"), &error))?;
             if fresh.is_empty() {
                 break;
@@ -65,7 +65,7 @@ impl Work<'_> {
             let (mut meant, others): (Vec<_>, Vec<_>) = summarized.partition(|(summary, _)| self.filter.takes(summary));
             others.iter().for_each(|(_, letter)| scan.keep(letter));
             if meant.len() > self.left {
-                report.more = true;
+                report.rest.more = true;
                 meant.drain(self.left..).for_each(|(_, letter)| scan.keep(&letter));
             }
             self.left -= meant.len();
@@ -87,7 +87,7 @@ impl Work<'_> {
                 report.add(item)?;
             }
         }
-        report.more |= scan.is_cut();
+        report.rest.cut_short |= scan.is_cut();
         Ok(())
     }
 }
