@@ -41,7 +41,7 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// How to print results: table, or json, which is the API's own answer
+    /// How to print results: table, or json, which is the API's own answer where a server is asked
     #[arg(short, long, global = true, value_enum, hide_possible_values = true, default_value_t = Format::Table)]
     output: Format,
     /// The server's address
