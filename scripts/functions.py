@@ -18,9 +18,9 @@ from pathlib import Path
 
 FUNCTIONS = ["task-intake", "step-readiness", "completion-callback", "operator-api", "db-migrate"]
 STARTS = 15
-MOST_BINARY_MB = 12.0
-MOST_ZIP_MB = 6.0
-MOST_RESIDENT_MB = 30.0
+MOST_BINARY_MIB = 12.0
+MOST_ZIP_MIB = 6.0
+MOST_RESIDENT_MIB = 30.0
 ENVIRONMENT = {
     "AWS_REGION": "eu-central-1",
     "AWS_ACCESS_KEY_ID": "none",
@@ -42,34 +42,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the built functions are")
     folder = parser.parse_args().folder
-    columns = ["binary MB", "zip MB", f"start ms, median of {STARTS}", "resident MB"]
+    columns = ["binary MiB", "zip MiB", f"start ms, median of {STARTS}", "resident MiB"]
     print(f"{'function':<20}  " + "  ".join(columns))
     failed = []
     for name in FUNCTIONS:
         binary, zipped = sizes(folder / name)
         starts = [start(folder / name) for _ in range(STARTS)]
-        resident = max(megabytes for _, megabytes in starts)
+        resident = max(mebibytes for _, mebibytes in starts)
         ms = statistics.median(milliseconds for milliseconds, _ in starts)
         figures = [binary, zipped, ms, resident]
         print(f"{name:<20}  " + "  ".join(f"{v:>{len(column)}.1f}" for v, column in zip(figures, columns)))
-        if binary > MOST_BINARY_MB or zipped > MOST_ZIP_MB or resident > MOST_RESIDENT_MB:
+        if binary > MOST_BINARY_MIB or zipped > MOST_ZIP_MIB or resident > MOST_RESIDENT_MIB:
             failed.append(name)
     if failed:
-        most = f"at most {MOST_BINARY_MB} MB, {MOST_ZIP_MB} MB as a zip, {MOST_RESIDENT_MB} MB resident"
+        most = f"at most {MOST_BINARY_MIB} MiB, {MOST_ZIP_MIB} MiB as a zip, {MOST_RESIDENT_MIB} MiB resident"
         print(f"too large: {', '.join(failed)}; {most}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def sizes(program: Path) -> tuple[float, float]:
-    """Megabytes of a program, and of its package."""
+    """Mebibytes of a program, and of its package."""
     with tempfile.TemporaryFile() as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as package:
             package.write(program, "bootstrap")
-        return program.stat().st_size / 1e6, file.tell() / 1e6
+        return program.stat().st_size / 2**20, file.tell() / 2**20
 
 
 def start(program: Path) -> tuple[float, float]:
-    """Milliseconds from the start of the process to its first poll, and its megabytes of memory then."""
+    """Milliseconds from the start of the process to its first poll, and its mebibytes of memory then."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
         environment = {
