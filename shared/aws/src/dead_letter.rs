@@ -6,14 +6,12 @@ use aws_sdk_sqs::{
     types::{ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue},
 };
 
-use crate::{Queues, Received, dead_letter_queue, errors::said};
+use crate::{Queues, Received, bounds::BYTES, bounds::ENTRIES, dead_letter_queue, errors::said};
 
 /// The attribute of a dead letter that says why it is one.
 pub const REASON: &str = "reason";
 /// The attribute of a message that was sent again from a dead-letter queue: the id that it had before.
 pub const SOURCE_MESSAGE_ID: &str = "source_message_id";
-/// Bytes of a message with its attributes; SQS takes no more.
-const BYTES: usize = 1024 * 1024;
 /// Characters of a reason; an attribute counts into the size of its message.
 const REASON_CHARS: usize = 500;
 /// Seconds until a message whose handling the infrastructure prevented is looked at again, times its receives: a hundred receives
@@ -77,7 +75,7 @@ impl Mailbox {
     /// Lets messages whose handling the infrastructure prevented come again soon, and later each time. When it fails they come when
     /// their visibility time-out is over.
     pub async fn postpone(&self, messages: &[&Received]) {
-        for chunk in messages.chunks(10) {
+        for chunk in messages.chunks(ENTRIES) {
             let entry = |(place, message): (usize, &&Received)| {
                 ChangeMessageVisibilityBatchRequestEntry::builder()
                     .id(place.to_string())

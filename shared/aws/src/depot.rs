@@ -13,10 +13,8 @@ use aws_sdk_sqs::{
 };
 use serde::Deserialize;
 
-use crate::{DeadLetter, Queues, errors::said};
+use crate::{DeadLetter, Queues, bounds::ENTRIES, errors::said};
 
-/// Messages of one call; SQS takes no more.
-const ENTRIES: usize = 10;
 /// Names on one page; SQS gives no more.
 const PAGE: i32 = 1000;
 

@@ -2,6 +2,7 @@
 //! what a workflow is beyond the messages that it carries, or sees the database.
 
 mod batch;
+mod bounds;
 mod clients;
 mod dead_letter;
 mod depot;

@@ -10,10 +10,7 @@ use aws_sdk_sqs::{
     },
 };
 
-use crate::{Mailbox, Received, errors::said};
-
-/// Messages of one call; SQS takes no more.
-const ENTRIES: usize = 10;
+use crate::{Mailbox, Received, bounds::ENTRIES, errors::said};
 
 /// The queue did not do what it was asked for, and why.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -19,12 +19,8 @@ use aws_sdk_sqs::{
 use futures::{StreamExt, stream};
 use tasker_domain::{Destination, Message, Outgoing, Queue, SendResult, limits, queue::SendError};
 
-use crate::{Queues, errors::said, trace_header};
+use crate::{Queues, bounds::BYTES, bounds::ENTRIES, errors::said, trace_header};
 
-/// Messages of one call; SQS takes no more.
-const ENTRIES: usize = 10;
-/// Bytes of a message, and of all messages of one call; SQS takes no more.
-const BYTES: usize = 1024 * 1024;
 /// What the names and types of a message's attributes take of that, and its trace header.
 const ATTRIBUTE_BYTES: usize = 512;
 /// The longest time that SQS keeps a message back.
