@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::RETRY_AFTER};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tasker_domain::Fault;
+use tasker_wire::Fault;
 
 use crate::{
     failure::{Exit, Failure, Result},

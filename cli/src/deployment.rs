@@ -2,7 +2,7 @@
 //! among them.
 
 use clap::Args;
-use tasker_aws::{CallError, Clients, Depot, Queues, queue_of_dead_letters};
+use tasker_aws::{CallError, Clients, QueueAdmin, Queues, queue_of_dead_letters};
 
 use crate::failure::{Exit, Failure, Result};
 
@@ -17,7 +17,7 @@ pub struct Which {
 /// The queues of a deployment.
 pub struct Deployment {
     /// Speaks to SQS.
-    pub depot: Depot,
+    pub depot: QueueAdmin,
     /// The names of all queues, sorted; there is at least one.
     names: Vec<String>,
 }
@@ -34,7 +34,7 @@ impl Which {
             let example = "http://127.0.0.1:4566/000000000000/tasker-";
             Failure::usage(format!("--queues is wrong: {what}, as {example}, not `{beginning}`"))
         })?;
-        let depot = Depot::new(Clients::from_env().await.sqs, queues);
+        let depot = QueueAdmin::new(Clients::from_env().await.sqs, queues);
         let names = depot.names().await.map_err(|error| failure("list the queues", &error))?;
         if names.is_empty() {
             let prefix = depot.queues().prefix();
@@ -112,7 +112,7 @@ mod tests {
     async fn deployment() -> Deployment {
         let queues = Queues::new("https://sqs.example/123/shop-").unwrap();
         let names = ["shop-intake", "shop-intake-dlq", "shop-worker-a", "shop-worker-a-dlq"];
-        Deployment { depot: Depot::new(Clients::from_env().await.sqs, queues), names: names.map(str::to_owned).to_vec() }
+        Deployment { depot: QueueAdmin::new(Clients::from_env().await.sqs, queues), names: names.map(str::to_owned).to_vec() }
     }
 
     #[tokio::test]

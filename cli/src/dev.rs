@@ -3,7 +3,7 @@
 use std::{collections::HashSet, path::PathBuf, str::FromStr};
 
 use clap::Args;
-use tasker_domain::limits;
+use tasker_wire::limits;
 use tasker_worker::Command;
 use tokio::{
     net::TcpListener,

@@ -9,7 +9,8 @@ use std::{
 };
 
 use serde_json::value::RawValue;
-use tasker_domain::{json, limits};
+use tasker_domain::json;
+use tasker_wire::limits;
 
 use crate::failure::{Exit, Failure, Result};
 

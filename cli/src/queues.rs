@@ -6,7 +6,7 @@ use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
-use tasker_aws::{Depot, QueueFacts, dead_letter_queue, queue_of_dead_letters};
+use tasker_aws::{QueueAdmin, QueueFacts, dead_letter_queue, queue_of_dead_letters};
 
 use crate::{
     deployment::{Deployment, Which, failure},
@@ -71,7 +71,7 @@ async fn facts<'a>(deployment: &Deployment, names: impl Iterator<Item = &'a str>
 }
 
 /// The age is left out when it cannot be had: where a look would use receives up, and where SQS does not answer in time.
-async fn look(depot: &Depot, name: &str, facts: &QueueFacts) -> Dead {
+async fn look(depot: &QueueAdmin, name: &str, facts: &QueueFacts) -> Dead {
     let mut dead = Dead { name: name.to_owned(), letters: facts.total(), oldest_age_seconds: None, exact: false };
     if facts.max_receives.is_some() {
         return dead;

@@ -9,9 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tasker_domain::{Outgoing, Queue, RunStep, SendResult, limits, template, token::SigningKey};
+use tasker_domain::{template, token::SigningKey};
 use tasker_engine::{Engine, InProcess, RegisterError, Settings};
+use tasker_queue::{Outgoing, Queue, SendResult};
 use tasker_store::Store;
+use tasker_wire::{RunStep, limits};
 use tasker_worker::{Command, Deliveries, Executor};
 use tokio::{
     net::{TcpListener, TcpSocket},

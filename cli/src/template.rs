@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
-use tasker_domain::{Fault, limits, template};
+use tasker_domain::template;
+use tasker_wire::{Fault, limits};
 
 use crate::{
     client::Client,

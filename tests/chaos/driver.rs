@@ -6,11 +6,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
 use serde_json::json;
-use tasker_domain::{
-    CompleteStep, Evaluate, Message, Outcome, Queue, RunStep, TaskId,
-    request::{TaskRequest, parse_task_request},
-};
+use tasker_domain::request::{TaskRequest, parse_task_request};
 use tasker_engine::{Answer, Engine, SubmitError};
+use tasker_queue::{Message, Queue};
+use tasker_wire::{CompleteStep, Evaluate, Outcome, RunStep, TaskId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -312,14 +311,14 @@ impl Driver<'_> {
 pub fn heard(accepted: &mut HashSet<(TaskId, i32, i32)>, batch: &[CompleteStep], answers: &[Answer]) -> Result<()> {
     for (done, answer) in batch.iter().zip(answers) {
         let report = matches!(done.outcome, Outcome::Started {} | Outcome::Heartbeat {});
-        let key = done.hand_over();
+        let key = done.lease();
         match answer {
             Answer::Accepted if !report => {
-                let first = accepted.insert((key.task, key.no, key.lease));
-                ensure!(first, "two answers under lease {} of step {} were applied", key.lease, done.step_id);
+                let first = accepted.insert((key.step.task, key.step.no, key.number));
+                ensure!(first, "two answers under lease {} of step {} were applied", key.number, done.step_id);
             }
             Answer::Accepted | Answer::Duplicate | Answer::Stale => {}
-            other => bail!("an answer under lease {} of step {} is {other:?}: it was handed over", key.lease, done.step_id),
+            other => bail!("an answer under lease {} of step {} is {other:?}: it was handed over", key.number, done.step_id),
         }
     }
     Ok(())

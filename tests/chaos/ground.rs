@@ -3,8 +3,9 @@
 use std::{collections::HashSet, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
-use tasker_domain::{Queue, token::SigningKey};
+use tasker_domain::token::SigningKey;
 use tasker_engine::{Engine, Settings};
+use tasker_queue::Queue;
 use tasker_store::Store;
 use tasker_test_support::Database;
 use tokio_postgres::{Client, types::Type};

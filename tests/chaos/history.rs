@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
-use tasker_domain::{StepState, TaskId, TaskState};
+use tasker_wire::{StepState, TaskId, TaskState};
 use uuid::Uuid;
 
 use crate::{

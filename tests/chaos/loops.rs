@@ -8,9 +8,10 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use tasker_domain::{CompleteStep, Destination, Message, Outgoing, Queue, TaskId};
 use tasker_engine::{Engine, InProcess, OperatorError, SubmitError};
+use tasker_queue::{Destination, Message, Outgoing, Queue};
 use tasker_store::StoreError;
+use tasker_wire::{CompleteStep, TaskId};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
-use tasker_domain::{StepState, TaskState};
+use tasker_wire::{StepState, TaskState};
 
 use crate::chance::{Chance, hash};
 

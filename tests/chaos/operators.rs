@@ -1,8 +1,8 @@
 //! Operators act while things go wrong. What was carried out is found out by the answer, or where it was lost by the audit log.
 
 use anyhow::{Result, bail};
-use tasker_domain::{StepId, TaskId};
 use tasker_engine::{By, OperatorError};
+use tasker_wire::{StepId, TaskId};
 use tokio_postgres::types::Type;
 
 use crate::{

@@ -13,10 +13,8 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use tasker_domain::{
-    Message, Outgoing, Queue, RunStep, StepId, TaskId, limits,
-    queue::{SendError, SendResult},
-};
+use tasker_queue::{Message, Outgoing, Queue, SendError, SendResult};
+use tasker_wire::{RunStep, StepId, TaskId, limits};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -163,7 +161,7 @@ impl Timed {
     fn note_send(&self, run: &RunStep, taken: bool) {
         let mut state = self.lock();
         let at_ms = state.clock_ms;
-        state.sends.send(at_ms, run.hand_over(), run.resend.max(0) as u32, taken);
+        state.sends.send(at_ms, run.lease(), run.resend.max(0) as u32, taken);
     }
 
     /// Whether it refuses a message, and whether it delivers it all the same.

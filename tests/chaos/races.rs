@@ -4,8 +4,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use tasker_domain::{CompleteStep, Evaluate, Outcome, TaskId};
 use tasker_engine::{Answer, Engine};
+use tasker_wire::{CompleteStep, Evaluate, Outcome, TaskId};
 use tokio_postgres::types::Type;
 
 use crate::{
@@ -119,7 +119,7 @@ impl Driver<'_> {
     }
 
     /// A step of which two parents succeed in this batch, and one of them.
-    fn siblings(&self, batch: &[CompleteStep]) -> Option<(TaskId, usize, tasker_domain::StepId)> {
+    fn siblings(&self, batch: &[CompleteStep]) -> Option<(TaskId, usize, tasker_wire::StepId)> {
         let mut parents: HashMap<TaskId, Vec<(usize, &CompleteStep)>> = HashMap::new();
         for done in batch.iter().filter(|d| matches!(d.outcome, Outcome::Success { .. })) {
             parents.entry(done.task_id).or_default().push((self.workers.step(done.step_id)?, done));

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use tasker_domain::{limits, message::HandOver};
+use tasker_wire::{limits, message::Lease};
 
 /// Milliseconds until a hand-over that was noted as sent is sent again; doubles with each time, up to six hours.
 const RESEND_MS: u64 = 15 * 60_000;
@@ -12,9 +12,9 @@ const RESEND_MAX_MS: u64 = 6 * 3_600_000;
 /// Every sending of a seed, and what is wrong about them.
 #[derive(Debug, Default)]
 pub struct Sends {
-    last: HashMap<HandOver, Sent>,
+    last: HashMap<Lease, Sent>,
     /// Of the call that is made now: taken by the queue, and perhaps not noted.
-    taken: Vec<HandOver>,
+    taken: Vec<Lease>,
     wrong: Vec<String>,
 }
 
@@ -27,13 +27,13 @@ struct Sent {
 
 impl Sends {
     /// A message of a hand-over reaches the queue, which takes it or refuses it.
-    pub fn send(&mut self, at_ms: u64, key: HandOver, resend: u32, taken: bool) {
+    pub fn send(&mut self, at_ms: u64, key: Lease, resend: u32, taken: bool) {
         if let Some(before) = self.last.insert(key, Sent { at_ms, resend, noted: false }) {
             let (gap, least) = (at_ms.saturating_sub(before.at_ms), before.least_ms());
             if gap < least {
                 self.wrong.push(format!(
                     "step {} of task {} was sent twice under lease {}, {gap} ms apart and not {least}: {before:?}, then at {at_ms}",
-                    key.no, key.task, key.lease
+                    key.step.no, key.step.task, key.number
                 ));
             }
         }
@@ -69,9 +69,9 @@ mod tests {
 
     const LEASE_MS: u64 = limits::SEND_LEASE_MS as u64;
 
-    fn key(lease: i32) -> HandOver {
-        let task = tasker_domain::TaskId::from_fresh(uuid::Uuid::from_u128(7 << 64));
-        HandOver { task, no: 1, lease }
+    fn key(lease: i32) -> Lease {
+        let task = tasker_wire::TaskId::from_fresh(uuid::Uuid::from_u128(7 << 64));
+        Lease { step: task.step(1), number: lease }
     }
 
     /// What is wrong when a hand-over is sent at 0 and again so much later.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{json, value::RawValue};
-use tasker_domain::{CompleteStep, Outcome, RunStep, StepId, limits, outcome::Failure};
+use tasker_wire::{CompleteStep, Outcome, RunStep, StepId, limits, outcome::Failure};
 
 use crate::{
     chance::{digest, hash},

@@ -3,7 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use tasker_domain::TaskState;
+use tasker_wire::TaskState;
 
 use crate::{
     explore::{Explored, Fast, canonical_rows},

@@ -5,9 +5,10 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use tasker_domain::{StepState, TaskState};
 use tasker_store::Applied;
+use tasker_wire::{StepState, TaskState};
 
+use crate::machine::{is_answerable, is_live};
 use crate::{
     model::{Answer, Call, Effects, Model, NOT_APPLIED, Rows, STEPS, Said, StepRow},
     shapes::bits,
@@ -73,7 +74,7 @@ pub fn check_rows(model: &Model, rows: &Rows) -> Result<(), String> {
     let steps = &rows.steps[..model.shape.steps];
     let count = |f: fn(&StepRow) -> bool| steps.iter().filter(|s| f(s)).count() as i8;
     let failed = |s: &StepRow| matches!(s.state, StepState::Error | StepState::Cancelled);
-    that(rows.active == count(|s| s.state.is_live()), "active_steps is the number of live steps")?;
+    that(rows.active == count(|s| is_live(s.state)), "active_steps is the number of live steps")?;
     that(rows.failed == count(failed), "failed_steps is the number of failed steps")?;
     that((rows.active > 0) == (rows.task == TaskState::Running), "a task runs exactly while a step is live")?;
     let expected = match rows.task {
@@ -92,7 +93,7 @@ pub fn check_rows(model: &Model, rows: &Rows) -> Result<(), String> {
             that(open > 0, "a step whose parents are done is not left behind")?;
         }
         that(step.attempt <= model.policy.max_attempts as u8 && step.lease >= step.attempt, "budget and lease")?;
-        that(!step.state.is_live() || step.attempt > 0, "a live step is in its first try or a later one")?;
+        that(!is_live(step.state) || step.attempt > 0, "a live step is in its first try or a later one")?;
         check_marks(step)?;
     }
     Ok(())
@@ -106,7 +107,7 @@ fn check_marks(step: &StepRow) -> Result<(), String> {
     that(marks.iter().all(|&(lease, _)| lease <= step.lease), "only a lease that was given is answered")?;
     let fenced = marks.iter().all(|&(lease, mark)| mark < NOT_APPLIED || lease < step.lease);
     that(fenced, "what is not applied is fenced off")?;
-    that(!step.state.is_answerable() || step.mark(step.lease) == 0, "a step that may be answered was not answered yet")
+    that(!is_answerable(step.state) || step.mark(step.lease) == 0, "a step that may be answered was not answered yet")
 }
 
 /// What must hold between a state and the next.

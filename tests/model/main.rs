@@ -8,6 +8,7 @@
 
 mod cover;
 mod explore;
+mod machine;
 mod model;
 mod planted;
 mod replay;

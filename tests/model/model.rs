@@ -3,14 +3,15 @@
 
 use serde_json::{json, value::RawValue};
 use tasker_domain::{
-    Outcome, Policy, StepState, TaskState, Verdict,
+    Policy, Verdict,
     backoff::{Backoff, BackoffKind},
-    decide, limits,
-    outcome::{Again, Failure, decide_lost},
-    state::StepEvent,
+    decide,
+    decide::{Again, decide_lost},
 };
 use tasker_store::Applied;
+use tasker_wire::{Outcome, StepState, TaskState, limits, outcome::Failure};
 
+use crate::machine::{StepEvent, after, is_answerable, is_live};
 use crate::shapes::{Shape, bits};
 
 /// Steps of a task at most.
@@ -143,7 +144,7 @@ impl StepRow {
     }
 
     fn hand_over(&mut self) {
-        self.state = self.state.after(StepEvent::HandOver).expect("only a step that may be handed over is");
+        self.state = after(self.state, StepEvent::Dispatch).expect("only a step that may be handed over is");
         self.lease += 1;
         assert!(self.lease <= LEASES, "the bounds allow more leases than the model holds");
         self.attempt = self.attempt.max(1);
@@ -238,8 +239,8 @@ impl Model {
         let no = usize::from(step);
         let row = &mut rows.steps[no];
         let is_report = matches!(verdict, Verdict::Started(_) | Verdict::HandOverAgain(Again::WorkerLost));
-        let fenced = row.lease != lease || !row.state.is_answerable() || if_due && !row.due;
-        let Some(next) = row.state.after(verdict.event()).filter(|_| !fenced) else {
+        let fenced = row.lease != lease || !is_answerable(row.state) || if_due && !row.due;
+        let Some(next) = after(row.state, verdict.into()).filter(|_| !fenced) else {
             return not_applied(row, lease, mark, is_report, if_due);
         };
         if !is_report {
@@ -298,7 +299,7 @@ impl Model {
             _ => return answer(Answer::Conflict),
         }
         for row in &mut rows.steps[..self.shape.steps] {
-            if let Some(next) = row.state.after(StepEvent::Cancel) {
+            if let Some(next) = after(row.state, StepEvent::Cancel) {
                 (row.state, row.lease, row.due) = (next, row.lease + 1, false);
                 rows.failed += 1;
             }
@@ -309,7 +310,7 @@ impl Model {
 
     fn retry(&self, rows: &mut Rows, step: usize) -> Effects {
         let row = &mut rows.steps[step];
-        if !matches!(rows.task, TaskState::Running | TaskState::Error) || row.state.after(StepEvent::Retry).is_none() {
+        if !matches!(rows.task, TaskState::Running | TaskState::Error) || after(row.state, StepEvent::Retry).is_none() {
             return answer(Answer::Conflict);
         }
         let failed = if row.state == StepState::WaitingForRetry { 0 } else { -1 };
@@ -325,11 +326,11 @@ impl Model {
             // The same again: everybody here settles a step with the same result.
             return answer(Answer::Done);
         }
-        let next = row.state.after(StepEvent::Resolve);
+        let next = after(row.state, StepEvent::Resolve);
         let Some(next) = next.filter(|_| matches!(rows.task, TaskState::Running | TaskState::Error)) else {
             return answer(Answer::Conflict);
         };
-        let (was_live, had_failed) = (row.state.is_live(), row.state == StepState::Error);
+        let (was_live, had_failed) = (is_live(row.state), row.state == StepState::Error);
         (row.state, row.lease, row.due) = (next, row.lease + 1, false);
         let change = Change { active: -i8::from(was_live), failed: -i8::from(had_failed), done: 1 << step };
         self.advance(rows, change, answer(Answer::Done))
@@ -356,7 +357,7 @@ fn not_applied(row: &mut StepRow, lease: u8, mark: u8, is_report: bool, if_due: 
         Applied::Duplicate
     } else if lease > row.lease {
         Applied::Refused
-    } else if lease == row.lease && row.state.is_answerable() {
+    } else if lease == row.lease && is_answerable(row.state) {
         Applied::Ignored
     } else {
         Applied::Stale

@@ -4,18 +4,20 @@
 use std::{collections::HashMap, sync::Arc};
 
 use serde_json::Value;
-use tasker_domain::{StepState, TaskId, decide, ids::step_no, message::HandOver, outcome::decide_lost, token::Plan};
-use tasker_store::{Change, Completion, HandOverSettings, NewTask, PlanRows, RunRow, Store};
+use tasker_domain::{decide, decide::decide_lost, token::TemplateRef};
+use tasker_store::{Change, Completion, DispatchSettings, NewTask, RunRow, Store, TemplateRows};
 use tasker_test_support::Database;
+use tasker_wire::{StepState, TaskId, ids::step_no, message::Lease};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::machine::{is_answerable, is_live};
 use crate::{
     model::{Answer, CRASHED, Call, Effects, LEASES, Model, NOT_APPLIED, Rows, Said, raw, result},
     shapes::{Shape, bits},
 };
 
-const SETTINGS: HandOverSettings = HandOverSettings { send_ms: Some(86_400_000), bodies: i32::MAX, input_bytes: 1 << 40 };
+const SETTINGS: DispatchSettings = DispatchSettings { send_ms: Some(86_400_000), bodies: i32::MAX, input_bytes: 1 << 40 };
 const BY: (&str, &str) = ("operator", "because");
 /// What an operator gives as the result of a step.
 const BY_HAND: &str = "\"by hand\"";
@@ -40,7 +42,7 @@ pub struct Replay {
 struct Seen {
     answer: Answer,
     sent: u8,
-    finished: Option<tasker_domain::TaskState>,
+    finished: Option<tasker_wire::TaskState>,
 }
 
 impl Replay {
@@ -140,7 +142,7 @@ impl Replay {
                 call => completions.push(completion(twin, model, call)),
             }
         }
-        let keys: Vec<HandOver> = completions.iter().map(|c| c.key).collect();
+        let keys: Vec<Lease> = completions.iter().map(|c| c.key).collect();
         let mut take = |changes: Vec<Change>| {
             for change in changes {
                 note(&mut seen, &keys, &models, change);
@@ -242,7 +244,7 @@ fn due(twin: &Twin, call: Option<Call>) -> Vec<(TaskId, u8)> {
         let row = &twin.rows.steps[usize::from(step)];
         row.due
             || match call {
-                Some(Call::Sweep { step: swept }) => step == swept && row.state.is_live(),
+                Some(Call::Sweep { step: swept }) => step == swept && is_live(row.state),
                 // Under an old lease too: that it is due must not be enough.
                 Some(Call::Evaluate { step: woken, due: true, .. }) => step == woken && row.state == StepState::WaitingForRetry,
                 _ => false,
@@ -254,16 +256,16 @@ fn due(twin: &Twin, call: Option<Call>) -> Vec<(TaskId, u8)> {
 type Jobs<'a> = HashMap<TaskId, (&'a Twin, &'a Model, Call)>;
 
 /// Notes one row of an answer for its task.
-fn note(seen: &mut HashMap<TaskId, Seen>, completions: &[HandOver], jobs: &Jobs, change: Change) {
+fn note(seen: &mut HashMap<TaskId, Seen>, completions: &[Lease], jobs: &Jobs, change: Change) {
     let mut of = |task: TaskId, change: &mut dyn FnMut(&mut Seen)| change(seen.entry(task).or_insert_with(Seen::nothing));
     match change {
-        Change::Answer(place, applied) => of(completions[place].task, &mut |s| s.answer = Answer::Applied(applied)),
+        Change::Answer(place, applied) => of(completions[place].step.task, &mut |s| s.answer = Answer::Applied(applied)),
         Change::Finished(task, state) => of(task, &mut |s| s.finished = Some(state)),
-        Change::Early(key, _) => of(key.task, &mut |s| s.answer = Answer::Early),
+        Change::Early(key, _) => of(key.step.task, &mut |s| s.answer = Answer::Early),
         Change::Run(run) => {
-            let (twin, model, call) = jobs[&run.key.task];
+            let (twin, model, call) = jobs[&run.key.step.task];
             check_message(twin, model, call, &run);
-            of(run.key.task, &mut |s| {
+            of(run.key.step.task, &mut |s| {
                 let bit = 1 << position(run.key);
                 assert_eq!(s.sent & bit, 0, "sent twice");
                 s.sent |= bit;
@@ -271,8 +273,8 @@ fn note(seen: &mut HashMap<TaskId, Seen>, completions: &[HandOver], jobs: &Jobs,
         }
         // Whatever is overdue shows in every sweep.
         Change::Lost(lost) => {
-            if jobs[&lost.key.task].2 == (Call::Sweep { step: position(lost.key) as u8 }) {
-                of(lost.key.task, &mut |s| s.answer = Answer::Lost);
+            if jobs[&lost.key.step.task].2 == (Call::Sweep { step: position(lost.key) as u8 }) {
+                of(lost.key.step.task, &mut |s| s.answer = Answer::Lost);
             }
         }
         Change::Task(_) | Change::Done(_) | Change::Conflict(..) => {}
@@ -286,7 +288,7 @@ fn check_message(twin: &Twin, model: &Model, call: Call, run: &RunRow) {
     model.apply(&mut rows, call);
     let step = position(run.key);
     let (lease, attempt) = (rows.steps[step].lease.into(), rows.steps[step].attempt.into());
-    assert_eq!((run.key.lease, run.attempt), (lease, attempt), "{call:?}");
+    assert_eq!((run.key.number, run.attempt), (lease, attempt), "{call:?}");
     let expected: serde_json::Map<String, Value> =
         bits(model.shape.ancestors(step)).map(|n| (format!("s{n}"), result_of(&rows, n))).collect();
     let seen = run.results.as_deref().map_or(Value::Object(Default::default()), |r| serde_json::from_str(r).unwrap());
@@ -310,7 +312,7 @@ fn text(rows: &Rows, shape: &Shape) -> String {
             Value::Null => "-".to_owned(),
             result => result.to_string(),
         };
-        let (due, wakes) = (truth(s.due), truth(s.state.is_live()));
+        let (due, wakes) = (truth(s.due), truth(is_live(s.state)));
         let counts = format!("{} {} {} {}", s.lease, s.attempt, s.pending_parents, s.losses);
         lines.push(format!("{no} {} {counts} {due} {result} {wakes}", s.state));
     }
@@ -335,7 +337,7 @@ fn completion(twin: &Twin, model: &Model, call: Call) -> Completion {
             (step, lease, decide(&said.outcome(step, lease), &model.policy, attempt_of(step), 0.5), said.mark(), false)
         }
         Call::Report { step, lease } => {
-            (step, lease, decide(&tasker_domain::Outcome::Started {}, &model.policy, attempt_of(step), 0.5), 0, false)
+            (step, lease, decide(&tasker_wire::Outcome::Started {}, &model.policy, attempt_of(step), 0.5), 0, false)
         }
         Call::Conclude { step, lease, losses } => {
             (step, lease, decide_lost(i32::from(losses) + 1, &model.policy, attempt_of(step), 0.5), CRASHED, true)
@@ -354,12 +356,12 @@ fn completion(twin: &Twin, model: &Model, call: Call) -> Completion {
     }
 }
 
-fn key(task: TaskId, step: u8, lease: u8) -> HandOver {
-    HandOver { task, no: step_no(step.into()), lease: lease.into() }
+fn key(task: TaskId, step: u8, lease: u8) -> Lease {
+    Lease { step: task.step(step_no(step.into())), number: lease.into() }
 }
 
-fn position(key: HandOver) -> usize {
-    key.task.step(key.no).position()
+fn position(key: Lease) -> usize {
+    key.step.position()
 }
 
 fn fresh() -> TaskId {
@@ -373,8 +375,8 @@ fn new_task(model: &Model) -> NewTask {
         format!("{{{}}}", numbers.join(","))
     };
     let each = |f: &dyn Fn(usize) -> String| (0..shape.steps).map(f).collect::<Vec<_>>();
-    let plan = PlanRows {
-        plan: Plan { template_id: Uuid::nil(), environment: "test".into() },
+    let plan = TemplateRows {
+        plan: TemplateRef { template_id: Uuid::nil(), environment: "test".into() },
         identity: ["default".into(), "model".into(), "1.0.0".into()],
         no: (0..shape.steps).map(step_no).collect(),
         name: each(&|n| format!("s{n}")),
@@ -407,11 +409,11 @@ pub fn conceivable(model: &Model, rows: &Rows) -> Vec<Call> {
     for step in 0..model.shape.steps as u8 {
         let row = &rows.steps[usize::from(step)];
         calls.extend([Call::Retry { step }, Call::Resolve { step }]);
-        if row.state.is_live() {
+        if is_live(row.state) {
             calls.push(Call::Sweep { step });
         }
         for lease in [row.lease + 1, row.lease, row.lease.saturating_sub(1)].into_iter().filter(|&l| l > 0) {
-            let current = lease == row.lease && row.state.is_answerable();
+            let current = lease == row.lease && is_answerable(row.state);
             let said: &[Said] = if current { &Said::ALL } else { &[Said::Success, Said::Retryable] };
             calls.extend(said.iter().map(|&said| Call::Complete { step, lease, said }));
             calls.push(Call::Report { step, lease });

@@ -5,8 +5,9 @@
 
 use std::collections::HashSet;
 
-use tasker_domain::{StepState, TaskState};
+use tasker_wire::{StepState, TaskState};
 
+use crate::machine::is_live;
 use crate::{
     explore::{Explored, Graph, canonical_rows, check_end, check_move, check_rows, hold, that},
     model::{Answer, Call, Effects, Model, Rows, STEPS, Said, StepRow},
@@ -104,11 +105,11 @@ fn check_call(from: &Rows, to: &Rows, call: Call, effects: &Effects) -> Result<(
 /// step has failed.
 fn check_way_out(model: &Model, from: &Rows) -> Result<(), String> {
     let mut rows = *from;
-    let live = |rows: &Rows| rows.steps.iter().position(|s| s.state.is_live());
+    let live = |rows: &Rows| rows.steps.iter().position(|s| is_live(s.state));
     for step in 0..model.shape.steps as u8 {
         let effects = model.apply(&mut rows.clone(), Call::Sweep { step });
         let found = effects.sent == 1 << step || effects.answer == Answer::Lost;
-        that(found == rows.steps[usize::from(step)].state.is_live(), "a sweep finds what is live, and nothing else")?;
+        that(found == is_live(rows.steps[usize::from(step)].state), "a sweep finds what is live, and nothing else")?;
     }
     while let Some(step) = live(&rows) {
         let StepRow { state, lease, .. } = rows.steps[step];

@@ -1,8 +1,9 @@
 //! The rows of a task with everything around them: messages on their way, workers that hold them, and what may still go
 //! wrong. Messages are sets, so they overtake each other freely; a worker that holds a message is a message not yet taken.
 
-use tasker_domain::StepState;
+use tasker_wire::StepState;
 
+use crate::machine::is_answerable;
 use crate::{
     model::{Answer, Call, Effects, Model, Rows, STEPS, Said},
     shapes::bits,
@@ -290,7 +291,7 @@ impl State {
             return self;
         }
         for (row, air) in self.rows.steps.iter().zip(&mut self.air) {
-            let current = if row.state.is_answerable() { 1 << (row.lease - 1) } else { 0 };
+            let current = if is_answerable(row.state) { 1 << (row.lease - 1) } else { 0 };
             let deciding = row.state == StepState::InProgress && air.decision.0 == row.lease;
             *air = Air { runs: air.runs & current, decision: if deciding { air.decision } else { (0, 0) }, ..Air::default() };
         }

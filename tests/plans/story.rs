@@ -1,6 +1,6 @@
 //! The life of a few tasks, told by the statements of the store alone: what each may cost stands beside it.
 
-use tasker_domain::limits;
+use tasker_wire::limits;
 use uuid::Uuid;
 
 use crate::cost::{Meter, Session};

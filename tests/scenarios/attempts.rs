@@ -1,7 +1,7 @@
 //! The budget of a step: how many tries it has, what ends them, and what is written down of each.
 
 use serde_json::{Value, json};
-use tasker_domain::{Outcome, StepState, TaskState, outcome::Failure};
+use tasker_wire::{Outcome, StepState, TaskState, outcome::Failure};
 
 use crate::world::{World, failure, permanent, success, workflow};
 

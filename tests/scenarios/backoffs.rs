@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_domain::{Outcome, StepState, outcome::Failure};
+use tasker_wire::{Outcome, StepState, outcome::Failure};
 
 use crate::{
     outside::Outside,

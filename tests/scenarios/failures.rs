@@ -1,7 +1,7 @@
 //! A step that fails for good, and what goes on beside it.
 
 use serde_json::json;
-use tasker_domain::{StepState, TaskId, TaskState};
+use tasker_wire::{StepState, TaskId, TaskState};
 
 use crate::world::{World, by, permanent, success, template};
 

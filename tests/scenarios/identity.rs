@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
-use tasker_domain::{TaskState, message::RunStep};
 use tasker_engine::{SubmitError, Submitted};
+use tasker_wire::{TaskState, message::RunStep};
 
 use crate::world::{World, request_of, success};
 

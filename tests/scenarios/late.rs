@@ -1,8 +1,9 @@
 //! Answers that come late, twice, or for a hand-over that is not theirs. The lease is the fence.
 
 use serde_json::json;
-use tasker_domain::{CompleteStep, Outcome, RunStep, StepState, TaskId, TaskState, token};
+use tasker_domain::token;
 use tasker_engine::Answer;
+use tasker_wire::{CompleteStep, Lease, Outcome, RunStep, StepState, TaskId, TaskState};
 use uuid::Uuid;
 
 use crate::world::{World, by, failure, permanent, success, template};
@@ -110,9 +111,8 @@ async fn an_answer_to_a_retry_that_an_operator_brought_forward_counts_once() {
 
 /// A completion that the engine's own key signed for a hand-over that never was.
 fn signed(run: &RunStep, template_id: Uuid, lease: i32, attempt: i32, world: &World) -> CompleteStep {
-    let plan = token::Plan { template_id, environment: "test".into() };
-    let covered = token::Covered { step: run.step_id, lease, attempt };
-    let token = token::sign(&plan, covered, &world.engine.settings().signing_keys);
+    let plan = token::TemplateRef { template_id, environment: "test".into() };
+    let token = token::sign(&plan, Lease { step: run.step_id, number: lease }, attempt, &world.engine.settings().signing_keys);
     CompleteStep { lease, attempt, token, ..run.complete(success(json!(1)), "from the future", 1) }
 }
 

@@ -1,8 +1,8 @@
 //! What operators do to steps: retry and resolve. Each leaves a row in the audit log and moves the task on.
 
 use serde_json::{Value, json, value::RawValue};
-use tasker_domain::{Outcome, RunStep, StepState, TaskId, TaskState};
 use tasker_engine::{Answer, OperatorError};
+use tasker_wire::{Outcome, RunStep, StepState, TaskId, TaskState};
 
 use crate::world::{World, by, failure, permanent, success, template};
 
@@ -67,7 +67,7 @@ async fn a_retry_gives_a_failed_step_its_whole_budget_again() {
 #[tokio::test]
 async fn a_step_that_waits_for_its_retry_is_retried_at_once() {
     let (world, task, a) = chain().await;
-    world.answer(&a, Outcome::Failure(tasker_domain::outcome::Failure { delay_seconds: Some(3600.0), ..retryable() })).await;
+    world.answer(&a, Outcome::Failure(tasker_wire::outcome::Failure { delay_seconds: Some(3600.0), ..retryable() })).await;
     world.engine.retry_step(a.step_id, by("now")).await.unwrap();
     let again = world.receive().await;
     assert_eq!((again.lease, again.attempt), (2, 1));
@@ -75,8 +75,8 @@ async fn a_step_that_waits_for_its_retry_is_retried_at_once() {
     world.check().await;
 }
 
-fn retryable() -> tasker_domain::outcome::Failure {
-    tasker_domain::outcome::Failure::retryable("x", "y")
+fn retryable() -> tasker_wire::outcome::Failure {
+    tasker_wire::outcome::Failure::retryable("x", "y")
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn resolving_one_of_two_failed_steps_leaves_the_task_failed() {
 async fn a_result_that_cannot_be_kept_resolves_nothing() {
     let (world, task, a) = chain().await;
     let text = |text: &str| Some(RawValue::from_string(text.to_owned()).unwrap());
-    for result in [text(r#""\u0000""#), text(r#"{"a":1,"a":2}"#), raw(json!("x".repeat(tasker_domain::limits::RESULT_BYTES)))] {
+    for result in [text(r#""\u0000""#), text(r#"{"a":1,"a":2}"#), raw(json!("x".repeat(tasker_wire::limits::RESULT_BYTES)))] {
         let refused = world.engine.resolve_step(a.step_id, result, by("x")).await.unwrap_err();
         assert!(matches!(&refused, OperatorError::Invalid(_)), "{refused:?}");
     }

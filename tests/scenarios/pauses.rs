@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_domain::{RunStep, StepState, TaskId, TaskState};
 use tasker_engine::Answer;
+use tasker_wire::{RunStep, StepState, TaskId, TaskState};
 
 use crate::world::{World, by, failure, success, template, workflow};
 
@@ -132,7 +132,7 @@ async fn a_pause_of_one_template_holds_no_other() {
 async fn what_is_handed_over_again_is_held_too_and_goes_on_under_its_attempt() {
     let (world, task, a, b) = two_chains().await;
     Pause::Task.begin(&world).await;
-    world.answer(&a, tasker_domain::Outcome::Released {}).await;
+    world.answer(&a, tasker_wire::Outcome::Released {}).await;
     world.engine.resolve_step(b.step_id, None, by("skip it")).await.unwrap();
     let [a, b2] = [world.step(task, "a").await, world.step(task, "b2").await];
     assert_eq!((a.state, a.lease, a.attempt), (StepState::Pending, 1, 1));

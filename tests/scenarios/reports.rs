@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{json, value::RawValue};
-use tasker_domain::{Outcome, RunStep, StepState, TaskId, TaskState, Verdict, outcome::Again};
+use tasker_domain::{Verdict, decide::Again};
 use tasker_engine::Answer;
-use tasker_store::{Applied, Change, Completion, HandOverSettings};
+use tasker_store::{Applied, Change, Completion, DispatchSettings};
+use tasker_wire::{Outcome, RunStep, StepState, TaskId, TaskState};
 
 use crate::{
     outside::Outside,
@@ -159,7 +160,7 @@ async fn what_a_sweep_concluded_is_not_applied_when_the_deadline_has_moved() {
     world.answer(&run, STARTED).await;
     world.pass(SILENCE).await;
     // Between seeing the silence and concluding from it, a heartbeat arrives.
-    let settings = HandOverSettings { send_ms: Some(30_000), bodies: 10, input_bytes: 1 << 20 };
+    let settings = DispatchSettings { send_ms: Some(30_000), bodies: 10, input_bytes: 1 << 20 };
     let seen = world.engine.store().sweep(10, settings).await.unwrap();
     assert!(matches!(&seen[..], [Change::Lost(_)]), "{seen:?}");
     world.answer(&run, HEARTBEAT).await;

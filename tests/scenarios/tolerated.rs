@@ -1,19 +1,19 @@
 //! A failure that the workflow goes on with: it counts as a done parent.
 
 use serde_json::json;
-use tasker_domain::{RunStep, StepState, TaskState, Verdict, message::HandOver, outcome::Failure};
+use tasker_domain::Verdict;
 use tasker_engine::OperatorError;
-use tasker_store::{Applied, Change, Completion, HandOverSettings};
+use tasker_store::{Applied, Change, Completion, DispatchSettings};
+use tasker_wire::{RunStep, StepState, TaskState, outcome::Failure};
 
 use crate::world::{World, by, permanent, success, template};
 
-const SETTINGS: HandOverSettings = HandOverSettings { send_ms: None, bodies: 10, input_bytes: 1 << 20 };
+const SETTINGS: DispatchSettings = DispatchSettings { send_ms: None, bodies: 10, input_bytes: 1 << 20 };
 
 /// The verdict that a batch's `continue_on_failure` will give.
 async fn tolerate(world: &World, run: &RunStep) {
-    let HandOver { task, no, lease } = run.hand_over();
     let completion = Completion {
-        key: HandOver { task, no, lease },
+        key: run.lease(),
         attempt: run.attempt,
         verdict: Verdict::Error { failure: Failure::permanent("permanent_error", "one of many"), tolerated: true },
         metadata: None,

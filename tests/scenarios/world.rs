@@ -11,15 +11,16 @@ use std::{
 
 use serde_json::{Value, json, value::RawValue};
 use tasker_domain::{
-    CompleteStep, Destination, Evaluate, Message, Outcome, Outgoing, Queue, RunStep, StepId, StepState, TaskId, TaskState,
-    message::VERSION,
-    outcome::Failure,
     request::{TaskRequest, parse_task_request},
     token::SigningKey,
 };
 use tasker_engine::{Answer, By, Engine, InProcess, Settings, SubmitError, Submitted};
+use tasker_queue::{Destination, Message, Outgoing, Queue};
 use tasker_store::Store;
 use tasker_test_support::Database;
+use tasker_wire::{
+    CompleteStep, Evaluate, Outcome, RunStep, StepId, StepState, TaskId, TaskState, message::VERSION, outcome::Failure,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes on a busy machine; a test that gets here has failed.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tasker_aws::{DeadLetter, REASON};
-use tasker_domain::StepId;
+use tasker_wire::StepId;
 use uuid::Uuid;
 
 /// What a message is, by its shape: one that is malformed still looks like what it was meant to be.

@@ -3,7 +3,7 @@
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tasker_aws::{DeadLetter, Depot};
+use tasker_aws::{DeadLetter, QueueAdmin};
 
 use super::{
     letter::Summary,
@@ -62,7 +62,7 @@ pub async fn look(deployment: &Deployment, queues: &[String], most: usize, takes
     Ok(Found { letters, rest })
 }
 
-async fn walk(depot: &Depot, queue: &str, most: usize, takes: &impl Fn(&Summary) -> bool) -> Result<Found> {
+async fn walk(depot: &QueueAdmin, queue: &str, most: usize, takes: &impl Fn(&Summary) -> bool) -> Result<Found> {
     let mut scan = Scan::new(depot, queue);
     let found = collect(&mut scan, queue, most, takes).await;
     // Given back also when it failed, and before others are looked for.

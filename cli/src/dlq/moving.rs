@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_aws::{CallError, Depot, Move, queue_of_dead_letters};
+use tasker_aws::{CallError, Move, QueueAdmin, queue_of_dead_letters};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A move that has begun.
 pub struct Moving<'a> {
-    depot: &'a Depot,
+    depot: &'a QueueAdmin,
     queue: &'a str,
     back: &'a str,
     arn: String,
@@ -28,7 +28,7 @@ pub struct Moving<'a> {
 }
 
 /// Has SQS move all letters of a queue to the one they died in, at most so many a second.
-pub async fn start<'a>(depot: &'a Depot, queue: &'a str, per_second: u32) -> std::result::Result<Moving<'a>, CallError> {
+pub async fn start<'a>(depot: &'a QueueAdmin, queue: &'a str, per_second: u32) -> std::result::Result<Moving<'a>, CallError> {
     let back = queue_of_dead_letters(queue).unwrap_or(queue);
     let (arn, back_arn) = (depot.facts(queue).await?.arn, depot.facts(back).await?.arn);
     let last_before = depot.moves(&arn).await?.first().map(|last| last.started_ms);

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tasker_aws::{CallError, DeadLetter, Depot, SOURCE_MESSAGE_ID};
+use tasker_aws::{CallError, DeadLetter, QueueAdmin, SOURCE_MESSAGE_ID};
 
 /// Seconds that a letter is hidden by being looked at, if nobody gives it back.
 const HIDDEN_SECONDS: u16 = 30;
@@ -63,7 +63,7 @@ impl Repeats {
 
 /// A walk through a queue.
 pub struct Scan<'a> {
-    depot: &'a Depot,
+    depot: &'a QueueAdmin,
     queue: &'a str,
     /// The receipts of what is hidden, by the ids.
     held: HashMap<String, String>,
@@ -74,7 +74,7 @@ pub struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// Of a queue without a redrive policy.
-    pub fn new(depot: &'a Depot, queue: &'a str) -> Self {
+    pub fn new(depot: &'a QueueAdmin, queue: &'a str) -> Self {
         Self { depot, queue, held: HashMap::new(), looked_at: 0, repeats: Repeats::default(), given_up: false }
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use tasker_aws::{DeadLetter, Depot, queue_of_dead_letters};
+use tasker_aws::{DeadLetter, QueueAdmin, queue_of_dead_letters};
 
 use super::{
     filter::Filter,
@@ -30,7 +30,7 @@ pub enum Deed {
 /// One run over several queues.
 pub struct Work<'a> {
     /// Speaks to SQS.
-    pub depot: &'a Depot,
+    pub depot: &'a QueueAdmin,
     /// Which letters.
     pub filter: &'a Filter,
     /// What to do with them.
@@ -93,7 +93,7 @@ impl Work<'_> {
 }
 
 /// A letter is deleted only once its copy was accepted: who stops in between leaves it twice, and nothing is lost.
-async fn settle(depot: &Depot, queue: &str, deed: Deed, letter: &DeadLetter) -> Outcome {
+async fn settle(depot: &QueueAdmin, queue: &str, deed: Deed, letter: &DeadLetter) -> Outcome {
     let sent = match (deed, queue_of_dead_letters(queue)) {
         (Deed::Redrive, Some(back)) => match depot.send(back, letter).await {
             Ok(id) => Some(id),

@@ -27,7 +27,7 @@ pub struct List {
     page: u32,
     /// Rows of a page
     #[arg(short = 'l', long = "per-page", visible_alias = "limit", default_value_t = 25,
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(tasker_domain::limits::PAGE)))]
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(tasker_wire::limits::PAGE)))]
     per_page: u32,
 }
 

@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tasker_domain::{TaskState, limits};
+use tasker_wire::{TaskState, limits};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 

@@ -2,8 +2,9 @@
 
 use axum::{Json, extract::State, http::Uri};
 use serde_json::{Value, json};
-use tasker_domain::{Queue, TaskId};
+use tasker_queue::Queue;
 use tasker_store::doctor::Difference;
+use tasker_wire::TaskId;
 
 use crate::{App, problem::Problem, request::QueryReader};
 

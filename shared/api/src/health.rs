@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tasker_domain::Queue;
+use tasker_queue::Queue;
 
 use crate::{App, problem::Problem};
 

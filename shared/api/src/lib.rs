@@ -25,8 +25,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tasker_domain::{Queue, limits};
 use tasker_engine::Engine;
+use tasker_queue::Queue;
+use tasker_wire::limits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;

@@ -6,9 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use tasker_domain::{Fault, Faults, request::RequestError};
+use tasker_domain::request::RequestError;
 use tasker_engine::{OperatorError, RegisterError, SubmitError};
 use tasker_store::StoreError;
+use tasker_wire::{Fault, Faults};
 
 /// Seconds after which a caller may try again when the database is away: long enough for a restart, short enough for a person.
 const RETRY_AFTER_SECONDS: u32 = 2;

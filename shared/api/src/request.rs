@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE, request::Parts},
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tasker_domain::{Fault, Faults, StepId, TaskId, limits, message::is_traceparent};
+use tasker_wire::{Fault, Faults, StepId, TaskId, limits, message::is_traceparent};
 use uuid::Uuid;
 
 use crate::problem::Problem;

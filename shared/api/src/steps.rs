@@ -8,13 +8,11 @@ use axum::{
     extract::State,
     http::{HeaderMap, Uri},
 };
-use tasker_domain::{
-    Queue, StepId, StepState,
-    action::{StepVerb, parse_step_action},
-    limits,
-};
+use tasker_domain::action::{StepVerb, parse_step_action};
 use tasker_engine::By;
+use tasker_queue::Queue;
 use tasker_store::read::{Resolution, Step};
+use tasker_wire::{StepId, StepState, limits};
 
 use crate::{
     App,

@@ -10,9 +10,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use tasker_domain::{Queue, TaskId, TaskState, action::parse_cancellation, limits, request::parse_task_request};
+use tasker_domain::{action::parse_cancellation, request::parse_task_request};
 use tasker_engine::{By, SubmitError};
+use tasker_queue::Queue;
 use tasker_store::read::TaskFilter;
+use tasker_wire::{TaskId, TaskState, limits};
 
 use crate::{
     App, Place,

@@ -9,8 +9,10 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
-use tasker_domain::{Fault, Queue, limits, template::Template};
+use tasker_domain::template::Template;
+use tasker_queue::Queue;
 use tasker_store::read::TemplateRevision;
+use tasker_wire::{Fault, limits};
 
 use crate::{
     App,

@@ -66,7 +66,7 @@ impl From<SqsMessage> for Received {
         Self {
             receives,
             traceparent: attribute("traceparent")
-                .filter(|t| tasker_domain::message::is_traceparent(t))
+                .filter(|t| tasker_wire::message::is_traceparent(t))
                 .or_else(|| crate::traceparent_of(message.attributes.get("AWSTraceHeader")?)),
             source_id: attribute(crate::SOURCE_MESSAGE_ID),
             id: message.message_id.unwrap_or_default(),

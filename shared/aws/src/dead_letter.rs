@@ -22,12 +22,12 @@ const LONGEST_SECONDS: u32 = 900;
 
 /// A queue that is read.
 #[derive(Debug, Clone)]
-pub struct Mailbox {
+pub struct SqsSource {
     pub(crate) client: Client,
     pub(crate) url: String,
 }
 
-impl Mailbox {
+impl SqsSource {
     /// The queue of this ARN.
     pub fn of_arn(client: Client, queues: &Queues, arn: &str) -> Option<Self> {
         queues.url_of_arn(arn).map(|url| Self { client, url })

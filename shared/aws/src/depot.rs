@@ -20,7 +20,7 @@ const PAGE: i32 = 1000;
 
 /// The queues of a deployment.
 #[derive(Debug, Clone)]
-pub struct Depot {
+pub struct QueueAdmin {
     client: Client,
     queues: Queues,
 }
@@ -75,7 +75,7 @@ pub struct Move {
     pub started_ms: i64,
 }
 
-impl Depot {
+impl QueueAdmin {
     /// Of queues that are there already.
     pub fn new(client: Client, queues: Queues) -> Self {
         Self { client, queues }

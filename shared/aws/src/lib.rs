@@ -19,8 +19,8 @@ mod trace;
 
 pub use batch::{Batch, Received};
 pub use clients::Clients;
-pub use dead_letter::{Mailbox, REASON, SOURCE_MESSAGE_ID};
-pub use depot::{CallError, Depot, Move, QueueFacts};
+pub use dead_letter::{REASON, SOURCE_MESSAGE_ID, SqsSource};
+pub use depot::{CallError, Move, QueueAdmin, QueueFacts};
 pub use letter::DeadLetter;
 pub use logs::begin as begin_logs;
 pub use parse::{Unreadable, parse, step_of, unquoted};

@@ -1,7 +1,7 @@
 //! Reads messages. What can never be read is told from what another version of this code may read.
 
 use serde::{Deserialize, de::DeserializeOwned};
-use tasker_domain::{StepId, TaskId, message::VERSION};
+use tasker_wire::{StepId, TaskId, message::VERSION};
 
 /// Why a message was not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +56,7 @@ pub fn step_of(body: &str) -> Option<StepId> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tasker_domain::Evaluate;
+    use tasker_wire::Evaluate;
     use uuid::Uuid;
 
     use super::*;

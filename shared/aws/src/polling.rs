@@ -10,7 +10,7 @@ use aws_sdk_sqs::{
     },
 };
 
-use crate::{Mailbox, Received, bounds::ENTRIES, errors::said};
+use crate::{Received, SqsSource, bounds::ENTRIES, errors::said};
 
 /// The queue did not do what it was asked for, and why.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -27,7 +27,7 @@ impl QueueError {
     }
 }
 
-impl Mailbox {
+impl SqsSource {
     /// How long a message that was received stays invisible.
     pub async fn visibility(&self) -> Result<Duration, QueueError> {
         let name = QueueAttributeName::VisibilityTimeout;
@@ -102,9 +102,7 @@ impl From<Message> for Received {
                 .get(&MessageSystemAttributeName::ApproximateReceiveCount)
                 .and_then(|count| count.parse().ok())
                 .unwrap_or(1),
-            traceparent: attribute("traceparent")
-                .filter(|t| tasker_domain::message::is_traceparent(t))
-                .or_else(|| header(&system)),
+            traceparent: attribute("traceparent").filter(|t| tasker_wire::message::is_traceparent(t)).or_else(|| header(&system)),
             source_id: attribute(crate::SOURCE_MESSAGE_ID),
             id: message.message_id.unwrap_or_default(),
             receipt: message.receipt_handle.unwrap_or_default(),

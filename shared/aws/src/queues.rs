@@ -1,6 +1,6 @@
 //! Where the queues are: all of a deployment's have one beginning, so one setting names them and a new pool changes nobody's.
 
-use tasker_domain::Destination;
+use tasker_queue::Destination;
 
 use crate::{BadSetting, required};
 

@@ -17,7 +17,8 @@ use aws_sdk_sqs::{
     },
 };
 use futures::{StreamExt, stream};
-use tasker_domain::{Destination, Message, Outgoing, Queue, SendResult, limits, queue::SendError};
+use tasker_queue::{Destination, Message, Outgoing, Queue, SendError, SendResult};
+use tasker_wire::limits;
 
 use crate::{Queues, bounds::BYTES, bounds::ENTRIES, errors::said, trace_header};
 

@@ -5,9 +5,10 @@ use std::{cell::RefCell, collections::BTreeMap};
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
-    Fault, Faults, json, limits,
-    object::{Findings, Object, refuse_text},
+    json,
+    reader::{Findings, Object, refuse_text},
 };
+use tasker_wire::{Fault, Faults, limits};
 
 /// Members of an object, each as it came.
 type Members = BTreeMap<String, Box<RawValue>>;
@@ -130,7 +131,7 @@ fn completion_data(
     for key in members.keys() {
         findings
             .borrow_mut()
-            .fault(crate::fault::pointer("/completion_data", key), "unknown key; known here are result, metadata");
+            .fault(tasker_wire::fault::pointer("/completion_data", key), "unknown key; known here are result, metadata");
     }
     if result.is_none() {
         findings.borrow_mut().fault("/completion_data/result", "is missing");

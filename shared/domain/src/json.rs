@@ -8,7 +8,7 @@ use std::{borrow::Cow, cell::RefCell, collections::HashSet, fmt};
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use crate::{Fault, fault::pointer, limits};
+use tasker_wire::{Fault, fault::pointer, limits};
 
 /// Keys that serde_json gives a meaning of its own: an object with one would not be read as itself.
 const RESERVED: &str = "$serde_json::private::";

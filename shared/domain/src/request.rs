@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    Fault, Faults, json, limits,
-    object::{Findings, Object, refuse_name, refuse_text, shown},
+    json,
+    reader::{Findings, Object, refuse_name, refuse_text, shown},
 };
+use tasker_wire::{Fault, Faults, limits};
 
 /// A request for a task, with the defaults filled in.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
 
-use crate::StepId;
+use tasker_wire::Lease;
 
 /// A key that tokens are signed with. Two may be in use while keys rotate.
 #[derive(Clone)]
@@ -28,22 +28,11 @@ impl std::fmt::Debug for SigningKey {
 
 /// Whose policy applies: a template's revision in an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Plan {
+pub struct TemplateRef {
     /// The immutable revision of a template.
     pub template_id: Uuid,
     /// The overlay that was chosen at submit.
     pub environment: String,
-}
-
-/// The hand-over that a token covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Covered {
-    /// The step.
-    pub step: StepId,
-    /// Its lease.
-    pub lease: i32,
-    /// Its attempt.
-    pub attempt: i32,
 }
 
 /// A token was not signed by us, or not for this hand-over.
@@ -52,15 +41,15 @@ pub struct Covered {
 pub struct Forged;
 
 /// Signs a hand-over with the first of `keys`.
-pub fn sign(plan: &Plan, covered: Covered, keys: &[SigningKey]) -> String {
+pub fn sign(template: &TemplateRef, lease: Lease, attempt: i32, keys: &[SigningKey]) -> String {
     let key = keys.first().expect("an engine has a signing key");
-    let body = format!("1.{}.{}.{}", key.id, plan.template_id.simple(), plan.environment);
-    let mac = URL_SAFE_NO_PAD.encode(mac(key, &body, covered).finalize().into_bytes());
+    let body = format!("1.{}.{}.{}", key.id, template.template_id.simple(), template.environment);
+    let mac = URL_SAFE_NO_PAD.encode(mac(key, &body, lease, attempt).finalize().into_bytes());
     format!("{body}.{mac}")
 }
 
 /// The plan that a token names, if one of `keys` signed it for exactly this hand-over.
-pub fn verify(token: &str, covered: Covered, keys: &[SigningKey]) -> Result<Plan, Forged> {
+pub fn verify(token: &str, lease: Lease, attempt: i32, keys: &[SigningKey]) -> Result<TemplateRef, Forged> {
     let (body, signature) = token.rsplit_once('.').ok_or(Forged)?;
     let mut parts = body.splitn(4, '.');
     let (Some("1"), Some(key_id), Some(template_id), Some(environment)) =
@@ -70,9 +59,9 @@ pub fn verify(token: &str, covered: Covered, keys: &[SigningKey]) -> Result<Plan
     };
     let key = keys.iter().find(|k| k.id == key_id).ok_or(Forged)?;
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Forged)?;
-    mac(key, body, covered).verify_slice(&signature).map_err(|_| Forged)?;
+    mac(key, body, lease, attempt).verify_slice(&signature).map_err(|_| Forged)?;
     let template_id = Uuid::parse_str(template_id).map_err(|_| Forged)?;
-    Ok(Plan { template_id, environment: environment.to_owned() })
+    Ok(TemplateRef { template_id, environment: environment.to_owned() })
 }
 
 /// Whether the key that a token names is one of `keys`. One that is not may be of a rotation that this process has not heard of.
@@ -86,19 +75,19 @@ pub fn is_token(text: &str) -> bool {
     text.starts_with("1.") && text.split('.').count() >= 5
 }
 
-fn mac(key: &SigningKey, body: &str, covered: Covered) -> Hmac<Sha256> {
+fn mac(key: &SigningKey, body: &str, lease: Lease, attempt: i32) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(&key.secret).expect("HMAC takes keys of every length");
     mac.update(body.as_bytes());
-    mac.update(covered.step.uuid().as_bytes());
-    mac.update(&covered.lease.to_be_bytes());
-    mac.update(&covered.attempt.to_be_bytes());
+    mac.update(lease.step.uuid().as_bytes());
+    mac.update(&lease.number.to_be_bytes());
+    mac.update(&attempt.to_be_bytes());
     mac
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TaskId;
+    use tasker_wire::TaskId;
 
     fn key(id: &str) -> SigningKey {
         SigningKey { id: id.into(), secret: id.as_bytes().repeat(32) }
@@ -106,17 +95,17 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_its_own_hand_over_only() {
-        let plan = Plan { template_id: Uuid::from_u128(7), environment: "production".into() };
-        let covered = Covered { step: TaskId::from_fresh(Uuid::from_u128(1 << 90)).step(16_384), lease: 3, attempt: 2 };
-        let token = sign(&plan, covered, &[key("new"), key("old")]);
-        assert_eq!(verify(&token, covered, &[key("other"), key("new")]), Ok(plan));
-        assert_eq!(verify(&token, Covered { lease: 4, ..covered }, &[key("new")]), Err(Forged));
-        assert_eq!(verify(&token, Covered { attempt: 1, ..covered }, &[key("new")]), Err(Forged));
-        assert_eq!(verify(&token, covered, &[key("old")]), Err(Forged));
-        assert_eq!(verify(&token.replace("production", "test"), covered, &[key("new")]), Err(Forged));
+        let template = TemplateRef { template_id: Uuid::from_u128(7), environment: "production".into() };
+        let lease = Lease { step: TaskId::from_fresh(Uuid::from_u128(1 << 90)).step(16_384), number: 3 };
+        let token = sign(&template, lease, 2, &[key("new"), key("old")]);
+        assert_eq!(verify(&token, lease, 2, &[key("other"), key("new")]), Ok(template));
+        assert_eq!(verify(&token, Lease { number: 4, ..lease }, 2, &[key("new")]), Err(Forged));
+        assert_eq!(verify(&token, lease, 1, &[key("new")]), Err(Forged));
+        assert_eq!(verify(&token, lease, 2, &[key("old")]), Err(Forged));
+        assert_eq!(verify(&token.replace("production", "test"), lease, 2, &[key("new")]), Err(Forged));
         assert!(names_a_key_of(&token, &[key("new")]) && !names_a_key_of(&token, &[key("old")]) && is_token(&token));
         for junk in ["", ".", "1.new.x.y.z", "....", "1.new..."] {
-            assert_eq!(verify(junk, covered, &[key("new")]), Err(Forged));
+            assert_eq!(verify(junk, lease, 2, &[key("new")]), Err(Forged));
         }
     }
 }

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use serde_json::{Map, Value};
 use tasker_domain::{
     backoff::BackoffKind,
-    message::Handler,
     template::{Environment, HandlerOverlay, IdentityStrategy, Overlay, Retry, Step, StepKind, Template, parse},
 };
+use tasker_wire::message::Handler;
 
 /// Text with whatever YAML may trip over, except control characters that it cannot hold unescaped.
 const TEXT: &str = "[\\PC\n\t]{0,12}";

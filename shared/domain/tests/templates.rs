@@ -6,10 +6,10 @@ use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
 use tasker_domain::{
-    Fault, Faults,
     backoff::BackoffKind,
     template::{IdentityStrategy, Planned, StalenessAction, StepKind, Template, Workflow, parse, refuse_unsupported},
 };
+use tasker_wire::{Fault, Faults};
 
 const GOOD: [&str; 8] =
     ["claim_linear", "leave_approval", "import_batches", "parcel_events", "old_keys", "boundaries", "our_keys", "before_0_1"];

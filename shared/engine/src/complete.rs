@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use tasker_domain::{
-    CompleteStep, Queue, Verdict, decide, limits,
-    outcome::{self, Failure, Outcome},
-    token::{self, Covered},
-};
+use tasker_domain::{Verdict, decide, token};
+use tasker_queue::Queue;
 use tasker_store::{Applied, Change, Completion, StoreError};
+use tasker_wire::{
+    CompleteStep, limits,
+    outcome::{Failure, Outcome},
+};
 
 use crate::{Engine, dispatch::wake_up, to_its_end};
 
@@ -63,8 +64,8 @@ impl<Q: Queue> Engine<Q> {
 
     /// The verdict on a completion, or why its token allows none.
     async fn decide(&self, completion: &CompleteStep) -> Result<Result<Completion, Answer>, StoreError> {
-        let covered = Covered { step: completion.step_id, lease: completion.lease, attempt: completion.attempt };
-        let Ok(plan) = token::verify(&completion.token, covered, &self.settings.signing_keys) else {
+        let Ok(plan) = token::verify(&completion.token, completion.lease(), completion.attempt, &self.settings.signing_keys)
+        else {
             let keys = &self.settings.signing_keys;
             if token::is_token(&completion.token) && !token::names_a_key_of(&completion.token, keys) {
                 tracing::warn!(step_id = %completion.step_id, "a completion whose token names a key that is not known here");
@@ -79,7 +80,7 @@ impl<Q: Queue> Engine<Q> {
         let Some(step) = plan.step(completion.step_id) else {
             return Ok(Err(Answer::Forged));
         };
-        let key = completion.hand_over();
+        let key = completion.lease();
         Ok(Ok(Completion {
             key,
             attempt: completion.attempt,
@@ -176,10 +177,10 @@ type Placed = (usize, Completion);
 
 /// One completion a step, ascending by step, at most a batch; and what is left for the next round. Of several for one step the first comes first.
 fn next_round(mut waiting: Vec<Placed>) -> (Vec<Placed>, Vec<Placed>) {
-    waiting.sort_by_key(|(place, c)| (c.key.task, c.key.no, *place));
+    waiting.sort_by_key(|(place, c)| (c.key.step, *place));
     let (mut round, mut rest): (Vec<Placed>, Vec<Placed>) = (Vec::new(), Vec::new());
     for (place, completion) in waiting {
-        let taken = round.last().is_some_and(|(_, c)| (c.key.task, c.key.no) == (completion.key.task, completion.key.no));
+        let taken = round.last().is_some_and(|(_, c)| c.key.step == completion.key.step);
         if taken || round.len() >= limits::COMPLETION_BATCH { &mut rest } else { &mut round }.push((place, completion));
     }
     (round, rest)
@@ -188,7 +189,7 @@ fn next_round(mut waiting: Vec<Placed>) -> (Vec<Placed>, Vec<Placed>) {
 /// What a handler said beside its result; [`decide`] has refused what cannot be kept.
 fn metadata(outcome: &Outcome) -> Option<Box<RawValue>> {
     let Outcome::Success { metadata, .. } = outcome else { return None };
-    metadata.clone().filter(|m| outcome::refuse_metadata(m).is_none())
+    metadata.clone().filter(|m| tasker_domain::decide::refuse_metadata(m).is_none())
 }
 
 /// Tells the same outcome sent twice from another one under the same lease.

@@ -6,16 +6,16 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::{
-    Destination, Evaluate, Message, Outgoing, Queue, RunStep, SendResult, Verdict, limits,
-    message::{HandOver, VERSION},
-    outcome::Failure,
-    queue::SendError,
-    token::{self, Covered},
-};
+use tasker_domain::{Verdict, token};
+use tasker_queue::{Destination, Message, Outgoing, Queue, SendError, SendResult};
 use tasker_store::{Change, Completion, RunRow, StoreError, TaskHeader};
+use tasker_wire::{
+    Evaluate, RunStep, limits,
+    message::{Lease, VERSION},
+    outcome::Failure,
+};
 
-use crate::{BODIES, Engine, plans::LoadedPlan};
+use crate::{BODIES, Engine, templates::LoadedTemplate};
 
 /// When a hand-over that nobody answered is sent again; doubles with each time.
 const RESEND_MS: i64 = 15 * 60 * 1000;
@@ -43,14 +43,14 @@ impl<Q: Queue> Engine<Q> {
             }
             // A sweep answers two lists, each ascending; and one that sends again may meet the hand-over that it had sent.
             too_large.sort_by_key(|c| c.key);
-            too_large.dedup_by_key(|c| (c.key.task, c.key.no));
+            too_large.dedup_by_key(|c| c.key.step);
             // Failing these steps may make others ready (never their children), so go on with the answer.
             changes = self.track(self.store.complete(&too_large, self.hand_over_settings()).await)?;
         }
     }
 
     /// Loads hand-overs of which only the keys are known, a page at a time, and sends them.
-    pub(crate) async fn load_and_send(self: &Arc<Self>, keys: Vec<HandOver>) -> Result<(), StoreError> {
+    pub(crate) async fn load_and_send(self: &Arc<Self>, keys: Vec<Lease>) -> Result<(), StoreError> {
         for page in keys.chunks(BODIES) {
             let changes = self.track(self.store.messages(page, limits::INPUT_BYTES as i64).await)?;
             Box::pin(self.dispatch(changes)).await?;
@@ -62,8 +62,8 @@ impl<Q: Queue> Engine<Q> {
     pub(crate) async fn messages(
         &self,
         changes: Vec<Change>,
-    ) -> Result<(Vec<Outgoing>, Vec<HandOver>, Vec<Completion>), StoreError> {
-        let mut headers: HashMap<tasker_domain::TaskId, (TaskHeader, Arc<LoadedPlan>)> = HashMap::new();
+    ) -> Result<(Vec<Outgoing>, Vec<Lease>, Vec<Completion>), StoreError> {
+        let mut headers: HashMap<tasker_wire::TaskId, (TaskHeader, Arc<LoadedTemplate>)> = HashMap::new();
         let (mut messages, mut unloaded, mut too_large) = (Vec::new(), Vec::new(), Vec::new());
         for change in changes {
             match change {
@@ -79,7 +79,7 @@ impl<Q: Queue> Engine<Q> {
                     headers.insert(header.task, (header, plan));
                 }
                 Change::Run(row) => {
-                    let Some((header, plan)) = headers.get(&row.key.task) else { continue };
+                    let Some((header, plan)) = headers.get(&row.key.step.task) else { continue };
                     if row.result_bytes > limits::INPUT_BYTES as i64 {
                         too_large.push(input_too_large(&row));
                         continue;
@@ -94,20 +94,19 @@ impl<Q: Queue> Engine<Q> {
         Ok((messages, unloaded, too_large))
     }
 
-    fn run_step(&self, row: RunRow, header: &TaskHeader, plan: &LoadedPlan) -> Option<Outgoing> {
-        let step_id = row.key.task.step(row.key.no);
+    fn run_step(&self, row: RunRow, header: &TaskHeader, plan: &LoadedTemplate) -> Option<Outgoing> {
+        let step_id = row.key.step;
         let step = plan.step(step_id)?;
-        let covered = Covered { step: step_id, lease: row.key.lease, attempt: row.attempt };
         let results = row.results.as_deref().map(|r| serde_json::from_str(r).expect("the database answers a JSON object"));
         let message = RunStep {
             v: VERSION,
             task_id: header.task,
             step_id,
             step_name: step.name.clone(),
-            lease: row.key.lease,
+            lease: row.key.number,
             attempt: row.attempt,
             max_attempts: row.max_attempts,
-            token: token::sign(&header.plan, covered, &self.settings.signing_keys),
+            token: token::sign(&header.plan, row.key, row.attempt, &self.settings.signing_keys),
             timeout_seconds: step.policy.timeout_seconds,
             report_start: step.report_start,
             correlation_id: header.correlation_id,
@@ -155,7 +154,7 @@ impl<Q: Queue> Engine<Q> {
         if messages.is_empty() {
             return Vec::new();
         }
-        let keys: Vec<Option<(HandOver, i64)>> = messages.iter().map(|m| resend_at(&m.message)).collect();
+        let keys: Vec<Option<(Lease, i64)>> = messages.iter().map(|m| resend_at(&m.message)).collect();
         let attempts: Vec<i32> = messages.iter().map(|m| attempt(&m.message)).collect();
         let results = self.queue.send(messages).await;
         let too_large = |((key, attempt), result): ((&Option<_>, &i32), &SendResult)| match (key, result) {
@@ -168,8 +167,7 @@ impl<Q: Queue> Engine<Q> {
             let (refused, of) = (1 + refused.count(), results.len());
             tracing::warn!(refused, of, error = %e, "the queue refused messages; a sweep sends them again");
         }
-        let accepted: Vec<(HandOver, i64)> =
-            keys.into_iter().zip(&results).filter_map(|(k, r)| k.filter(|_| r.is_ok())).collect();
+        let accepted: Vec<(Lease, i64)> = keys.into_iter().zip(&results).filter_map(|(k, r)| k.filter(|_| r.is_ok())).collect();
         if self.queue.send_lease().is_some() && !accepted.is_empty() {
             // Should this fail, a sweep sends them once more: the same lease, so it costs a message and nothing else.
             let _ = self.store.sent(&accepted).await;
@@ -179,15 +177,15 @@ impl<Q: Queue> Engine<Q> {
 }
 
 /// A wake-up for a retry that is due in so many milliseconds.
-pub(crate) fn wake_up(key: HandOver, ms: u64) -> Outgoing {
-    let message = Message::Evaluate(Evaluate { v: VERSION, step_id: key.task.step(key.no), lease: key.lease });
+pub(crate) fn wake_up(key: Lease, ms: u64) -> Outgoing {
+    let message = Message::Evaluate(Evaluate { v: VERSION, step_id: key.step, lease: key.number });
     Outgoing { to: Destination::Readiness, message, delay: Duration::from_millis(ms) }
 }
 
-fn resend_at(message: &Message) -> Option<(HandOver, i64)> {
+fn resend_at(message: &Message) -> Option<(Lease, i64)> {
     let Message::RunStep(run) = message else { return None };
     let ms = RESEND_MS.saturating_mul(1 << run.resend.clamp(0, 16)).min(RESEND_MAX_MS);
-    Some((run.hand_over(), ms))
+    Some((run.lease(), ms))
 }
 
 fn attempt(message: &Message) -> i32 {
@@ -208,7 +206,7 @@ fn too_large_for_queue(error: &SendError) -> String {
 }
 
 /// The permanent failure of a step that cannot be handed to a worker.
-fn cannot_run(key: HandOver, attempt: i32, message: String) -> Completion {
+fn cannot_run(key: Lease, attempt: i32, message: String) -> Completion {
     let failure = Failure::permanent("input_too_large", message);
     Completion {
         key,

@@ -5,8 +5,9 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::{CompleteStep, Message, Outcome, RunStep, limits, message::HandOver};
+use tasker_queue::Message;
 use tasker_store::StoreError;
+use tasker_wire::{CompleteStep, Outcome, RunStep, limits, message::Lease};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +73,7 @@ impl Engine<InProcess> {
         loop {
             let page = self.store().unsent(last, PAGE).await?;
             last = page.last().copied();
-            let missing: Vec<HandOver> = page.into_iter().filter(|&key| !self.queue().holds(key)).collect();
+            let missing: Vec<Lease> = page.into_iter().filter(|&key| !self.queue().holds(key)).collect();
             self.load_and_send(missing).await?;
             if last.is_none() {
                 return Ok(());
@@ -85,7 +86,7 @@ impl Engine<InProcess> {
         self.lost_track.store(true, Ordering::SeqCst);
     }
 
-    async fn load(self: Arc<Self>, pool: String, keys: Vec<HandOver>) {
+    async fn load(self: Arc<Self>, pool: String, keys: Vec<Lease>) {
         let mut tries = 0;
         loop {
             match self.bodies(&keys).await {
@@ -101,7 +102,7 @@ impl Engine<InProcess> {
     }
 
     /// The messages of keys, and the keys of those for which there was no room.
-    async fn bodies(self: &Arc<Self>, keys: &[HandOver]) -> Result<(Vec<RunStep>, Vec<HandOver>), StoreError> {
+    async fn bodies(self: &Arc<Self>, keys: &[Lease]) -> Result<(Vec<RunStep>, Vec<Lease>), StoreError> {
         let changes = self.store().messages(keys, limits::INPUT_BYTES as i64).await?;
         let (messages, later, too_large) = self.messages(changes).await?;
         if !too_large.is_empty() {
@@ -179,7 +180,7 @@ impl Engine<InProcess> {
                 broken = self.mend(broken).await;
             }
             for completion in &broken {
-                self.queue().release(completion.hand_over());
+                self.queue().release(completion.lease());
             }
             if !broken.is_empty() {
                 self.recover_soon();
@@ -204,7 +205,7 @@ impl Engine<InProcess> {
         for (completion, answer) in batch.iter().zip(answers) {
             let still_runs = matches!(completion.outcome, Outcome::Started {} | Outcome::Heartbeat {});
             if !still_runs {
-                self.queue().release(completion.hand_over());
+                self.queue().release(completion.lease());
             }
             if *answer != Answer::Accepted {
                 tracing::debug!(step_id = %completion.step_id, lease = completion.lease, ?answer, "a completion changed nothing");

@@ -11,10 +11,8 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::{
-    CompleteStep, Destination, Evaluate, Message, Outgoing, Queue, RunStep, SendResult, StepId, StepNo, TaskId, limits,
-    message::HandOver,
-};
+use tasker_queue::{Destination, Message, Outgoing, Queue, SendResult};
+use tasker_wire::{CompleteStep, Evaluate, RunStep, StepId, TaskId, limits, message::Lease};
 use tokio::{sync::Notify, time::Instant};
 
 /// Channels inside this process.
@@ -33,14 +31,14 @@ pub enum Delivery {
     /// The message.
     Message(Box<RunStep>),
     /// Its body was not kept.
-    Key(HandOver),
+    Key(Lease),
 }
 
 #[derive(Default)]
 struct State {
     pools: HashMap<String, Pool>,
     /// The lease under which a step is waiting here or being worked on.
-    held: HashMap<(TaskId, StepNo), i32>,
+    held: HashMap<StepId, i32>,
     /// Bytes of the bodies in all pools.
     body_bytes: usize,
     completions: VecDeque<CompleteStep>,
@@ -57,7 +55,7 @@ struct Pool {
 }
 
 struct Entry {
-    key: HandOver,
+    key: Lease,
     body: Option<Box<RunStep>>,
     loading: bool,
 }
@@ -67,7 +65,7 @@ pub(crate) enum Head {
     /// Messages, taken.
     Ready(Vec<RunStep>),
     /// Keys whose bodies the caller shall load and give back by [`InProcess::loaded`].
-    Load(Vec<HandOver>),
+    Load(Vec<Lease>),
     /// Nothing yet: wait for this.
     Empty(Arc<Notify>),
 }
@@ -100,10 +98,10 @@ impl Queue for InProcess {
     fn forget(&self, task: TaskId) {
         let mut state = self.lock();
         let State { pools, held, body_bytes, .. } = &mut *state;
-        held.retain(|(held, _), _| *held != task);
+        held.retain(|step, _| step.task != task);
         for pool in pools.values_mut() {
             pool.waiting.retain(|entry| {
-                let stays = entry.key.task != task;
+                let stays = entry.key.step.task != task;
                 *body_bytes -= entry.body.as_ref().filter(|_| !stays).map_or(0, |body| size(body));
                 stays
             });
@@ -130,14 +128,14 @@ impl InProcess {
     }
 
     /// Whether this hand-over, or a later one of its step, is waiting here or being worked on.
-    pub fn holds(&self, key: HandOver) -> bool {
-        self.lock().held.get(&(key.task, key.no)).is_some_and(|&lease| lease >= key.lease)
+    pub fn holds(&self, key: Lease) -> bool {
+        self.lock().held.get(&key.step).is_some_and(|&lease| lease >= key.number)
     }
 
     /// Messages waiting in all pools, without those that are passed over.
     pub fn waiting(&self) -> usize {
         let State { pools, held, .. } = &*self.lock();
-        let claimed = |e: &&Entry| held.get(&(e.key.task, e.key.no)) == Some(&e.key.lease);
+        let claimed = |e: &&Entry| held.get(&e.key.step) == Some(&e.key.number);
         pools.values().map(|p| p.waiting.iter().filter(claimed).count()).sum()
     }
 
@@ -151,10 +149,10 @@ impl InProcess {
     }
 
     /// This hand-over was answered.
-    pub(crate) fn release(&self, key: HandOver) {
+    pub(crate) fn release(&self, key: Lease) {
         let mut state = self.lock();
-        if state.held.get(&(key.task, key.no)) == Some(&key.lease) {
-            state.held.remove(&(key.task, key.no));
+        if state.held.get(&key.step) == Some(&key.number) {
+            state.held.remove(&key.step);
         }
     }
 
@@ -170,7 +168,7 @@ impl InProcess {
         while ready.len() < max {
             let Some(entry) = pool.waiting.front() else { break };
             // A later hand-over of the step replaced it while it waited.
-            let superseded = held.get(&(entry.key.task, entry.key.no)) != Some(&entry.key.lease);
+            let superseded = held.get(&entry.key.step) != Some(&entry.key.number);
             if !superseded && entry.body.is_none() {
                 break;
             }
@@ -184,7 +182,7 @@ impl InProcess {
         if !ready.is_empty() {
             return Head::Ready(ready);
         }
-        let missing: Vec<HandOver> = pool
+        let missing: Vec<Lease> = pool
             .waiting
             .iter_mut()
             .take(load_at_once)
@@ -199,8 +197,8 @@ impl InProcess {
 
     /// Gives back what [`Head::Load`] asked for; `later` is asked for again. Another key without a body is no longer handed
     /// over, and is dropped.
-    pub(crate) fn loaded(&self, pool: &str, keys: &[HandOver], bodies: Vec<RunStep>, later: &[HandOver]) {
-        let mut bodies: HashMap<HandOver, RunStep> = bodies.into_iter().map(|b| (b.hand_over(), b)).collect();
+    pub(crate) fn loaded(&self, pool: &str, keys: &[Lease], bodies: Vec<RunStep>, later: &[Lease]) {
+        let mut bodies: HashMap<Lease, RunStep> = bodies.into_iter().map(|b| (b.lease(), b)).collect();
         let mut state = self.lock();
         let State { pools, held, body_bytes, .. } = &mut *state;
         let pool = pools.entry(pool.to_owned()).or_default();
@@ -211,8 +209,8 @@ impl InProcess {
                 entry.loading = false;
             } else if later.contains(&entry.key) {
                 entry.loading = false;
-            } else if keys.contains(&entry.key) && held.get(&(entry.key.task, entry.key.no)) == Some(&entry.key.lease) {
-                held.remove(&(entry.key.task, entry.key.no));
+            } else if keys.contains(&entry.key) && held.get(&entry.key.step) == Some(&entry.key.number) {
+                held.remove(&entry.key.step);
             }
         }
         pool.waiting.retain(|e| !(e.loading && keys.contains(&e.key)));
@@ -272,7 +270,7 @@ impl InProcess {
         while due.len() < limits::COMPLETION_BATCH {
             match state.timers.peek() {
                 Some(Reverse((at, step_id, lease))) if *at <= now => {
-                    due.push(Evaluate { v: tasker_domain::message::VERSION, step_id: *step_id, lease: *lease });
+                    due.push(Evaluate { v: tasker_wire::message::VERSION, step_id: *step_id, lease: *lease });
                     state.timers.pop();
                 }
                 next if due.is_empty() => return Err(next.map(|Reverse((at, ..))| *at)),
@@ -284,12 +282,12 @@ impl InProcess {
 
     fn push(&self, pool: &str, run: Box<RunStep>) {
         let mut state = self.lock();
-        let key = run.hand_over();
-        let held = state.held.entry((key.task, key.no)).or_default();
-        if *held >= key.lease {
+        let key = run.lease();
+        let held = state.held.entry(key.step).or_default();
+        if *held >= key.number {
             return;
         }
-        *held = key.lease;
+        *held = key.number;
         let bytes = size(&run);
         let keep = state.body_bytes + bytes <= limits::QUEUED_BYTES;
         if keep {
@@ -341,7 +339,7 @@ fn size(run: &RunStep) -> usize {
 }
 
 fn outcome_size(completion: &CompleteStep) -> usize {
-    use tasker_domain::Outcome::{Checkpoint, Success};
+    use tasker_wire::Outcome::{Checkpoint, Success};
     512 + match &completion.outcome {
         Success { result, metadata } => result.get().len() + metadata.as_ref().map_or(0, |m| m.get().len()),
         Checkpoint { cursor, accumulated, .. } => cursor.get().len() + accumulated.as_ref().map_or(0, |a| a.get().len()),

@@ -7,11 +7,11 @@ mod complete;
 mod dispatch;
 mod embedded;
 mod in_process;
-mod operate;
-mod plans;
+mod operator;
 mod register;
 mod submit;
-mod time;
+mod sweep;
+mod templates;
 mod wait;
 
 use std::{
@@ -24,19 +24,21 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::{Queue, limits, message::HandOver, token::SigningKey};
-use tasker_store::{HandOverSettings, Store};
+use tasker_domain::token::SigningKey;
+use tasker_queue::Queue;
+use tasker_store::{DispatchSettings, Store};
+use tasker_wire::{limits, message::Lease};
 
 pub use complete::Answer;
 pub use in_process::{Delivery, InProcess};
-pub use operate::{By, OperatorError};
+pub use operator::{By, OperatorError};
 pub use register::{RegisterError, Registered};
 pub use submit::{SubmitError, Submitted};
-pub use time::Swept;
+pub use sweep::Swept;
 pub use wait::Waiter;
 
-use plans::Plans;
 use submit::Submits;
+use templates::TemplateCache;
 use wait::Waiters;
 
 /// What an engine is told when it is made.
@@ -59,7 +61,7 @@ pub struct Engine<Q> {
     store: Store,
     queue: Q,
     settings: Settings,
-    plans: Plans,
+    plans: TemplateCache,
     waiters: Arc<Waiters>,
     submits: Arc<Submits>,
     /// An answer of the database was lost: what it handed over may be known to nobody.
@@ -73,7 +75,7 @@ impl<Q: Queue> Engine<Q> {
             store,
             queue,
             settings,
-            plans: Plans::default(),
+            plans: TemplateCache::default(),
             waiters: Arc::default(),
             submits: submit::together(),
             lost_track: AtomicBool::new(false),
@@ -95,8 +97,8 @@ impl<Q: Queue> Engine<Q> {
         &self.settings
     }
 
-    fn hand_over_settings(&self) -> HandOverSettings {
-        HandOverSettings {
+    fn hand_over_settings(&self) -> DispatchSettings {
+        DispatchSettings {
             send_ms: self.queue.send_lease().map(|d| d.as_millis() as i64),
             bodies: BODIES as i32,
             input_bytes: limits::INPUT_BYTES as i64,
@@ -112,9 +114,9 @@ impl<Q: Queue> Engine<Q> {
     }
 
     /// A number in 0..1 for a hand-over, always the same for the same seed.
-    fn jitter(&self, key: HandOver) -> f64 {
-        let id = key.task.uuid().as_u128();
-        let mut x = self.settings.seed ^ (id as u64) ^ ((id >> 64) as u64) ^ ((key.no as u64) << 32) ^ key.lease as u64;
+    fn jitter(&self, key: Lease) -> f64 {
+        let id = key.step.task.uuid().as_u128();
+        let mut x = self.settings.seed ^ (id as u64) ^ ((id >> 64) as u64) ^ ((key.step.no as u64) << 32) ^ key.number as u64;
         // splitmix64's finalizer
         x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use tasker_domain::{Fault, Faults, Queue, fault::pointer, template};
+use tasker_domain::template;
+use tasker_queue::Queue;
 use tasker_store::{NewTemplate, StoreError};
+use tasker_wire::{Fault, Faults, fault::pointer};
 use uuid::Uuid;
 
 use crate::Engine;

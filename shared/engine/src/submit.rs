@@ -4,18 +4,18 @@ use std::sync::{Arc, atomic::Ordering};
 
 use semver::Version;
 use tasker_domain::{
-    Fault, Faults, Queue, TaskId, TaskState,
-    message::HandOver,
     request::{TaskRequest, key_identity, strict_identity},
     template::IdentityStrategy,
-    token::Plan,
+    token::TemplateRef,
 };
+use tasker_queue::Queue;
 use tasker_store::{
-    Change, HandOverSettings, NewTask, RunRow, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader, Together,
+    Batcher, Change, DispatchSettings, NewTask, RunRow, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader,
 };
+use tasker_wire::{Fault, Faults, TaskId, TaskState, message::Lease};
 use uuid::Uuid;
 
-use crate::{Engine, plans::LoadedPlan, to_its_end, wait::Waiter};
+use crate::{Engine, templates::LoadedTemplate, to_its_end, wait::Waiter};
 
 /// How often the same insert is made when the database did not answer.
 const TRIES: usize = 2;
@@ -68,10 +68,10 @@ pub enum SubmitError {
 }
 
 /// Where requests gather that come at once: their tasks are inserted by one statement, with one commit.
-pub(crate) type Submits = Together<Arc<NewTask>, Result<Inserted, StoreError>>;
+pub(crate) type Submits = Batcher<Arc<NewTask>, Result<Inserted, StoreError>>;
 
 pub(crate) fn together() -> Arc<Submits> {
-    Together::new(STATEMENTS, ROWS, |new| 1 + new.plan.no.len())
+    Batcher::new(STATEMENTS, ROWS, |new| 1 + new.plan.no.len())
 }
 
 impl<Q: Queue> Engine<Q> {
@@ -167,7 +167,7 @@ impl<Q: Queue> Engine<Q> {
         })
     }
 
-    async fn plan_for(&self, request: &TaskRequest) -> Result<Arc<LoadedPlan>, SubmitError> {
+    async fn plan_for(&self, request: &TaskRequest) -> Result<Arc<LoadedTemplate>, SubmitError> {
         let revisions = self.plans.revisions(&self.store, &request.namespace, &request.name).await?;
         let unknown = || SubmitError::UnknownTemplate {
             namespace: request.namespace.clone(),
@@ -176,12 +176,12 @@ impl<Q: Queue> Engine<Q> {
             known: revisions.iter().map(|r| r.version.clone()).collect(),
         };
         let revision = choose(&revisions, request.version.as_ref()).ok_or_else(unknown)?;
-        let plan = Plan { template_id: revision.template_id, environment: self.settings.environment.clone() };
+        let plan = TemplateRef { template_id: revision.template_id, environment: self.settings.environment.clone() };
         self.plans.get(&self.store, &plan).await?.ok_or_else(unknown)
     }
 }
 
-async fn insert_together(store: &Store, tasks: &[Arc<NewTask>], settings: HandOverSettings) -> Vec<Result<Inserted, StoreError>> {
+async fn insert_together(store: &Store, tasks: &[Arc<NewTask>], settings: DispatchSettings) -> Vec<Result<Inserted, StoreError>> {
     let error = match store.submit(tasks, settings).await {
         Ok(rows) if rows.len() == tasks.len() => return rows.into_iter().map(Ok).collect(),
         Ok(rows) => StoreError::Bug(format!("submit answered {} rows for {} tasks", rows.len(), tasks.len())),
@@ -217,7 +217,7 @@ fn choose<'a>(revisions: &'a [StoredTemplate], version: Option<&Version>) -> Opt
 }
 
 /// Checks the context against the template's schema, and says what makes the task the same as another.
-fn admit(request: &TaskRequest, plan: &LoadedPlan) -> Result<Option<[u8; 32]>, SubmitError> {
+fn admit(request: &TaskRequest, plan: &LoadedTemplate) -> Result<Option<[u8; 32]>, SubmitError> {
     let workflow = &plan.workflow;
     if workflow.input_schema.is_some() {
         let context = serde_json::from_str(request.context.get()).map_err(|e| invalid("/context", e.to_string()))?;
@@ -249,7 +249,7 @@ fn fresh_task() -> TaskId {
 }
 
 /// The roots' messages, made of what the request said: nothing is read for them.
-fn root_messages(new: &NewTask, plan: &LoadedPlan) -> Vec<Change> {
+fn root_messages(new: &NewTask, plan: &LoadedTemplate) -> Vec<Change> {
     let header = TaskHeader {
         task: new.task,
         plan: plan.plan.clone(),
@@ -260,7 +260,7 @@ fn root_messages(new: &NewTask, plan: &LoadedPlan) -> Vec<Change> {
     let roots = plan.rows.no.iter().zip(&plan.workflow.steps).filter(|(_, s)| s.parents.is_empty());
     let runs = roots.map(|(&no, step)| {
         Change::Run(RunRow {
-            key: HandOver { task: new.task, no, lease: 1 },
+            key: Lease { step: new.task.step(no), number: 1 },
             attempt: 1,
             max_attempts: step.policy.max_attempts,
             resends: 0,

@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::{Queue, TaskId, TaskState};
+use tasker_queue::Queue;
+use tasker_wire::{TaskId, TaskState};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::Engine;

@@ -2,8 +2,8 @@
 
 use serde_json::value::RawValue;
 use tasker_aws::{Received, Unreadable, parse};
-use tasker_domain::{CompleteStep, StepId};
 use tasker_engine::Answer;
+use tasker_wire::{CompleteStep, StepId};
 
 use crate::{
     Instance,

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use tasker_aws::SqsQueue;
-use tasker_domain::{Outgoing, Queue, SendResult};
+use tasker_queue::{Outgoing, Queue, SendResult};
 
 fn point(name: &str) -> Option<PathBuf> {
     std::env::var_os("TASKER_FAILPOINTS").map(|folder| PathBuf::from(folder).join(name))

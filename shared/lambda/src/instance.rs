@@ -7,14 +7,14 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use tasker_aws::{BadSetting, Clients, Mailbox, SecretError, Secrets, SqsQueue, Stage, required};
+use tasker_aws::{BadSetting, Clients, SecretError, Secrets, SqsQueue, SqsSource, Stage, required};
 use tasker_domain::token::SigningKey;
 use tasker_engine::Engine;
-use tasker_store::{Access, Store, StoreError};
+use tasker_store::{Connector, Store, StoreError};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::{logins::SecretLogins, settings::Settings};
+use crate::{logins::SecretCredentials, settings::Settings};
 
 /// An instance works on one invocation at a time, so one connection is enough.
 const CONNECTIONS: usize = 1;
@@ -117,14 +117,14 @@ impl Instance {
     }
 
     /// The way to the database, with the login of its secret.
-    pub(crate) fn access(&self) -> Access {
-        let logins = SecretLogins::new(self.0.secrets.clone(), self.0.settings.database_secret.clone());
+    pub(crate) fn access(&self) -> Connector {
+        let logins = SecretCredentials::new(self.0.secrets.clone(), self.0.settings.database_secret.clone());
         self.0.settings.access.clone().with_logins(Arc::new(logins))
     }
 
     /// The queue that an event came from.
-    pub(crate) fn mailbox(&self, queue_arn: &str) -> Option<Mailbox> {
-        Mailbox::of_arn(self.0.clients.sqs.clone(), &self.0.settings.queues, queue_arn)
+    pub(crate) fn mailbox(&self, queue_arn: &str) -> Option<SqsSource> {
+        SqsSource::of_arn(self.0.clients.sqs.clone(), &self.0.settings.queues, queue_arn)
     }
 
     /// Receives after which the function's queue gives a message up.

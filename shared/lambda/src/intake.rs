@@ -4,12 +4,10 @@ use futures::future::join_all;
 use serde_json::value::RawValue;
 use tasker_api::{Settings, intake_router};
 use tasker_aws::{Received, Unreadable};
-use tasker_domain::{
-    StepId,
-    request::{TaskRequest, parse_task_request},
-};
+use tasker_domain::request::{TaskRequest, parse_task_request};
 use tasker_engine::SubmitError;
 use tasker_store::StoreError;
+use tasker_wire::StepId;
 
 use crate::{
     Instance,

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 use tasker_aws::{SecretError, Secrets, Stage};
-use tasker_store::{Login, Logins};
+use tasker_store::{Credentials, Login};
 
 /// Looks at the secret after the first refusal, while a rotation may be under way.
 const LOOKS: u32 = 11;
@@ -29,14 +29,14 @@ const IN_VAIN_FOR: Duration = Duration::from_secs(60);
 const FEW_LOOKS: u32 = 2;
 
 /// The login in a secret.
-pub(crate) struct SecretLogins {
+pub(crate) struct SecretCredentials {
     secrets: Secrets,
     id: String,
     /// When every look was in vain.
     in_vain: Mutex<Option<SystemTime>>,
 }
 
-impl SecretLogins {
+impl SecretCredentials {
     /// Of the secret of this name.
     pub fn new(secrets: Secrets, id: String) -> Self {
         Self { secrets, id, in_vain: Mutex::default() }
@@ -79,7 +79,7 @@ impl SecretLogins {
     }
 }
 
-impl Logins for SecretLogins {
+impl Credentials for SecretCredentials {
     fn login(&self, refused: u32) -> Pin<Box<dyn Future<Output = Option<Login>> + Send + '_>> {
         Box::pin(async move {
             if refused == 1 {

@@ -4,9 +4,9 @@ use std::{collections::HashSet, future::Future, panic::AssertUnwindSafe, time::D
 
 use futures::FutureExt;
 use serde_json::{json, value::RawValue, value::to_raw_value};
-use tasker_aws::{Batch, Mailbox, Received, Unreadable, step_of};
-use tasker_domain::StepId;
+use tasker_aws::{Batch, Received, SqsSource, Unreadable, step_of};
 use tasker_store::StoreError;
+use tasker_wire::StepId;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -100,7 +100,7 @@ where
 
 struct Post<'a, F> {
     instance: &'a Instance,
-    mailbox: Mailbox,
+    mailbox: SqsSource,
     work: &'a F,
     /// When the invocation must answer.
     until: Instant,

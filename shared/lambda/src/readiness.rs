@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::value::{RawValue, to_raw_value};
 use tasker_aws::{Received, Unreadable, parse};
-use tasker_domain::{Evaluate, StepId};
 use tasker_engine::Swept;
+use tasker_wire::{Evaluate, StepId};
 
 use crate::{
     Instance,

@@ -3,14 +3,14 @@
 use std::{collections::HashSet, num::NonZeroU32};
 
 use tasker_aws::{BadSetting, Queues, optional, parsed, required};
-use tasker_store::Access;
+use tasker_store::Connector;
 
 const DATABASE_URL: &str = "TASKER_DATABASE_URL";
 
 /// The environment of a function, read.
 pub(crate) struct Settings {
     /// The database, without a login.
-    pub access: Access,
+    pub access: Connector,
     /// The secret that holds the login.
     pub database_secret: String,
     /// The secret that holds the signing keys.
@@ -53,8 +53,8 @@ impl Settings {
 }
 
 /// A password in the environment would be seen by everybody who may look at the function.
-fn access(url: &str) -> Result<Access, BadSetting> {
-    let access = Access::by_url(url).map_err(|e| BadSetting::wrong(DATABASE_URL, e))?;
+fn access(url: &str) -> Result<Connector, BadSetting> {
+    let access = Connector::by_url(url).map_err(|e| BadSetting::wrong(DATABASE_URL, e))?;
     if access.has_login() {
         return Err(BadSetting::wrong(
             DATABASE_URL,

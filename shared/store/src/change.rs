@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use tasker_domain::{StepId, TaskId, TaskState, message::HandOver, token::Plan};
+use tasker_domain::token::TemplateRef;
+use tasker_wire::{StepId, TaskId, TaskState, message::Lease};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -34,9 +35,9 @@ pub enum Change {
     /// A message to send.
     Run(RunRow),
     /// A message to send, still to be loaded.
-    RunKey(HandOver),
+    RunKey(Lease),
     /// A retry that is due only in so many milliseconds.
-    Early(HandOver, u64),
+    Early(Lease, u64),
     /// Started, and silent beyond its deadline.
     Lost(Lost),
     /// A callback did not come in time.
@@ -55,7 +56,7 @@ pub struct TaskHeader {
     /// The task.
     pub task: TaskId,
     /// Whose policy applies.
-    pub plan: Plan,
+    pub plan: TemplateRef,
     /// The task's correlation id.
     pub correlation_id: Uuid,
     /// The trace it was submitted under.
@@ -68,7 +69,7 @@ pub struct TaskHeader {
 #[derive(Debug)]
 pub struct RunRow {
     /// The hand-over.
-    pub key: HandOver,
+    pub key: Lease,
     /// This try, from 1.
     pub attempt: i32,
     /// Tries in all.
@@ -89,7 +90,7 @@ pub struct RunRow {
 #[derive(Debug, Clone)]
 pub struct Lost {
     /// The hand-over.
-    pub key: HandOver,
+    pub key: Lease,
     /// The try.
     pub attempt: i32,
     /// How often its worker was lost before under this try.
@@ -97,15 +98,15 @@ pub struct Lost {
     /// It is a callback that did not come.
     pub awaits_callback: bool,
     /// Whose policy applies.
-    pub plan: Plan,
+    pub plan: TemplateRef,
 }
 
 impl Change {
     /// Reads one row of type `tasker.change`.
     pub(crate) fn read(row: &Row) -> Self {
         let task = || task_id(row.get("task_id"));
-        let key = || HandOver { task: task(), no: row.get("no"), lease: row.get("lease") };
-        let plan = || Plan { template_id: row.get("template_id"), environment: row.get("environment") };
+        let key = || Lease { step: task().step(row.get("no")), number: row.get("lease") };
+        let plan = || TemplateRef { template_id: row.get("template_id"), environment: row.get("environment") };
         let lost = |awaits_callback| Lost {
             key: key(),
             attempt: row.get("attempt"),

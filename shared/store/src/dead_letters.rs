@@ -1,6 +1,6 @@
 //! What is known of messages that were given up.
 
-use tasker_domain::StepId;
+use tasker_wire::StepId;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 

@@ -3,8 +3,9 @@
 //! Statements live in `sql/`, one a file; the functions they call in `migrations/`. A call is one statement in autocommit, so
 //! nothing is ever left half open, and a call that failed or lost its answer can be made again as a whole.
 
-mod access;
+mod batcher;
 mod change;
+mod connector;
 mod dead_letters;
 pub mod doctor;
 mod error;
@@ -14,15 +15,14 @@ mod pool;
 pub mod read;
 pub mod show;
 mod templates;
-mod together;
 mod verbs;
 
-pub use access::{Access, Login, Logins};
+pub use batcher::Batcher;
 pub use change::{Applied, Change, Lost, RunRow, TaskHeader};
+pub use connector::{Connector, Credentials, Login};
 pub use error::StoreError;
 pub use migrations::{migrate, migrate_by, migration_status};
 pub use ownership::Ownership;
 pub use pool::{Counts, Store};
 pub use templates::{NewTemplate, StoredTemplate};
-pub use together::Together;
-pub use verbs::{Completion, HandOverSettings, NewTask, PlanRows, Submitted};
+pub use verbs::{Completion, DispatchSettings, NewTask, Submitted, TemplateRows};

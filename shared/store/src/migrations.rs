@@ -1,6 +1,6 @@
 //! Brings a database to this version's schema: forward only, one migration at a time, safe to start twice at once.
 
-use crate::{Access, StoreError};
+use crate::{Connector, StoreError};
 
 mod embedded {
     refinery::embed_migrations!("../../migrations");
@@ -12,11 +12,11 @@ const LOCK: i64 = 0x7461_736b_6572;
 
 /// Applies what is missing and names it.
 pub async fn migrate(database_url: &str) -> Result<Vec<String>, StoreError> {
-    migrate_by(&Access::by_url(database_url)?).await
+    migrate_by(&Connector::by_url(database_url)?).await
 }
 
 /// The same by an access.
-pub async fn migrate_by(access: &Access) -> Result<Vec<String>, StoreError> {
+pub async fn migrate_by(access: &Connector) -> Result<Vec<String>, StoreError> {
     // A connection of its own: the lock belongs to its session and goes with it.
     let (mut client, _) = access.connect().await?;
     client.batch_execute("create schema if not exists tasker").await.or_else(|e| {
@@ -37,7 +37,7 @@ pub async fn migrate_by(access: &Access) -> Result<Vec<String>, StoreError> {
 
 /// Every migration of this version, and whether the database has it.
 pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>, StoreError> {
-    let (mut client, _) = Access::by_url(database_url)?.connect().await?;
+    let (mut client, _) = Connector::by_url(database_url)?.connect().await?;
     let exists = client.query_typed("select to_regclass('tasker.schema_history') is not null", &[]).await?;
     let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name(HISTORY);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_postgres::{Client, types::Type};
 
-use crate::{Access, StoreError, pool::APPLICATION};
+use crate::{Connector, StoreError, pool::APPLICATION};
 
 /// Any number, as long as it is always the same.
 const LOCK: i64 = 0x7461_736b_6f77_6e72;
@@ -58,7 +58,7 @@ impl Ownership {
     }
 
     async fn connect(database_url: &str) -> Result<Self, StoreError> {
-        let mut access = Access::by_url(database_url)?;
+        let mut access = Connector::by_url(database_url)?;
         access.config.application_name("tasker-owner").connect_timeout(LAST_OWNER);
         let (client, connection) = access.connect().await?;
         let session = client.query_typed(include_str!("../sql/owner_session.sql"), &[]).await?[0].get(0);

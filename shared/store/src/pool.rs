@@ -12,14 +12,14 @@ use std::{
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
-use tasker_domain::TaskId;
+use tasker_wire::TaskId;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
 };
 
-use crate::{Access, StoreError, Together, error::is_conflict, show::Shown};
+use crate::{Batcher, Connector, StoreError, error::is_conflict, show::TaskDetail};
 
 /// How long a call waits for a free connection, and for a new one to be made.
 const WAIT: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ struct Inner {
 }
 
 /// Where callers that look at tasks gather.
-type Shows = Together<TaskId, Result<Option<Shown>, StoreError>>;
+type Shows = Batcher<TaskId, Result<Option<TaskDetail>, StoreError>>;
 
 /// Whether the database answers, as far as the last call knows that was begun since that was last learned: the answers of
 /// several connections come in any order when it goes or comes.
@@ -89,21 +89,21 @@ impl Store {
     /// A store over at most `connections` connections, made when they are needed. `database_url` is a libpq URL or key-value string.
     /// It leaves nothing behind in a session, so it works through a pooler.
     pub fn new(database_url: &str, connections: usize) -> Result<Self, StoreError> {
-        Self::make(Access::by_url(database_url)?, connections, false, WAIT)
+        Self::make(Connector::by_url(database_url)?, connections, false, WAIT)
     }
 
     /// The same by an access whose logins may change: a call waits while a new one is looked for.
-    pub fn over(access: Access, connections: usize) -> Result<Self, StoreError> {
+    pub fn over(access: Connector, connections: usize) -> Result<Self, StoreError> {
         Self::make(access, connections, false, WAIT_FOR_LOGIN)
     }
 
     /// The same over connections that are the server's own sessions: the calls of the hot path are prepared once in each, which
     /// saves a twelfth of the server's work. Not for a pooler, where another client's session may hold another statement under the name.
     pub fn direct(database_url: &str, connections: usize) -> Result<Self, StoreError> {
-        Self::make(Access::by_url(database_url)?, connections, true, WAIT)
+        Self::make(Connector::by_url(database_url)?, connections, true, WAIT)
     }
 
-    fn make(mut access: Access, connections: usize, prepares: bool, wait: Duration) -> Result<Self, StoreError> {
+    fn make(mut access: Connector, connections: usize, prepares: bool, wait: Duration) -> Result<Self, StoreError> {
         access.config.application_name(APPLICATION);
         let used = AtomicU64::new(epoch_ms());
         let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -124,7 +124,7 @@ impl Store {
             pool,
             prepares,
             others: Semaphore::new(connections.saturating_sub(FOR_STEPS).max(1)),
-            shows: Together::new(SHOWING, SHOWN_TOGETHER, |_| 1),
+            shows: Batcher::new(SHOWING, SHOWN_TOGETHER, |_| 1),
             statements: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             health: Mutex::new(Health { down: false, since: Instant::now() }),

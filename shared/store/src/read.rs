@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
-use tasker_domain::{StepId, StepState, TaskId, TaskState, limits, outcome::Failure};
+use tasker_wire::{StepId, StepState, TaskId, TaskState, limits, outcome::Failure};
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! A task as callers look at it: with how each of its steps stands. Looks that come at once are one statement.
 
 use jiff::Timestamp;
-use tasker_domain::{StepId, StepState, TaskId, TaskState};
+use tasker_wire::{StepId, StepState, TaskId, TaskState};
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
@@ -13,16 +13,16 @@ use crate::{
 
 /// A task with its steps, in topological order.
 #[derive(Debug)]
-pub struct Shown {
+pub struct TaskDetail {
     /// It.
     pub task: Task,
     /// How they stand.
-    pub steps: Vec<Standing>,
+    pub steps: Vec<StepSummary>,
 }
 
 /// How a step stands, without what was said of it.
 #[derive(Debug)]
-pub struct Standing {
+pub struct StepSummary {
     /// Its id.
     pub step: StepId,
     /// Its name.
@@ -51,7 +51,7 @@ pub struct Standing {
 
 impl Store {
     /// A task as it stands, or none.
-    pub async fn show(&self, task: TaskId) -> Result<Option<Shown>, StoreError> {
+    pub async fn show(&self, task: TaskId) -> Result<Option<TaskDetail>, StoreError> {
         let store = self.clone();
         let shown = self.shows().call(task, move |tasks| {
             let store = store.clone();
@@ -60,7 +60,7 @@ impl Store {
         shown.await.unwrap_or_else(|| Err(StoreError::Bug("showing a task panicked".into())))
     }
 
-    async fn show_together(&self, tasks: &[TaskId]) -> Vec<Result<Option<Shown>, StoreError>> {
+    async fn show_together(&self, tasks: &[TaskId]) -> Vec<Result<Option<TaskDetail>, StoreError>> {
         let ids: Vec<Uuid> = tasks.iter().map(|t| t.uuid()).collect();
         let rows = match self.call(include_str!("../sql/show_tasks.sql"), &[(&ids, Type::UUID_ARRAY)]).await {
             Ok(rows) => rows,
@@ -72,7 +72,7 @@ impl Store {
     }
 }
 
-fn read(row: &Row) -> Shown {
+fn read(row: &Row) -> TaskDetail {
     let task = task_id(row.get("task_id"));
     let state = task_state(row.get("state"));
     let steps = Steps::of(row);
@@ -101,7 +101,7 @@ fn read(row: &Row) -> Shown {
         finished_at,
         steps: counts,
     };
-    Shown { steps: steps.standing(task.task), task }
+    TaskDetail { steps: steps.standing(task.task), task }
 }
 
 /// The columns of a task's steps.
@@ -169,8 +169,8 @@ impl<'a> Steps<'a> {
         [&self.handed_over_at, &self.started_at, &self.finished_at].into_iter().flatten().copied().max().flatten()
     }
 
-    fn standing(self, task: TaskId) -> Vec<Standing> {
-        let standing = |at: usize| Standing {
+    fn standing(self, task: TaskId) -> Vec<StepSummary> {
+        let standing = |at: usize| StepSummary {
             step: task.step(self.no[at]),
             name: self.name[at].to_owned(),
             state: self.state[at],

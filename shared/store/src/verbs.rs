@@ -4,12 +4,8 @@ use std::{borrow::Borrow, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
-use tasker_domain::{
-    StepNo, TaskId, TaskState, Verdict,
-    message::HandOver,
-    outcome::{Again, Failure},
-    token::Plan,
-};
+use tasker_domain::{Verdict, decide::Again, token::TemplateRef};
+use tasker_wire::{StepNo, TaskId, TaskState, message::Lease, outcome::Failure};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -20,9 +16,9 @@ use crate::{
 
 /// The steps of a template in an environment, as rows; made once and inserted for every task of it.
 #[derive(Debug)]
-pub struct PlanRows {
+pub struct TemplateRows {
     /// Which template and environment.
-    pub plan: Plan,
+    pub plan: TemplateRef,
     /// The template's namespace, name and version.
     pub identity: [String; 3],
     /// Of each step, in topological order.
@@ -47,7 +43,7 @@ pub struct NewTask {
     /// Its id, drawn by the caller.
     pub task: TaskId,
     /// Its steps.
-    pub plan: Arc<PlanRows>,
+    pub plan: Arc<TemplateRows>,
     /// What makes it the same as another one; none: it is always its own.
     pub identity: Option<[u8; 32]>,
     /// JSON text.
@@ -89,7 +85,7 @@ pub struct Submitted {
 #[derive(Debug)]
 pub struct Completion {
     /// The hand-over.
-    pub key: HandOver,
+    pub key: Lease,
     /// The try, as the signed token has it.
     pub attempt: i32,
     /// What follows.
@@ -108,7 +104,7 @@ pub struct Completion {
 
 /// What every call that hands steps over needs to know.
 #[derive(Debug, Clone, Copy)]
-pub struct HandOverSettings {
+pub struct DispatchSettings {
     /// Milliseconds that a message may be on its way to the queue; none: for ever.
     pub send_ms: Option<i64>,
     /// Messages that are answered whole; of the rest only the keys.
@@ -122,10 +118,10 @@ impl Store {
     pub async fn submit<T: Borrow<NewTask> + Sync>(
         &self,
         tasks: &[T],
-        settings: HandOverSettings,
+        settings: DispatchSettings,
     ) -> Result<Vec<Submitted>, StoreError> {
         let tasks: Vec<&NewTask> = tasks.iter().map(Borrow::borrow).collect();
-        let mut plans: Vec<&Arc<PlanRows>> = Vec::new();
+        let mut plans: Vec<&Arc<TemplateRows>> = Vec::new();
         let plan_of: Vec<i32> = tasks.iter().map(|t| index_of(&mut plans, &t.plan)).collect();
         let column = |f: fn(&NewTask) -> &str| tasks.iter().map(|t| f(t)).collect::<Vec<_>>();
         let p_index: Vec<i32> = (0..plans.len() as i32).collect();
@@ -134,7 +130,7 @@ impl Store {
         let s_no: Vec<i32> = plans.iter().flat_map(|p| p.no.iter().copied()).collect();
         let s_max: Vec<i32> = plans.iter().flat_map(|p| p.max_attempts.iter().copied()).collect();
         let s_column =
-            |f: fn(&PlanRows) -> &[String]| plans.iter().flat_map(|p| f(p).iter().map(String::as_str)).collect::<Vec<_>>();
+            |f: fn(&TemplateRows) -> &[String]| plans.iter().flat_map(|p| f(p).iter().map(String::as_str)).collect::<Vec<_>>();
         let rows = self
             .call(
                 include_str!("../sql/submit.sql"),
@@ -183,16 +179,16 @@ impl Store {
     }
 
     /// Applies verdicts; they must be ascending by step, one a step.
-    pub async fn complete(&self, batch: &[Completion], settings: HandOverSettings) -> Result<Vec<Change>, StoreError> {
-        debug_assert!(batch.is_sorted_by(|a, b| (a.key.task, a.key.no) < (b.key.task, b.key.no)));
+    pub async fn complete(&self, batch: &[Completion], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
+        debug_assert!(batch.is_sorted_by(|a, b| a.key.step < b.key.step));
         let applied: Vec<Columns> = batch.iter().map(|c| columns(&c.verdict)).collect();
         let rows = self
             .advance(
                 include_str!("../sql/complete.sql"),
                 &[
-                    (&batch.iter().map(|c| c.key.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
-                    (&batch.iter().map(|c| c.key.no).collect::<Vec<_>>(), Type::INT4_ARRAY),
-                    (&batch.iter().map(|c| c.key.lease).collect::<Vec<_>>(), Type::INT4_ARRAY),
+                    (&batch.iter().map(|c| c.key.step.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
+                    (&batch.iter().map(|c| c.key.step.no).collect::<Vec<_>>(), Type::INT4_ARRAY),
+                    (&batch.iter().map(|c| c.key.number).collect::<Vec<_>>(), Type::INT4_ARRAY),
                     (&batch.iter().map(|c| c.attempt).collect::<Vec<_>>(), Type::INT4_ARRAY),
                     (&applied.iter().map(|c| c.word).collect::<Vec<_>>(), Type::TEXT_ARRAY),
                     (&applied.iter().map(|c| c.delay_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
@@ -213,7 +209,7 @@ impl Store {
     }
 
     /// Hands over steps whose retry is due under these leases.
-    pub async fn hand_over(&self, keys: &[HandOver], settings: HandOverSettings) -> Result<Vec<Change>, StoreError> {
+    pub async fn hand_over(&self, keys: &[Lease], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
         let keys = Keys::sorted(keys);
         let rows = self
             .advance(
@@ -232,7 +228,7 @@ impl Store {
     }
 
     /// Takes up at most `rows` steps whose time has passed.
-    pub async fn sweep(&self, rows: i64, settings: HandOverSettings) -> Result<Vec<Change>, StoreError> {
+    pub async fn sweep(&self, rows: i64, settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
         let rows = self
             .advance(
                 include_str!("../sql/sweep.sql"),
@@ -248,7 +244,7 @@ impl Store {
     }
 
     /// Loads the messages of steps that are handed over still; in no order.
-    pub async fn messages(&self, keys: &[HandOver], input_bytes: i64) -> Result<Vec<Change>, StoreError> {
+    pub async fn messages(&self, keys: &[Lease], input_bytes: i64) -> Result<Vec<Change>, StoreError> {
         let keys = Keys::sorted(keys);
         let params = [(&keys.tasks as _, Type::UUID_ARRAY), (&keys.nos as _, Type::INT4_ARRAY), (&input_bytes as _, Type::INT8)];
         let rows = self.advance_unprepared(include_str!("../sql/messages.sql"), &params).await?;
@@ -256,7 +252,7 @@ impl Store {
     }
 
     /// The queue accepted these hand-overs: the sweep looks at each again only after its milliseconds.
-    pub async fn sent(&self, sent: &[(HandOver, i64)]) -> Result<(), StoreError> {
+    pub async fn sent(&self, sent: &[(Lease, i64)]) -> Result<(), StoreError> {
         let sent = latest(sent, |(key, _)| *key);
         let keys = Keys::sorted(&sent.iter().map(|(k, _)| *k).collect::<Vec<_>>());
         let ms: Vec<i64> = sent.iter().map(|(_, ms)| *ms).collect();
@@ -270,11 +266,11 @@ impl Store {
     }
 
     /// A page of the hand-overs that only a queue inside this process knows of, after `last`.
-    pub async fn unsent(&self, last: Option<HandOver>, rows: i64) -> Result<Vec<HandOver>, StoreError> {
-        let (task, no) = last.map_or((Uuid::nil(), -1), |k| (k.task.uuid(), k.no));
+    pub async fn unsent(&self, last: Option<Lease>, rows: i64) -> Result<Vec<Lease>, StoreError> {
+        let (task, no) = last.map_or((Uuid::nil(), -1), |k| (k.step.task.uuid(), k.step.no));
         let params = [(&task as _, Type::UUID), (&no as _, Type::INT4), (&rows as _, Type::INT8)];
         let rows = self.advance_unprepared(include_str!("../sql/unsent.sql"), &params).await?;
-        Ok(rows.iter().map(|r| HandOver { task: task_id(r.get(0)), no: r.get(1), lease: r.get(2) }).collect())
+        Ok(rows.iter().map(|r| Lease { step: task_id(r.get(0)).step(r.get(1)), number: r.get(2) }).collect())
     }
 
     /// Returns what a predecessor of this process had under way to the hand-overs that only this process knows of.
@@ -301,7 +297,7 @@ impl Store {
         task: TaskId,
         no: StepNo,
         (actor, reason): (&str, &str),
-        settings: HandOverSettings,
+        settings: DispatchSettings,
     ) -> Result<Vec<Change>, StoreError> {
         let params = [
             (&task.uuid() as _, Type::UUID),
@@ -321,7 +317,7 @@ impl Store {
         (task, no): (TaskId, StepNo),
         (result, metadata): (Option<&str>, Option<&str>),
         (actor, reason): (&str, &str),
-        settings: HandOverSettings,
+        settings: DispatchSettings,
     ) -> Result<Vec<Change>, StoreError> {
         let params = [
             (&task.uuid() as _, Type::UUID),
@@ -347,21 +343,21 @@ struct Keys {
 }
 
 impl Keys {
-    fn sorted(keys: &[HandOver]) -> Self {
+    fn sorted(keys: &[Lease]) -> Self {
         let keys = latest(keys, |key| *key);
         Self {
-            tasks: keys.iter().map(|k| k.task.uuid()).collect(),
-            nos: keys.iter().map(|k| k.no).collect(),
-            leases: keys.iter().map(|k| k.lease).collect(),
+            tasks: keys.iter().map(|k| k.step.task.uuid()).collect(),
+            nos: keys.iter().map(|k| k.step.no).collect(),
+            leases: keys.iter().map(|k| k.number).collect(),
         }
     }
 }
 
 /// Ascending by step, and of several leases of a step the highest: only that one can be current.
-fn latest<T: Copy + Ord>(items: &[T], key: fn(&T) -> HandOver) -> Vec<T> {
+fn latest<T: Copy + Ord>(items: &[T], key: fn(&T) -> Lease) -> Vec<T> {
     let mut items = items.to_vec();
     items.sort_unstable_by(|a, b| b.cmp(a));
-    items.dedup_by_key(|item| (key(item).task, key(item).no));
+    items.dedup_by_key(|item| key(item).step);
     items.reverse();
     items
 }
@@ -390,7 +386,7 @@ fn columns(verdict: &Verdict) -> Columns<'_> {
     }
 }
 
-fn index_of<'a>(plans: &mut Vec<&'a Arc<PlanRows>>, plan: &'a Arc<PlanRows>) -> i32 {
+fn index_of<'a>(plans: &mut Vec<&'a Arc<TemplateRows>>, plan: &'a Arc<TemplateRows>) -> i32 {
     let known = plans.iter().position(|p| Arc::ptr_eq(p, plan));
     known.unwrap_or_else(|| {
         plans.push(plan);

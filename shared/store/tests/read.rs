@@ -7,9 +7,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{complete, done, failed, plan, store, submit};
-use tasker_domain::{StepId, StepState, TaskId, TaskState, ids::step_no};
 use tasker_store::read::{StepCounts, TaskFilter};
 use tasker_test_support::database;
+use tasker_wire::{StepId, StepState, TaskId, TaskState, ids::step_no};
 use uuid::Uuid;
 
 #[tokio::test]

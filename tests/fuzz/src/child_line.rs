@@ -1,6 +1,6 @@
 //! Lines of child processes, which may be of any language and any quality.
 
-use tasker_domain::Outcome;
+use tasker_wire::Outcome;
 
 use super::protocol::{self, Line};
 

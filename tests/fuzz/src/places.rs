@@ -1,7 +1,7 @@
 //! Places of faults must lead somewhere: whoever reads one looks it up in what was sent.
 
 use serde_json::Value;
-use tasker_domain::Fault;
+use tasker_wire::Fault;
 
 /// Every pointer leads to a value of the input, or to a member that its object lacks.
 /// A pointer that shows a control character by its escape is for eyes only.

@@ -1,10 +1,8 @@
 //! Templates: YAML files from anybody.
 
 use serde_json::Value;
-use tasker_domain::{
-    Fault,
-    template::{self, Template},
-};
+use tasker_domain::template::{self, Template};
+use tasker_wire::Fault;
 
 use super::places;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tasker_aws::{BadSetting, Queues, optional, parsed, required};
-use tasker_domain::Destination;
+use tasker_queue::Destination;
 use tasker_worker::Settings;
 
 use crate::PLACES;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::{Outcome, RunStep, limits};
+use tasker_wire::{Outcome, RunStep, limits};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -26,7 +26,7 @@ use crate::{
 pub struct Executor {
     pub(crate) steps: mpsc::Sender<Arc<RunStep>>,
     pub(crate) reports: mpsc::Receiver<Report>,
-    pub(crate) room: watch::Receiver<Room>,
+    pub(crate) room: watch::Receiver<Capacity>,
     handlers: Vec<String>,
     task: JoinHandle<()>,
 }
@@ -48,14 +48,14 @@ impl Report {
 
 /// What an executor says of the steps that it could hold.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
+pub(crate) struct Capacity {
     /// False while there is no process that could run a new step.
     pub ready: bool,
     /// Steps that it has put aside: they take no place of new ones.
     pub aside: usize,
 }
 
-impl Room {
+impl Capacity {
     /// How many steps it may hold, of which `places` run. What was put aside counts up to as many again: a worker whose
     /// process dies over and over does not take ever more.
     pub fn steps(self, places: usize) -> usize {
@@ -67,7 +67,7 @@ impl Room {
 pub(crate) struct Ends {
     pub steps: mpsc::Receiver<Arc<RunStep>>,
     pub reports: mpsc::Sender<Report>,
-    pub room: watch::Sender<Room>,
+    pub room: watch::Sender<Capacity>,
 }
 
 impl Executor {
@@ -101,7 +101,7 @@ impl Executor {
         // `run` hands out no more steps than there are places beside those put aside, so a send of a step never waits.
         let (steps, steps_end) = mpsc::channel(places.max(1));
         let (reports_end, reports) = mpsc::channel(2 * places.max(1));
-        let (room_end, room) = watch::channel(Room { ready: true, aside: 0 });
+        let (room_end, room) = watch::channel(Capacity { ready: true, aside: 0 });
         let task = tokio::spawn(serve(Ends { steps: steps_end, reports: reports_end, room: room_end }));
         Self { steps, reports, room, handlers, task }
     }
@@ -156,8 +156,8 @@ mod tests {
 
     #[test]
     fn what_was_put_aside_makes_room_for_as_many_new_steps_as_run_at_once_and_no_more() {
-        let room = |aside| Room { ready: true, aside }.steps(10);
+        let room = |aside| Capacity { ready: true, aside }.steps(10);
         assert_eq!([0, 3, 10, 25].map(room), [10, 13, 20, 20]);
-        assert_eq!(Room { ready: false, aside: 3 }.steps(10), 0);
+        assert_eq!(Capacity { ready: false, aside: 3 }.steps(10), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use tasker_domain::{Outcome, RunStep};
+use tasker_wire::{Outcome, RunStep};
 
 type Ask = dyn Fn(&RunStep) -> Option<Outcome> + Send + Sync;
 

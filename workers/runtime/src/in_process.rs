@@ -3,7 +3,7 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use tasker_domain::{Outcome, RunStep, outcome::Failure};
+use tasker_wire::{Outcome, RunStep, outcome::Failure};
 use tokio::time::Instant;
 
 use crate::{

@@ -11,15 +11,15 @@ use aws_lambda_events::{event::sqs::SqsEvent, sqs::SqsBatchResponse};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tasker_aws::{Batch, Clients, Mailbox, Received, SqsQueue, unquoted};
-use tasker_domain::RunStep;
+use tasker_aws::{Batch, Clients, Received, SqsQueue, SqsSource, unquoted};
+use tasker_wire::RunStep;
 use tasker_worker::{Command, Executor, Settings, StartError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     deployment::Deployment,
-    desk::{Desk, Window, needed},
+    inbox::{Inbox, Window, needed},
     noting::Noting,
     post::{Sorted, sort},
 };
@@ -37,7 +37,7 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     let whole = deployment.timeout()?;
     let Deployment { queues, queue_url, settings } = deployment;
     let clients = Clients::from_env().await;
-    let desk = Arc::new(Desk::default());
+    let desk = Arc::new(Inbox::default());
     let settings = Settings { gate: desk.gate(), ..settings };
     let queue = Noting { queue: SqsQueue::new(clients.sqs.clone(), queues), desk: desk.clone() };
     // The platform ends the process between invocations, when nothing runs.
@@ -51,7 +51,7 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
             Ok::<_, StartError>(())
         }
     });
-    let function = Arc::new(Function { mailbox: Mailbox::new(clients.sqs, queue_url), desk, whole });
+    let function = Arc::new(Function { mailbox: SqsSource::new(clients.sqs, queue_url), desk, whole });
     let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = function.clone();
         async move { function.invoke(&event.payload, event.context.deadline).await }
@@ -81,8 +81,8 @@ async fn start(command: Command, settings: &Settings) -> Result<Executor, StartE
 }
 
 struct Function {
-    mailbox: Mailbox,
-    desk: Arc<Desk>,
+    mailbox: SqsSource,
+    desk: Arc<Inbox>,
     /// What an invocation of this function has, by its settings.
     whole: Duration,
 }

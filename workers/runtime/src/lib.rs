@@ -16,5 +16,5 @@ mod testing;
 pub use child::{BadCommand, Command, StartError};
 pub use executor::{Beat, Executor};
 pub use gate::Gate;
-pub use run::{Deliveries, Tally, run};
+pub use run::{Deliveries, Stats, run};
 pub use settings::Settings;

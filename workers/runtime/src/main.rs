@@ -2,7 +2,7 @@
 //! or from the queue of a pool that it polls.
 
 mod deployment;
-mod desk;
+mod inbox;
 mod lambda;
 mod noting;
 mod poll;

@@ -2,14 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tasker_domain::{CompleteStep, Message, Outcome, Outgoing, Queue, SendResult, message::HandOver};
+use tasker_queue::{Message, Outgoing, Queue, SendResult};
+use tasker_wire::{CompleteStep, Outcome, message::Lease};
 
-use crate::desk::Desk;
+use crate::inbox::Inbox;
 
 /// A queue that tells a desk which outcomes it accepted.
 pub struct Noting<Q> {
     pub queue: Q,
-    pub desk: Arc<Desk>,
+    pub desk: Arc<Inbox>,
 }
 
 impl<Q: Queue> Queue for Noting<Q> {
@@ -18,7 +19,7 @@ impl<Q: Queue> Queue for Noting<Q> {
         let results = self.queue.send(messages).await;
         for (answer, result) in answers.iter().zip(&results) {
             if let (Some(answer), Ok(())) = (answer, result) {
-                self.desk.accept(answer.hand_over, |step| answer.log(step));
+                self.desk.accept(answer.lease, |step| answer.log(step));
             }
         }
         results
@@ -31,7 +32,7 @@ impl<Q: Queue> Queue for Noting<Q> {
 
 /// What is known of an outcome once it is sent.
 struct Answer {
-    hand_over: HandOver,
+    lease: Lease,
     attempt: i32,
     outcome: &'static str,
     duration_ms: u64,
@@ -47,7 +48,7 @@ impl Answer {
             return None;
         }
         Some(Self {
-            hand_over: complete.hand_over(),
+            lease: complete.lease(),
             attempt: *attempt,
             outcome: outcome.kind(),
             duration_ms: *execution_time_ms,
@@ -57,8 +58,8 @@ impl Answer {
     }
 
     fn log(&self, step: &str) {
-        let Self { hand_over, attempt, outcome, duration_ms, correlation_id, trace_id } = self;
-        let task_id = hand_over.task.to_string();
+        let Self { lease, attempt, outcome, duration_ms, correlation_id, trace_id } = self;
+        let task_id = lease.step.task.to_string();
         tracing::info!(task_id, step, attempt, outcome, correlation_id, trace_id, duration_ms, "step answered");
     }
 }

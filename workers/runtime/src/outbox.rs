@@ -5,9 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tasker_domain::{
-    CompleteStep, Destination, Message, Outcome, Outgoing, Queue, SendResult, limits, outcome::Failure, queue::SendError,
-};
+use tasker_queue::{Destination, Message, Outgoing, Queue, SendError, SendResult};
+use tasker_wire::{CompleteStep, Outcome, limits, outcome::Failure};
 use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -155,7 +154,7 @@ mod tests {
     use std::sync::Mutex;
 
     use serde_json::value::to_raw_value;
-    use tasker_domain::{StepId, TaskId};
+    use tasker_wire::{StepId, TaskId};
     use uuid::Uuid;
 
     use super::*;

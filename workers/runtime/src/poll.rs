@@ -4,7 +4,7 @@
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tasker_aws::{Clients, Mailbox, QueueError, Received, SqsQueue};
+use tasker_aws::{Clients, QueueError, Received, SqsQueue, SqsSource};
 use tasker_worker::{Command, Executor};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     deployment::Deployment,
-    desk::Desk,
+    inbox::Inbox,
     noting::Noting,
     post::{Sorted, sort},
 };
@@ -36,12 +36,12 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let Deployment { queues, queue_url, settings } = deployment;
-    let mailbox = Mailbox::new(Clients::waiting(WAIT).await.sqs, queue_url);
+    let mailbox = SqsSource::new(Clients::waiting(WAIT).await.sqs, queue_url);
     let visibility = mailbox.visibility().await.map_err(|error| {
         let url = mailbox.url();
         format!("the queue {url} cannot be read; check TASKER_QUEUES, TASKER_POOL and what this worker may do: {error}")
     })?;
-    let desk = Arc::new(Desk::default());
+    let desk = Arc::new(Inbox::default());
     let executor = Executor::child(command, &settings).await?;
     let queue = Noting { queue: SqsQueue::new(Clients::from_env().await.sqs, queues), desk: desk.clone() };
     let (keep, kept) = mpsc::unbounded_channel();
@@ -64,8 +64,8 @@ struct Kept {
 }
 
 struct Poller {
-    mailbox: Mailbox,
-    desk: Arc<Desk>,
+    mailbox: SqsSource,
+    desk: Arc<Inbox>,
     keep: mpsc::UnboundedSender<Kept>,
 }
 
@@ -137,7 +137,7 @@ impl Poller {
 
 /// Keeps messages invisible until their outcome is accepted, and then deletes them; those that are not run here after all are made
 /// visible at once. Ends when there are none and none will come.
-async fn keep_until_answered(mailbox: Mailbox, visibility: Duration, mut kept: mpsc::UnboundedReceiver<Kept>) {
+async fn keep_until_answered(mailbox: SqsSource, visibility: Duration, mut kept: mpsc::UnboundedReceiver<Kept>) {
     let mut in_hand: HashMap<u64, Received> = HashMap::new();
     let mut waiting: FuturesUnordered<BoxFuture<'static, (u64, bool)>> = FuturesUnordered::new();
     let period = (visibility / LOOKS).max(Duration::from_millis(100));

@@ -1,7 +1,7 @@
 //! What a message of the pool's queue is, before anything is done about it.
 
 use tasker_aws::{Received, Unreadable, parse};
-use tasker_domain::RunStep;
+use tasker_wire::RunStep;
 
 /// What a message is.
 pub enum Sorted {

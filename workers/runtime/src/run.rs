@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use tasker_domain::{CompleteStep, Queue, RunStep};
+use tasker_queue::Queue;
+use tasker_wire::{CompleteStep, RunStep};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,7 @@ pub trait Deliveries: Send + Sync + 'static {
 
 /// What a worker did in its life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Stats {
     /// Steps whose outcome the queue accepted.
     pub answered: u64,
     /// Steps that were taken and not answered when the drain time was over. They used no attempt and run again.
@@ -37,8 +38,8 @@ pub async fn run<D: Deliveries, Q: Queue>(
     executor: Executor,
     settings: Settings,
     shutdown: CancellationToken,
-) -> Tally {
-    let mut worker = Worker { deliveries, outbox: Outbox::new(queue), executor, settings, held: 0, tally: Tally::default() };
+) -> Stats {
+    let mut worker = Worker { deliveries, outbox: Outbox::new(queue), executor, settings, held: 0, tally: Stats::default() };
     worker.work(&shutdown).await;
     let Worker { executor, settings, mut tally, held, .. } = worker;
     executor.close().await;
@@ -56,7 +57,7 @@ struct Worker<D, Q> {
     settings: Settings,
     /// Steps taken whose outcome was not accepted yet.
     held: usize,
-    tally: Tally,
+    tally: Stats,
 }
 
 impl<D: Deliveries, Q: Queue> Worker<D, Q> {

@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::{CompleteStep, Message, Outgoing, Queue, RunStep, SendResult, message, queue::SendError};
+use tasker_queue::{Message, Outgoing, Queue, SendError, SendResult};
+use tasker_wire::{CompleteStep, RunStep, message};
 use tasker_worker::{Command, Deliveries, Executor, Settings};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 

@@ -1,7 +1,7 @@
 //! What the unit tests share.
 
 use serde_json::value::RawValue;
-use tasker_domain::{RunStep, StepId, message};
+use tasker_wire::{RunStep, StepId, message};
 
 /// The first try of a step that runs `callable`.
 pub(crate) fn step(step_id: StepId, callable: &str) -> RunStep {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Bench, python, runs, step};
 use serde_json::json;
-use tasker_domain::Outcome;
-use tasker_worker::{Executor, Gate, Settings, Tally};
+use tasker_wire::Outcome;
+use tasker_worker::{Executor, Gate, Settings, Stats};
 
 /// Open for so many steps, and closed after them.
 fn gate_open_for(steps: usize) -> Settings {
@@ -26,7 +26,7 @@ async fn a_step_that_the_gate_refuses_is_answered_and_not_run() {
     assert!(matches!(bench.answer(1).await.outcome, Outcome::Released {}));
     bench.success(0).await;
     assert_eq!(runs(&notes).len(), 1);
-    assert_eq!(bench.finish().await, Tally { answered: 2, abandoned: 0 });
+    assert_eq!(bench.finish().await, Stats { answered: 2, abandoned: 0 });
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn the_gate_is_asked_again_when_a_step_would_run_again() {
     bench.steps.put([step(0, "exit", json!({ "runs": notes }))]);
     assert!(matches!(bench.answer(0).await.outcome, Outcome::Released {}));
     assert_eq!(runs(&notes).len(), 1);
-    assert_eq!(bench.finish().await, Tally { answered: 1, abandoned: 0 });
+    assert_eq!(bench.finish().await, Stats { answered: 1, abandoned: 0 });
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::{python, reported, runs, step};
 use deployed::{Aws, Program, message, raw_message};
 use serde_json::{Value, json};
-use tasker_domain::{Outcome, RunStep, outcome::Failure};
+use tasker_wire::{Outcome, RunStep, outcome::Failure};
 use tempfile::TempDir;
 
 /// More than any step of these tests takes on any machine.

@@ -8,8 +8,8 @@ use std::{os::fd::AsRawFd, sync::atomic::Ordering, time::Duration};
 
 use common::{Bench, is_answer, python, reported, runs, step, until};
 use serde_json::json;
-use tasker_domain::{Outcome, RunStep};
-use tasker_worker::{Executor, Settings, Tally};
+use tasker_wire::{Outcome, RunStep};
+use tasker_worker::{Executor, Settings, Stats};
 use tokio::sync::Notify;
 
 async fn start_error(command: &str) -> String {
@@ -72,7 +72,7 @@ async fn a_thousand_steps_on_one_slow_child_run_once_each_and_wait_in_the_queue(
     assert_eq!(runs(&notes).len(), 1000);
     assert!(steps.most_held.load(Ordering::SeqCst) <= 2);
     assert!(outcomes.received.lock().unwrap().iter().all(|c| c.attempt == 1 && matches!(c.outcome, Outcome::Success { .. })));
-    assert_eq!(bench.ended().await, Tally { answered: 1000, abandoned: 0 });
+    assert_eq!(bench.ended().await, Stats { answered: 1000, abandoned: 0 });
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn a_shutdown_waits_for_what_runs_and_takes_nothing_more() {
     std::fs::write(&gate, "").unwrap();
     assert_eq!(bench.success(0).await, json!({"waited": true}));
     let steps = bench.steps.clone();
-    assert_eq!(bench.ended().await, Tally { answered: 1, abandoned: 0 });
+    assert_eq!(bench.ended().await, Stats { answered: 1, abandoned: 0 });
     assert_eq!(steps.waiting(), 1);
 }
 
@@ -100,7 +100,7 @@ async fn a_shutdown_gives_up_after_its_time_and_leaves_no_process() {
     until("it hangs", || runs(&notes).len() == 1).await;
     let pid = runs(&notes)[0].1;
     bench.shutdown.cancel();
-    assert_eq!(bench.ended().await, Tally { answered: 0, abandoned: 1 });
+    assert_eq!(bench.ended().await, Stats { answered: 0, abandoned: 1 });
     assert!(!common::is_alive(pid));
 }
 
@@ -122,7 +122,7 @@ async fn an_outcome_that_the_queue_refuses_is_offered_until_it_is_accepted() {
     bench.steps.put([step(0, "ok", json!({})), step(1, "ok", json!({}))]);
     bench.success(0).await;
     bench.success(1).await;
-    assert_eq!(bench.finish().await, Tally { answered: 2, abandoned: 0 });
+    assert_eq!(bench.finish().await, Stats { answered: 2, abandoned: 0 });
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn handlers_in_process_answer_panic_and_time_out() {
     assert_eq!((panicked.error_type.as_str(), panicked.message.as_str()), ("handler_panicked", "the handler panicked: no way"));
     assert!(panicked.retryable);
     assert_eq!(bench.failure(1).await.error_type, "timeout");
-    assert_eq!(bench.finish().await, Tally { answered: 3, abandoned: 0 });
+    assert_eq!(bench.finish().await, Stats { answered: 3, abandoned: 0 });
 }
 
 #[tokio::test]
@@ -208,5 +208,5 @@ async fn a_shutdown_gives_up_on_handlers_in_process_too() {
     bench.steps.put([step(0, "hang", json!({}))]);
     running.notified().await;
     bench.shutdown.cancel();
-    assert_eq!(bench.ended().await, Tally { answered: 0, abandoned: 1 });
+    assert_eq!(bench.ended().await, Stats { answered: 0, abandoned: 1 });
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Bench, is_alive, python, reported, runs, step, until};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::json;
-use tasker_domain::RunStep;
+use tasker_wire::RunStep;
 use tasker_worker::Settings;
 
 #[tokio::test]

@@ -8,7 +8,7 @@ mod deployed;
 use common::{runs, step, until};
 use deployed::{Aws, Program, message, raw_message};
 use serde_json::{Value, json};
-use tasker_domain::Outcome;
+use tasker_wire::Outcome;
 use tempfile::TempDir;
 
 fn holds(call: &Value, text: &str) -> bool {

@@ -8,7 +8,7 @@ use std::{path::Path, sync::atomic::Ordering, time::Duration};
 
 use common::{Bench, is_alive, python, runs, step, until};
 use serde_json::json;
-use tasker_worker::{Settings, Tally};
+use tasker_worker::{Settings, Stats};
 
 /// A worker with two places, both of which were taken by steps whose process has just died: `step_0` waits for the gate in
 /// the quarantine, and `step_1` behind it, which will exit again.
@@ -46,7 +46,7 @@ async fn new_steps_run_while_the_suspects_of_a_crash_wait_for_each_other() {
     assert_eq!(bench.success(0).await, json!({"waited": true}));
     assert_eq!(bench.failure(1).await.error_type, "worker_crashed");
     assert_eq!(names(&notes), 4, "once with a neighbour, three times alone");
-    assert_eq!(bench.finish().await, Tally { answered: 6, abandoned: 0 });
+    assert_eq!(bench.finish().await, Stats { answered: 6, abandoned: 0 });
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_shutdown_that_gives_up_leaves_neither_process() {
     until("it hangs", || runs(&notes).len() == 4).await;
     let processes = [process_of(&notes, "step_0"), process_of(&notes, "step_2")];
     bench.shutdown.cancel();
-    assert_eq!(bench.ended().await, Tally { answered: 0, abandoned: 3 });
+    assert_eq!(bench.ended().await, Stats { answered: 0, abandoned: 3 });
     assert!(!processes.into_iter().any(is_alive));
 }
 

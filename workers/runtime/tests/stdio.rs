@@ -12,7 +12,7 @@ use std::{
 use common::{python, runs, step, until};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
-use tasker_domain::RunStep;
+use tasker_wire::RunStep;
 
 struct Program {
     process: Child,

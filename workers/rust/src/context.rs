@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tasker_domain::RunStep;
+use tasker_wire::RunStep;
 use uuid::Uuid;
 
 use crate::{PermanentError, worker::Heartbeat};

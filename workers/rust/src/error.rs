@@ -3,7 +3,7 @@
 use std::{any::Any, error::Error, time::Duration};
 
 use serde_json::{Value, json};
-use tasker_domain::outcome::Failure;
+use tasker_wire::outcome::Failure;
 
 /// A failure that no other try can cure: a declined card, a request that makes no sense.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tasker_domain::{Outcome, outcome::Failure};
+use tasker_wire::{Outcome, outcome::Failure};
 
 /// A result with more to say than the value alone.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::{
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde::{Deserialize, Serialize};
-use tasker_domain::{Outcome, RunStep};
+use tasker_wire::{Outcome, RunStep};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,

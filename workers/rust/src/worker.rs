@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, pin::Pin, process::ExitCode, sync::Arc};
 
 use futures::FutureExt;
-use tasker_domain::{Outcome, RunStep, outcome::Failure};
+use tasker_wire::{Outcome, RunStep, outcome::Failure};
 
 use crate::{IntoOutcome, StepContext, StepError, run};
 

@@ -12,11 +12,8 @@ use common::{Bench, step};
 use num_bigint::BigUint;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tasker_domain::{
-    Outcome, RunStep,
-    outcome::Failure,
-    template::{self, Workflow},
-};
+use tasker_domain::template::{self, Workflow};
+use tasker_wire::{Outcome, RunStep, outcome::Failure};
 use tasker_worker::Settings;
 
 const RUST: &str = env!("CARGO_BIN_EXE_tasker-example-rust");

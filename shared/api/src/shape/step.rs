@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
-use tasker_domain::{StepState, TaskId, TaskState, outcome::Failure};
 use tasker_store::read::{Resolution, Step, StepAnswer};
+use tasker_wire::{StepState, TaskId, TaskState, outcome::Failure};
 use uuid::Uuid;
 
 use super::{micros, micros_or_null};

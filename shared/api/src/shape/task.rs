@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tasker_domain::{TaskId, TaskState, ids::named_step_uuid};
 use tasker_store::{
     read::{StepCounts, Task},
-    show::Standing,
+    show::StepSummary,
 };
+use tasker_wire::{TaskId, TaskState, ids::named_step_uuid};
 use uuid::Uuid;
 
 use super::{
@@ -81,7 +81,7 @@ pub(crate) struct StepReadiness {
 
 impl TaskResponse {
     /// A task with its steps; lists have none.
-    pub fn new(task: Task, steps: Vec<Standing>) -> Self {
+    pub fn new(task: Task, steps: Vec<StepSummary>) -> Self {
         let counts = task.steps;
         let (execution_status, recommended_action) = execution(task.state, counts);
         let readiness = |step| StepReadiness::new(step, &task);
@@ -123,7 +123,7 @@ impl TaskResponse {
 }
 
 impl StepReadiness {
-    fn new(step: Standing, task: &Task) -> Self {
+    fn new(step: StepSummary, task: &Task) -> Self {
         Self {
             workflow_step_uuid: step.step.uuid(),
             task_uuid: step.step.task,

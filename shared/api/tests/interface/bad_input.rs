@@ -2,7 +2,7 @@
 
 use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
-use tasker_domain::limits;
+use tasker_wire::limits;
 
 use crate::world::World;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_domain::{Destination, Message, Outgoing, Queue};
+use tasker_queue::{Destination, Message, Outgoing, Queue};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{Answer, CAPACITY, MAX_REQUESTS, World, success};

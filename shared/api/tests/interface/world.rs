@@ -8,10 +8,11 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use serde_json::{Value, json, value::RawValue};
-use tasker_domain::{Outcome, RunStep, outcome::Failure, token::SigningKey};
+use tasker_domain::token::SigningKey;
 use tasker_engine::{Engine, InProcess, Settings};
 use tasker_store::Store;
 use tasker_test_support::Database;
+use tasker_wire::{Outcome, RunStep, outcome::Failure};
 use tower::ServiceExt;
 
 /// Few, so that a test reaches it; fewer than connections to the database.

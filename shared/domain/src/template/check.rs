@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::{ALL, Step, StepKind, Template, schema};
 use crate::{
-    Fault, graph, limits,
-    object::{Findings, guess, shown},
+    graph,
+    reader::{Findings, guess, shown},
 };
+use tasker_wire::{Fault, limits};
 
 /// Reports all that is wrong. An empty name stands where reading found a fault; it is not reported again.
 pub(super) fn template(template: &Template, findings: &mut Findings) {
@@ -139,7 +140,7 @@ fn overlays(template: &Template, index: &HashMap<&str, usize>, findings: &mut Fi
     for (environment, overlay) in &template.environments {
         for (i, step) in overlay.steps.iter().enumerate().filter(|(_, step)| !step.name.is_empty()) {
             if step.name != ALL && !index.contains_key(step.name.as_str()) {
-                let place = crate::fault::pointer("/environments", environment);
+                let place = tasker_wire::fault::pointer("/environments", environment);
                 let message = format!("has no effect: {}", unknown(&step.name, &template.steps));
                 findings.note(format!("{place}/steps/{i}/name"), &message);
             }

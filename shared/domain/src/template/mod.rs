@@ -18,7 +18,8 @@ use sha2::{Digest, Sha256};
 
 pub use workflow::{Planned, Workflow};
 
-use crate::{Fault, Faults, backoff::BackoffKind, message::Handler, object::Findings};
+use crate::{backoff::BackoffKind, reader::Findings};
+use tasker_wire::{Fault, Faults, message::Handler};
 
 /// The name in an environment's overlay that means every step.
 pub const ALL: &str = "ALL";

@@ -13,10 +13,9 @@ use super::{
 };
 use crate::{
     backoff::BackoffKind,
-    limits,
-    message::Handler,
-    object::{Findings, Object, refuse_name, refuse_namespace, shown},
+    reader::{Findings, Object, refuse_name, refuse_namespace, shown},
 };
+use tasker_wire::{limits, message::Handler};
 
 const NOT_READ: &str = "is not read; Tasker Core does not read it either";
 const NOT_YET: &str = "is kept, but nothing acts on it yet";

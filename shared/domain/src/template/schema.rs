@@ -3,7 +3,7 @@
 use jsonschema::{ValidationError, Validator, paths::LocationSegment};
 use serde_json::Value;
 
-use crate::{Fault, fault::pointer, limits};
+use tasker_wire::{Fault, fault::pointer, limits};
 
 /// Characters of a schema library's message that are kept: it may quote a whole document.
 const MESSAGE_CHARS: usize = 300;

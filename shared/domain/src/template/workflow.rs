@@ -7,7 +7,8 @@ use semver::Version;
 use serde_json::Value;
 
 use super::{ALL, IdentityStrategy, Overlay, Retry, Step, Template, schema};
-use crate::{Fault, Faults, Policy, backoff::Backoff, graph, limits, message::Handler};
+use crate::{Policy, backoff::Backoff, graph};
+use tasker_wire::{Fault, Faults, limits, message::Handler};
 
 /// Time-outs above so many seconds make a worker report that it started, so that its loss is noticed by a deadline.
 const REPORTED_ABOVE_SECONDS: u32 = 60;

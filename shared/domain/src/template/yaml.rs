@@ -3,7 +3,8 @@
 use serde_json::Value;
 use serde_saphyr::{Error, Options, UserMessageFormatter, budget, options};
 
-use crate::{Fault, Faults, fault::pointer, limits, object::Findings};
+use crate::reader::Findings;
+use tasker_wire::{Fault, Faults, fault::pointer, limits};
 
 /// Keys, scalars, lists and maps of a template, aliases resolved: 10,000 steps of 40 values each, and some more.
 const NODES: usize = 600_000;

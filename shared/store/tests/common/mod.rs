@@ -5,26 +5,27 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use tasker_domain::{TaskId, Verdict, ids::step_no, message::HandOver, outcome::Failure, token::Plan};
-use tasker_store::{Completion, HandOverSettings, NewTask, PlanRows, Store};
+use tasker_domain::{Verdict, token::TemplateRef};
+use tasker_store::{Completion, DispatchSettings, NewTask, Store, TemplateRows};
 use tasker_test_support::Database;
+use tasker_wire::{TaskId, ids::step_no, message::Lease, outcome::Failure};
 use uuid::Uuid;
 
-pub const SETTINGS: HandOverSettings = HandOverSettings { send_ms: None, bodies: 100, input_bytes: 1 << 20 };
+pub const SETTINGS: DispatchSettings = DispatchSettings { send_ms: None, bodies: 100, input_bytes: 1 << 20 };
 
 pub fn store(database: &Database) -> Store {
     Store::new(&database.url, 2).unwrap()
 }
 
 /// Steps by name, each with the positions of its parents.
-pub fn plan(steps: &[(&str, &[usize])]) -> Arc<PlanRows> {
+pub fn plan(steps: &[(&str, &[usize])]) -> Arc<TemplateRows> {
     let literal = |nos: Vec<usize>| format!("{{{}}}", nos.iter().map(|&p| step_no(p).to_string()).collect::<Vec<_>>().join(","));
     let mut children = vec![Vec::new(); steps.len()];
     for (child, (_, parents)) in steps.iter().enumerate() {
         parents.iter().for_each(|&parent| children[parent].push(child));
     }
-    Arc::new(PlanRows {
-        plan: Plan { template_id: Uuid::nil(), environment: "test".into() },
+    Arc::new(TemplateRows {
+        plan: TemplateRef { template_id: Uuid::nil(), environment: "test".into() },
         identity: ["ns".into(), "name".into(), "1.0.0".into()],
         no: (0..steps.len()).map(step_no).collect(),
         name: steps.iter().map(|s| s.0.to_owned()).collect(),
@@ -37,7 +38,7 @@ pub fn plan(steps: &[(&str, &[usize])]) -> Arc<PlanRows> {
 }
 
 /// A task of that plan.
-pub async fn submit(store: &Store, plan: &Arc<PlanRows>, initiator: &str) -> TaskId {
+pub async fn submit(store: &Store, plan: &Arc<TemplateRows>, initiator: &str) -> TaskId {
     let new = NewTask {
         task: TaskId::from_fresh(Uuid::now_v7()),
         plan: plan.clone(),
@@ -57,7 +58,7 @@ pub async fn submit(store: &Store, plan: &Arc<PlanRows>, initiator: &str) -> Tas
 
 /// Applies a verdict on the step at a position, under its first leases.
 pub async fn complete(store: &Store, task: TaskId, position: usize, lease: i32, verdict: Verdict) {
-    let key = HandOver { task, no: step_no(position), lease };
+    let key = Lease { step: task.step(step_no(position)), number: lease };
     let completion = Completion {
         key,
         attempt: lease,

@@ -1,20 +1,20 @@
 //! Which steps a log line is about, as its fields. Of several steps each field is a list, in the same order.
 
-use tasker_domain::RunStep;
+use tasker_wire::RunStep;
 
 /// So many steps are named in one line. All steps of a worker would make it unreadable.
 const MOST: usize = 10;
 
 /// The fields of a log line. Empty ones are left out.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Concerned {
+pub(super) struct LogFields {
     pub task_id: Option<String>,
     pub step: Option<String>,
     pub attempt: Option<String>,
     pub correlation_id: Option<String>,
 }
 
-impl<'a> FromIterator<&'a RunStep> for Concerned {
+impl<'a> FromIterator<&'a RunStep> for LogFields {
     fn from_iter<I: IntoIterator<Item = &'a RunStep>>(steps: I) -> Self {
         let mut concerned = Self::default();
         for step in steps.into_iter().take(MOST) {
@@ -39,7 +39,7 @@ fn append(list: &mut Option<String>, item: &str) {
 
 #[cfg(test)]
 mod tests {
-    use tasker_domain::TaskId;
+    use tasker_wire::TaskId;
 
     use super::*;
 
@@ -48,12 +48,12 @@ mod tests {
         let steps: Vec<RunStep> = (0..12)
             .map(|no| crate::testing::step(TaskId::from_fresh(uuid::Uuid::nil()).step(no), &format!("step_{no}")))
             .collect();
-        assert_eq!(Concerned::from_iter([]), Concerned::default());
-        let one = Concerned::from_iter(&steps[..1]);
+        assert_eq!(LogFields::from_iter([]), LogFields::default());
+        let one = LogFields::from_iter(&steps[..1]);
         assert_eq!((one.step.as_deref(), one.task_id), (Some("step_0"), Some(steps[0].task_id.to_string())));
-        let two = Concerned::from_iter(&steps[..2]);
+        let two = LogFields::from_iter(&steps[..2]);
         assert_eq!((two.step.as_deref(), two.attempt.as_deref()), (Some("step_0, step_1"), Some("1, 1")));
-        let all = Concerned::from_iter(&steps);
+        let all = LogFields::from_iter(&steps);
         assert!(all.step.unwrap().ends_with(", step_9"));
     }
 }

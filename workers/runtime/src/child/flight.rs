@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::{RunStep, limits};
+use tasker_wire::{RunStep, limits};
 use tokio::time::Instant;
 
 /// A step that waits for a child, and how many it has killed alone.
@@ -30,7 +30,7 @@ impl From<Arc<RunStep>> for Waiting {
 
 /// A step in a child's hands.
 #[derive(Debug)]
-pub(super) struct Passenger {
+pub(super) struct Running {
     pub step: Arc<RunStep>,
     /// When the child was sent it.
     pub began: Instant,
@@ -38,7 +38,7 @@ pub(super) struct Passenger {
     lone_deaths: i32,
 }
 
-impl Passenger {
+impl Running {
     fn deadline(&self) -> Instant {
         self.began + Duration::from_secs(self.step.timeout_seconds.into())
     }
@@ -46,12 +46,12 @@ impl Passenger {
 
 /// All steps that are meant for one child.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     /// Steps that the child may have in its hands at once.
     places: usize,
     waiting: VecDeque<Waiting>,
     /// In the child's hands, by the number that they have there. A few dozen at most.
-    flying: BTreeMap<u64, Passenger>,
+    flying: BTreeMap<u64, Running>,
     last_id: u64,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Death {
     /// How many steps it had in its hands.
     pub in_flight: usize,
     /// Who has killed it alone, for the last time.
-    pub blamed: Option<Passenger>,
+    pub blamed: Option<Running>,
     /// Everybody else who was in its hands.
     pub suspects: Vec<Waiting>,
 }
@@ -74,7 +74,7 @@ impl Death {
     }
 }
 
-impl Flight {
+impl InFlight {
     /// With nobody in it yet.
     pub fn with_places(places: usize) -> Self {
         Self { places, waiting: VecDeque::new(), flying: BTreeMap::new(), last_id: 0 }
@@ -91,24 +91,24 @@ impl Flight {
     }
 
     /// The next step that may be sent to the child, which has it from now on, and the number it gets.
-    pub fn depart(&mut self, now: Instant) -> Option<(u64, &Passenger)> {
+    pub fn depart(&mut self, now: Instant) -> Option<(u64, &Running)> {
         if self.flying.len() >= self.places {
             return None;
         }
         let Waiting { step, lone_deaths } = self.waiting.pop_front()?;
         // Numbers are never used twice, not even by the next child: a stray answer meets nobody.
         self.last_id += 1;
-        let passenger = Passenger { step, began: now, next_heartbeat: now, lone_deaths };
+        let passenger = Running { step, began: now, next_heartbeat: now, lone_deaths };
         Some((self.last_id, self.flying.entry(self.last_id).or_insert(passenger)))
     }
 
     /// The child answered. `None`: it has no such step.
-    pub fn land(&mut self, id: u64) -> Option<Passenger> {
+    pub fn land(&mut self, id: u64) -> Option<Running> {
         self.flying.remove(&id)
     }
 
     /// A step in the child's hands.
-    pub fn flying(&mut self, id: u64) -> Option<&mut Passenger> {
+    pub fn flying(&mut self, id: u64) -> Option<&mut Running> {
         self.flying.get_mut(&id)
     }
 
@@ -119,11 +119,11 @@ impl Flight {
 
     /// When the first step will be over its time.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.flying.values().map(Passenger::deadline).min()
+        self.flying.values().map(Running::deadline).min()
     }
 
     /// Takes out all that are over their time; they are to blame for what must now be done to their child.
-    pub fn overdue(&mut self, now: Instant) -> Vec<Passenger> {
+    pub fn overdue(&mut self, now: Instant) -> Vec<Running> {
         let late: Vec<u64> = self.flying.iter().filter(|(_, p)| p.deadline() <= now).map(|(&id, _)| id).collect();
         late.iter().filter_map(|id| self.flying.remove(id)).collect()
     }
@@ -131,7 +131,7 @@ impl Flight {
     /// The child is gone by our own hand, for somebody else's fault: the others run again first thing, unsuspected.
     pub fn spare(&mut self) {
         let spared = std::mem::take(&mut self.flying);
-        for Passenger { step, lone_deaths, .. } in spared.into_values().rev() {
+        for Running { step, lone_deaths, .. } in spared.into_values().rev() {
             self.waiting.push_front(Waiting { step, lone_deaths });
         }
     }
@@ -154,20 +154,20 @@ impl Flight {
 
 #[cfg(test)]
 mod tests {
-    use tasker_domain::TaskId;
+    use tasker_wire::TaskId;
 
     use super::*;
 
     /// A flight with steps named by numbers, and the instant it began.
-    fn flight_of(steps: i32) -> (Flight, Instant) {
-        let mut flight = Flight::with_places(8);
+    fn flight_of(steps: i32) -> (InFlight, Instant) {
+        let mut flight = InFlight::with_places(8);
         for no in 0..steps {
             flight.take(Arc::new(crate::testing::step(TaskId::from_fresh(uuid::Uuid::nil()).step(no), "x")));
         }
         (flight, Instant::now())
     }
 
-    fn depart_all(flight: &mut Flight, now: Instant) -> Vec<(u64, i32)> {
+    fn depart_all(flight: &mut InFlight, now: Instant) -> Vec<(u64, i32)> {
         std::iter::from_fn(|| flight.depart(now).map(|(id, passenger)| (id, passenger.step.step_id.no))).collect()
     }
 
@@ -205,7 +205,7 @@ mod tests {
     fn the_third_lone_death_is_blamed_and_the_first_two_are_not() {
         let (mut together, now) = flight_of(2);
         depart_all(&mut together, now);
-        let mut alone = Flight::with_places(1);
+        let mut alone = InFlight::with_places(1);
         together.crash().suspects.into_iter().for_each(|suspect| alone.take(suspect));
         let mut blamed = Vec::new();
         while let [(id, no)] = depart_all(&mut alone, now)[..] {

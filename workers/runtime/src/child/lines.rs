@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tasker_domain::limits;
+use tasker_wire::limits;
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 /// Bytes that one read asks for.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::limits;
+use tasker_wire::limits;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     time::Instant,

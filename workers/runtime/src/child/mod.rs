@@ -14,7 +14,7 @@ mod spawn;
 
 use std::{sync::Arc, time::Duration};
 
-use tasker_domain::{Outcome, RunStep, limits, outcome::Failure};
+use tasker_wire::{Outcome, RunStep, limits, outcome::Failure};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -26,11 +26,11 @@ pub use life::StartError;
 
 use crate::{
     Settings,
-    executor::{Ends, Report, Room},
+    executor::{Capacity, Ends, Report},
     in_process::timed_out,
 };
-use concerned::Concerned;
-use flight::{Flight, Passenger, Waiting};
+use concerned::LogFields;
+use flight::{InFlight, Running, Waiting};
 use lines::Next;
 use protocol::Line;
 
@@ -41,14 +41,14 @@ enum End {
     /// It died, or broke the protocol.
     Died(String),
     /// Steps were over their time or answered too much; they were answered for, the others are not to blame.
-    Culprits(&'static str, Concerned),
+    Culprits(&'static str, LogFields),
 }
 
 /// Runs steps in one child after the other, until no more steps can come.
 pub(crate) async fn supervise(command: Command, settings: Settings, first: Life, ends: Ends) {
     let Ends { steps, reports, room } = ends;
     let places = settings.max_concurrent_handlers.max(1);
-    // `run` hands out no more than this in all (see `Room`), so a suspect never waits to get in.
+    // `run` hands out no more than this in all (see `Capacity`), so a suspect never waits to get in.
     let (suspects, suspected) = mpsc::channel(2 * places);
     let common = Common { command, settings, reports, room, suspects };
     let main = Supervisor::new(&common, Lane::Main, steps, places);
@@ -61,7 +61,7 @@ struct Common {
     command: Command,
     settings: Settings,
     reports: mpsc::Sender<Report>,
-    room: watch::Sender<Room>,
+    room: watch::Sender<Capacity>,
     /// The way into the quarantine.
     suspects: mpsc::Sender<Waiting>,
 }
@@ -79,7 +79,7 @@ struct Supervisor<'a, T> {
     common: &'a Common,
     lane: Lane,
     inbox: mpsc::Receiver<T>,
-    flight: Flight,
+    flight: InFlight,
     /// Lives in a row in which the child was of no use; the pause before the next one grows with them.
     useless_lives: u32,
     /// Whether the current life had a step in its hands at all.
@@ -88,7 +88,7 @@ struct Supervisor<'a, T> {
 
 impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
     fn new(common: &'a Common, lane: Lane, inbox: mpsc::Receiver<T>, places: usize) -> Self {
-        Self { common, lane, inbox, flight: Flight::with_places(places), useless_lives: 0, useful: false }
+        Self { common, lane, inbox, flight: InFlight::with_places(places), useless_lives: 0, useful: false }
     }
 
     /// Always has a child.
@@ -144,7 +144,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                 life.end_gently().await;
                 return None;
             }
-            End::Culprits(why, Concerned { task_id, step, attempt, correlation_id }) => {
+            End::Culprits(why, LogFields { task_id, step, attempt, correlation_id }) => {
                 self.flight.spare();
                 life.end().await;
                 tracing::warn!(pool, pid, task_id, step, attempt, correlation_id, "{why}; its process was killed");
@@ -152,7 +152,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
             End::Died(reason) => {
                 let stderr = life.end().await;
                 let death = self.flight.crash();
-                let Concerned { task_id, step, attempt, correlation_id } = death.steps().collect();
+                let LogFields { task_id, step, attempt, correlation_id } = death.steps().collect();
                 let in_flight = death.in_flight;
                 tracing::warn!(
                     pool,
@@ -387,7 +387,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
     }
 
     /// Answers for a step that left the flight. `None`: nobody listens any more.
-    async fn report(&mut self, passenger: Passenger, outcome: Outcome) -> Option<()> {
+    async fn report(&mut self, passenger: Running, outcome: Outcome) -> Option<()> {
         let execution_time_ms = passenger.began.elapsed().as_millis() as u64;
         let step: Arc<RunStep> = passenger.step;
         if self.lane == Lane::Quarantine {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tasker_domain::{Outcome, RunStep};
+use tasker_wire::{Outcome, RunStep};
 
 /// The version of the child protocol.
 pub(super) const PROTOCOL: u32 = 1;

@@ -14,10 +14,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tasker_domain::{
-    CompleteStep, Message, Outcome, Outgoing, Queue, RunStep, SendResult, TaskId, outcome::Failure, queue::SendError,
-};
-use tasker_worker::{Command, Deliveries, Executor, Settings, Tally, run};
+use tasker_queue::{Message, Outgoing, Queue, SendError, SendResult};
+use tasker_wire::{CompleteStep, Outcome, RunStep, TaskId, outcome::Failure};
+use tasker_worker::{Command, Deliveries, Executor, Settings, Stats, run};
 use tempfile::TempDir;
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -145,7 +144,7 @@ pub struct Bench {
     pub shutdown: CancellationToken,
     pub folder: TempDir,
     numbers: AtomicI32,
-    running: JoinHandle<Tally>,
+    running: JoinHandle<Stats>,
 }
 
 impl Bench {
@@ -206,7 +205,7 @@ impl Bench {
     }
 
     /// Ends the worker when all that it has is done.
-    pub async fn finish(self) -> Tally {
+    pub async fn finish(self) -> Stats {
         self.steps.close();
         self.ended().await
     }
@@ -216,7 +215,7 @@ impl Bench {
         self.running.abort();
     }
 
-    pub async fn ended(self) -> Tally {
+    pub async fn ended(self) -> Stats {
         tokio::time::timeout(PATIENCE, self.running).await.expect("the worker ends").unwrap()
     }
 }

@@ -18,7 +18,7 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::{Value, json};
-use tasker_domain::{CompleteStep, Outcome};
+use tasker_wire::{CompleteStep, Outcome};
 use tokio::sync::Notify;
 
 /// Long enough for a loaded machine, short enough for a person.

@@ -10,7 +10,7 @@ pub use aws::Aws;
 pub use program::Program;
 
 use serde_json::{Value, json};
-use tasker_domain::RunStep;
+use tasker_wire::RunStep;
 
 /// A message of the pool's queue that bears a step; its id is the step's number.
 pub fn message(step: &RunStep) -> Value {

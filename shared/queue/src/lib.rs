@@ -2,10 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use crate::{
-    TaskId,
-    message::{CompleteStep, Evaluate, RunStep},
-};
+use tasker_wire::{CompleteStep, Evaluate, RunStep, TaskId};
 
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use std::{cell::RefCell, ops::RangeInclusive};
 
 use serde_json::{Map, Value};
 
-use crate::{Fault, Faults, fault::pointer, limits};
+use tasker_wire::{Fault, Faults, fault::pointer, limits};
 
 /// Names among which a likely meant one is looked for; more would make a file of typing errors expensive.
 const GUESSED_AMONG: usize = 1_000;

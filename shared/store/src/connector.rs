@@ -34,20 +34,20 @@ impl std::fmt::Debug for Login {
 }
 
 /// Where logins come from that change while the process runs.
-pub trait Logins: Send + Sync + 'static {
+pub trait Credentials: Send + Sync + 'static {
     /// The login to try, after the server refused so many in this very attempt to connect. None: there is no other to try.
     fn login(&self, refused: u32) -> Pin<Box<dyn Future<Output = Option<Login>> + Send + '_>>;
 }
 
 /// A way to a database. Connections are made only by what is given it.
 #[derive(Clone)]
-pub struct Access {
+pub struct Connector {
     pub(crate) config: Config,
     tls: Option<MakeRustlsConnect>,
-    logins: Option<Arc<dyn Logins>>,
+    logins: Option<Arc<dyn Credentials>>,
 }
 
-impl Access {
+impl Connector {
     /// By a libpq URL or key-value string. `sslmode` is `verify-full` or `disable`; without it, what is not on this machine is
     /// reached by TLS. `sslrootcert` (in a URL) names a file with the authorities that its certificate may come from; without it
     /// those of the system. It may hold a password, so an error does not repeat it.
@@ -82,7 +82,7 @@ impl Access {
     }
 
     /// The same with logins that are asked for at each connection.
-    pub fn with_logins(mut self, logins: Arc<dyn Logins>) -> Self {
+    pub fn with_logins(mut self, logins: Arc<dyn Credentials>) -> Self {
         self.logins = Some(logins);
         self
     }
@@ -127,7 +127,7 @@ impl Access {
     }
 }
 
-impl Connect for Access {
+impl Connect for Connector {
     fn connect(
         &self,
         _: &Config,
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     fn uses_tls(url: &str) -> bool {
-        Access::by_url(url).unwrap().tls.is_some()
+        Connector::by_url(url).unwrap().tls.is_some()
     }
 
     #[test]
@@ -232,10 +232,10 @@ mod tests {
     #[test]
     fn a_setting_that_would_not_check_the_certificate_is_refused_in_a_sentence() {
         for mode in ["prefer", "allow", "verify-ca", "nonsense"] {
-            let error = Access::by_url(&format!("postgres://u:secret@h/d?sslmode={mode}")).err().unwrap().to_string();
+            let error = Connector::by_url(&format!("postgres://u:secret@h/d?sslmode={mode}")).err().unwrap().to_string();
             assert!(error.contains(mode) && error.contains("verify-full") && !error.contains("secret"), "{error}");
         }
-        let error = Access::by_url("postgres://u:secret@h/d?sslrootcert=%2Fnot%2Fthere").err().unwrap().to_string();
+        let error = Connector::by_url("postgres://u:secret@h/d?sslrootcert=%2Fnot%2Fthere").err().unwrap().to_string();
         assert!(error.contains("/not/there") && !error.contains("secret"), "{error}");
     }
 

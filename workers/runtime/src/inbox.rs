@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tasker_domain::{Outcome, RunStep, message::HandOver, outcome::Failure};
+use tasker_wire::{Outcome, RunStep, message::Lease, outcome::Failure};
 use tasker_worker::{Deliveries, Gate};
 use tokio::{
     sync::{Notify, oneshot},
@@ -35,7 +35,7 @@ pub struct Window {
 
 /// What is to be run, and what runs.
 #[derive(Default)]
-pub struct Desk {
+pub struct Inbox {
     state: Mutex<State>,
     arrived: Notify,
     wanted: Notify,
@@ -44,7 +44,7 @@ pub struct Desk {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<RunStep>,
-    held: HashMap<HandOver, Held>,
+    held: HashMap<Lease, Held>,
     /// Steps that the loop would take now.
     places: usize,
     closed: bool,
@@ -65,7 +65,7 @@ impl Held {
     }
 }
 
-impl Desk {
+impl Inbox {
     /// Takes steps in, all at once. Each receiver hears when the outcome of its step was accepted, or is closed when the step is not run
     /// here. A step whose receivers were dropped before it began is forgotten.
     pub fn put(&self, steps: Vec<RunStep>, window: Option<Window>) -> Vec<oneshot::Receiver<()>> {
@@ -94,7 +94,7 @@ impl Desk {
         let mut state = self.lock();
         state.closed = true;
         for step in std::mem::take(&mut state.waiting) {
-            state.held.remove(&step.hand_over());
+            state.held.remove(&step.lease());
         }
         drop(state);
         self.arrived.notify_one();
@@ -113,7 +113,7 @@ impl Desk {
 
     fn refusal(&self, step: &RunStep, now: Instant) -> Option<Outcome> {
         let state = self.lock();
-        let held = state.held.get(&step.hand_over())?;
+        let held = state.held.get(&step.lease())?;
         let window = held.window?;
         let needed = needed(step);
         if needed + TO_BEGIN > window.whole {
@@ -124,7 +124,7 @@ impl Desk {
     }
 
     /// The outcome of a hand-over is safe: `tell` hears the step's name, and then all messages that brought it are answered.
-    pub fn accept(&self, hand_over: HandOver, tell: impl FnOnce(&str)) {
+    pub fn accept(&self, hand_over: Lease, tell: impl FnOnce(&str)) {
         let Some(held) = self.lock().held.remove(&hand_over) else { return };
         // First, for once its messages are answered this process may be frozen.
         tell(&held.step);
@@ -142,13 +142,13 @@ impl Desk {
 impl State {
     fn put(&mut self, step: RunStep, window: Option<Window>) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        if let Some(held) = self.held.get_mut(&step.hand_over()) {
+        if let Some(held) = self.held.get_mut(&step.lease()) {
             held.window = held.window.zip(window).map(|(one, other)| if other.ends > one.ends { other } else { one });
             held.accepted.retain(|message| !message.is_closed());
             held.accepted.push(sender);
         } else if !self.closed {
             let held = Held { step: step.step_name.clone(), window, accepted: vec![sender] };
-            self.held.insert(step.hand_over(), held);
+            self.held.insert(step.lease(), held);
             self.waiting.push_back(step);
         }
         receiver
@@ -168,7 +168,7 @@ impl State {
     fn forget(&mut self) {
         let Self { waiting, held, .. } = self;
         waiting.retain(|step| {
-            let key = step.hand_over();
+            let key = step.lease();
             let awaited = held.get(&key).is_some_and(Held::is_awaited);
             if !awaited {
                 held.remove(&key);
@@ -178,7 +178,7 @@ impl State {
     }
 }
 
-impl Deliveries for Desk {
+impl Deliveries for Inbox {
     async fn receive(&self, max: usize) -> Vec<RunStep> {
         let _end = NoPlacesWhenDropped(self);
         loop {
@@ -198,7 +198,7 @@ impl Deliveries for Desk {
 }
 
 /// Nobody who does not wait for steps has places for them.
-struct NoPlacesWhenDropped<'a>(&'a Desk);
+struct NoPlacesWhenDropped<'a>(&'a Inbox);
 
 impl Drop for NoPlacesWhenDropped<'_> {
     fn drop(&mut self) {
@@ -227,7 +227,7 @@ mod tests {
 
     /// A step that has so many seconds.
     fn step(no: i32, timeout_seconds: u32) -> RunStep {
-        let id = tasker_domain::TaskId::from_fresh(uuid::Uuid::nil()).step(no);
+        let id = tasker_wire::TaskId::from_fresh(uuid::Uuid::nil()).step(no);
         let message = serde_json::json!({
             "v": 1, "task_id": id.task, "step_id": id, "step_name": "s", "lease": 1, "attempt": 1, "max_attempts": 3, "token": "t",
             "timeout_seconds": timeout_seconds, "correlation_id": uuid::Uuid::nil(), "namespace": "default",
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_step_begins_with_its_time_and_five_seconds_left_and_not_with_less() {
-        let (desk, now) = (Desk::default(), Instant::now());
+        let (desk, now) = (Inbox::default(), Instant::now());
         let window = Window { ends: now + Duration::from_secs(35), whole: A_MINUTE };
         let _wait = desk.put(vec![step(0, 30), step(1, 31), step(2, 55)], Some(window));
         let refusal = |step, after| kind(desk.refusal(&step, now + after));
@@ -254,14 +254,14 @@ mod tests {
 
     #[test]
     fn a_step_that_polling_brought_has_all_the_time_that_it_wants() {
-        let desk = Desk::default();
+        let desk = Inbox::default();
         let _wait = desk.put(vec![step(0, 86_400)], None);
         assert_eq!(kind(desk.refusal(&step(0, 86_400), Instant::now() + A_MINUTE)), None);
     }
 
     #[test]
     fn a_step_whose_invocation_is_over_is_not_begun_even_if_its_clock_stood_still() {
-        let (desk, now) = (Desk::default(), Instant::now());
+        let (desk, now) = (Inbox::default(), Instant::now());
         let window = Window { ends: now + A_MINUTE, whole: A_MINUTE };
         drop(desk.put(vec![step(0, 30)], Some(window)));
         assert_eq!(kind(desk.refusal(&step(0, 30), now)), Some("released"));
@@ -271,7 +271,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_for_an_invocation_that_is_over_is_forgotten() {
-        let desk = Desk::default();
+        let desk = Inbox::default();
         drop(desk.put(vec![step(0, 30)], None));
         let _wait = desk.put(vec![step(1, 30)], None);
         assert_eq!(desk.receive(10).await.iter().map(|step| step.step_id.no).collect::<Vec<_>>(), [1]);
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn closing_gives_up_what_was_not_begun_and_keeps_what_was() {
-        let desk = Desk::default();
+        let desk = Inbox::default();
         let mut begun = desk.put(vec![step(0, 30)], None);
         assert_eq!(desk.lock().take(1).len(), 1);
         let mut waiting = desk.put(vec![step(1, 30)], None);

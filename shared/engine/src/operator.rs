@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use tasker_domain::{Fault, Faults, Queue, StepId, TaskId, json, limits};
+use tasker_domain::json;
+use tasker_queue::Queue;
 use tasker_store::{Change, StoreError};
+use tasker_wire::{Fault, Faults, StepId, TaskId, limits};
 
 use crate::{Engine, to_its_end};
 

@@ -7,30 +7,30 @@ use std::{
 };
 
 use tasker_domain::{
-    ids::step_no,
     template::{Planned, Template, Workflow},
-    token::Plan,
+    token::TemplateRef,
 };
-use tasker_store::{PlanRows, Store, StoreError, StoredTemplate};
+use tasker_store::{Store, StoreError, StoredTemplate, TemplateRows};
+use tasker_wire::ids::step_no;
 
 /// A revision in an environment.
-pub(crate) struct LoadedPlan {
-    pub plan: Plan,
+pub(crate) struct LoadedTemplate {
+    pub plan: TemplateRef,
     pub workflow: Workflow,
-    pub rows: Arc<PlanRows>,
+    pub rows: Arc<TemplateRows>,
 }
 
-impl LoadedPlan {
+impl LoadedTemplate {
     /// The step of a number: made steps share the position of their template step.
-    pub fn step(&self, step: tasker_domain::StepId) -> Option<&Planned> {
+    pub fn step(&self, step: tasker_wire::StepId) -> Option<&Planned> {
         self.workflow.steps.get(step.position())
     }
 }
 
 /// Caches of what never changes, and for a moment of which revisions there are.
 #[derive(Default)]
-pub(crate) struct Plans {
-    loaded: Mutex<HashMap<Plan, Arc<LoadedPlan>>>,
+pub(crate) struct TemplateCache {
+    loaded: Mutex<HashMap<TemplateRef, Arc<LoadedTemplate>>>,
     revisions: Mutex<HashMap<[String; 2], Revisions>>,
 }
 
@@ -42,9 +42,9 @@ const REVISIONS_FOR: Duration = Duration::from_secs(1);
 /// Entries of a cache; beyond it, it starts anew.
 const ENTRIES: usize = 1000;
 
-impl Plans {
+impl TemplateCache {
     /// The plan, loaded if need be. `None`: no such revision, or its definition is not one that this version reads.
-    pub async fn get(&self, store: &Store, plan: &Plan) -> Result<Option<Arc<LoadedPlan>>, StoreError> {
+    pub async fn get(&self, store: &Store, plan: &TemplateRef) -> Result<Option<Arc<LoadedTemplate>>, StoreError> {
         if let Some(known) = lock(&self.loaded).get(plan) {
             return Ok(Some(known.clone()));
         }
@@ -86,7 +86,7 @@ impl Plans {
     }
 }
 
-fn load(plan: &Plan, definition: &str) -> Option<LoadedPlan> {
+fn load(plan: &TemplateRef, definition: &str) -> Option<LoadedTemplate> {
     let template: Template = serde_json::from_str(definition)
         .inspect_err(|e| tracing::error!(template_id = %plan.template_id, error = %e, "a stored template cannot be read"))
         .ok()?;
@@ -95,13 +95,13 @@ fn load(plan: &Plan, definition: &str) -> Option<LoadedPlan> {
         .inspect_err(|e| tracing::error!(template_id = %plan.template_id, error = %e, "a stored template is not valid"))
         .ok()?;
     let rows = Arc::new(rows(plan, &workflow));
-    Some(LoadedPlan { plan: plan.clone(), workflow, rows })
+    Some(LoadedTemplate { plan: plan.clone(), workflow, rows })
 }
 
-fn rows(plan: &Plan, workflow: &Workflow) -> PlanRows {
+fn rows(plan: &TemplateRef, workflow: &Workflow) -> TemplateRows {
     let steps = &workflow.steps;
     let list = |f: fn(&Planned) -> &[usize]| steps.iter().map(|s| array_of(f(s))).collect();
-    PlanRows {
+    TemplateRows {
         plan: plan.clone(),
         identity: [workflow.namespace.clone(), workflow.name.clone(), workflow.version.to_string()],
         no: (0..steps.len()).map(step_no).collect(),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{StepId, StepNo, TaskId, outcome::Outcome};
+use crate::{StepId, TaskId, outcome::Outcome};
 
 /// The version of the messages that this code writes and reads.
 pub const VERSION: u32 = 1;
@@ -20,15 +20,13 @@ pub fn is_traceparent(text: &str) -> bool {
     version == "00" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && some(trace) && some(parent)
 }
 
-/// One hand-over of one step. A re-send has the same key; every other hand-over of the step has a higher lease.
+/// One dispatch of one step. A re-send has the same lease; every other dispatch of the step has a higher one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HandOver {
-    /// The step's task.
-    pub task: TaskId,
-    /// The step's number.
-    pub no: StepNo,
-    /// The lease under which it was handed over.
-    pub lease: i32,
+pub struct Lease {
+    /// The step.
+    pub step: StepId,
+    /// Its lease: rises with every dispatch, and is never reset.
+    pub number: i32,
 }
 
 /// Which code runs a step, and with what settings.
@@ -68,7 +66,7 @@ pub struct RunStep {
     pub attempt: i32,
     /// Tries in all.
     pub max_attempts: i32,
-    /// Signed by the engine; comes back with the answer. See [`crate::token`].
+    /// Signed by the engine; comes back with the answer.
     pub token: String,
     /// Seconds that the handler may run.
     pub timeout_seconds: u32,
@@ -100,9 +98,9 @@ pub struct RunStep {
 }
 
 impl RunStep {
-    /// The key of this hand-over.
-    pub fn hand_over(&self) -> HandOver {
-        HandOver { task: self.step_id.task, no: self.step_id.no, lease: self.lease }
+    /// The lease that it was dispatched under.
+    pub fn lease(&self) -> Lease {
+        Lease { step: self.step_id, number: self.lease }
     }
 
     /// The answer to this message.
@@ -128,15 +126,10 @@ impl RunStep {
 pub struct CompleteStep {
     /// [`VERSION`].
     pub v: u32,
-    /// As received.
     pub task_id: TaskId,
-    /// As received.
     pub step_id: StepId,
-    /// As received.
     pub lease: i32,
-    /// As received.
     pub attempt: i32,
-    /// As received.
     pub token: String,
     /// Who ran it; shown to operators.
     #[serde(default)]
@@ -155,9 +148,9 @@ pub struct CompleteStep {
 }
 
 impl CompleteStep {
-    /// The hand-over that this answers. Of the step's own task: that is the one the token covers.
-    pub fn hand_over(&self) -> HandOver {
-        HandOver { task: self.step_id.task, no: self.step_id.no, lease: self.lease }
+    /// The lease that this answers. Of the step's own task: that is the one the token covers.
+    pub fn lease(&self) -> Lease {
+        Lease { step: self.step_id, number: self.lease }
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use tasker_domain::{
-    Evaluate, Policy, Queue, Verdict, decide, limits,
-    message::HandOver,
-    outcome::{Failure, Outcome, decide_lost},
-};
+use tasker_domain::{Policy, Verdict, decide, decide::decide_lost};
+use tasker_queue::Queue;
 use tasker_store::{Change, Completion, Lost, StoreError};
+use tasker_wire::{
+    Evaluate, limits,
+    message::Lease,
+    outcome::{Failure, Outcome},
+};
 
 use crate::{Engine, to_its_end};
 
@@ -25,8 +27,7 @@ impl<Q: Queue> Engine<Q> {
     pub async fn evaluate(self: &Arc<Self>, wake_ups: Vec<Evaluate>) -> Result<(), StoreError> {
         let engine = self.clone();
         to_its_end(async move {
-            let keys: Vec<HandOver> =
-                wake_ups.iter().map(|e| HandOver { task: e.step_id.task, no: e.step_id.no, lease: e.lease }).collect();
+            let keys: Vec<Lease> = wake_ups.iter().map(|e| Lease { step: e.step_id, number: e.lease }).collect();
             let changes = engine.track(engine.store.hand_over(&keys, engine.hand_over_settings()).await)?;
             engine.dispatch(changes).await
         })
@@ -65,7 +66,7 @@ impl<Q: Queue> Engine<Q> {
 
     async fn overdue(&self, lost: &Lost, decide: Overdue) -> Result<Completion, StoreError> {
         let plan = self.plans.get(&self.store, &lost.plan).await?;
-        let step = plan.as_ref().and_then(|plan| plan.step(lost.key.task.step(lost.key.no)));
+        let step = plan.as_ref().and_then(|plan| plan.step(lost.key.step));
         let verdict = match step {
             Some(step) => decide(lost, &step.policy, self.jitter(lost.key)),
             None => look_later(lost),
@@ -89,7 +90,7 @@ type Overdue = fn(&Lost, &Policy, f64) -> Verdict;
 /// Without its template nothing can be decided about a step. It must not stay at the head of what a sweep finds, or a few
 /// hundred of them keep every sweep from all others.
 fn look_later(lost: &Lost) -> Verdict {
-    tracing::error!(task_id = %lost.key.task, template_id = %lost.plan.template_id, "a task's template is missing");
+    tracing::error!(task_id = %lost.key.step.task, template_id = %lost.plan.template_id, "a task's template is missing");
     let ms = limits::HOLD_MS as u64;
     if lost.awaits_callback { Verdict::AwaitCallback(ms) } else { Verdict::Started(ms) }
 }

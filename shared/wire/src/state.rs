@@ -1,4 +1,5 @@
-//! States of tasks and steps, and the moves between them.
+//! States of tasks and steps. What moves a step is `complete_v1` and the other functions of `migrations/`; `tests/model` holds them
+//! against a machine of its own.
 
 use std::fmt;
 
@@ -76,75 +77,16 @@ impl TaskState {
     }
 }
 
-/// What happens to a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StepEvent {
-    /// Its last parent was done, or its retry is due: handed over, under a new lease.
-    HandOver,
-    /// A worker reported a start, a heartbeat, or that a callback will come.
-    Report,
-    /// A result was accepted.
-    Succeed,
-    /// It failed and has tries left.
-    FailForNow,
-    /// It failed and has none.
-    FailForGood,
-    /// Its task was cancelled.
-    Cancel,
-    /// An operator gives it a new budget.
-    Retry,
-    /// An operator settles it.
-    Resolve,
-}
-
 impl StepState {
-    /// A worker holds a lease on it that it may still answer.
-    pub fn is_answerable(self) -> bool {
-        matches!(self, Self::Enqueued | Self::InProgress)
-    }
-
-    /// Somebody must look at it again by itself (`wake_at` is set).
-    pub fn is_live(self) -> bool {
-        matches!(self, Self::Enqueued | Self::InProgress | Self::WaitingForRetry)
-    }
-
     /// Nothing but an operator moves it.
     pub fn is_finished(self) -> bool {
         matches!(self, Self::Complete | Self::Error | Self::Cancelled | Self::ResolvedManually)
-    }
-
-    /// The state after `event`, or `None` where the event is not allowed and changes nothing.
-    pub fn after(self, event: StepEvent) -> Option<Self> {
-        use StepEvent::{Cancel, FailForGood, FailForNow, HandOver, Report, Resolve, Retry, Succeed};
-        Some(match (self, event) {
-            (Self::Pending | Self::Enqueued | Self::InProgress | Self::WaitingForRetry, HandOver) => Self::Enqueued,
-            (Self::Enqueued | Self::InProgress, Report) => Self::InProgress,
-            (Self::Enqueued | Self::InProgress, Succeed) => Self::Complete,
-            (Self::Enqueued | Self::InProgress, FailForNow) => Self::WaitingForRetry,
-            (Self::Enqueued | Self::InProgress, FailForGood) => Self::Error,
-            (Self::Pending | Self::Enqueued | Self::InProgress | Self::WaitingForRetry, Cancel) => Self::Cancelled,
-            (Self::Error | Self::WaitingForRetry | Self::Cancelled, Retry) => Self::Enqueued,
-            (Self::Pending | Self::Enqueued | Self::InProgress | Self::WaitingForRetry | Self::Error, Resolve) => {
-                Self::ResolvedManually
-            }
-            _ => return None,
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_finished_step_is_moved_by_operators_only() {
-        use StepEvent::*;
-        for &state in StepState::ALL.iter().filter(|s| s.is_finished()) {
-            for event in [HandOver, Report, Succeed, FailForNow, FailForGood, Cancel] {
-                assert_eq!(state.after(event), None, "{state} {event:?}");
-            }
-        }
-    }
 
     #[test]
     fn words_are_read_as_they_are_written() {

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::oneshot;
 
 /// A place where calls gather. Batches are tasks of their own: a caller that goes away takes nothing with it.
-pub struct Together<I, O> {
+pub struct Batcher<I, O> {
     /// Batches that are on their way at once.
     lanes: usize,
     /// What the calls of a batch may weigh together; a heavier one goes alone.
@@ -25,7 +25,7 @@ struct State<I, O> {
 
 /// A batch that is on its way, and those that follow it.
 struct Lane<I, O> {
-    place: Arc<Together<I, O>>,
+    place: Arc<Batcher<I, O>>,
     ended: bool,
 }
 
@@ -40,7 +40,7 @@ impl<I, O> Drop for Lane<I, O> {
     }
 }
 
-impl<I: Send + 'static, O: Send + 'static> Together<I, O> {
+impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// An empty place.
     pub fn new(lanes: usize, most: usize, weight: fn(&I) -> usize) -> Arc<Self> {
         Arc::new(Self { lanes, most, weight, state: Mutex::new(State { waiting: VecDeque::new(), under_way: 0 }) })
@@ -75,7 +75,7 @@ impl<I: Send + 'static, O: Send + 'static> Together<I, O> {
     }
 }
 
-impl<I, O> Together<I, O> {
+impl<I, O> Batcher<I, O> {
     fn lock(&self) -> MutexGuard<'_, State<I, O>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,7 +128,7 @@ mod tests {
 
     /// Calls with these items, one after the other, each begun before the next.
     async fn begin(
-        place: &Arc<Together<usize, usize>>,
+        place: &Arc<Batcher<usize, usize>>,
         batches: &Arc<Batches>,
         items: &[usize],
     ) -> Vec<tokio::task::JoinHandle<Option<usize>>> {
@@ -151,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_that_come_while_one_is_on_its_way_go_together() {
-        let (place, batches) = (Together::new(1, 100, |_| 1), held());
+        let (place, batches) = (Batcher::new(1, 100, |_| 1), held());
         let calls = begin(&place, &batches, &[1, 2, 3, 4]).await;
         batches.permits.as_ref().unwrap().add_permits(2);
         let mut answers = Vec::new();
@@ -163,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_weighs_no_more_than_it_may_and_a_heavier_call_goes_alone() {
-        let (place, batches) = (Together::new(1, 10, |n| *n), held());
+        let (place, batches) = (Batcher::new(1, 10, |n| *n), held());
         let calls = begin(&place, &batches, &[1, 4, 5, 6, 50, 2]).await;
         batches.permits.as_ref().unwrap().add_permits(10);
         for call in calls {
@@ -174,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_answers_nothing_and_the_next_call_is_carried_out() {
-        let (place, batches) = (Together::new(1, 100, |_| 1), held());
+        let (place, batches) = (Batcher::new(1, 100, |_| 1), held());
         let calls = begin(&place, &batches, &[13, 1]).await;
         batches.permits.as_ref().unwrap().add_permits(10);
         for call in calls {

@@ -1,0 +1,16 @@
+//! Everything that crosses a process boundary: ids, messages, outcomes, answers and the documents of the REST interface.
+//!
+//! Types and their (de)serialization only. No rules, no YAML, no JSON Schema: what a document means is decided in `tasker-domain`.
+
+pub mod fault;
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod outcome;
+pub mod state;
+
+pub use fault::{Fault, Faults};
+pub use ids::{StepId, StepNo, TaskId};
+pub use message::{CompleteStep, Evaluate, Lease, RunStep};
+pub use outcome::{Failure, Outcome};
+pub use state::{StepState, TaskState};

@@ -1,0 +1,72 @@
+//! The state machine of a step: the oracle that the functions of the database are held against.
+
+use tasker_domain::Verdict;
+use tasker_wire::StepState;
+
+/// What happens to a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StepEvent {
+    /// Its last parent was done, or its retry is due: dispatched, under a new lease.
+    Dispatch,
+    /// A worker reported a start, a heartbeat, or that a callback will come.
+    Report,
+    Succeed,
+    /// It failed and has attempts left.
+    FailForNow,
+    /// It failed and has none.
+    FailForGood,
+    Cancel,
+    /// An operator gives it a new budget.
+    Retry,
+    /// An operator settles it.
+    Resolve,
+}
+
+impl From<&Verdict> for StepEvent {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Complete(_) => Self::Succeed,
+            Verdict::Retry(..) => Self::FailForNow,
+            Verdict::Error { .. } => Self::FailForGood,
+            Verdict::HandOverAgain(_) => Self::Dispatch,
+            Verdict::Started(_) | Verdict::AwaitCallback(_) => Self::Report,
+        }
+    }
+}
+
+/// A worker holds a lease on it that it may still answer.
+pub fn is_answerable(state: StepState) -> bool {
+    matches!(state, StepState::Enqueued | StepState::InProgress)
+}
+
+/// Somebody must look at it again by itself (`wake_at` is set).
+pub fn is_live(state: StepState) -> bool {
+    is_answerable(state) || state == StepState::WaitingForRetry
+}
+
+/// The state after `event`, or `None` where the event is not allowed and changes nothing.
+pub fn after(state: StepState, event: StepEvent) -> Option<StepState> {
+    use StepEvent::{Cancel, Dispatch, FailForGood, FailForNow, Report, Resolve, Retry, Succeed};
+    use StepState::{Cancelled, Complete, Enqueued, Error, InProgress, Pending, ResolvedManually, WaitingForRetry};
+    Some(match (state, event) {
+        (Pending | Enqueued | InProgress | WaitingForRetry, Dispatch) => Enqueued,
+        (Enqueued | InProgress, Report) => InProgress,
+        (Enqueued | InProgress, Succeed) => Complete,
+        (Enqueued | InProgress, FailForNow) => WaitingForRetry,
+        (Enqueued | InProgress, FailForGood) => Error,
+        (Pending | Enqueued | InProgress | WaitingForRetry, Cancel) => Cancelled,
+        (Error | WaitingForRetry | Cancelled, Retry) => Enqueued,
+        (Pending | Enqueued | InProgress | WaitingForRetry | Error, Resolve) => ResolvedManually,
+        _ => return None,
+    })
+}
+
+#[test]
+fn a_finished_step_is_moved_by_operators_only() {
+    use StepEvent::{Cancel, Dispatch, FailForGood, FailForNow, Report, Succeed};
+    for &state in StepState::ALL.iter().filter(|s| s.is_finished()) {
+        for event in [Dispatch, Report, Succeed, FailForNow, FailForGood, Cancel] {
+            assert_eq!(after(state, event), None, "{state} {event:?}");
+        }
+    }
+}
