@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use tasker_domain::request::{TaskRequest, parse_task_request};
 use tasker_engine::{Answer, Engine, SubmitError};
-use tasker_queue::{Message, Queue};
+use tasker_queue::{Outgoing, Queue};
 use tasker_wire::{CompleteStep, Evaluate, Outcome, RunStep, TaskId};
 use tokio_util::sync::CancellationToken;
 
@@ -188,13 +188,13 @@ impl Driver<'_> {
         Ok(false)
     }
 
-    async fn deliver(&mut self, due: Vec<Message>) -> Result<()> {
+    async fn deliver(&mut self, due: Vec<Outgoing>) -> Result<()> {
         let (mut runs, mut answers, mut wake_ups) = (Vec::new(), Vec::new(), Vec::new());
         for message in due {
             match message {
-                Message::RunStep(run) => runs.push(*run),
-                Message::CompleteStep(answer) => answers.push(*answer),
-                Message::Evaluate(evaluate) => wake_ups.push(evaluate),
+                Outgoing::RunStep { step: run, .. } => runs.push(*run),
+                Outgoing::CompleteStep(answer) => answers.push(*answer),
+                Outgoing::Evaluate { wake_up: evaluate, .. } => wake_ups.push(evaluate),
             }
         }
         for run in runs {
@@ -222,7 +222,7 @@ impl Driver<'_> {
         let tasks = &self.tasks;
         let act = self.workers.run(run, |place| tasks[place].deeds.clone());
         let carry = |done: CompleteStep, ms| {
-            self.queue.carry(Message::CompleteStep(Box::new(done)), std::time::Duration::from_millis(ms));
+            self.queue.carry(Outgoing::CompleteStep(Box::new(done)), std::time::Duration::from_millis(ms));
         };
         if let Some(report) = act.report {
             carry(report, 0);
@@ -279,7 +279,7 @@ impl Driver<'_> {
             Called::Answered(Ok(answers)) => heard(&mut self.accepted, &batch, &answers),
             _ => {
                 for answer in batch {
-                    self.queue.put_back(Message::CompleteStep(Box::new(answer)), 30_000);
+                    self.queue.put_back(Outgoing::CompleteStep(Box::new(answer)), 30_000);
                 }
                 Ok(())
             }
@@ -293,7 +293,7 @@ impl Driver<'_> {
         let given = wake_ups.clone();
         if let Called::Lost = self.call("hand_over_v1", |engine| async move { engine.evaluate(given).await }).await? {
             for wake_up in wake_ups {
-                self.queue.put_back(Message::Evaluate(wake_up), 30_000);
+                self.queue.put_back(Outgoing::Evaluate { wake_up, delay: std::time::Duration::ZERO }, 30_000);
             }
         }
         Ok(())

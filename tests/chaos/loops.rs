@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use tasker_engine::{Engine, InProcess, OperatorError, SubmitError};
-use tasker_queue::{Destination, Message, Outgoing, Queue};
+use tasker_queue::{Outgoing, Queue};
 use tasker_store::StoreError;
 use tasker_wire::{CompleteStep, TaskId};
 use tokio::task::JoinSet;
@@ -123,8 +123,7 @@ async fn work(engine: Arc<Engine<InProcess>>, workers: Arc<Mutex<Workers>>, task
 }
 
 async fn answer(engine: &Engine<InProcess>, done: CompleteStep) {
-    let message = Message::CompleteStep(Box::new(done));
-    engine.queue().send(vec![Outgoing { to: Destination::Completions, message, delay: Duration::ZERO }]).await;
+    engine.queue().send(vec![Outgoing::CompleteStep(Box::new(done))]).await;
 }
 
 impl World<'_> {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use tasker_queue::{Message, Outgoing, Queue, SendError, SendResult};
+use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use tasker_wire::{RunStep, StepId, TaskId, limits};
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +44,7 @@ struct State {
     clock_ms: u64,
     sends: Sends,
     /// By the time of delivery; then in an order that a hash decides.
-    waiting: BTreeMap<(u64, u64, u64), Message>,
+    waiting: BTreeMap<(u64, u64, u64), Outgoing>,
     sent: HashMap<u64, u64>,
     serial: u64,
     /// The place of a task in its seed: ids differ from run to run.
@@ -62,7 +62,7 @@ pub struct Wire {
 }
 
 /// What is due, in the order of delivery.
-pub type Due = Vec<Message>;
+pub type Due = Vec<Outgoing>;
 
 impl Timed {
     pub fn new(seed: u64, now_ms: u64, faults: Arc<Faults>) -> Arc<Self> {
@@ -111,14 +111,14 @@ impl Timed {
     }
 
     /// Puts back what was taken and not acknowledged; no chance in it.
-    pub fn put_back(&self, message: Message, after_ms: u64) {
+    pub fn put_back(&self, message: Outgoing, after_ms: u64) {
         let mut state = self.lock();
         let at = state.now_ms + after_ms;
         state.put(at, 0, message);
     }
 
     /// Carries a message, or not.
-    pub fn carry(&self, message: Message, after: Duration) {
+    pub fn carry(&self, message: Outgoing, after: Duration) {
         let mut state = self.lock();
         let at = state.now_ms + after.as_millis() as u64;
         let h = self.draw(&mut state, &message);
@@ -128,7 +128,7 @@ impl Timed {
             self.faults.note(fault);
         };
         self.journal.note(said.clone());
-        let wakes = matches!(message, Message::Evaluate(_));
+        let wakes = matches!(message, Outgoing::Evaluate { .. });
         match if self.faults.enough() { 999 } else { h % 1000 } {
             0..300 if wakes => {
                 note(Fault::Early);
@@ -153,7 +153,7 @@ impl Timed {
         }
     }
 
-    fn note_refused(&self, message: &Message, fault: Fault) {
+    fn note_refused(&self, message: &Outgoing, fault: Fault) {
         self.journal.note(format!("{}: {fault:?}", say(&self.lock(), message)));
         self.faults.note(fault);
     }
@@ -165,7 +165,7 @@ impl Timed {
     }
 
     /// Whether it refuses a message, and whether it delivers it all the same.
-    fn refuses(&self, message: &Message) -> Option<Fault> {
+    fn refuses(&self, message: &Outgoing) -> Option<Fault> {
         let mut state = self.lock();
         let h = hash(&[self.draw(&mut state, message), 3]);
         let refuses = !self.faults.enough() && h.is_multiple_of(30);
@@ -173,16 +173,16 @@ impl Timed {
     }
 
     /// A number that only the seed, the message and how often it came decide.
-    fn draw(&self, state: &mut State, message: &Message) -> u64 {
+    fn draw(&self, state: &mut State, message: &Outgoing) -> u64 {
         let key = match message {
-            Message::RunStep(run) => {
+            Outgoing::RunStep { step: run, .. } => {
                 if let Some(place) = place_of(run.context.get()) {
                     state.places.insert(run.task_id, place);
                 }
                 state.key(1, run.step_id, run.lease)
             }
-            Message::CompleteStep(done) => state.key(2, done.step_id, done.lease),
-            Message::Evaluate(evaluate) => state.key(3, evaluate.step_id, evaluate.lease),
+            Outgoing::CompleteStep(done) => state.key(2, done.step_id, done.lease),
+            Outgoing::Evaluate { wake_up: evaluate, .. } => state.key(3, evaluate.step_id, evaluate.lease),
         };
         let times = state.sent.entry(key).or_default();
         *times += 1;
@@ -200,18 +200,18 @@ impl State {
         hash(&[kind, place as u64, step.no as u64, lease as u64])
     }
 
-    fn put(&mut self, at: u64, order: u64, message: Message) {
+    fn put(&mut self, at: u64, order: u64, message: Outgoing) {
         self.serial += 1;
         self.waiting.insert((at.next_multiple_of(GRID_MS), order, self.serial), message);
     }
 }
 
 /// A message without its ids, which differ from run to run.
-fn say(state: &State, message: &Message) -> String {
+fn say(state: &State, message: &Outgoing) -> String {
     let (kind, step, lease, more) = match message {
-        Message::RunStep(run) => ("run", run.step_id, run.lease, (run.attempt, run.resend)),
-        Message::CompleteStep(done) => ("complete", done.step_id, done.lease, (done.attempt, 0)),
-        Message::Evaluate(evaluate) => ("evaluate", evaluate.step_id, evaluate.lease, (0, 0)),
+        Outgoing::RunStep { step: run, .. } => ("run", run.step_id, run.lease, (run.attempt, run.resend)),
+        Outgoing::CompleteStep(done) => ("complete", done.step_id, done.lease, (done.attempt, 0)),
+        Outgoing::Evaluate { wake_up: evaluate, .. } => ("evaluate", evaluate.step_id, evaluate.lease, (0, 0)),
     };
     format!("{} {kind} {:?}/{} lease {lease} {more:?}", state.clock_ms, state.places.get(&step.task), step.no)
 }
@@ -233,12 +233,13 @@ impl Queue for Wire {
         }
         let mark = self.queue.journal.lines();
         let mut results = Vec::with_capacity(messages.len());
-        for Outgoing { message, delay, .. } in messages {
+        for message in messages {
+            let delay = if let Outgoing::Evaluate { delay, .. } = &message { *delay } else { Duration::ZERO };
             let refused = self.queue.refuses(&message);
             if let Some(fault) = refused {
                 self.queue.note_refused(&message, fault);
             }
-            if let Message::RunStep(run) = &message {
+            if let Outgoing::RunStep { step: run, .. } = &message {
                 self.queue.note_send(run, refused.is_none());
             }
             if refused != Some(Fault::Refused) {

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 use tasker_engine::Answer;
-use tasker_queue::{Message, Outgoing, Queue, SendError, SendResult};
+use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use tasker_wire::{Evaluate, Outcome, RunStep, StepState, TaskId, TaskState};
 
 use crate::world::{World, by, failure, success, template, workflow};
@@ -25,29 +25,29 @@ pub struct Outside {
     gate: tokio::sync::RwLock<()>,
 }
 
-type Refuses = Box<dyn FnMut(&Message) -> bool + Send>;
+type Refuses = Box<dyn FnMut(&Outgoing) -> bool + Send>;
 
 impl Outside {
     pub fn new() -> Self {
-        let none = || Mutex::new(Box::new(|_: &Message| false) as Refuses);
+        let none = || Mutex::new(Box::new(|_: &Outgoing| false) as Refuses);
         let (refuses, too_large) = (none(), none());
         Self { sent: Mutex::default(), refuses, too_large, begun: AtomicUsize::new(0), gate: tokio::sync::RwLock::default() }
     }
 
     /// From now on refuses what `which` says.
-    pub fn refuse(&self, which: impl FnMut(&Message) -> bool + Send + 'static) {
+    pub fn refuse(&self, which: impl FnMut(&Outgoing) -> bool + Send + 'static) {
         *self.refuses.lock().unwrap() = Box::new(which);
     }
 
     /// From now on finds too large what `which` says.
-    pub fn find_too_large(&self, which: impl FnMut(&Message) -> bool + Send + 'static) {
+    pub fn find_too_large(&self, which: impl FnMut(&Outgoing) -> bool + Send + 'static) {
         *self.too_large.lock().unwrap() = Box::new(which);
     }
 
     /// The steps that were sent since the last look, in the order of their names.
     pub fn runs(&self) -> Vec<RunStep> {
-        let mut runs = self.take(|sent| match &sent.message {
-            Message::RunStep(run) => Some(RunStep::clone(run)),
+        let mut runs = self.take(|sent| match sent {
+            Outgoing::RunStep { step, .. } => Some(RunStep::clone(step)),
             _ => None,
         });
         runs.sort_by(|a, b| a.step_name.cmp(&b.step_name));
@@ -56,8 +56,8 @@ impl Outside {
 
     /// The wake-ups that were sent since the last look, with their delays.
     pub fn wake_ups(&self) -> Vec<(Evaluate, Duration)> {
-        self.take(|sent| match sent.message {
-            Message::Evaluate(evaluate) => Some((evaluate, sent.delay)),
+        self.take(|sent| match sent {
+            Outgoing::Evaluate { wake_up, delay } => Some((*wake_up, *delay)),
             _ => None,
         })
     }
@@ -77,10 +77,10 @@ impl Queue for Outside {
         let mut too_large = self.too_large.lock().unwrap();
         let mut sent = self.sent.lock().unwrap();
         let send = |message: Outgoing| {
-            if too_large(&message.message) {
+            if too_large(&message) {
                 return Err(SendError::TooLarge { bytes: 1_050_000, most: 1_048_576 });
             }
-            if refuses(&message.message) {
+            if refuses(&message) {
                 return Err(SendError::Refused("full".into()));
             }
             sent.push(message);
@@ -104,8 +104,8 @@ async fn world() -> World<Outside> {
     world
 }
 
-fn is(message: &Message, name: &str) -> bool {
-    matches!(message, Message::RunStep(run) if run.step_name == name)
+fn is(message: &Outgoing, name: &str) -> bool {
+    matches!(message, Outgoing::RunStep { step, .. } if step.step_name == name)
 }
 
 async fn resends(world: &World<Outside>, task: TaskId, name: &str) -> i64 {

@@ -15,7 +15,7 @@ use tasker_domain::{
     token::SigningKey,
 };
 use tasker_engine::{Answer, By, Engine, InProcess, Settings, SubmitError, Submitted};
-use tasker_queue::{Destination, Message, Outgoing, Queue};
+use tasker_queue::{Outgoing, Queue};
 use tasker_store::Store;
 use tasker_test_support::Database;
 use tasker_wire::{
@@ -273,7 +273,7 @@ pub fn request_of(request: &str) -> TaskRequest {
 }
 
 fn to_completions(completion: CompleteStep) -> Outgoing {
-    Outgoing { to: Destination::Completions, message: Message::CompleteStep(Box::new(completion)), delay: Duration::ZERO }
+    Outgoing::CompleteStep(Box::new(completion))
 }
 
 pub fn success(result: Value) -> Outcome {

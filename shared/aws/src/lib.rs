@@ -25,7 +25,7 @@ pub use letter::DeadLetter;
 pub use logs::begin as begin_logs;
 pub use parse::{Unreadable, parse, step_of, unquoted};
 pub use polling::QueueError;
-pub use queues::{Queues, dead_letter_queue, queue_of_dead_letters};
+pub use queues::{Destination, Queues, dead_letter_queue, queue_of_dead_letters};
 pub use secrets::{SecretError, Secrets, Stage};
 pub use settings::{BadSetting, optional, parsed, required};
 pub use sqs::SqsQueue;

@@ -1,6 +1,6 @@
 //! Where the queues are: all of a deployment's have one beginning, so one setting names them and a new pool changes nobody's.
 
-use tasker_queue::Destination;
+use tasker_queue::Outgoing;
 
 use crate::{BadSetting, required};
 
@@ -9,6 +9,27 @@ const NAME: &str = "TASKER_QUEUES";
 const NAME_CHARS: usize = 80;
 /// What the names of dead-letter queues end in.
 const DEAD_LETTERS: &str = "-dlq";
+
+/// A queue of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// The workers of a pool.
+    Worker(String),
+    /// What workers say of steps.
+    Completions,
+    /// What time makes ready.
+    Readiness,
+}
+
+impl From<&Outgoing> for Destination {
+    fn from(outgoing: &Outgoing) -> Self {
+        match outgoing {
+            Outgoing::RunStep { pool, .. } => Self::Worker(pool.clone()),
+            Outgoing::CompleteStep(_) => Self::Completions,
+            Outgoing::Evaluate { .. } => Self::Readiness,
+        }
+    }
+}
 
 /// What the URLs of all queues of a deployment begin with, as `https://sqs.eu-central-1.amazonaws.com/123456789012/tasker-`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,10 +17,10 @@ use aws_sdk_sqs::{
     },
 };
 use futures::{StreamExt, stream};
-use tasker_queue::{Destination, Message, Outgoing, Queue, SendError, SendResult};
+use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use tasker_wire::limits;
 
-use crate::{Queues, bounds::BYTES, bounds::ENTRIES, errors::said, trace_header};
+use crate::{Destination, Queues, bounds::BYTES, bounds::ENTRIES, errors::said, trace_header};
 
 /// What the names and types of a message's attributes take of that, and its trace header.
 const ATTRIBUTE_BYTES: usize = 512;
@@ -110,7 +110,7 @@ impl Queue for SqsQueue {
         let mut results: Vec<SendResult> = vec![Ok(()); messages.len()];
         let mut by_queue: HashMap<Destination, Vec<Entry>> = HashMap::new();
         for (place, outgoing) in messages.into_iter().enumerate() {
-            if matches!(outgoing.message, Message::Evaluate(_)) && outgoing.delay > DELAY {
+            if matches!(&outgoing, Outgoing::Evaluate { delay, .. } if *delay > DELAY) {
                 continue;
             }
             let entry = Entry::new(place, &outgoing);
@@ -118,7 +118,7 @@ impl Queue for SqsQueue {
                 results[place] = Err(SendError::TooLarge { bytes: entry.bytes(), most: BYTES });
                 continue;
             }
-            by_queue.entry(outgoing.to).or_default().push(entry);
+            by_queue.entry((&outgoing).into()).or_default().push(entry);
         }
         let mut calls = Vec::new();
         for (to, entries) in by_queue {
@@ -145,15 +145,18 @@ impl Queue for SqsQueue {
 
 impl Entry {
     fn new(place: usize, outgoing: &Outgoing) -> Self {
-        let (body, group, correlation_id, traceparent) = match &outgoing.message {
-            Message::RunStep(m) => (json(m), Some(m.namespace.clone()), Some(m.correlation_id), m.traceparent.clone()),
-            Message::CompleteStep(m) => (json(m), None, m.correlation_id, m.traceparent.clone()),
-            Message::Evaluate(m) => (json(m), None, None, None),
+        let now = Duration::ZERO;
+        let (body, group, correlation_id, traceparent, delay) = match outgoing {
+            Outgoing::RunStep { step: m, .. } => {
+                (json(m), Some(m.namespace.clone()), Some(m.correlation_id), m.traceparent.clone(), now)
+            }
+            Outgoing::CompleteStep(m) => (json(m), None, m.correlation_id, m.traceparent.clone(), now),
+            Outgoing::Evaluate { wake_up, delay } => (json(wake_up), None, None, None, *delay),
         };
         let mut attributes = Vec::new();
         attributes.extend(correlation_id.map(|id| ("correlation_id", id.to_string())));
         attributes.extend(traceparent.clone().map(|t| ("traceparent", t)));
-        Self { place, body, delay: outgoing.delay.min(DELAY), group, attributes, traceparent }
+        Self { place, body, delay: delay.min(DELAY), group, attributes, traceparent }
     }
 
     fn bytes(&self) -> usize {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tasker_domain::{Verdict, token};
-use tasker_queue::{Destination, Message, Outgoing, Queue, SendError, SendResult};
+use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use tasker_store::{Change, Completion, RunRow, StoreError, TaskHeader};
 use tasker_wire::{
     Evaluate, RunStep, limits,
@@ -119,7 +119,7 @@ impl<Q: Queue> Engine<Q> {
             checkpoint: row.checkpoint,
             resend: row.resends,
         };
-        let to = Destination::Worker(self.pool(step.worker.as_deref(), &plan.workflow.namespace));
+        let pool = self.pool(step.worker.as_deref(), &plan.workflow.namespace);
         tracing::debug!(
             task_id = %message.task_id,
             step_id = %message.step_id,
@@ -130,7 +130,7 @@ impl<Q: Queue> Engine<Q> {
             traceparent = message.traceparent,
             "step handed over"
         );
-        Some(Outgoing { to, message: Message::RunStep(Box::new(message)), delay: Duration::ZERO })
+        Some(Outgoing::RunStep { pool, step: Box::new(message) })
     }
 
     /// Where a step goes: the pool it names, else that of its namespace, else `default`, else the only one there is.
@@ -154,8 +154,8 @@ impl<Q: Queue> Engine<Q> {
         if messages.is_empty() {
             return Vec::new();
         }
-        let keys: Vec<Option<(Lease, i64)>> = messages.iter().map(|m| resend_at(&m.message)).collect();
-        let attempts: Vec<i32> = messages.iter().map(|m| attempt(&m.message)).collect();
+        let keys: Vec<Option<(Lease, i64)>> = messages.iter().map(resend_at).collect();
+        let attempts: Vec<i32> = messages.iter().map(attempt).collect();
         let results = self.queue.send(messages).await;
         let too_large = |((key, attempt), result): ((&Option<_>, &i32), &SendResult)| match (key, result) {
             (Some((key, _)), Err(e @ SendError::TooLarge { .. })) => Some(cannot_run(*key, *attempt, too_large_for_queue(e))),
@@ -178,18 +178,18 @@ impl<Q: Queue> Engine<Q> {
 
 /// A wake-up for a retry that is due in so many milliseconds.
 pub(crate) fn wake_up(key: Lease, ms: u64) -> Outgoing {
-    let message = Message::Evaluate(Evaluate { v: VERSION, step_id: key.step, lease: key.number });
-    Outgoing { to: Destination::Readiness, message, delay: Duration::from_millis(ms) }
+    let wake_up = Evaluate { v: VERSION, step_id: key.step, lease: key.number };
+    Outgoing::Evaluate { wake_up, delay: Duration::from_millis(ms) }
 }
 
-fn resend_at(message: &Message) -> Option<(Lease, i64)> {
-    let Message::RunStep(run) = message else { return None };
+fn resend_at(message: &Outgoing) -> Option<(Lease, i64)> {
+    let Outgoing::RunStep { step: run, .. } = message else { return None };
     let ms = RESEND_MS.saturating_mul(1 << run.resend.clamp(0, 16)).min(RESEND_MAX_MS);
     Some((run.lease(), ms))
 }
 
-fn attempt(message: &Message) -> i32 {
-    if let Message::RunStep(run) = message { run.attempt } else { 0 }
+fn attempt(message: &Outgoing) -> i32 {
+    if let Outgoing::RunStep { step: run, .. } = message { run.attempt } else { 0 }
 }
 
 fn input_too_large(row: &RunRow) -> Completion {

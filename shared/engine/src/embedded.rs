@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tasker_queue::Message;
+use tasker_queue::Outgoing;
 use tasker_store::StoreError;
 use tasker_wire::{CompleteStep, Outcome, RunStep, limits, message::Lease};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -108,8 +108,8 @@ impl Engine<InProcess> {
         if !too_large.is_empty() {
             self.apply(too_large).await?;
         }
-        let bodies = messages.into_iter().filter_map(|m| match m.message {
-            Message::RunStep(run) => Some(*run),
+        let bodies = messages.into_iter().filter_map(|m| match m {
+            Outgoing::RunStep { step, .. } => Some(*step),
             _ => None,
         });
         Ok((bodies.collect(), later))

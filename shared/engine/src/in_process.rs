@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tasker_queue::{Destination, Message, Outgoing, Queue, SendResult};
+use tasker_queue::{Outgoing, Queue, SendResult};
 use tasker_wire::{CompleteStep, Evaluate, RunStep, StepId, TaskId, limits, message::Lease};
 use tokio::{sync::Notify, time::Instant};
 
@@ -73,14 +73,11 @@ pub(crate) enum Head {
 impl Queue for InProcess {
     async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
         let mut results = Vec::with_capacity(messages.len());
-        for Outgoing { to, message, delay } in messages {
-            match (to, message) {
-                (Destination::Worker(pool), Message::RunStep(run)) => self.push(&pool, run),
-                (_, Message::CompleteStep(completion)) => self.push_completion(*completion).await,
-                (_, Message::Evaluate(evaluate)) => self.push_timer(evaluate, delay),
-                (Destination::Completions | Destination::Readiness, Message::RunStep(run)) => {
-                    unreachable!("step {} is sent to a pool", run.step_id)
-                }
+        for message in messages {
+            match message {
+                Outgoing::RunStep { pool, step } => self.push(&pool, step),
+                Outgoing::CompleteStep(completion) => self.push_completion(*completion).await,
+                Outgoing::Evaluate { wake_up, delay } => self.push_timer(wake_up, delay),
             }
             results.push(Ok(()));
         }

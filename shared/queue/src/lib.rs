@@ -1,40 +1,31 @@
-//! The seam to the outside: a queue that carries messages.
+//! The seam to the outside: a queue has a side that sends ([`Queue`]) and a side that receives ([`Source`]).
+//!
+//! Queues carry messages at least once, in any order, or not at all: no correctness rests on them. Every implementation passes
+//! the same tests (`conformance`). Nothing here knows a database or a cloud.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use tasker_wire::{CompleteStep, Evaluate, RunStep, TaskId};
 
-/// Where a message goes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Destination {
-    /// The workers of a pool.
-    Worker(String),
-    /// The orchestrator, with what came of a step.
-    Completions,
-    /// The orchestrator, for what time makes ready.
-    Readiness,
-}
-
-/// What a queue carries.
+/// A message to send. The kind of message says which queue it goes to.
 #[derive(Debug, Clone)]
-pub enum Message {
-    /// To [`Destination::Worker`].
-    RunStep(Box<RunStep>),
-    /// To [`Destination::Completions`].
+pub enum Outgoing {
+    /// To the workers of a pool.
+    RunStep {
+        /// The pool's name.
+        pool: String,
+        /// The step and everything its handler needs.
+        step: Box<RunStep>,
+    },
+    /// To the orchestrator: what a worker says of a step.
     CompleteStep(Box<CompleteStep>),
-    /// To [`Destination::Readiness`].
-    Evaluate(Evaluate),
-}
-
-/// A message, where it goes and when.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// Where it goes.
-    pub to: Destination,
-    /// What it is.
-    pub message: Message,
-    /// How long the queue keeps it back. A queue that cannot keep it so long delivers it early.
-    pub delay: Duration,
+    /// To the orchestrator: a retry is due.
+    Evaluate {
+        /// The step and its lease.
+        wake_up: Evaluate,
+        /// How long the queue keeps it back. A queue that cannot keep it so long delivers it early, or leaves it to the sweep.
+        delay: Duration,
+    },
 }
 
 /// The queue's answer to one message: accepted, or why not.
@@ -43,7 +34,7 @@ pub type SendResult = Result<(), SendError>;
 /// The queue did not accept a message.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SendError {
-    /// Not now, and why; it may have arrived all the same. Offer it again.
+    /// Not now. It may have arrived all the same: send it again.
     #[error("the queue did not accept the message: {0}")]
     Refused(String),
     /// Never: it is larger than the queue carries.
@@ -56,21 +47,81 @@ pub enum SendError {
     },
 }
 
-/// Carries messages, at least once and in any order, or not at all: no correctness rests on it.
+/// The side that sends.
 pub trait Queue: Send + Sync + 'static {
-    /// Hands messages over; one answer for each, in their order.
+    /// Sends messages; one answer for each, in their order.
     fn send(&self, messages: Vec<Outgoing>) -> impl Future<Output = Vec<SendResult>> + Send;
 
-    /// How long a message that was handed over may be on its way to the queue before a sweep sends it again.
+    /// How long a message may be on its way to the queue before a sweep sends it again.
     /// `None`: the queue lives and dies with this process, which sends again only after it lost track.
     fn send_lease(&self) -> Option<Duration>;
 
-    /// It holds so much that new tasks would only wait in it: they are refused. A queue that holds any amount is never full.
+    /// It holds so much that new tasks would only wait in it: they are refused.
     fn is_full(&self) -> bool {
         false
     }
 
-    /// This task was cancelled: messages that still wait for a worker may be dropped. A queue that cannot find them lets them come;
-    /// their answers are stale.
+    /// This task was cancelled: messages that still wait for a worker may be dropped.
     fn forget(&self, _task: TaskId) {}
+}
+
+/// The side that receives: the messages of one queue.
+pub trait Source: Send + Sync + 'static {
+    /// What its messages are.
+    type Message: Send + 'static;
+
+    /// Waits for messages and takes at most `max`. An empty answer means that there will be no more.
+    ///
+    /// Cancel-safe: when the future is dropped before it is ready, no message is lost (it may be delivered later than it would have been).
+    fn receive(&self, max: usize) -> impl Future<Output = Vec<Delivery<Self::Message>>> + Send;
+
+    /// Says what becomes of deliveries. What does not reach the queue is delivered again.
+    fn settle(&self, settled: Vec<(Receipt, Disposition)>) -> impl Future<Output = ()> + Send;
+
+    /// Keeps deliveries from being delivered again for `time` from now. With [`Duration::ZERO`] they may be delivered again at once.
+    fn extend(&self, deliveries: &[Receipt], time: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// A message that was received.
+#[derive(Debug, Clone)]
+pub struct Delivery<M> {
+    /// The message, or why it cannot be read.
+    pub message: Result<M, Unreadable>,
+    /// How often it was received, this time included.
+    pub receives: u32,
+    /// Settles it.
+    pub receipt: Receipt,
+}
+
+/// Names one delivery to its source. What it holds beside the id is the source's own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// The message's id; the same over all its deliveries.
+    pub id: String,
+    /// This delivery's handle.
+    pub handle: String,
+    /// How often the message was received, this time included.
+    pub receives: u32,
+}
+
+/// What becomes of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disposition {
+    /// The message is dealt with and leaves the queue.
+    Done,
+    /// It is delivered again, later with each time.
+    RetryLater,
+    /// It can never be dealt with, and why: it goes to the dead letters.
+    Dead(String),
+}
+
+/// Why a message was not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Another version of this program may read it, for example while functions are replaced one by one.
+    #[error("it has version {0}; this version reads {known}", known = tasker_wire::message::VERSION)]
+    OtherVersion(u64),
+    /// It can never be read.
+    #[error("{0}")]
+    Malformed(String),
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use tasker_aws::Destination;
 use tasker_aws::{BadSetting, Queues, optional, parsed, required};
-use tasker_queue::Destination;
 use tasker_worker::Settings;
 
 use crate::PLACES;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tasker_queue::{Message, Outgoing, Queue, SendResult};
+use tasker_queue::{Outgoing, Queue, SendResult};
 use tasker_wire::{CompleteStep, Outcome, message::Lease};
 
 use crate::inbox::Inbox;
@@ -42,7 +42,7 @@ struct Answer {
 
 impl Answer {
     fn of(outgoing: &Outgoing) -> Option<Self> {
-        let Message::CompleteStep(complete) = &outgoing.message else { return None };
+        let Outgoing::CompleteStep(complete) = outgoing else { return None };
         let CompleteStep { attempt, execution_time_ms, correlation_id, traceparent, outcome, .. } = &**complete;
         if matches!(outcome, Outcome::Started {} | Outcome::Heartbeat {}) {
             return None;

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use tasker_queue::{Destination, Message, Outgoing, Queue, SendError, SendResult};
+use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use tasker_wire::{CompleteStep, Outcome, limits, outcome::Failure};
 use tokio::time::Instant;
 
@@ -105,11 +105,7 @@ impl<Q: Queue> Outbox<Q> {
         }
         let queue = self.queue.clone();
         self.sending = Some(Box::pin(async move {
-            let outgoing = letters.iter().map(|letter| Outgoing {
-                to: Destination::Completions,
-                message: Message::CompleteStep(letter.message.clone()),
-                delay: Duration::ZERO,
-            });
+            let outgoing = letters.iter().map(|letter| Outgoing::CompleteStep(letter.message.clone()));
             let results = queue.send(outgoing.collect()).await;
             letters.into_iter().zip(results).collect()
         }));
@@ -166,8 +162,8 @@ mod tests {
 
     impl Queue for Small {
         async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
-            let take = |outgoing: Outgoing| match outgoing.message {
-                Message::CompleteStep(m) if matches!(m.outcome, Outcome::Failure(_)) => {
+            let take = |outgoing: Outgoing| match outgoing {
+                Outgoing::CompleteStep(m) if matches!(m.outcome, Outcome::Failure(_)) => {
                     self.0.lock().unwrap().push(*m);
                     Ok(())
                 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tasker_queue::{Message, Outgoing, Queue, SendError, SendResult};
+use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use tasker_wire::{CompleteStep, RunStep, message};
 use tasker_worker::{Command, Deliveries, Executor, Settings};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
@@ -146,7 +146,7 @@ impl Queue for Stdout {
 fn write_all(stdout: &Mutex<io::Stdout>, messages: &[Outgoing]) -> io::Result<()> {
     let mut text = Vec::new();
     for outgoing in messages {
-        if let Message::CompleteStep(complete) = &outgoing.message {
+        if let Outgoing::CompleteStep(complete) = outgoing {
             write_line(complete, &mut text)?;
         }
     }

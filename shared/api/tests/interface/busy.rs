@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_queue::{Destination, Message, Outgoing, Queue};
+use tasker_queue::{Outgoing, Queue};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{Answer, CAPACITY, MAX_REQUESTS, World, success};
@@ -72,8 +72,7 @@ async fn new_tasks_are_refused_while_too_many_steps_wait_and_those_that_are_ther
     });
     for _ in 0..2 * CAPACITY {
         let run = engine.receive("default", 1).await.remove(0);
-        let message = Message::CompleteStep(Box::new(run.complete(success("1"), "worker-7", 12)));
-        let sent = engine.queue().send(vec![Outgoing { to: Destination::Completions, message, delay: Duration::ZERO }]).await;
+        let sent = engine.queue().send(vec![Outgoing::CompleteStep(Box::new(run.complete(success("1"), "worker-7", 12)))]).await;
         assert!(sent[0].is_ok());
     }
     let accepted = async { while world.post("/v1/tasks", &request).await.status != 201 {} };

@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tasker_queue::{Message, Outgoing, Queue, SendError, SendResult};
+use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use tasker_wire::{CompleteStep, Outcome, RunStep, TaskId, outcome::Failure};
 use tasker_worker::{Command, Deliveries, Executor, Settings, Stats, run};
 use tempfile::TempDir;
@@ -98,8 +98,8 @@ impl Queue for Outcomes {
             return vec![Err(SendError::Refused("the queue is down".into())); messages.len()];
         }
         let results = vec![Ok(()); messages.len()];
-        let complete = messages.into_iter().map(|outgoing| match outgoing.message {
-            Message::CompleteStep(complete) => *complete,
+        let complete = messages.into_iter().map(|outgoing| match outgoing {
+            Outgoing::CompleteStep(complete) => *complete,
             other => panic!("a worker sends outcomes only, not {other:?}"),
         });
         let mut received = self.received.lock().unwrap();
