@@ -7,9 +7,9 @@ use std::{collections::HashSet, sync::Arc};
 use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use tasker_domain::request::{TaskRequest, parse_task_request};
-use tasker_engine::{Answer, Engine, SubmitError};
+use tasker_engine::{Engine, SubmitError};
 use tasker_queue::{Outgoing, Queue};
-use tasker_wire::{CompleteStep, Evaluate, Outcome, RunStep, TaskId};
+use tasker_wire::{Answer, CompleteStep, Evaluate, Outcome, RunStep, TaskId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{

@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use tasker_engine::{Answer, Engine, InProcess, SubmitError, Submitted};
+use tasker_engine::{Engine, InProcess, SubmitError, Submitted};
 use tasker_store::StoreError;
-use tasker_wire::{CompleteStep, Evaluate, Outcome, RunStep, StepId, TaskId, message::VERSION};
+use tasker_wire::{Answer, CompleteStep, Evaluate, Outcome, RunStep, StepId, TaskId, message::VERSION};
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle};
 
 use crate::{

@@ -4,8 +4,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use tasker_engine::{Answer, Engine};
-use tasker_wire::{CompleteStep, Evaluate, Outcome, TaskId};
+use tasker_engine::Engine;
+use tasker_wire::{Answer, CompleteStep, Evaluate, Outcome, TaskId};
 use tokio_postgres::types::Type;
 
 use crate::{

@@ -28,7 +28,7 @@ async fn a_retry_comes_by_its_message_and_one_beyond_a_quarter_of_an_hour_by_the
     assert_eq!(done["status"], "complete", "{done}");
     let answered = "select count(*) from tasker.attempts where task_id = ";
     assert_eq!(cell.value(&format!("{answered}'{soon}'")).await.as_deref(), Some("2"));
-    assert!(cell.log("step-readiness").contains("step handed over"), "by its message, for there is no schedule here");
+    assert!(cell.log("step-readiness").contains("step dispatched"), "by its message, for there is no schedule here");
 
     let late = cell.submit(&request("late")).await;
     cell.until_true(&format!("select state = 'waiting_for_retry' from tasker.steps where task_id = '{late}'")).await;

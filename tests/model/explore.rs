@@ -5,7 +5,6 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use tasker_store::Applied;
 use tasker_wire::{StepState, TaskState};
 
 use crate::machine::{is_answerable, is_live};
@@ -135,7 +134,7 @@ pub fn check_move(before: &Rows, after: &Rows, call: Call, effects: Option<&Effe
     let ended = effects.is_some_and(|e| e.finished.is_some());
     that(ended == (after.task.is_finished() && before.task != after.task), "the end of a task is told once")?;
     if let Call::Complete { step, lease, .. } = call {
-        let accepted = effects.is_some_and(|e| e.answer == Answer::Applied(Applied::Accepted));
+        let accepted = effects.is_some_and(|e| e.answer == Answer::Applied(tasker_wire::Answer::Accepted));
         let answered = before.steps[usize::from(step)].mark(lease) != 0;
         that(!(accepted && answered), "a lease is applied once")?;
     }

@@ -22,13 +22,13 @@ pub enum StepEvent {
     Resolve,
 }
 
-impl From<&Verdict> for StepEvent {
-    fn from(verdict: &Verdict) -> Self {
+impl From<&Verdict<'_>> for StepEvent {
+    fn from(verdict: &Verdict<'_>) -> Self {
         match verdict {
             Verdict::Complete(_) => Self::Succeed,
             Verdict::Retry(..) => Self::FailForNow,
             Verdict::Error { .. } => Self::FailForGood,
-            Verdict::HandOverAgain(_) => Self::Dispatch,
+            Verdict::DispatchAgain(_) => Self::Dispatch,
             Verdict::Started(_) | Verdict::AwaitCallback(_) => Self::Report,
         }
     }

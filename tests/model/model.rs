@@ -1,6 +1,8 @@
 //! What the functions of the database do to the rows of one task, said a second time. What follows from an outcome, and
 //! which moves a step may make, is asked of production's own `decide`, `decide_lost` and `StepState::after`.
 
+use std::sync::LazyLock;
+
 use serde_json::{json, value::RawValue};
 use tasker_domain::{
     Policy, Verdict,
@@ -8,7 +10,6 @@ use tasker_domain::{
     decide,
     decide::{Again, decide_lost},
 };
-use tasker_store::Applied;
 use tasker_wire::{Outcome, StepState, TaskState, limits, outcome::Failure};
 
 use crate::machine::{StepEvent, after, is_answerable, is_live};
@@ -92,7 +93,7 @@ impl Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// Of a completion.
-    Applied(Applied),
+    Applied(tasker_wire::Answer),
     /// An operator's action was carried out, or refused.
     Done,
     Conflict,
@@ -171,14 +172,18 @@ impl Rows {
     }
 }
 
+/// What can be said, with a result that stands for all of them.
+static OUTCOMES: LazyLock<[Outcome; 4]> = LazyLock::new(|| Said::ALL.map(|said| said.outcome(0, 0)));
+static STARTED: Outcome = Outcome::Started {};
+
 /// A shape with a policy, and production's verdicts on all that can be said under it.
 #[derive(Debug)]
 pub struct Model {
     pub shape: Shape,
     pub policy: Policy,
-    said: Vec<Vec<Verdict>>,
-    lost: Vec<Vec<Verdict>>,
-    started: Verdict,
+    said: Vec<Vec<Verdict<'static>>>,
+    lost: Vec<Vec<Verdict<'static>>>,
+    started: Verdict<'static>,
 }
 
 impl Model {
@@ -187,10 +192,10 @@ impl Model {
         let backoff = Backoff { kind: BackoffKind::Linear, base_ms: 3_600_000, max_ms: 3_600_000 };
         let policy = Policy { max_attempts: tries.into(), retryable: true, backoff, timeout_seconds: 3600, result_schema: None };
         let attempts = || 0..=i32::from(tries);
-        let said = |said: Said| attempts().map(|a| decide(&said.outcome(0, 0), &policy, a, 0.5)).collect();
+        let said = |said: Said| attempts().map(|a| decide(&OUTCOMES[said as usize], &policy, a, 0.5)).collect();
         let lost = |losses| attempts().map(|a| decide_lost(losses, &policy, a, 0.5)).collect();
         let (said, lost) = (Said::ALL.map(said).into(), (0..=limits::LOSSES).map(lost).collect());
-        let started = decide(&Outcome::Started {}, &policy, 1, 0.5);
+        let started = decide(&STARTED, &policy, 1, 0.5);
         Self { shape, policy, said, lost, started }
     }
 
@@ -235,10 +240,10 @@ impl Model {
         }
     }
 
-    fn conclude(&self, rows: &mut Rows, (step, lease): (u8, u8), verdict: &Verdict, mark: u8, if_due: bool) -> Effects {
+    fn conclude(&self, rows: &mut Rows, (step, lease): (u8, u8), verdict: &Verdict<'_>, mark: u8, if_due: bool) -> Effects {
         let no = usize::from(step);
         let row = &mut rows.steps[no];
-        let is_report = matches!(verdict, Verdict::Started(_) | Verdict::HandOverAgain(Again::WorkerLost));
+        let is_report = matches!(verdict, Verdict::Started(_) | Verdict::DispatchAgain(Again::WorkerLost));
         let fenced = row.lease != lease || !is_answerable(row.state) || if_due && !row.due;
         let Some(next) = after(row.state, verdict.into()).filter(|_| !fenced) else {
             return not_applied(row, lease, mark, is_report, if_due);
@@ -247,13 +252,13 @@ impl Model {
             row.set_mark(lease, mark);
         }
         row.due = false;
-        let mut effects = answer(Answer::Applied(Applied::Accepted));
+        let mut effects = answer(Answer::Applied(tasker_wire::Answer::Accepted));
         let mut change = Change::default();
         match verdict {
             Verdict::Complete(_) => change = Change { active: -1, failed: 0, done: 1 << no },
             Verdict::Error { .. } => change = Change { active: -1, failed: 1, done: 0 },
             Verdict::Retry(..) => (row.losses, effects.wake_up) = (0, true),
-            Verdict::HandOverAgain(again) => {
+            Verdict::DispatchAgain(again) => {
                 row.losses += u8::from(matches!(again, Again::WorkerLost));
                 row.hand_over();
                 effects.sent = 1 << no;
@@ -354,13 +359,13 @@ fn not_applied(row: &mut StepRow, lease: u8, mark: u8, is_report: bool, if_due: 
         row.set_mark(lease, mark + NOT_APPLIED);
     }
     answer(Answer::Applied(if !is_report && row.mark(lease) == mark {
-        Applied::Duplicate
+        tasker_wire::Answer::Duplicate
     } else if lease > row.lease {
-        Applied::Refused
+        tasker_wire::Answer::Refused
     } else if lease == row.lease && is_answerable(row.state) {
-        Applied::Ignored
+        tasker_wire::Answer::Ignored
     } else {
-        Applied::Stale
+        tasker_wire::Answer::Stale
     }))
 }
 

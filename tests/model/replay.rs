@@ -7,7 +7,7 @@ use serde_json::Value;
 use tasker_domain::{decide, decide::decide_lost, token::TemplateRef};
 use tasker_store::{Change, Completion, DispatchSettings, NewTask, RunRow, Store, TemplateRows};
 use tasker_test_support::Database;
-use tasker_wire::{StepState, TaskId, ids::step_no, message::Lease};
+use tasker_wire::{Outcome, StepState, TaskId, ids::step_no, message::Lease};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -131,15 +131,16 @@ impl Replay {
 
     async fn carry_out(&self, jobs: &[(Twin, &Model, Call)]) -> HashMap<TaskId, Seen> {
         let mut seen = HashMap::new();
+        let outcomes: Vec<Option<Outcome>> = jobs.iter().map(|(.., call)| outcome(*call)).collect();
         let (mut completions, mut wake_ups, mut sweeps) = (Vec::new(), Vec::new(), false);
         let mut models = HashMap::new();
-        for (twin, model, call) in jobs {
+        for ((twin, model, call), outcome) in jobs.iter().zip(&outcomes) {
             models.insert(twin.task, (twin, *model, *call));
             match *call {
                 Call::Evaluate { step, lease, .. } => wake_ups.push(key(twin.task, step, lease)),
                 Call::Sweep { .. } => sweeps = true,
                 call if call.is_operators() => {}
-                call => completions.push(completion(twin, model, call)),
+                call => completions.push(completion(twin, model, call, outcome.as_ref())),
             }
         }
         let keys: Vec<Lease> = completions.iter().map(|c| c.key).collect();
@@ -330,16 +331,25 @@ fn text(rows: &Rows, shape: &Shape) -> String {
     lines.join("\n")
 }
 
-fn completion(twin: &Twin, model: &Model, call: Call) -> Completion {
+/// What a worker says.
+fn outcome(call: Call) -> Option<Outcome> {
+    match call {
+        Call::Complete { step, lease, said } => Some(said.outcome(step, lease)),
+        Call::Report { .. } => Some(Outcome::Started {}),
+        _ => None,
+    }
+}
+
+fn completion<'a>(twin: &Twin, model: &Model, call: Call, outcome: Option<&'a Outcome>) -> Completion<'a> {
     let attempt_of = |step: u8| i32::from(twin.rows.steps[usize::from(step)].attempt);
-    let (step, lease, verdict, mark, if_due) = match call {
-        Call::Complete { step, lease, said } => {
-            (step, lease, decide(&said.outcome(step, lease), &model.policy, attempt_of(step), 0.5), said.mark(), false)
+    let (step, lease, verdict, mark, if_due) = match (call, outcome) {
+        (Call::Complete { step, lease, said }, Some(outcome)) => {
+            (step, lease, decide(outcome, &model.policy, attempt_of(step), 0.5), said.mark(), false)
         }
-        Call::Report { step, lease } => {
-            (step, lease, decide(&tasker_wire::Outcome::Started {}, &model.policy, attempt_of(step), 0.5), 0, false)
+        (Call::Report { step, lease }, Some(started)) => {
+            (step, lease, decide(started, &model.policy, attempt_of(step), 0.5), 0, false)
         }
-        Call::Conclude { step, lease, losses } => {
+        (Call::Conclude { step, lease, losses }, None) => {
             (step, lease, decide_lost(i32::from(losses) + 1, &model.policy, attempt_of(step), 0.5), CRASHED, true)
         }
         _ => unreachable!("only completions come here"),

@@ -1,8 +1,7 @@
 //! What a workflow does when nothing goes wrong.
 
 use serde_json::json;
-use tasker_engine::Answer;
-use tasker_wire::{StepState, TaskState};
+use tasker_wire::{Answer, StepState, TaskState};
 
 use crate::world::{World, success, template};
 

@@ -1,8 +1,8 @@
 //! Cancelling a task, before, after and while its steps answer.
 
 use serde_json::json;
-use tasker_engine::{Answer, OperatorError};
-use tasker_wire::{Outcome, StepState, TaskId, TaskState};
+use tasker_engine::OperatorError;
+use tasker_wire::{Answer, Outcome, StepState, TaskId, TaskState};
 
 use crate::world::{World, by, failure, permanent, success, template};
 

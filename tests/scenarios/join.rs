@@ -1,8 +1,7 @@
 //! Two parents that complete at the same instant, on two connections: their child starts once, with both results.
 
 use serde_json::json;
-use tasker_engine::Answer;
-use tasker_wire::{RunStep, TaskId, TaskState};
+use tasker_wire::{Answer, RunStep, TaskId, TaskState};
 
 use crate::world::{World, success, template};
 

@@ -2,8 +2,7 @@
 
 use serde_json::json;
 use tasker_domain::token;
-use tasker_engine::Answer;
-use tasker_wire::{CompleteStep, Lease, Outcome, RunStep, StepState, TaskId, TaskState};
+use tasker_wire::{Answer, CompleteStep, Lease, Outcome, RunStep, StepState, TaskId, TaskState};
 use uuid::Uuid;
 
 use crate::world::{World, by, failure, permanent, success, template};

@@ -1,8 +1,7 @@
 //! What is too large, or cannot be stored, fails its own step for good and says why; nothing else is touched by it.
 
 use serde_json::{Value, json, value::RawValue};
-use tasker_engine::Answer;
-use tasker_wire::{Outcome, StepState, TaskState, limits, outcome::Failure};
+use tasker_wire::{Answer, Outcome, StepState, TaskState, limits, outcome::Failure};
 
 use crate::{
     outside::Outside,

@@ -1,8 +1,8 @@
 //! What operators do to steps: retry and resolve. Each leaves a row in the audit log and moves the task on.
 
 use serde_json::{Value, json, value::RawValue};
-use tasker_engine::{Answer, OperatorError};
-use tasker_wire::{Outcome, RunStep, StepState, TaskId, TaskState};
+use tasker_engine::OperatorError;
+use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState};
 
 use crate::world::{World, by, failure, permanent, success, template};
 

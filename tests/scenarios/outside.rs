@@ -9,9 +9,8 @@ use std::{
 };
 
 use serde_json::json;
-use tasker_engine::Answer;
 use tasker_queue::{Outgoing, Queue, SendError, SendResult};
-use tasker_wire::{Evaluate, Outcome, RunStep, StepState, TaskId, TaskState};
+use tasker_wire::{Answer, Evaluate, Outcome, RunStep, StepState, TaskId, TaskState};
 
 use crate::world::{World, by, failure, success, template, workflow};
 

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_engine::Answer;
-use tasker_wire::{RunStep, StepState, TaskId, TaskState};
+use tasker_wire::{Answer, RunStep, StepState, TaskId, TaskState};
 
 use crate::world::{World, by, failure, success, template, workflow};
 

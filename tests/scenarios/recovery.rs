@@ -10,8 +10,8 @@ use std::{
 };
 
 use serde_json::json;
-use tasker_engine::{Answer, InProcess};
-use tasker_wire::{Outcome, StepState, TaskId, TaskState};
+use tasker_engine::InProcess;
+use tasker_wire::{Answer, Outcome, StepState, TaskId, TaskState};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{PATIENCE, World, engine, failure, run, success, template, workflow};

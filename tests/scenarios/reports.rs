@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use serde_json::{json, value::RawValue};
 use tasker_domain::{Verdict, decide::Again};
-use tasker_engine::Answer;
-use tasker_store::{Applied, Change, Completion, DispatchSettings};
-use tasker_wire::{Outcome, RunStep, StepState, TaskId, TaskState};
+use tasker_store::{Change, Completion, DispatchSettings};
+use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState};
 
 use crate::{
     outside::Outside,
@@ -165,18 +164,10 @@ async fn what_a_sweep_concluded_is_not_applied_when_the_deadline_has_moved() {
     assert!(matches!(&seen[..], [Change::Lost(_)]), "{seen:?}");
     world.answer(&run, HEARTBEAT).await;
     let Change::Lost(lost) = &seen[0] else { unreachable!() };
-    let completion = Completion {
-        key: lost.key,
-        attempt: lost.attempt,
-        verdict: Verdict::HandOverAgain(Again::WorkerLost),
-        metadata: None,
-        digest: 0,
-        worker: "tasker".into(),
-        duration_ms: 0,
-        if_due: true,
-    };
+    let verdict = Verdict::DispatchAgain(Again::WorkerLost);
+    let completion = Completion { if_due: true, ..Completion::by_orchestrator(lost.key, lost.attempt, verdict) };
     let answers = world.engine.store().complete(&[completion], settings).await.unwrap();
-    assert!(matches!(&answers[..], [Change::Answer(0, Applied::Ignored)]), "{answers:?}");
+    assert!(matches!(&answers[..], [Change::Answer(0, Answer::Ignored)]), "{answers:?}");
     let step = world.step(task, "a").await;
     assert_eq!((step.state, step.lease), (StepState::InProgress, 1));
     world.check().await;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_engine::{Answer, InProcess};
-use tasker_wire::{Outcome, StepState, TaskState, limits};
+use tasker_engine::InProcess;
+use tasker_wire::{Answer, Outcome, StepState, TaskState, limits};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{PATIENCE, World, engine, failure, run, success, template, workflow};

@@ -3,8 +3,8 @@
 use serde_json::json;
 use tasker_domain::Verdict;
 use tasker_engine::OperatorError;
-use tasker_store::{Applied, Change, Completion, DispatchSettings};
-use tasker_wire::{RunStep, StepState, TaskState, outcome::Failure};
+use tasker_store::{Change, Completion, DispatchSettings};
+use tasker_wire::{Answer, RunStep, StepState, TaskState, outcome::Failure};
 
 use crate::world::{World, by, permanent, success, template};
 
@@ -12,18 +12,10 @@ const SETTINGS: DispatchSettings = DispatchSettings { send_ms: None, bodies: 10,
 
 /// The verdict that a batch's `continue_on_failure` will give.
 async fn tolerate(world: &World, run: &RunStep) {
-    let completion = Completion {
-        key: run.lease(),
-        attempt: run.attempt,
-        verdict: Verdict::Error { failure: Failure::permanent("permanent_error", "one of many"), tolerated: true },
-        metadata: None,
-        digest: 1,
-        worker: "w".into(),
-        duration_ms: 1,
-        if_due: false,
-    };
+    let verdict = Verdict::Error { failure: Failure::permanent("permanent_error", "one of many"), tolerated: true };
+    let completion = Completion::by_orchestrator(run.lease(), run.attempt, verdict);
     let changes = world.engine.store().complete(&[completion], SETTINGS).await.unwrap();
-    assert!(matches!(changes[0], Change::Answer(0, Applied::Accepted)), "{changes:?}");
+    assert!(matches!(changes[0], Change::Answer(0, Answer::Accepted)), "{changes:?}");
     world.engine.recover().await.unwrap();
 }
 

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tasker_engine::{Answer, Engine, InProcess};
+use tasker_engine::{Engine, InProcess};
 use tasker_store::StoreError;
-use tasker_wire::{RunStep, StepState, TaskState};
+use tasker_wire::{Answer, RunStep, StepState, TaskState};
 use tokio::task::JoinHandle;
 
 use crate::{

@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tasker_engine::Answer;
-use tasker_wire::{CompleteStep, RunStep, TaskState};
+use tasker_wire::{Answer, CompleteStep, RunStep, TaskState};
 
 use crate::world::{World, failure, success, template, workflow};
 

@@ -14,12 +14,12 @@ use tasker_domain::{
     request::{TaskRequest, parse_task_request},
     token::SigningKey,
 };
-use tasker_engine::{Answer, By, Engine, InProcess, Settings, SubmitError, Submitted};
+use tasker_engine::{By, Engine, InProcess, Settings, SubmitError, Submitted};
 use tasker_queue::{Outgoing, Queue};
 use tasker_store::Store;
 use tasker_test_support::Database;
 use tasker_wire::{
-    CompleteStep, Evaluate, Outcome, RunStep, StepId, StepState, TaskId, TaskState, message::VERSION, outcome::Failure,
+    Answer, CompleteStep, Evaluate, Outcome, RunStep, StepId, StepState, TaskId, TaskState, message::VERSION, outcome::Failure,
 };
 use tokio_util::sync::CancellationToken;
 

@@ -12,10 +12,7 @@ mod steps;
 mod tasks;
 mod templates;
 
-use std::{
-    any::Any,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{any::Any, sync::Arc};
 
 use axum::{
     Router,
@@ -25,6 +22,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use parking_lot::Mutex;
 use tasker_engine::Engine;
 use tasker_queue::Queue;
 use tasker_wire::limits;
@@ -39,7 +37,7 @@ use problem::Problem;
 pub struct Settings {
     /// Names this process in `/health`.
     pub worker_id: String,
-    /// Requests that are worked on at once; one more is refused. Questions after the health take no place.
+    /// Requests that are worked on at once; one more is rejected. Health checks do not count against the limit.
     pub max_requests: usize,
 }
 
@@ -72,7 +70,7 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
         .route("/v1/templates", post(templates::register::<Q>).get(templates::list::<Q>))
         .route("/v1/templates/{namespace}/{name}/{version}", get(templates::show::<Q>))
         .route("/v1/doctor", get(doctor::examine::<Q>))
-        .route_layer(from_fn_with_state(Arc::new(Semaphore::new(settings.max_requests)), admit))
+        .route_layer(from_fn_with_state(Arc::new(Semaphore::new(settings.max_requests)), limit_requests))
         .route("/health", get(health::basic::<Q>))
         .route("/health/live", get(health::live::<Q>))
         .route("/health/ready", get(health::ready::<Q>))
@@ -88,7 +86,7 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
 pub fn intake_router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
     let routes = Router::new()
         .route("/v1/tasks", post(tasks::create::<Q>))
-        .route_layer(from_fn_with_state(Arc::new(Semaphore::new(settings.max_requests)), admit))
+        .route_layer(from_fn_with_state(Arc::new(Semaphore::new(settings.max_requests)), limit_requests))
         .fallback(async || Problem::not_found("route"))
         .with_state(App { engine, settings: Arc::new(settings) });
     guarded(routes)
@@ -99,8 +97,8 @@ fn guarded(routes: Router) -> Router {
     routes.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(name_request))
 }
 
-/// Refuses what is too much. A request waits for nothing before it is refused.
-async fn admit(State(places): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
+/// Rejects overload immediately: a rejected request has waited for nothing and has no effect.
+async fn limit_requests(State(places): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
     let Ok(place) = places.try_acquire_owned() else {
         return Problem::overloaded("too many requests are worked on").into_response();
     };
@@ -118,7 +116,7 @@ struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 impl Place {
     /// Gives the place to another request: from here on this one only waits.
     fn leave(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.lock().take();
     }
 }
 

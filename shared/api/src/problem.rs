@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tasker_domain::request::RequestError;
-use tasker_engine::{OperatorError, RegisterError, SubmitError};
+use tasker_engine::{OperatorError, React, Reaction, RegisterError, SubmitError};
 use tasker_store::StoreError;
 use tasker_wire::{Fault, Faults};
 
@@ -118,13 +118,11 @@ impl From<RequestError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        match error {
+        match error.reaction() {
             // The reason names hosts and users: it is for the log.
-            StoreError::Unavailable(_) => Self::unavailable("the database is not available; try again"),
-            StoreError::Data(text) => {
-                Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", format!("a value cannot be stored: {text}"))
-            }
-            StoreError::Bug(_) | StoreError::Setting(_) => Self::internal().with_code("DATABASE_ERROR"),
+            Reaction::Later => Self::unavailable("the database is not available; try again"),
+            Reaction::CallersFault => Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", error.to_string()),
+            Reaction::OurDefect => Self::internal().with_code("DATABASE_ERROR"),
         }
     }
 }

@@ -6,14 +6,14 @@ use serde_json::value::RawValue;
 use crate::{backoff::Backoff, json};
 use tasker_wire::{Failure, Outcome, limits};
 
-/// What a template says of one step's tries.
+/// What a template says of one step's attempts.
 #[derive(Debug)]
 pub struct Policy {
-    /// Tries in all; at least 1.
+    /// At least 1.
     pub max_attempts: i32,
-    /// Whether a failed try may be followed by another at all.
+    /// Whether a failed attempt may be followed by another at all.
     pub retryable: bool,
-    /// The pause between tries.
+    /// The pause between attempts.
     pub backoff: Backoff,
     /// Seconds that a handler may run.
     pub timeout_seconds: u32,
@@ -23,27 +23,26 @@ pub struct Policy {
 
 /// What follows from an outcome: the new state of the step, with what is recorded.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum Verdict<'a> {
     /// Done: the result, as JSON text.
-    Complete(Box<RawValue>),
+    Complete(&'a RawValue),
     /// Failed; try again after so many milliseconds.
     Retry(u64, Failure),
-    /// Failed for good. A tolerated failure counts as a done parent.
+    /// Failed for good.
     Error {
-        /// Why.
         failure: Failure,
-        /// The template says that the task may go on without it.
+        /// The template says that the task may go on without it: it counts as a done parent.
         tolerated: bool,
     },
-    /// Hand it over again under a new lease and the same attempt.
-    HandOverAgain(Again),
+    /// Dispatch it again under a new lease and the same attempt.
+    DispatchAgain(Again),
     /// It runs: look again after so many milliseconds.
     Started(u64),
     /// It waits for a callback, at most so many milliseconds.
     AwaitCallback(u64),
 }
 
-/// Why a step is handed over again without using an attempt.
+/// Why a step is dispatched again without using an attempt.
 #[derive(Debug)]
 pub enum Again {
     /// Its handler stored progress: this, as JSON text.
@@ -56,25 +55,25 @@ pub enum Again {
 
 /// Decides what follows from an outcome.
 ///
-/// `attempt` is the try that was made, from 1. `jitter` is in 0..1 and spreads the back-off.
+/// `attempt` is the one that was made, from 1. `jitter` is in 0..1 and spreads the back-off.
 /// An outcome that is invalid for its step is a permanent failure of that step.
-pub fn decide(outcome: &Outcome, policy: &Policy, attempt: i32, jitter: f64) -> Verdict {
+pub fn decide<'a>(outcome: &'a Outcome, policy: &Policy, attempt: i32, jitter: f64) -> Verdict<'a> {
     match outcome {
         Outcome::Success { result, metadata } => {
             match refuse_result(result, policy).or_else(|| refuse_metadata(metadata.as_deref()?)) {
-                None => Verdict::Complete(result.clone()),
-                Some(failure) => fail(storable(&failure), policy, attempt, jitter),
+                None => Verdict::Complete(result),
+                Some(failure) => decide_failure(storable(&failure), policy, attempt, jitter),
             }
         }
-        Outcome::Failure(failure) => fail(storable(failure), policy, attempt, jitter),
+        Outcome::Failure(failure) => decide_failure(storable(failure), policy, attempt, jitter),
         Outcome::Checkpoint { .. } => match checkpoint_text(outcome) {
-            Ok(text) => Verdict::HandOverAgain(Again::Checkpoint(text)),
-            Err(failure) => fail(storable(&failure), policy, attempt, jitter),
+            Ok(text) => Verdict::DispatchAgain(Again::Checkpoint(text)),
+            Err(failure) => decide_failure(storable(&failure), policy, attempt, jitter),
         },
         Outcome::PendingCallback { timeout_seconds } => {
             Verdict::AwaitCallback(u64::from((*timeout_seconds).clamp(1, limits::CALLBACK_SECONDS)) * 1000)
         }
-        Outcome::Released {} => Verdict::HandOverAgain(Again::Released),
+        Outcome::Released {} => Verdict::DispatchAgain(Again::Released),
         Outcome::Started {} | Outcome::Heartbeat {} => {
             Verdict::Started(u64::from(policy.timeout_seconds + limits::SILENCE_SECONDS) * 1000)
         }
@@ -82,15 +81,16 @@ pub fn decide(outcome: &Outcome, policy: &Policy, attempt: i32, jitter: f64) -> 
 }
 
 /// Decides what follows when a started step has been silent beyond its deadline, or its worker died, for the `losses`-th time under one attempt.
-pub fn decide_lost(losses: i32, policy: &Policy, attempt: i32, jitter: f64) -> Verdict {
+pub fn decide_lost(losses: i32, policy: &Policy, attempt: i32, jitter: f64) -> Verdict<'static> {
     if losses < limits::LOSSES {
-        return Verdict::HandOverAgain(Again::WorkerLost);
+        return Verdict::DispatchAgain(Again::WorkerLost);
     }
     let message = format!("its worker was lost {losses} times under attempt {attempt}");
-    fail(Failure::retryable("worker_crashed", message), policy, attempt, jitter)
+    decide_failure(Failure::retryable("worker_crashed", message), policy, attempt, jitter)
 }
 
-fn fail(failure: Failure, policy: &Policy, attempt: i32, jitter: f64) -> Verdict {
+/// Decides what follows from a failure whose texts can be stored.
+pub fn decide_failure(failure: Failure, policy: &Policy, attempt: i32, jitter: f64) -> Verdict<'static> {
     if failure.retryable && policy.retryable && attempt < policy.max_attempts {
         let delay = policy.backoff.delay_ms(attempt, failure.delay_seconds, jitter);
         return Verdict::Retry(delay, failure);
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_third_loss_under_one_attempt_uses_it() {
-        assert!(matches!(decide_lost(2, &policy(3), 1, 0.5), Verdict::HandOverAgain(Again::WorkerLost)));
+        assert!(matches!(decide_lost(2, &policy(3), 1, 0.5), Verdict::DispatchAgain(Again::WorkerLost)));
         assert!(matches!(decide_lost(3, &policy(3), 1, 0.5), Verdict::Retry(..)));
         assert!(matches!(decide_lost(3, &policy(1), 1, 0.5), Verdict::Error { .. }));
     }

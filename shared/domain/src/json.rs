@@ -18,16 +18,8 @@ pub fn check(text: &str) -> Result<(), Fault> {
     faults(text)?.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// The text as RFC 8785 writes it: the same for every order of keys, every spelling of a number and all white space.
-///
-/// Of duplicate keys the last counts: [`check`] first.
-pub fn canonical(text: &str) -> Result<String, Fault> {
-    let value: Value = serde_json::from_str(text).map_err(|error| syntax_fault(&error))?;
-    Ok(canonical_value(&value))
-}
-
-/// A value as RFC 8785 writes it.
-pub fn canonical_value(value: &Value) -> String {
+/// A value as RFC 8785 writes it: the same for every order of keys, every spelling of a number and all white space.
+pub fn canonical(value: &Value) -> String {
     serde_json_canonicalizer::to_string(value).expect("a JSON value has string keys and finite numbers")
 }
 
@@ -296,7 +288,7 @@ mod tests {
         let text =
             r#"{ "b": [56.0, 1e2, 333333333.33333329, 1E30], "\u20ac": "Euro\u000a", "a": {"z": null, "y": false}, "1": 1 }"#;
         let expected = r#"{"1":1,"a":{"y":false,"z":null},"b":[56,100,333333333.3333333,1e+30],"€":"Euro\n"}"#;
-        assert_eq!(canonical(text).unwrap(), expected);
+        assert_eq!(canonical(&serde_json::from_str(text).unwrap()), expected);
     }
 
     proptest! {

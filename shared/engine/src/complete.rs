@@ -4,146 +4,121 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use tasker_domain::{Verdict, decide, token};
+use tasker_domain::{Policy, Verdict, decide, token};
 use tasker_queue::Queue;
-use tasker_store::{Applied, Change, Completion, StoreError};
-use tasker_wire::{
-    CompleteStep, limits,
-    outcome::{Failure, Outcome},
-};
+use tasker_store::{Completion, StoreError};
+use tasker_wire::{Answer, CompleteStep, Outcome, limits};
 
-use crate::{Engine, dispatch::wake_up, to_its_end};
+use crate::{Engine, templates::LoadedTemplate, work::Work};
 
-/// What became of one completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// It moved the step; or it was a report, and the handler may go on.
-    Accepted,
-    /// The same one was applied before; nothing changed.
-    Duplicate,
-    /// Another hand-over is current, or another outcome was applied; recorded, nothing changed. A handler that still runs may stop.
-    Stale,
-    /// The step was never handed over under this lease.
-    Refused,
-    /// A report while a callback is awaited.
-    Ignored,
-    /// Its token is not ours, or not for this hand-over.
-    Forged,
-    /// Its token names a key or a template that this process does not know; another one may, or this one later.
-    Unknown,
+/// Whether a completion may be decided.
+enum Admitted {
+    /// By the policy of the step at this position.
+    By(Arc<LoadedTemplate>, usize),
+    /// Its token allows no verdict.
+    Not(Answer),
 }
 
 impl<Q: Queue> Engine<Q> {
     /// Applies completions; one answer each, in their order. On an error nothing is known: call again with the same batch.
+    ///
+    /// Verdicts borrow from the batch, so that no result is copied on its way; who may have to call again keeps the `Arc`.
     pub async fn complete(self: &Arc<Self>, batch: impl Into<Arc<[CompleteStep]>>) -> Result<Vec<Answer>, StoreError> {
-        let (engine, batch) = (self.clone(), batch.into());
-        to_its_end(async move { engine.complete_here(&batch).await }).await
+        let batch = batch.into();
+        self.to_its_end(|engine| async move {
+            let mut answers = vec![Answer::Forged; batch.len()];
+            let (mut places, mut work) = (Vec::with_capacity(batch.len()), Work::default());
+            for (place, completion) in batch.iter().enumerate() {
+                match engine.admit(completion).await? {
+                    Admitted::By(template, position) => {
+                        let policy = &template.workflow.steps[position].policy;
+                        work.record(judge(completion, policy, engine.jitter(completion.lease())));
+                        places.push(place);
+                    }
+                    Admitted::Not(answer) => answers[place] = answer,
+                }
+            }
+            for (place, answer) in places.into_iter().zip(engine.dispatch(work).await?) {
+                answers[place] = answer;
+                note(&batch[place], answer);
+            }
+            Ok(answers)
+        })
+        .await
     }
 
-    /// The same where the caller is a task of its own that nobody drops.
-    pub(crate) async fn complete_here(self: &Arc<Self>, batch: &[CompleteStep]) -> Result<Vec<Answer>, StoreError> {
-        let mut answers = vec![Answer::Forged; batch.len()];
-        let mut waiting = Vec::with_capacity(batch.len());
-        for (place, completion) in batch.iter().enumerate() {
-            match self.decide(completion).await? {
-                Ok(decided) => waiting.push((place, decided)),
-                Err(answer) => answers[place] = answer,
+    /// Whose policy applies to a completion, by its token.
+    async fn admit(&self, completion: &CompleteStep) -> Result<Admitted, StoreError> {
+        let keys = &self.settings.signing_keys;
+        let reference = match token::verify(&completion.token, completion.lease(), completion.attempt, keys) {
+            Ok(reference) => reference,
+            Err(answer) => {
+                let (step_id, worker) = (completion.step_id, &completion.worker);
+                tracing::warn!(%step_id, worker, ?answer, "a completion whose token was not issued for it, or by a key that is not known here");
+                return Ok(Admitted::Not(answer));
             }
-        }
-        while !waiting.is_empty() {
-            let (round, rest) = next_round(waiting);
-            waiting = rest;
-            let (places, completions): (Vec<usize>, Vec<Completion>) = round.into_iter().unzip();
-            for (place, applied) in places.into_iter().zip(self.apply(completions).await?) {
-                answers[place] = applied.into();
-                note(&batch[place], answers[place]);
-            }
-        }
-        Ok(answers)
+        };
+        let Some(template) = self.templates.get(&self.store, &reference).await? else {
+            return Ok(Admitted::Not(Answer::Unknown));
+        };
+        let position = completion.step_id.position();
+        let known = position < template.workflow.steps.len();
+        Ok(if known { Admitted::By(template, position) } else { Admitted::Not(Answer::Forged) })
     }
+}
 
-    /// The verdict on a completion, or why its token allows none.
-    async fn decide(&self, completion: &CompleteStep) -> Result<Result<Completion, Answer>, StoreError> {
-        let Ok(plan) = token::verify(&completion.token, completion.lease(), completion.attempt, &self.settings.signing_keys)
-        else {
-            let keys = &self.settings.signing_keys;
-            if token::is_token(&completion.token) && !token::names_a_key_of(&completion.token, keys) {
-                tracing::warn!(step_id = %completion.step_id, "a completion whose token names a key that is not known here");
-                return Ok(Err(Answer::Unknown));
-            }
-            tracing::warn!(step_id = %completion.step_id, worker = completion.worker, "a completion with a token that was not issued for it");
-            return Ok(Err(Answer::Forged));
-        };
-        let Some(plan) = self.track(self.plans.get(&self.store, &plan).await)? else {
-            return Ok(Err(Answer::Unknown));
-        };
-        let Some(step) = plan.step(completion.step_id) else {
-            return Ok(Err(Answer::Forged));
-        };
-        let key = completion.lease();
-        Ok(Ok(Completion {
-            key,
-            attempt: completion.attempt,
-            verdict: decide(&completion.outcome, &step.policy, completion.attempt, self.jitter(key)),
-            metadata: metadata(&completion.outcome),
-            digest: digest(completion),
-            worker: completion.worker.chars().filter(|&c| c != '\0').take(limits::NAME_CHARS).collect(),
-            duration_ms: completion.execution_time_ms.min(i64::MAX as u64) as i64,
-            if_due: false,
-        }))
+/// The verdict on what a worker says, with what is recorded of it.
+fn judge<'a>(completion: &'a CompleteStep, policy: &Policy, jitter: f64) -> Completion<'a> {
+    let verdict = decide(&completion.outcome, policy, completion.attempt, jitter);
+    Completion {
+        key: completion.lease(),
+        attempt: completion.attempt,
+        metadata: metadata(&completion.outcome, &verdict),
+        verdict,
+        digest: digest(&completion.outcome),
+        worker: completion.worker.chars().filter(|&c| c != '\0').take(limits::NAME_CHARS).collect(),
+        duration_ms: completion.execution_time_ms.min(i64::MAX as u64) as i64,
+        if_due: false,
     }
+}
 
-    /// Records a round and carries on what follows. A value that cannot be stored fails its own step only.
-    pub(crate) async fn apply(self: &Arc<Self>, round: Vec<Completion>) -> Result<Vec<Applied>, StoreError> {
-        let changes = match self.track(self.store.complete(&round, self.hand_over_settings()).await) {
-            Ok(changes) => changes,
-            Err(StoreError::Data(reason)) => return self.apply_one_by_one(round, &reason).await,
-            Err(e) => return Err(e),
-        };
-        let mut applied = vec![Applied::Refused; round.len()];
-        for change in &changes {
-            if let Change::Answer(place, answer) = change {
-                applied[*place] = *answer;
-            }
-        }
-        let retries = round.iter().zip(&applied).filter_map(|(c, a)| match c.verdict {
-            Verdict::Retry(ms, _) if *a == Applied::Accepted => Some(wake_up(c.key, ms)),
-            _ => None,
-        });
-        let retries: Vec<_> = retries.collect();
-        if !retries.is_empty() {
-            self.queue.send(retries).await;
-        }
-        self.dispatch(changes).await?;
-        Ok(applied)
-    }
+/// What a handler said beside its result; beside one that was refused too, when it can be kept.
+fn metadata<'a>(outcome: &'a Outcome, verdict: &Verdict) -> Option<&'a RawValue> {
+    let Outcome::Success { metadata: Some(metadata), .. } = outcome else { return None };
+    let checked = matches!(verdict, Verdict::Complete(_));
+    (checked || tasker_domain::decide::refuse_metadata(metadata).is_none()).then_some(metadata)
+}
 
-    async fn apply_one_by_one(self: &Arc<Self>, round: Vec<Completion>, reason: &str) -> Result<Vec<Applied>, StoreError> {
-        if let [only] = &round[..] {
-            let message = format!("what the handler answered cannot be stored: {reason}");
-            let failure = Failure::permanent("invalid_result", message);
-            let verdict = Verdict::Error { failure, tolerated: false };
-            let failed = Completion {
-                key: only.key,
-                attempt: only.attempt,
-                verdict,
-                metadata: None,
-                digest: only.digest,
-                worker: String::new(),
-                duration_ms: only.duration_ms,
-                if_due: only.if_due,
-            };
-            if matches!(only.verdict, Verdict::Error { .. }) {
-                return Err(StoreError::Bug(format!("a failure cannot be stored: {reason}")));
-            }
-            return Box::pin(self.apply(vec![failed])).await;
+/// Tells the same outcome sent twice from another one under the same lease. Parts cannot run into each other: each comes after its length.
+fn digest(outcome: &Outcome) -> i64 {
+    let mut hash = Sha256::new();
+    let mut part = |text: Option<&str>| {
+        hash.update(text.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
+        hash.update(text.unwrap_or_default());
+    };
+    part(Some(outcome.kind()));
+    match outcome {
+        Outcome::Success { result, metadata } => {
+            part(Some(result.get()));
+            part(metadata.as_deref().map(RawValue::get));
         }
-        let mut applied = Vec::with_capacity(round.len());
-        for completion in round {
-            applied.extend(Box::pin(self.apply(vec![completion])).await?);
+        Outcome::Failure(failure) => {
+            part(Some(&failure.message));
+            part(Some(&failure.error_type));
+            part(failure.error_code.as_deref());
+            part(failure.context.as_ref().map(ToString::to_string).as_deref());
+            hash.update([failure.retryable.into()]);
+            hash.update(failure.delay_seconds.map_or(u64::MAX, f64::to_bits).to_be_bytes());
         }
-        Ok(applied)
+        Outcome::Checkpoint { cursor, items_processed, accumulated } => {
+            part(Some(cursor.get()));
+            part(accumulated.as_deref().map(RawValue::get));
+            hash.update(items_processed.to_be_bytes());
+        }
+        Outcome::PendingCallback { timeout_seconds } => hash.update(timeout_seconds.to_be_bytes()),
+        Outcome::Released {} | Outcome::Started {} | Outcome::Heartbeat {} => {}
     }
+    i64::from_be_bytes(hash.finalize()[..8].try_into().expect("a SHA-256 has 32 bytes"))
 }
 
 /// Says what came of a completion, with what ties it to its request.
@@ -161,40 +136,54 @@ fn note(completion: &CompleteStep, answer: Answer) {
     );
 }
 
-impl From<Applied> for Answer {
-    fn from(applied: Applied) -> Self {
-        match applied {
-            Applied::Accepted => Self::Accepted,
-            Applied::Duplicate => Self::Duplicate,
-            Applied::Stale => Self::Stale,
-            Applied::Refused => Self::Refused,
-            Applied::Ignored => Self::Ignored,
+#[cfg(test)]
+mod tests {
+    use tasker_wire::Failure;
+
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.into()).unwrap()
+    }
+
+    #[test]
+    fn the_same_outcome_has_one_digest_and_every_other_one_another() {
+        let success =
+            |result: &str, metadata: Option<&str>| Outcome::Success { result: raw(result), metadata: metadata.map(raw) };
+        let checkpoint = |cursor: &str, accumulated: Option<&str>, items_processed| Outcome::Checkpoint {
+            cursor: raw(cursor),
+            items_processed,
+            accumulated: accumulated.map(raw),
+        };
+        let failure = Failure::retryable("timeout", "late");
+        let outcomes = [
+            success("12", None),
+            success("1", Some("2")),
+            success("1", None),
+            success("1", Some("{}")),
+            success("\"success\"", None),
+            checkpoint("1", None, 2),
+            checkpoint("1", Some("2"), 2),
+            checkpoint("1", None, 3),
+            Outcome::Failure(failure.clone()),
+            Outcome::Failure(Failure { retryable: false, ..failure.clone() }),
+            Outcome::Failure(Failure { delay_seconds: Some(0.0), ..failure.clone() }),
+            Outcome::Failure(Failure { error_code: Some(String::new()), ..failure.clone() }),
+            Outcome::Failure(Failure { context: Some(1.into()), ..failure.clone() }),
+            Outcome::Failure(Failure { context: Some("1".into()), ..failure.clone() }),
+            Outcome::Failure(Failure { message: "timeout".into(), error_type: "late".into(), ..failure }),
+            Outcome::PendingCallback { timeout_seconds: 1 },
+            Outcome::PendingCallback { timeout_seconds: 2 },
+            Outcome::Released {},
+            Outcome::Started {},
+            Outcome::Heartbeat {},
+        ];
+        let digests: std::collections::BTreeSet<i64> = outcomes.iter().map(digest).collect();
+        assert_eq!(digests.len(), outcomes.len());
+        for outcome in &outcomes {
+            // As it comes back from the wire.
+            let again = serde_json::from_str(&serde_json::to_string(outcome).unwrap()).unwrap();
+            assert_eq!(digest(outcome), digest(&again), "{outcome:?}");
         }
     }
-}
-
-type Placed = (usize, Completion);
-
-/// One completion a step, ascending by step, at most a batch; and what is left for the next round. Of several for one step the first comes first.
-fn next_round(mut waiting: Vec<Placed>) -> (Vec<Placed>, Vec<Placed>) {
-    waiting.sort_by_key(|(place, c)| (c.key.step, *place));
-    let (mut round, mut rest): (Vec<Placed>, Vec<Placed>) = (Vec::new(), Vec::new());
-    for (place, completion) in waiting {
-        let taken = round.last().is_some_and(|(_, c)| c.key.step == completion.key.step);
-        if taken || round.len() >= limits::COMPLETION_BATCH { &mut rest } else { &mut round }.push((place, completion));
-    }
-    (round, rest)
-}
-
-/// What a handler said beside its result; [`decide`] has refused what cannot be kept.
-fn metadata(outcome: &Outcome) -> Option<Box<RawValue>> {
-    let Outcome::Success { metadata, .. } = outcome else { return None };
-    metadata.clone().filter(|m| tasker_domain::decide::refuse_metadata(m).is_none())
-}
-
-/// Tells the same outcome sent twice from another one under the same lease.
-fn digest(completion: &CompleteStep) -> i64 {
-    let text = serde_json::to_vec(&completion.outcome).expect("an outcome serializes");
-    let hash = Sha256::digest(text);
-    i64::from_be_bytes(hash[..8].try_into().expect("a SHA-256 has 32 bytes"))
 }

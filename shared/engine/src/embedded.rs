@@ -5,13 +5,12 @@ use std::{
     time::Duration,
 };
 
-use tasker_queue::Outgoing;
 use tasker_store::StoreError;
-use tasker_wire::{CompleteStep, Outcome, RunStep, limits, message::Lease};
+use tasker_wire::{Answer, CompleteStep, Outcome, RunStep, limits, message::Lease};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Answer, BODIES, Engine, InProcess, in_process::Head, pause};
+use crate::{BODIES, Engine, InProcess, in_process::Head, pause, work::Work};
 
 /// How often time is looked at. Retries come by their own timers; this is for what those lost.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
@@ -48,7 +47,7 @@ impl Engine<InProcess> {
             let changed = match self.queue().head(pool, max, BODIES) {
                 Head::Ready(messages) => return messages,
                 Head::Load(keys) => {
-                    tokio::spawn(self.clone().load(pool.to_owned(), keys));
+                    tokio::spawn(self.clone().load_bodies(pool.to_owned(), keys));
                     continue;
                 }
                 Head::Empty(changed) => changed,
@@ -60,7 +59,7 @@ impl Engine<InProcess> {
             match self.queue().head(pool, max, BODIES) {
                 Head::Ready(messages) => return messages,
                 Head::Load(keys) => {
-                    tokio::spawn(self.clone().load(pool.to_owned(), keys));
+                    tokio::spawn(self.clone().load_bodies(pool.to_owned(), keys));
                 }
                 Head::Empty(_) => heard.await,
             }
@@ -74,22 +73,17 @@ impl Engine<InProcess> {
             let page = self.store().unsent(last, PAGE).await?;
             last = page.last().copied();
             let missing: Vec<Lease> = page.into_iter().filter(|&key| !self.queue().holds(key)).collect();
-            self.load_and_send(missing).await?;
+            self.dispatch(Work::to_load(missing)).await?;
             if last.is_none() {
                 return Ok(());
             }
         }
     }
 
-    /// Lets the next sweep recover: something outside the engine may have lost track.
-    pub fn recover_soon(&self) {
-        self.lost_track.store(true, Ordering::SeqCst);
-    }
-
-    async fn load(self: Arc<Self>, pool: String, keys: Vec<Lease>) {
+    async fn load_bodies(self: Arc<Self>, pool: String, keys: Vec<Lease>) {
         let mut tries = 0;
         loop {
-            match self.bodies(&keys).await {
+            match self.load(&keys).await {
                 Ok((bodies, later)) => return self.queue().loaded(&pool, &keys, bodies, &later),
                 Err(e) if e.is_transient() => tokio::time::sleep(pause(tries)).await,
                 Err(_) => {
@@ -99,20 +93,6 @@ impl Engine<InProcess> {
             }
             tries += 1;
         }
-    }
-
-    /// The messages of keys, and the keys of those for which there was no room.
-    async fn bodies(self: &Arc<Self>, keys: &[Lease]) -> Result<(Vec<RunStep>, Vec<Lease>), StoreError> {
-        let changes = self.store().messages(keys, limits::INPUT_BYTES as i64).await?;
-        let (messages, later, too_large) = self.messages(changes).await?;
-        if !too_large.is_empty() {
-            self.apply(too_large).await?;
-        }
-        let bodies = messages.into_iter().filter_map(|m| match m {
-            Outgoing::RunStep { step, .. } => Some(*step),
-            _ => None,
-        });
-        Ok((bodies.collect(), later))
     }
 
     async fn completer(self: Arc<Self>, defects: mpsc::Sender<CompleteStep>, shutdown: CancellationToken) {
@@ -135,7 +115,7 @@ impl Engine<InProcess> {
     ) {
         let mut tries = 0;
         loop {
-            match self.complete_here(&batch).await {
+            match self.complete(batch.clone()).await {
                 Ok(answers) => return self.answered(&batch, &answers),
                 Err(e) if e.is_transient() => {
                     tokio::select! {
@@ -243,8 +223,7 @@ impl Engine<InProcess> {
         // Recovery does not wait for a sweep that fails: what one row spoils concerns no other.
         let swept = self.sweep_until_nothing_is_left().await;
         if self.lost_track.swap(false, Ordering::SeqCst) {
-            let recovered = self.recover().await;
-            self.track(recovered)?;
+            self.recover().await.inspect_err(|_| self.recover_soon())?;
         }
         swept
     }

@@ -25,15 +25,6 @@ pub struct InProcess {
     timers_changed: Notify,
 }
 
-/// A hand-over at the head of a pool.
-#[derive(Debug)]
-pub enum Delivery {
-    /// The message.
-    Message(Box<RunStep>),
-    /// Its body was not kept.
-    Key(Lease),
-}
-
 #[derive(Default)]
 struct State {
     pools: HashMap<String, Pool>,

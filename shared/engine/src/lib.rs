@@ -8,11 +8,13 @@ mod dispatch;
 mod embedded;
 mod in_process;
 mod operator;
+mod reaction;
 mod register;
 mod submit;
 mod sweep;
 mod templates;
 mod wait;
+mod work;
 
 use std::{
     collections::HashSet,
@@ -29,9 +31,9 @@ use tasker_queue::Queue;
 use tasker_store::{DispatchSettings, Store};
 use tasker_wire::{limits, message::Lease};
 
-pub use complete::Answer;
-pub use in_process::{Delivery, InProcess};
+pub use in_process::InProcess;
 pub use operator::{By, OperatorError};
+pub use reaction::{React, Reaction};
 pub use register::{RegisterError, Registered};
 pub use submit::{SubmitError, Submitted};
 pub use sweep::Swept;
@@ -41,7 +43,6 @@ use submit::Submits;
 use templates::TemplateCache;
 use wait::Waiters;
 
-/// What an engine is told when it is made.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Chooses the overlay of templates at submit: 1 to 64 of `[A-Za-z0-9_-]`.
@@ -61,10 +62,10 @@ pub struct Engine<Q> {
     store: Store,
     queue: Q,
     settings: Settings,
-    plans: TemplateCache,
+    templates: TemplateCache,
     waiters: Arc<Waiters>,
     submits: Arc<Submits>,
-    /// An answer of the database was lost: what it handed over may be known to nobody.
+    /// An answer of the database was lost: what it dispatched may be known to nobody.
     lost_track: AtomicBool,
 }
 
@@ -75,29 +76,26 @@ impl<Q: Queue> Engine<Q> {
             store,
             queue,
             settings,
-            plans: TemplateCache::default(),
+            templates: TemplateCache::default(),
             waiters: Arc::default(),
             submits: submit::together(),
             lost_track: AtomicBool::new(false),
         })
     }
 
-    /// The database.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The queue.
     pub fn queue(&self) -> &Q {
         &self.queue
     }
 
-    /// What this engine was told.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    fn hand_over_settings(&self) -> DispatchSettings {
+    fn dispatch_settings(&self) -> DispatchSettings {
         DispatchSettings {
             send_ms: self.queue.send_lease().map(|d| d.as_millis() as i64),
             bodies: BODIES as i32,
@@ -105,18 +103,41 @@ impl<Q: Queue> Engine<Q> {
         }
     }
 
-    /// Remembers that an answer was lost, and passes the result on.
-    fn track<T>(&self, result: Result<T, tasker_store::StoreError>) -> Result<T, tasker_store::StoreError> {
-        if result.as_ref().is_err_and(tasker_store::StoreError::is_transient) {
-            self.lost_track.store(true, Ordering::SeqCst);
-        }
-        result
+    /// Lets the next sweep of this process recover: something may have lost track of what was dispatched.
+    pub fn recover_soon(&self) {
+        self.lost_track.store(true, Ordering::SeqCst);
     }
 
-    /// A number in 0..1 for a hand-over, always the same for the same seed.
-    fn jitter(&self, key: Lease) -> f64 {
-        let id = key.step.task.uuid().as_u128();
-        let mut x = self.settings.seed ^ (id as u64) ^ ((id >> 64) as u64) ^ ((key.step.no as u64) << 32) ^ key.number as u64;
+    /// Runs a verb to its end even when its caller goes away: between commit and send, a dropped future would strand what was
+    /// dispatched. So may a verb that fails by anything but its caller's fault.
+    async fn to_its_end<T, E, F>(self: &Arc<Self>, verb: impl FnOnce(Arc<Self>) -> F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: React + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let (engine, verb) = (self.clone(), verb(self.clone()));
+        let verb = tokio::spawn(async move {
+            let ended = verb.await;
+            if ended.as_ref().is_err_and(|e| e.reaction() != Reaction::CallersFault) {
+                engine.recover_soon();
+            }
+            ended
+        });
+        match verb.await {
+            Ok(ended) => ended,
+            Err(e) if e.is_panic() => {
+                self.recover_soon();
+                std::panic::resume_unwind(e.into_panic())
+            }
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// A number in 0..1 for a lease, always the same for the same seed.
+    fn jitter(&self, lease: Lease) -> f64 {
+        let id = lease.step.task.uuid().as_u128();
+        let mut x = self.settings.seed ^ (id as u64) ^ ((id >> 64) as u64) ^ ((lease.step.no as u64) << 32) ^ lease.number as u64;
         // splitmix64's finalizer
         x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -127,15 +148,6 @@ impl<Q: Queue> Engine<Q> {
 
 /// Messages that one call answers whole, or that are loaded at once. Of a wider fan-out the rest is loaded page by page.
 const BODIES: usize = 200;
-
-/// Runs a verb to its end even when its caller goes away: between commit and send, a dropped future would strand what was handed over.
-async fn to_its_end<T: Send + 'static>(verb: impl Future<Output = T> + Send + 'static) -> T {
-    match tokio::spawn(verb).await {
-        Ok(value) => value,
-        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-        Err(_) => std::future::pending().await,
-    }
-}
 
 /// Growing pauses between tries of something that the world must mend.
 fn pause(tries: u32) -> Duration {

@@ -8,14 +8,12 @@ use tasker_queue::Queue;
 use tasker_store::{Change, StoreError};
 use tasker_wire::{Fault, Faults, StepId, TaskId, limits};
 
-use crate::{Engine, to_its_end};
+use crate::{Engine, work::Work};
 
 /// Who acts, and why; both stand in the audit log.
 #[derive(Debug, Clone)]
 pub struct By {
-    /// Who.
     pub actor: String,
-    /// Why.
     pub reason: String,
     /// More, as JSON; kept where a step is settled.
     pub metadata: Option<Box<RawValue>>,
@@ -32,13 +30,11 @@ pub enum OperatorError {
     Conflict {
         /// The step in the way; none: the task.
         step: Option<StepId>,
-        /// Its state.
         state: String,
     },
     /// The result that was given cannot be kept.
     #[error("{0}")]
     Invalid(Faults),
-    /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -46,9 +42,8 @@ pub enum OperatorError {
 impl<Q: Queue> Engine<Q> {
     /// Ends a running task. A cancelled one stays as it is; another finished one is a conflict.
     pub async fn cancel_task(self: &Arc<Self>, task: TaskId, by: By) -> Result<(), OperatorError> {
-        let engine = self.clone();
-        to_its_end(async move {
-            let changes = engine.store.cancel_task(task, &by.actor, &by.reason).await;
+        self.to_its_end(|engine| async move {
+            let changes = engine.store.cancel_task(task, &by.actor, &by.reason).await?;
             engine.carry_out(changes).await?;
             engine.queue.forget(task);
             Ok(())
@@ -56,11 +51,11 @@ impl<Q: Queue> Engine<Q> {
         .await
     }
 
-    /// Gives a step that failed, waits for a retry or was cancelled a new budget, and hands it over.
+    /// Gives a step that failed, waits for a retry or was cancelled a new budget, and dispatches it.
     pub async fn retry_step(self: &Arc<Self>, step: StepId, by: By) -> Result<(), OperatorError> {
-        let engine = self.clone();
-        to_its_end(async move {
-            let changes = engine.store.retry_step(step.task, step.no, (&by.actor, &by.reason), engine.hand_over_settings()).await;
+        self.to_its_end(|engine| async move {
+            let by = (by.actor.as_str(), by.reason.as_str());
+            let changes = engine.store.retry_step(step.task, step.no, by, engine.dispatch_settings()).await?;
             engine.carry_out(changes).await
         })
         .await
@@ -75,24 +70,23 @@ impl<Q: Queue> Engine<Q> {
     ) -> Result<(), OperatorError> {
         refuse("/completion_data/result", result.as_deref(), limits::RESULT_BYTES)?;
         refuse("/completion_data/metadata", by.metadata.as_deref(), limits::INLINE_RESULT_BYTES)?;
-        let engine = self.clone();
-        to_its_end(async move {
+        self.to_its_end(|engine| async move {
             let texts = (result.as_deref().map(RawValue::get), by.metadata.as_deref().map(RawValue::get));
             let by = (by.actor.as_str(), by.reason.as_str());
-            let changes = engine.store.resolve_step((step.task, step.no), texts, by, engine.hand_over_settings()).await;
+            let changes = engine.store.resolve_step((step.task, step.no), texts, by, engine.dispatch_settings()).await?;
             engine.carry_out(changes).await
         })
         .await
     }
 
-    async fn carry_out(self: &Arc<Self>, changes: Result<Vec<Change>, StoreError>) -> Result<(), OperatorError> {
-        let changes = self.track(changes)?;
+    async fn carry_out(&self, changes: Vec<Change>) -> Result<(), OperatorError> {
         match changes.first() {
             Some(Change::Done(_)) => {}
             Some(Change::Conflict(step, state)) => return Err(OperatorError::Conflict { step: *step, state: state.clone() }),
             _ => return Err(OperatorError::NotFound),
         }
-        Ok(self.dispatch(changes).await?)
+        self.dispatch(Work::of(changes)).await?;
+        Ok(())
     }
 }
 

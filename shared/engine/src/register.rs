@@ -15,11 +15,8 @@ use crate::Engine;
 /// What became of a template.
 #[derive(Debug, Clone)]
 pub struct Registered {
-    /// The template's namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
     /// From 1; above it only where changed content becomes a revision.
     pub revision: i32,
@@ -38,12 +35,10 @@ pub enum RegisterError {
     /// Other content is registered under the same version.
     #[error("version {version} is registered with other content; templates are immutable: give it a new version")]
     Differs {
-        /// The version.
         version: String,
         /// What differs, a line each: `- place: registered`, `+ place: given`.
         diff: Vec<String>,
     },
-    /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -86,7 +81,7 @@ impl<Q: Queue> Engine<Q> {
             };
             // Somebody else may register at the same moment: then look again.
             if self.store.insert_template(new).await? {
-                self.plans.forget_revisions(&registered.namespace, &registered.name);
+                self.templates.forget_revisions(&registered.namespace, &registered.name);
                 registered.created = true;
                 return Ok(registered);
             }

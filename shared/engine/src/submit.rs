@@ -1,6 +1,6 @@
 //! Intake: a request becomes a task with all its steps, durable when it is answered.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use semver::Version;
 use tasker_domain::{
@@ -8,14 +8,12 @@ use tasker_domain::{
     template::IdentityStrategy,
     token::TemplateRef,
 };
-use tasker_queue::Queue;
-use tasker_store::{
-    Batcher, Change, DispatchSettings, NewTask, RunRow, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader,
-};
+use tasker_queue::{Outgoing, Queue};
+use tasker_store::{Batcher, DispatchSettings, NewTask, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader};
 use tasker_wire::{Fault, Faults, TaskId, TaskState, message::Lease};
 use uuid::Uuid;
 
-use crate::{Engine, templates::LoadedTemplate, to_its_end, wait::Waiter};
+use crate::{Engine, React, Reaction, templates::LoadedTemplate, wait::Waiter, work::Work};
 
 /// How often the same insert is made when the database did not answer.
 const TRIES: usize = 2;
@@ -27,7 +25,6 @@ const ROWS: usize = 1_000;
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Submitted {
-    /// The task.
     pub task: TaskId,
     /// It was made by this request.
     pub created: bool,
@@ -39,11 +36,8 @@ pub enum SubmitError {
     /// No such template, or not in this version.
     #[error("Task template not found: {namespace}/{name}{}", version.as_ref().map(|v| format!(" {v}")).unwrap_or_default())]
     UnknownTemplate {
-        /// As asked for.
         namespace: String,
-        /// As asked for.
         name: String,
-        /// As asked for.
         version: Option<String>,
         /// Versions that are registered.
         known: Vec<String>,
@@ -53,16 +47,10 @@ pub enum SubmitError {
     Invalid(Faults),
     /// A task of the same identity exists.
     #[error("a task of the same identity exists: {task} is {state}")]
-    Duplicate {
-        /// It.
-        task: TaskId,
-        /// Where it stands.
-        state: TaskState,
-    },
+    Duplicate { task: TaskId, state: TaskState },
     /// There is so much to do that the task would only wait.
     #[error("too many steps wait for workers already")]
     Full,
-    /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -75,22 +63,13 @@ pub(crate) fn together() -> Arc<Submits> {
 }
 
 impl<Q: Queue> Engine<Q> {
-    /// Makes a task of a request and hands its roots over. When this returns a task, the task is durable.
+    /// Makes a task of a request and dispatches its roots. When this returns a task, the task is durable.
     pub async fn submit(self: &Arc<Self>, request: TaskRequest, traceparent: Option<String>) -> Result<Submitted, SubmitError> {
         Ok(self.submit_watched(request, traceparent).await?.0)
     }
 
-    /// The same, with one who waits for the task's end since before its roots were handed over: see [`Engine::wait_for`].
+    /// The same, with one who waits for the task's end since before its roots were dispatched: see [`Engine::wait_for`].
     pub async fn submit_watched(
-        self: &Arc<Self>,
-        request: TaskRequest,
-        traceparent: Option<String>,
-    ) -> Result<(Submitted, Waiter), SubmitError> {
-        let engine = self.clone();
-        to_its_end(async move { engine.submit_here(request, traceparent).await }).await
-    }
-
-    async fn submit_here(
         self: &Arc<Self>,
         request: TaskRequest,
         traceparent: Option<String>,
@@ -98,77 +77,57 @@ impl<Q: Queue> Engine<Q> {
         if self.queue.is_full() {
             return Err(SubmitError::Full);
         }
-        let plan = self.plan_for(&request).await?;
-        let identity = admit(&request, &plan)?;
-        let mut new = Arc::new(NewTask {
-            task: fresh_task(),
-            plan: plan.rows.clone(),
-            identity,
-            context: request.context.into(),
-            priority: request.priority,
-            tags: request.tags,
-            initiator: request.initiator,
-            source_system: request.source_system,
-            reason: request.reason,
-            correlation_id: request.correlation_id.unwrap_or_else(Uuid::now_v7),
-            parent_correlation_id: request.parent_correlation_id,
-            traceparent,
-        });
-        let mut unanswered = 0;
-        loop {
-            // Before anything is handed over: it may have finished before anybody could ask.
-            let waiter = self.waiters.enter(new.task);
-            let answer = self.insert(new.clone()).await;
-            let row = match self.track(answer) {
-                Ok(row) => row,
-                Err(e) if e.is_transient() && unanswered + 1 < TRIES => {
-                    unanswered += 1;
+        self.to_its_end(|engine| async move {
+            let template = engine.template_for(&request).await?;
+            let identity = identity(&request, &template)?;
+            let mut new = Arc::new(new_task(request, traceparent, &template, identity));
+            let mut unanswered = 0;
+            loop {
+                // Before anything is dispatched: it may have finished before anybody could ask.
+                let waiter = engine.waiters.enter(new.task);
+                let (store, settings) = (engine.store.clone(), engine.dispatch_settings());
+                let inserted = engine.submits.call(new.clone(), move |tasks| insert(store.clone(), tasks, settings)).await;
+                // A batch that panicked may have been inserted all the same.
+                let row = match inserted.unwrap_or_else(|| Err(StoreError::Bug("submit answered nothing".into()))) {
+                    Ok(row) => row,
+                    Err(e) if e.reaction() == Reaction::Later && unanswered + 1 < TRIES => {
+                        unanswered += 1;
+                        continue;
+                    }
+                    Err(e) => return Err(e.into()),
+                };
+                if !row.created && row.task == new.task && unanswered == 0 {
+                    // The random bits of another task: draw again.
+                    new = Arc::new(NewTask { task: fresh_task(), ..NewTask::clone(&new) });
                     continue;
                 }
-                Err(e) => return Err(e.into()),
-            };
-            if !row.created && row.task == new.task && unanswered == 0 {
-                // The random bits of another task: draw again.
-                new = Arc::new(NewTask { task: fresh_task(), ..NewTask::clone(&new) });
-                continue;
+                if row.task != new.task {
+                    return Err(SubmitError::Duplicate { task: row.task, state: row.state });
+                }
+                tracing::debug!(
+                    task_id = %new.task,
+                    template = new.plan.identity[1],
+                    correlation_id = %new.correlation_id,
+                    traceparent = new.traceparent,
+                    "task accepted"
+                );
+                if row.handed_over {
+                    engine.dispatch(Work::to_send(engine.roots(&new, template))).await?;
+                } else if !row.created {
+                    // A row of our own id after an unanswered try is our own, and its roots may be known to nobody.
+                    engine.recover_soon();
+                }
+                if row.state.is_finished() {
+                    engine.waiters.wake(row.task);
+                }
+                return Ok((Submitted { task: row.task, created: true }, waiter));
             }
-            if row.task != new.task {
-                return Err(SubmitError::Duplicate { task: row.task, state: row.state });
-            }
-            tracing::debug!(
-                task_id = %new.task,
-                template = new.plan.identity[1],
-                correlation_id = %new.correlation_id,
-                traceparent = new.traceparent,
-                "task accepted"
-            );
-            // A row of our own id after an unanswered try is our own; its roots, if it has any to send, are found by recovery.
-            if row.handed_over {
-                self.dispatch(root_messages(&new, &plan)).await?;
-            }
-            if row.state.is_finished() {
-                self.waiters.wake(row.task);
-            }
-            return Ok((Submitted { task: row.task, created: true }, waiter));
-        }
-    }
-
-    /// Inserts a task, with those that come at the same time.
-    async fn insert(&self, new: Arc<NewTask>) -> Result<Inserted, StoreError> {
-        let (store, settings) = (self.store.clone(), self.hand_over_settings());
-        let answer = self.submits.call(new, move |tasks| {
-            let store = store.clone();
-            async move { insert_together(&store, &tasks, settings).await }
-        });
-        answer.await.unwrap_or_else(|| {
-            // It may have been carried out: its roots are known to nobody.
-            self.lost_track.store(true, Ordering::SeqCst);
-            Err(StoreError::Bug("submit answered nothing".into()))
         })
+        .await
     }
 
-    async fn plan_for(&self, request: &TaskRequest) -> Result<Arc<LoadedTemplate>, SubmitError> {
-        let revisions = self.plans.revisions(&self.store, &request.namespace, &request.name).await?;
+    async fn template_for(&self, request: &TaskRequest) -> Result<Arc<LoadedTemplate>, SubmitError> {
+        let revisions = self.templates.revisions(&self.store, &request.namespace, &request.name).await?;
         let unknown = || SubmitError::UnknownTemplate {
             namespace: request.namespace.clone(),
             name: request.name.clone(),
@@ -176,23 +135,56 @@ impl<Q: Queue> Engine<Q> {
             known: revisions.iter().map(|r| r.version.clone()).collect(),
         };
         let revision = choose(&revisions, request.version.as_ref()).ok_or_else(unknown)?;
-        let plan = TemplateRef { template_id: revision.template_id, environment: self.settings.environment.clone() };
-        self.plans.get(&self.store, &plan).await?.ok_or_else(unknown)
+        let reference = TemplateRef { template_id: revision.template_id, environment: self.settings.environment.clone() };
+        self.templates.get(&self.store, &reference).await?.ok_or_else(unknown)
+    }
+
+    /// The messages of a new task's roots, made of what the request said: nothing is read for them.
+    fn roots(&self, new: &NewTask, template: Arc<LoadedTemplate>) -> Vec<Outgoing> {
+        let header = TaskHeader {
+            task: new.task,
+            plan: new.plan.plan.clone(),
+            correlation_id: new.correlation_id,
+            traceparent: new.traceparent.clone(),
+            context: new.context.clone(),
+        };
+        let task = (header, template);
+        let roots = new.plan.no.iter().zip(&task.1.workflow.steps).filter(|(_, step)| step.parents.is_empty());
+        let lease = |no| Lease { step: new.task.step(no), number: 1 };
+        roots.map(|(&no, step)| self.to_pool(step, self.run_step(&task, step, lease(no), 1))).collect()
     }
 }
 
-async fn insert_together(store: &Store, tasks: &[Arc<NewTask>], settings: DispatchSettings) -> Vec<Result<Inserted, StoreError>> {
-    let error = match store.submit(tasks, settings).await {
+fn new_task(request: TaskRequest, traceparent: Option<String>, template: &LoadedTemplate, identity: Option<[u8; 32]>) -> NewTask {
+    NewTask {
+        task: fresh_task(),
+        plan: template.rows.clone(),
+        identity,
+        context: request.context.into(),
+        priority: request.priority,
+        tags: request.tags,
+        initiator: request.initiator,
+        source_system: request.source_system,
+        reason: request.reason,
+        correlation_id: request.correlation_id.unwrap_or_else(Uuid::now_v7),
+        parent_correlation_id: request.parent_correlation_id,
+        traceparent,
+    }
+}
+
+/// Inserts the tasks of requests that came at the same time; one answer each.
+async fn insert(store: Store, tasks: Vec<Arc<NewTask>>, settings: DispatchSettings) -> Vec<Result<Inserted, StoreError>> {
+    let error = match store.submit(&tasks, settings).await {
         Ok(rows) if rows.len() == tasks.len() => return rows.into_iter().map(Ok).collect(),
         Ok(rows) => StoreError::Bug(format!("submit answered {} rows for {} tasks", rows.len(), tasks.len())),
         Err(error) => error,
     };
-    if tasks.len() == 1 || error.is_transient() {
+    if tasks.len() == 1 || error.reaction() == Reaction::Later {
         return tasks.iter().map(|_| Err(error.clone())).collect();
     }
     // What one of them cannot be stored for concerns no other.
     let mut answers = Vec::with_capacity(tasks.len());
-    for task in tasks {
+    for task in &tasks {
         let alone = store.submit(std::slice::from_ref(task), settings).await;
         answers.push(
             alone.and_then(|rows| rows.into_iter().next().ok_or_else(|| StoreError::Bug("submit answered nothing".into()))),
@@ -216,9 +208,9 @@ fn choose<'a>(revisions: &'a [StoredTemplate], version: Option<&Version>) -> Opt
     }
 }
 
-/// Checks the context against the template's schema, and says what makes the task the same as another.
-fn admit(request: &TaskRequest, plan: &LoadedTemplate) -> Result<Option<[u8; 32]>, SubmitError> {
-    let workflow = &plan.workflow;
+/// What makes the task of a request the same as another, once its context fits the template's schema.
+fn identity(request: &TaskRequest, template: &LoadedTemplate) -> Result<Option<[u8; 32]>, SubmitError> {
+    let workflow = &template.workflow;
     if workflow.input_schema.is_some() {
         let context = serde_json::from_str(request.context.get()).map_err(|e| invalid("/context", e.to_string()))?;
         let faults = workflow.refuse_context(&context);
@@ -246,29 +238,4 @@ fn invalid(place: &str, message: String) -> SubmitError {
 
 fn fresh_task() -> TaskId {
     TaskId::from_fresh(Uuid::now_v7())
-}
-
-/// The roots' messages, made of what the request said: nothing is read for them.
-fn root_messages(new: &NewTask, plan: &LoadedTemplate) -> Vec<Change> {
-    let header = TaskHeader {
-        task: new.task,
-        plan: plan.plan.clone(),
-        correlation_id: new.correlation_id,
-        traceparent: new.traceparent.clone(),
-        context: new.context.clone(),
-    };
-    let roots = plan.rows.no.iter().zip(&plan.workflow.steps).filter(|(_, s)| s.parents.is_empty());
-    let runs = roots.map(|(&no, step)| {
-        Change::Run(RunRow {
-            key: Lease { step: new.task.step(no), number: 1 },
-            attempt: 1,
-            max_attempts: step.policy.max_attempts,
-            resends: 0,
-            results: None,
-            result_bytes: 0,
-            inputs: None,
-            checkpoint: None,
-        })
-    });
-    std::iter::once(Change::Task(header)).chain(runs).collect()
 }

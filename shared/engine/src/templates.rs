@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tasker_domain::{
     template::{Planned, Template, Workflow},
     token::TemplateRef,
@@ -15,7 +16,6 @@ use tasker_wire::ids::step_no;
 
 /// A revision in an environment.
 pub(crate) struct LoadedTemplate {
-    pub plan: TemplateRef,
     pub workflow: Workflow,
     pub rows: Arc<TemplateRows>,
 }
@@ -43,36 +43,36 @@ const REVISIONS_FOR: Duration = Duration::from_secs(1);
 const ENTRIES: usize = 1000;
 
 impl TemplateCache {
-    /// The plan, loaded if need be. `None`: no such revision, or its definition is not one that this version reads.
-    pub async fn get(&self, store: &Store, plan: &TemplateRef) -> Result<Option<Arc<LoadedTemplate>>, StoreError> {
-        if let Some(known) = lock(&self.loaded).get(plan) {
+    /// The template, loaded if need be. `None`: no such revision, or its definition is not one that this version reads.
+    pub async fn get(&self, store: &Store, reference: &TemplateRef) -> Result<Option<Arc<LoadedTemplate>>, StoreError> {
+        if let Some(known) = self.loaded.lock().get(reference) {
             return Ok(Some(known.clone()));
         }
-        let Some(definition) = store.template_definition(plan.template_id).await? else {
+        let Some(definition) = store.template_definition(reference.template_id).await? else {
             return Ok(None);
         };
-        let Some(loaded) = load(plan, &definition).map(Arc::new) else {
+        let Some(loaded) = load(reference, &definition).map(Arc::new) else {
             return Ok(None);
         };
-        let mut cache = lock(&self.loaded);
+        let mut cache = self.loaded.lock();
         if cache.len() >= ENTRIES {
             cache.clear();
         }
-        cache.insert(plan.clone(), loaded.clone());
+        cache.insert(reference.clone(), loaded.clone());
         Ok(Some(loaded))
     }
 
     /// The newest revision of each version of a template.
     pub async fn revisions(&self, store: &Store, namespace: &str, name: &str) -> Result<Arc<Vec<StoredTemplate>>, StoreError> {
         let key = [namespace.to_owned(), name.to_owned()];
-        if let Some((read, known)) = lock(&self.revisions).get(&key)
+        if let Some((read, known)) = self.revisions.lock().get(&key)
             && read.elapsed() < REVISIONS_FOR
             && !known.is_empty()
         {
             return Ok(known.clone());
         }
         let found = Arc::new(store.latest_revisions(namespace, name).await?);
-        let mut cache = lock(&self.revisions);
+        let mut cache = self.revisions.lock();
         if cache.len() >= ENTRIES {
             cache.clear();
         }
@@ -82,27 +82,27 @@ impl TemplateCache {
 
     /// A revision was registered here: look again at once.
     pub fn forget_revisions(&self, namespace: &str, name: &str) {
-        lock(&self.revisions).remove(&[namespace.to_owned(), name.to_owned()]);
+        self.revisions.lock().remove(&[namespace.to_owned(), name.to_owned()]);
     }
 }
 
-fn load(plan: &TemplateRef, definition: &str) -> Option<LoadedTemplate> {
+fn load(reference: &TemplateRef, definition: &str) -> Option<LoadedTemplate> {
     let template: Template = serde_json::from_str(definition)
-        .inspect_err(|e| tracing::error!(template_id = %plan.template_id, error = %e, "a stored template cannot be read"))
+        .inspect_err(|e| tracing::error!(template_id = %reference.template_id, error = %e, "a stored template cannot be read"))
         .ok()?;
     let workflow = template
-        .workflow(&plan.environment)
-        .inspect_err(|e| tracing::error!(template_id = %plan.template_id, error = %e, "a stored template is not valid"))
+        .workflow(&reference.environment)
+        .inspect_err(|e| tracing::error!(template_id = %reference.template_id, error = %e, "a stored template is not valid"))
         .ok()?;
-    let rows = Arc::new(rows(plan, &workflow));
-    Some(LoadedTemplate { plan: plan.clone(), workflow, rows })
+    let rows = Arc::new(rows(reference, &workflow));
+    Some(LoadedTemplate { workflow, rows })
 }
 
-fn rows(plan: &TemplateRef, workflow: &Workflow) -> TemplateRows {
+fn rows(reference: &TemplateRef, workflow: &Workflow) -> TemplateRows {
     let steps = &workflow.steps;
     let list = |f: fn(&Planned) -> &[usize]| steps.iter().map(|s| array_of(f(s))).collect();
     TemplateRows {
-        plan: plan.clone(),
+        plan: reference.clone(),
         identity: [workflow.namespace.clone(), workflow.name.clone(), workflow.version.to_string()],
         no: (0..steps.len()).map(step_no).collect(),
         name: steps.iter().map(|s| s.name.clone()).collect(),
@@ -118,9 +118,4 @@ fn rows(plan: &TemplateRef, workflow: &Workflow) -> TemplateRows {
 fn array_of(positions: &[usize]) -> String {
     let numbers: Vec<String> = positions.iter().map(|&p| step_no(p).to_string()).collect();
     format!("{{{}}}", numbers.join(","))
-}
-
-/// A lock whose holder panicked still guards a cache that is worth reading.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

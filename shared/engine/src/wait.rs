@@ -3,12 +3,13 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tasker_queue::Queue;
 use tasker_wire::{TaskId, TaskState};
 use tokio::{sync::Notify, time::Instant};
@@ -38,7 +39,7 @@ pub struct Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut waiters = self.waiters.lock();
+        let mut waiters = self.waiters.0.lock();
         // Those who came after the task's end wait for another one.
         if let Entry::Occupied(mut entry) = waiters.entry(self.task)
             && Arc::ptr_eq(&entry.get().1, &self.end)
@@ -64,21 +65,17 @@ impl Waiter {
 
 impl Waiters {
     pub fn enter(self: &Arc<Self>, task: TaskId) -> Waiter {
-        let mut waiters = self.lock();
+        let mut waiters = self.0.lock();
         let (count, end) = waiters.entry(task).or_default();
         *count += 1;
         Waiter { waiters: self.clone(), task, end: end.clone() }
     }
 
     pub fn wake(&self, task: TaskId) {
-        if let Some((_, end)) = self.lock().remove(&task) {
+        if let Some((_, end)) = self.0.lock().remove(&task) {
             end.came.store(true, Ordering::Release);
             end.notify.notify_waiters();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, (usize, Arc<End>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

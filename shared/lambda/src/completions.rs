@@ -2,8 +2,7 @@
 
 use serde_json::value::RawValue;
 use tasker_aws::{Received, Unreadable, parse};
-use tasker_engine::Answer;
-use tasker_wire::{CompleteStep, StepId};
+use tasker_wire::{Answer, CompleteStep, StepId};
 
 use crate::{
     Instance,
@@ -47,7 +46,7 @@ pub async fn completions(instance: Instance, invocation: Invocation) -> Result<B
 fn fate(answer: Answer) -> Fate {
     match answer {
         Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Ignored => Fate::Done,
-        Answer::Refused => Fate::Dead("its step was never handed over under this lease".into()),
+        Answer::Refused => Fate::Dead("its step was never dispatched under this lease".into()),
         Answer::Forged => Fate::Dead("its token was not issued for this step, lease and attempt".into()),
         // A key that was put into use a moment ago, or a template of a version that is being deployed.
         Answer::Unknown => Fate::Later,

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use tasker_api::{Settings, intake_router};
 use tasker_aws::{Received, Unreadable};
 use tasker_domain::request::{TaskRequest, parse_task_request};
-use tasker_engine::SubmitError;
+use tasker_engine::{React, Reaction, SubmitError};
 use tasker_store::StoreError;
 use tasker_wire::StepId;
 
@@ -64,10 +64,8 @@ pub async fn intake(instance: Instance, invocation: Invocation) -> Result<Box<Ra
 fn fate<T>(submitted: Result<T, SubmitError>) -> Result<Fate, StoreError> {
     match submitted {
         Ok(_) | Err(SubmitError::Duplicate { .. }) => Ok(Fate::Done),
-        Err(SubmitError::Full) => Ok(Fate::Later),
-        Err(SubmitError::Store(e)) if e.is_transient() => Ok(Fate::Later),
-        Err(SubmitError::Store(e @ StoreError::Data(_))) => Ok(Fate::Dead(e.to_string())),
-        Err(SubmitError::Store(e)) => Err(e),
-        Err(e @ (SubmitError::UnknownTemplate { .. } | SubmitError::Invalid(_))) => Ok(Fate::Dead(e.to_string())),
+        Err(SubmitError::Store(error)) if error.reaction() == Reaction::OurDefect => Err(error),
+        Err(error) if error.reaction() == Reaction::Later => Ok(Fate::Later),
+        Err(error) => Ok(Fate::Dead(error.to_string())),
     }
 }

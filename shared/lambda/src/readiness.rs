@@ -29,7 +29,7 @@ impl Content for Evaluate {
     }
 }
 
-/// Hands over the retries of a batch that are due, or sweeps.
+/// Dispatches the retries of a batch that are due, or sweeps.
 pub async fn readiness(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
     let time_left = invocation.time_left();
     match invocation.event {

@@ -4,30 +4,15 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use tasker_domain::token::TemplateRef;
-use tasker_wire::{StepId, TaskId, TaskState, message::Lease};
+use tasker_wire::{Answer, StepId, TaskId, TaskState, message::Lease};
 use tokio_postgres::Row;
 use uuid::Uuid;
-
-/// What became of one completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
-    /// It moved the step.
-    Accepted,
-    /// The same one was applied before.
-    Duplicate,
-    /// It came under a lease that is no longer the step's, or differs from what was applied. Recorded, changed nothing.
-    Stale,
-    /// No step was ever handed over under this lease.
-    Refused,
-    /// A report for a step that awaits a callback, or a verdict about a deadline that has moved.
-    Ignored,
-}
 
 /// One row of an answer.
 #[derive(Debug)]
 pub enum Change {
     /// What became of the completion at this place of the batch, from 0.
-    Answer(usize, Applied),
+    Answer(usize, Answer),
     /// The task is finished now.
     Finished(TaskId, TaskState),
     /// What all messages of a task share; comes before them.
@@ -114,13 +99,13 @@ impl Change {
             awaits_callback,
             plan: plan(),
         };
-        let answer = |applied| Self::Answer(row.get::<_, i32>("idx") as usize - 1, applied);
+        let answer = |answer| Self::Answer(row.get::<_, i32>("idx") as usize - 1, answer);
         match row.get("kind") {
-            "accepted" => answer(Applied::Accepted),
-            "duplicate" => answer(Applied::Duplicate),
-            "stale" => answer(Applied::Stale),
-            "refused" => answer(Applied::Refused),
-            "ignored" => answer(Applied::Ignored),
+            "accepted" => answer(Answer::Accepted),
+            "duplicate" => answer(Answer::Duplicate),
+            "stale" => answer(Answer::Stale),
+            "refused" => answer(Answer::Refused),
+            "ignored" => answer(Answer::Ignored),
             "finished" => Self::Finished(task(), task_state(row.get("state"))),
             "task" => Self::Task(TaskHeader {
                 task: task(),

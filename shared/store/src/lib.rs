@@ -18,7 +18,7 @@ mod templates;
 mod verbs;
 
 pub use batcher::Batcher;
-pub use change::{Applied, Change, Lost, RunRow, TaskHeader};
+pub use change::{Change, Lost, RunRow, TaskHeader};
 pub use connector::{Connector, Credentials, Login};
 pub use error::StoreError;
 pub use migrations::{migrate, migrate_by, migration_status};

@@ -81,25 +81,29 @@ pub struct Submitted {
     pub created_at: Timestamp,
 }
 
-/// A verdict on one hand-over.
+/// A verdict on the step that was dispatched under a lease. It borrows a result from the message that brought it.
 #[derive(Debug)]
-pub struct Completion {
-    /// The hand-over.
+pub struct Completion<'a> {
     pub key: Lease,
-    /// The try, as the signed token has it.
+    /// As the signed token has it.
     pub attempt: i32,
-    /// What follows.
-    pub verdict: Verdict,
+    pub verdict: Verdict<'a>,
     /// What the handler said beside its result, as JSON text.
-    pub metadata: Option<Box<RawValue>>,
-    /// Of the outcome.
+    pub metadata: Option<&'a RawValue>,
+    /// Of the outcome: tells the same one sent twice from another one.
     pub digest: i64,
-    /// Who ran it.
     pub worker: String,
-    /// Milliseconds that it ran.
+    /// Milliseconds that the handler ran.
     pub duration_ms: i64,
     /// Apply it only if the step's deadline has passed still.
     pub if_due: bool,
+}
+
+impl<'a> Completion<'a> {
+    /// What the orchestrator itself says of a step that no worker answers for.
+    pub fn by_orchestrator(key: Lease, attempt: i32, verdict: Verdict<'a>) -> Self {
+        Self { key, attempt, verdict, metadata: None, digest: 0, worker: "tasker".into(), duration_ms: 0, if_due: false }
+    }
 }
 
 /// What every call that hands steps over needs to know.
@@ -179,7 +183,7 @@ impl Store {
     }
 
     /// Applies verdicts; they must be ascending by step, one a step.
-    pub async fn complete(&self, batch: &[Completion], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
+    pub async fn complete(&self, batch: &[Completion<'_>], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
         debug_assert!(batch.is_sorted_by(|a, b| a.key.step < b.key.step));
         let applied: Vec<Columns> = batch.iter().map(|c| columns(&c.verdict)).collect();
         let rows = self
@@ -194,7 +198,7 @@ impl Store {
                     (&applied.iter().map(|c| c.delay_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
                     (&applied.iter().map(|c| c.body).collect::<Vec<_>>(), Type::TEXT_ARRAY),
                     (&applied.iter().map(|c| c.error.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-                    (&batch.iter().map(|c| c.metadata.as_deref().map(RawValue::get)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+                    (&batch.iter().map(|c| c.metadata.map(RawValue::get)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
                     (&batch.iter().map(|c| c.digest).collect::<Vec<_>>(), Type::INT8_ARRAY),
                     (&batch.iter().map(|c| c.worker.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
                     (&batch.iter().map(|c| c.duration_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
@@ -370,7 +374,7 @@ struct Columns<'a> {
     error: Option<String>,
 }
 
-fn columns(verdict: &Verdict) -> Columns<'_> {
+fn columns<'a>(verdict: &'a Verdict<'_>) -> Columns<'a> {
     let none = Columns { word: "", delay_ms: 0, body: None, error: None };
     let json = |f: &Failure| Some(serde_json::to_string(f).expect("a failure serializes"));
     match verdict {
@@ -378,9 +382,9 @@ fn columns(verdict: &Verdict) -> Columns<'_> {
         Verdict::Retry(delay, failure) => Columns { word: "retry", delay_ms: *delay as i64, error: json(failure), ..none },
         Verdict::Error { failure, tolerated: false } => Columns { word: "error", error: json(failure), ..none },
         Verdict::Error { failure, tolerated: true } => Columns { word: "tolerated", error: json(failure), ..none },
-        Verdict::HandOverAgain(Again::Checkpoint(text)) => Columns { word: "checkpoint", body: Some(text.get()), ..none },
-        Verdict::HandOverAgain(Again::Released) => Columns { word: "released", ..none },
-        Verdict::HandOverAgain(Again::WorkerLost) => Columns { word: "lost", ..none },
+        Verdict::DispatchAgain(Again::Checkpoint(text)) => Columns { word: "checkpoint", body: Some(text.get()), ..none },
+        Verdict::DispatchAgain(Again::Released) => Columns { word: "released", ..none },
+        Verdict::DispatchAgain(Again::WorkerLost) => Columns { word: "lost", ..none },
         Verdict::Started(delay) => Columns { word: "started", delay_ms: *delay as i64, ..none },
         Verdict::AwaitCallback(delay) => Columns { word: "callback", delay_ms: *delay as i64, ..none },
     }

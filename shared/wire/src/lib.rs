@@ -2,6 +2,7 @@
 //!
 //! Types and their (de)serialization only. No rules, no YAML, no JSON Schema: what a document means is decided in `tasker-domain`.
 
+pub mod answer;
 pub mod fault;
 pub mod ids;
 pub mod limits;
@@ -9,6 +10,7 @@ pub mod message;
 pub mod outcome;
 pub mod state;
 
+pub use answer::Answer;
 pub use fault::{Fault, Faults};
 pub use ids::{StepId, StepNo, TaskId};
 pub use message::{CompleteStep, Evaluate, Lease, RunStep};

@@ -57,26 +57,18 @@ pub async fn submit(store: &Store, plan: &Arc<TemplateRows>, initiator: &str) ->
 }
 
 /// Applies a verdict on the step at a position, under its first leases.
-pub async fn complete(store: &Store, task: TaskId, position: usize, lease: i32, verdict: Verdict) {
+pub async fn complete(store: &Store, task: TaskId, position: usize, lease: i32, verdict: Verdict<'_>) {
     let key = Lease { step: task.step(step_no(position)), number: lease };
-    let completion = Completion {
-        key,
-        attempt: lease,
-        verdict,
-        metadata: None,
-        digest: 0,
-        worker: "w".into(),
-        duration_ms: 12,
-        if_due: false,
-    };
+    let by_orchestrator = Completion::by_orchestrator(key, lease, verdict);
+    let completion = Completion { worker: "w".into(), duration_ms: 12, ..by_orchestrator };
     store.complete(&[completion], SETTINGS).await.unwrap();
 }
 
-pub fn done(result: &str) -> Verdict {
-    Verdict::Complete(raw(result))
+pub fn done(result: &str) -> Verdict<'_> {
+    Verdict::Complete(serde_json::from_str(result).unwrap())
 }
 
-pub fn failed(retryable: bool) -> Verdict {
+pub fn failed(retryable: bool) -> Verdict<'static> {
     let failure = Failure { delay_seconds: Some(2.5), ..Failure::permanent("broken", "it broke") };
     if retryable { Verdict::Retry(60_000, failure) } else { Verdict::Error { failure, tolerated: false } }
 }

@@ -1,0 +1,161 @@
+//! What a verb still has to do between its statements. Pure: [`crate::Engine::dispatch`] sends, loads and records.
+
+use std::time::Duration;
+
+use tasker_domain::Verdict;
+use tasker_queue::{Outgoing, SendError, SendResult};
+use tasker_store::{Change, Completion, StoreError};
+use tasker_wire::{Answer, Evaluate, Failure, Lease, limits, message::VERSION};
+
+use crate::BODIES;
+
+/// When a dispatch that nobody answered is sent again; doubles with each time.
+const RESEND_MS: i64 = 15 * 60 * 1000;
+/// The longest pause between two re-sends.
+const RESEND_MAX_MS: i64 = 6 * 3600 * 1000;
+
+#[derive(Default)]
+pub(crate) struct Work<'a> {
+    /// What the last statement answered.
+    pub changes: Vec<Change>,
+    pub messages: Vec<Outgoing>,
+    /// Dispatched steps whose messages are still to be loaded.
+    pub unloaded: Vec<Lease>,
+    /// To record, each with its place among the answers.
+    verdicts: Vec<(usize, Completion<'a>)>,
+    /// What became of the verdicts, in the order in which they came.
+    pub answers: Vec<Answer>,
+    /// Something in a round could not be stored: the rest is recorded one by one.
+    one_by_one: bool,
+}
+
+/// A message of a step that is about to be sent.
+pub(crate) struct Sent {
+    lease: Lease,
+    attempt: i32,
+    resend_ms: i64,
+}
+
+impl<'a> Work<'a> {
+    pub fn of(changes: Vec<Change>) -> Self {
+        Self { changes, ..Self::default() }
+    }
+
+    pub fn to_send(messages: Vec<Outgoing>) -> Self {
+        Self { messages, ..Self::default() }
+    }
+
+    pub fn to_load(unloaded: Vec<Lease>) -> Self {
+        Self { unloaded, ..Self::default() }
+    }
+
+    pub fn record(&mut self, verdict: Completion<'a>) {
+        self.verdicts.push((self.answers.len(), verdict));
+        self.answers.push(Answer::Refused);
+    }
+
+    /// A step whose message no queue can carry fails for good. A sweep that sends again may meet a step twice.
+    pub fn cannot_run(&mut self, lease: Lease, attempt: i32, why: String) {
+        if self.verdicts.iter().all(|(_, known)| known.key != lease) {
+            let failure = Failure::permanent("input_too_large", why);
+            self.record(Completion::by_orchestrator(lease, attempt, Verdict::Error { failure, tolerated: false }));
+        }
+    }
+
+    /// Takes the queue's answers. Answers what it accepted, each with the milliseconds after which it is sent again.
+    pub fn sent(&mut self, messages: Vec<Option<Sent>>, results: &[SendResult]) -> Vec<(Lease, i64)> {
+        let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+        for (message, result) in messages.into_iter().zip(results) {
+            match (message, result) {
+                (Some(run), Ok(())) => accepted.push((run.lease, run.resend_ms)),
+                (Some(run), Err(error @ SendError::TooLarge { .. })) => {
+                    let why = format!(
+                        "with its context, settings and the results of its parents {error}. Return references to large data"
+                    );
+                    self.cannot_run(run.lease, run.attempt, why);
+                }
+                (_, Err(error @ SendError::Refused(_))) => refused.push(error),
+                (None, _) => {}
+            }
+        }
+        if let Some(error) = refused.first() {
+            let (refused, of) = (refused.len(), results.len());
+            tracing::warn!(refused, of, %error, "the queue refused messages; a sweep sends them again");
+        }
+        accepted
+    }
+
+    /// The next messages to load at once.
+    pub fn next_page(&mut self) -> Option<Vec<Lease>> {
+        let rest = self.unloaded.split_off(self.unloaded.len().min(BODIES));
+        let page = std::mem::replace(&mut self.unloaded, rest);
+        (!page.is_empty()).then_some(page)
+    }
+
+    /// The next verdicts to record in one statement, and their places: ascending by step, one a step, at most a batch. Of several
+    /// for one step the first comes first.
+    pub fn next_round(&mut self) -> Option<(Vec<usize>, Vec<Completion<'a>>)> {
+        let most = if self.one_by_one { 1 } else { limits::COMPLETION_BATCH };
+        let mut waiting = std::mem::take(&mut self.verdicts);
+        waiting.sort_by_key(|(place, verdict)| (verdict.key.step, *place));
+        let mut round: Vec<(usize, Completion)> = Vec::new();
+        for (place, verdict) in waiting {
+            let taken = round.last().is_some_and(|(_, last)| last.key.step == verdict.key.step);
+            if taken || round.len() >= most { &mut self.verdicts } else { &mut round }.push((place, verdict));
+        }
+        (!round.is_empty()).then(|| round.into_iter().unzip())
+    }
+
+    /// Takes what the database answered to a round.
+    pub fn recorded(&mut self, places: &[usize], round: &[Completion], changes: Vec<Change>) {
+        for change in &changes {
+            let Change::Answer(n, answer) = change else { continue };
+            self.answers[places[*n]] = *answer;
+            if let (Answer::Accepted, Verdict::Retry(ms, _)) = (answer, &round[*n].verdict) {
+                self.messages.push(wake_up(round[*n].key, *ms));
+            }
+        }
+        self.changes = changes;
+    }
+
+    /// One of a round cannot be stored, and nothing of it was: record each alone. What cannot be stored alone fails its own step.
+    pub fn refused(&mut self, places: Vec<usize>, mut round: Vec<Completion<'a>>, reason: &str) -> Result<(), StoreError> {
+        self.one_by_one = true;
+        if let [only] = &mut round[..] {
+            if matches!(only.verdict, Verdict::Error { .. }) {
+                return Err(StoreError::Bug(format!("a failure cannot be stored: {reason}")));
+            }
+            let why = format!("what the handler answered cannot be stored: {reason}");
+            let verdict = Verdict::Error { failure: Failure::permanent("invalid_result", why), tolerated: false };
+            let failed = Completion::by_orchestrator(only.key, only.attempt, verdict);
+            *only = Completion { digest: only.digest, duration_ms: only.duration_ms, if_due: only.if_due, ..failed };
+        }
+        self.verdicts.extend(places.into_iter().zip(round));
+        Ok(())
+    }
+}
+
+impl Sent {
+    /// Notes what is about to be sent; nothing of a wake-up.
+    pub fn note(message: &Outgoing) -> Option<Self> {
+        let Outgoing::RunStep { step: run, .. } = message else { return None };
+        tracing::debug!(
+            task_id = %run.task_id,
+            step_id = %run.step_id,
+            step = run.step_name,
+            lease = run.lease,
+            attempt = run.attempt,
+            correlation_id = %run.correlation_id,
+            traceparent = run.traceparent,
+            "step dispatched"
+        );
+        let resend_ms = RESEND_MS.saturating_mul(1 << run.resend.clamp(0, 16)).min(RESEND_MAX_MS);
+        Some(Self { lease: run.lease(), attempt: run.attempt, resend_ms })
+    }
+}
+
+/// A wake-up for a retry that is due in so many milliseconds.
+pub(crate) fn wake_up(lease: Lease, ms: u64) -> Outgoing {
+    let wake_up = Evaluate { v: VERSION, step_id: lease.step, lease: lease.number };
+    Outgoing::Evaluate { wake_up, delay: Duration::from_millis(ms) }
+}
