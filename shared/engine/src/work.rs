@@ -159,3 +159,63 @@ pub(crate) fn wake_up(lease: Lease, ms: u64) -> Outgoing {
     let wake_up = Evaluate { v: VERSION, step_id: lease.step, lease: lease.number };
     Outgoing::Evaluate { wake_up, delay: Duration::from_millis(ms) }
 }
+
+#[cfg(test)]
+mod tests {
+    use tasker_domain::decide::Again;
+    use tasker_wire::TaskId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn lease(no: i32) -> Lease {
+        Lease { step: TaskId::from_fresh(Uuid::from_u128(1 << 90)).step(no), number: 1 }
+    }
+
+    fn released(no: i32) -> Completion<'static> {
+        Completion::by_orchestrator(lease(no), 1, Verdict::DispatchAgain(Again::Released))
+    }
+
+    fn work(steps: &[i32]) -> Work<'static> {
+        let mut work = Work::default();
+        steps.iter().for_each(|&no| work.record(released(no)));
+        work
+    }
+
+    fn places(work: &mut Work) -> Vec<Vec<usize>> {
+        std::iter::from_fn(|| work.next_round().map(|(places, _)| places)).collect()
+    }
+
+    #[test]
+    fn a_round_names_each_step_once_ascending_and_the_first_of_several_comes_first() {
+        assert_eq!(places(&mut work(&[7, 3, 7, 3, 7, 5])), [vec![1, 5, 0], vec![3, 2], vec![4]]);
+        let many: Vec<i32> = (0..limits::COMPLETION_BATCH as i32 + 1).collect();
+        assert_eq!(places(&mut work(&many)).iter().map(Vec::len).collect::<Vec<_>>(), [limits::COMPLETION_BATCH, 1]);
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_tried_alone_and_then_fails_its_own_step() {
+        let mut work = work(&[1, 2]);
+        let (places, round) = work.next_round().unwrap();
+        work.refused(places, round, "odd").unwrap();
+        let (places, round) = work.next_round().unwrap();
+        assert_eq!(places, [0]);
+        work.refused(places, round, "odd").unwrap();
+        let (places, round) = work.next_round().unwrap();
+        assert!(matches!(&round[0].verdict, Verdict::Error { failure, .. } if failure.error_type == "invalid_result"));
+        assert!(work.refused(places, round, "odd").is_err(), "a failure that cannot be stored is a defect of ours");
+        assert_eq!(work.next_round().unwrap().0, [1]);
+    }
+
+    #[test]
+    fn what_no_queue_carries_fails_its_step_once_and_what_was_refused_is_left_to_a_sweep() {
+        let mut work = Work::default();
+        let sent = |no| Some(Sent { lease: lease(no), attempt: 2, resend_ms: RESEND_MS });
+        let too_large = || Err(SendError::TooLarge { bytes: 9, most: 8 });
+        let results = [Ok(()), too_large(), Err(SendError::Refused("busy".into())), too_large(), Ok(())];
+        assert_eq!(work.sent(vec![sent(1), sent(2), sent(3), sent(2), None], &results), [(lease(1), RESEND_MS)]);
+        let (_, round) = work.next_round().unwrap();
+        assert_eq!((round.len(), round[0].key, round[0].attempt), (1, lease(2), 2));
+        assert!(work.next_round().is_none());
+    }
+}
