@@ -6,11 +6,11 @@ mod common;
 
 use std::{os::fd::AsRawFd, sync::atomic::Ordering, time::Duration};
 
-use common::{Bench, is_answer, python, reported, runs, step, until};
+use common::{Bench, is_answer, python, receipt, reported, runs, step, until};
 use serde_json::json;
-use tasker_wire::{Outcome, RunStep};
+use tasker_queue::Disposition;
+use tasker_wire::Outcome;
 use tasker_worker::{Executor, Settings, Stats};
-use tokio::sync::Notify;
 
 async fn start_error(command: &str) -> String {
     // Only the one that sleeps is to run into it.
@@ -100,8 +100,11 @@ async fn a_shutdown_gives_up_after_its_time_and_leaves_no_process() {
     until("it hangs", || runs(&notes).len() == 1).await;
     let pid = runs(&notes)[0].1;
     bench.shutdown.cancel();
+    let steps = bench.steps.clone();
     assert_eq!(bench.ended().await, Stats { answered: 0, abandoned: 1 });
     assert!(!common::is_alive(pid));
+    assert_eq!(*steps.extended.lock().unwrap(), [(receipt(0), Duration::ZERO)], "it is given back");
+    assert!(steps.settled.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -122,7 +125,12 @@ async fn an_outcome_that_the_queue_refuses_is_offered_until_it_is_accepted() {
     bench.steps.put([step(0, "ok", json!({})), step(1, "ok", json!({}))]);
     bench.success(0).await;
     bench.success(1).await;
+    let steps = bench.steps.clone();
     assert_eq!(bench.finish().await, Stats { answered: 2, abandoned: 0 });
+    let mut settled = std::mem::take(&mut *steps.settled.lock().unwrap());
+    settled.sort_by_key(|(receipt, _)| receipt.id.clone());
+    assert_eq!(settled, [0, 1].map(|no| (receipt(no), Disposition::Done)));
+    assert!(steps.extended.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -167,46 +175,4 @@ async fn a_context_over_several_lines_reaches_the_handler() {
     bench.steps.put([pretty]);
     assert_eq!(bench.success(0).await, json!({"attempt": 1}));
     bench.finish().await;
-}
-
-#[tokio::test]
-async fn handlers_in_process_answer_panic_and_time_out() {
-    let settings = Settings::new("test");
-    let executor = Executor::in_process(&settings, |step: std::sync::Arc<RunStep>, beat| async move {
-        beat.beat();
-        match step.handler.callable.as_str() {
-            "panic" => panic!("no {}", "way"),
-            "hang" => std::future::pending().await,
-            _ => Outcome::Success { result: serde_json::from_str("{\"in\":\"process\"}").unwrap(), metadata: None },
-        }
-    });
-    let bench = Bench::around(executor, settings);
-    bench.steps.put([
-        step(0, "panic", json!({})),
-        RunStep { timeout_seconds: 1, ..step(1, "hang", json!({})) },
-        reported(step(2, "ok", json!({}))),
-    ]);
-    assert_eq!(bench.success(2).await, json!({"in": "process"}));
-    bench.started(2).await;
-    let panicked = bench.failure(0).await;
-    assert_eq!((panicked.error_type.as_str(), panicked.message.as_str()), ("handler_panicked", "the handler panicked: no way"));
-    assert!(panicked.retryable);
-    assert_eq!(bench.failure(1).await.error_type, "timeout");
-    assert_eq!(bench.finish().await, Stats { answered: 3, abandoned: 0 });
-}
-
-#[tokio::test]
-async fn a_shutdown_gives_up_on_handlers_in_process_too() {
-    let settings = Settings { drain_timeout: Duration::from_millis(1), ..Settings::new("test") };
-    let running = std::sync::Arc::new(Notify::new());
-    let began = running.clone();
-    let executor = Executor::in_process(&settings, move |_, _| {
-        began.notify_one();
-        std::future::pending()
-    });
-    let bench = Bench::around(executor, settings);
-    bench.steps.put([step(0, "hang", json!({}))]);
-    running.notified().await;
-    bench.shutdown.cancel();
-    assert_eq!(bench.ended().await, Stats { answered: 0, abandoned: 1 });
 }
