@@ -155,7 +155,7 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
                 source.extend(&receipts, Duration::ZERO).await;
             }));
         }
-        // Whoever stops a worker should not have to guess why it is still there.
+        // The log says why a worker that was stopped is still there.
         if !self.held.is_empty() {
             let (pool, seconds) = (&self.settings.pool, self.settings.drain_timeout.as_secs_f32());
             tracing::info!(pool, "waiting at most {seconds} s for {} running steps", self.held.len());

@@ -123,7 +123,7 @@ impl Queue for Stdout {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 // No retry can succeed any more. The child ends with this process.
-                tracing::error!("stdout is closed; nobody takes the outcomes");
+                tracing::error!("stdout is closed; outcomes cannot be written any more");
                 std::process::exit(1);
             }
             Ok(Err(error)) => Err(SendError::Refused(error.to_string())),

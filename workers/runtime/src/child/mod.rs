@@ -43,7 +43,7 @@ enum End {
     Culprits(&'static str, LogFields),
 }
 
-/// No more steps come, and nobody takes reports.
+/// No more steps come, and no reports are taken.
 struct Closed;
 
 impl From<Closed> for End {
@@ -333,7 +333,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
             }
             Line::Outcome(id, outcome) => (id, *outcome),
             Line::BadOutcome(id, why) => {
-                let message = format!("the worker answered with an outcome that is none: {why}");
+                let message = format!("the worker answered with an invalid outcome: {why}");
                 (id, Outcome::Failure(Failure::permanent("invalid_outcome", message)))
             }
         };
@@ -407,7 +407,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
 
     async fn report_end(&mut self, report: Report) -> Result<(), Closed> {
         if self.lane == Lane::Quarantine {
-            // Before the report: who counts the steps must never see more room than there is.
+            // Before the report: the loop must never see more room than there is.
             self.common.capacity.send_modify(|capacity| capacity.aside -= 1);
         }
         self.report(report).await
