@@ -73,8 +73,15 @@ impl Source for SqsSteps {
         let mut failures: u32 = 0;
         while !self.shutdown.is_cancelled() {
             match self.queue.receive(max, WAIT).await {
-                Ok(messages) if messages.is_empty() => failures = 0,
-                Ok(messages) => return messages.into_iter().map(|message| self.read(message)).collect(),
+                Ok(messages) => {
+                    if failures > 0 {
+                        tracing::info!(failures, "messages can be received again");
+                    }
+                    failures = 0;
+                    if !messages.is_empty() {
+                        return messages.into_iter().map(|message| self.read(message)).collect();
+                    }
+                }
                 Err(error) => {
                     if failures == 0 {
                         tracing::warn!(%error, "messages cannot be received; it is tried again");

@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use common::{Bench, runs, step};
+use common::{Rig, runs, step};
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::json;
 use tasker_wire::{Outcome, RunStep};
@@ -48,50 +48,50 @@ impl Gate for Slow {
 
 #[tokio::test]
 async fn a_step_that_the_gate_refuses_is_answered_and_not_run() {
-    let bench = Bench::gated(OpenFor(1.into())).await;
-    let notes = bench.path("runs");
-    bench.steps.put((0..2).map(|no| step(no, "ok", json!({ "runs": notes }))));
-    assert!(matches!(bench.answer(1).await.outcome, Outcome::Released {}));
-    bench.success(0).await;
+    let rig = Rig::gated(OpenFor(1.into())).await;
+    let notes = rig.path("runs");
+    rig.steps.put((0..2).map(|no| step(no, "ok", json!({ "runs": notes }))));
+    assert!(matches!(rig.answer(1).await.outcome, Outcome::Released {}));
+    rig.success(0).await;
     assert_eq!(runs(&notes).len(), 1);
-    assert_eq!(bench.finish().await, Stats { answered: 2, abandoned: 0 });
+    assert_eq!(rig.finish().await, Stats { answered: 2, abandoned: 0 });
 }
 
 #[tokio::test]
 async fn the_gate_is_asked_again_when_a_step_would_run_again() {
-    let bench = Bench::gated(OpenFor(1.into())).await;
-    let notes = bench.path("runs");
-    bench.steps.put([step(0, "exit", json!({ "runs": notes }))]);
-    assert!(matches!(bench.answer(0).await.outcome, Outcome::Released {}));
+    let rig = Rig::gated(OpenFor(1.into())).await;
+    let notes = rig.path("runs");
+    rig.steps.put([step(0, "exit", json!({ "runs": notes }))]);
+    assert!(matches!(rig.answer(0).await.outcome, Outcome::Released {}));
     assert_eq!(runs(&notes).len(), 1);
-    assert_eq!(bench.finish().await, Stats { answered: 1, abandoned: 0 });
+    assert_eq!(rig.finish().await, Stats { answered: 1, abandoned: 0 });
 }
 
 #[tokio::test]
 async fn a_step_that_waits_at_the_gate_holds_up_no_other() {
     let gate = Slow::default();
-    let bench = Bench::gated(gate.clone()).await;
-    bench.steps.put([step(0, "ok", json!({}))]);
+    let rig = Rig::gated(gate.clone()).await;
+    rig.steps.put([step(0, "ok", json!({}))]);
     gate.asked.notified().await;
-    bench.steps.put([step(1, "ok", json!({}))]);
-    bench.success(1).await;
+    rig.steps.put([step(1, "ok", json!({}))]);
+    rig.success(1).await;
     gate.opened.notify_one();
-    bench.success(0).await;
-    assert_eq!(bench.finish().await, Stats { answered: 2, abandoned: 0 });
+    rig.success(0).await;
+    assert_eq!(rig.finish().await, Stats { answered: 2, abandoned: 0 });
 }
 
 #[tokio::test]
 async fn a_step_that_waits_at_the_gate_is_not_blamed_when_the_process_dies_and_is_asked_about_again() {
     let gate = Slow::default();
-    let bench = Bench::gated(gate.clone()).await;
-    let notes = bench.path("runs");
-    bench.steps.put([step(0, "ok", json!({ "runs": notes }))]);
+    let rig = Rig::gated(gate.clone()).await;
+    let notes = rig.path("runs");
+    rig.steps.put([step(0, "ok", json!({ "runs": notes }))]);
     gate.asked.notified().await;
-    bench.steps.put([step(1, "exit", json!({}))]);
-    assert_eq!(bench.failure(1).await.error_type, "worker_crashed");
+    rig.steps.put([step(1, "exit", json!({}))]);
+    assert_eq!(rig.failure(1).await.error_type, "worker_crashed");
     gate.asked.notified().await;
     gate.opened.notify_one();
-    bench.success(0).await;
+    rig.success(0).await;
     assert_eq!(runs(&notes).len(), 1);
-    assert_eq!(bench.finish().await, Stats { answered: 2, abandoned: 0 });
+    assert_eq!(rig.finish().await, Stats { answered: 2, abandoned: 0 });
 }

@@ -159,7 +159,7 @@ impl Outcomes {
 }
 
 /// A worker that runs.
-pub struct Bench {
+pub struct Rig {
     pub steps: Arc<Steps>,
     pub outcomes: Arc<Outcomes>,
     pub shutdown: CancellationToken,
@@ -168,7 +168,7 @@ pub struct Bench {
     running: JoinHandle<Stats>,
 }
 
-impl Bench {
+impl Rig {
     /// With the handlers of `children/steps.py`.
     pub async fn start() -> Self {
         Self::with(&python("steps.py"), Settings::new("test")).await
@@ -195,12 +195,12 @@ impl Bench {
         Self { steps, outcomes, shutdown, folder: TempDir::new().unwrap(), numbers: AtomicI32::new(1000), running }
     }
 
-    /// A number for a step that no other step of this bench has.
+    /// A number for a step that no other step of this rig has.
     pub fn fresh_number(&self) -> i32 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A path in a folder of this bench.
+    /// A path in a folder of this rig.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
