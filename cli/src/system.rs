@@ -11,10 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tasker_domain::{template, token::SigningKey};
 use tasker_engine::{Engine, InProcess, RegisterError, Settings};
-use tasker_queue::{Outgoing, Queue, SendResult};
+use tasker_queue::{Delivery, Disposition, Outgoing, Queue, Receipt, SendResult, Source};
 use tasker_store::Store;
 use tasker_wire::{RunStep, limits};
-use tasker_worker::{Command, Deliveries, Executor};
+use tasker_worker::{Command, Executor};
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinSet,
@@ -86,8 +86,8 @@ pub async fn run(options: Options, listener: TcpListener, shutdown: Cancellation
     engine_loops.spawn(ownership::keep(held, options.database_url.clone(), engine.clone(), loops_end.clone(), taken.clone()));
     let mut workers = JoinSet::new();
     for (settings, executor) in executors {
-        let deliveries = Arc::new(PoolOf { engine: engine.clone(), pool: settings.pool.clone() });
-        workers.spawn(tasker_worker::run(deliveries, Arc::new(QueueOf(engine.clone())), executor, settings, shutdown.clone()));
+        let source = Arc::new(PoolOf { engine: engine.clone(), pool: settings.pool.clone() });
+        workers.spawn(tasker_worker::run(source, Arc::new(QueueOf(engine.clone())), executor, settings, shutdown.clone()));
     }
     let server = serve(listener, engine, shutdown.clone());
     ready(&Up { address, templates, workers: options.workers.into_iter().map(|(pool, _)| pool).collect() });
@@ -246,10 +246,18 @@ struct PoolOf {
     pool: String,
 }
 
-impl Deliveries for PoolOf {
-    async fn receive(&self, max: usize) -> Vec<RunStep> {
-        self.engine.receive(&self.pool, max).await
+impl Source for PoolOf {
+    type Message = RunStep;
+
+    async fn receive(&self, max: usize) -> Vec<Delivery<RunStep>> {
+        let receipt = Receipt { id: String::new(), handle: String::new(), receives: 1 };
+        let delivery = |step| Delivery { message: Ok(step), receives: 1, receipt: receipt.clone() };
+        self.engine.receive(&self.pool, max).await.into_iter().map(delivery).collect()
     }
+
+    async fn settle(&self, _settled: Vec<(Receipt, Disposition)>) {}
+
+    async fn extend(&self, _deliveries: &[Receipt], _time: Duration) {}
 }
 
 /// The engine's queue, as a worker answers to it.

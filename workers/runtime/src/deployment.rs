@@ -33,7 +33,7 @@ impl Deployment {
         let queue_url = queues
             .url(&Destination::Worker(pool.clone()))
             .ok_or_else(|| BadSetting::wrong(POOL, format_args!("no queue can be called worker-{pool}")))?;
-        let mut settings = Settings { worker: format!("{pool}/{}", instance()), ..Settings::new(pool) };
+        let mut settings = Settings { worker: format!("{pool}/{}", instance()), log_answers: true, ..Settings::new(pool) };
         let concurrent = match concurrent {
             Some(places) => Some(places),
             None => concurrent_by_env()?,

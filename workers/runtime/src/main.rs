@@ -3,11 +3,13 @@
 
 mod deployment;
 mod inbox;
+mod invocations;
 mod lambda;
-mod noting;
 mod poll;
-mod post;
+mod sqs;
 mod stdio;
+#[cfg(test)]
+mod testing;
 
 use std::{ops::RangeInclusive, process::ExitCode, time::Duration};
 

@@ -1,8 +1,8 @@
-//! Which steps a log line is about, as its fields. Of several steps each field is a list, in the same order.
+//! The steps that a log line is about, as its fields. With several steps each field is a list, in the same order.
 
 use tasker_wire::RunStep;
 
-/// So many steps are named in one line. All steps of a worker would make it unreadable.
+/// Steps named in one line. All steps of a worker would make it unreadable.
 const MOST: usize = 10;
 
 /// The fields of a log line. Empty ones are left out.
@@ -16,14 +16,14 @@ pub(super) struct LogFields {
 
 impl<'a> FromIterator<&'a RunStep> for LogFields {
     fn from_iter<I: IntoIterator<Item = &'a RunStep>>(steps: I) -> Self {
-        let mut concerned = Self::default();
+        let mut fields = Self::default();
         for step in steps.into_iter().take(MOST) {
-            append(&mut concerned.task_id, &step.task_id.to_string());
-            append(&mut concerned.step, &step.step_name);
-            append(&mut concerned.attempt, &step.attempt.to_string());
-            append(&mut concerned.correlation_id, &step.correlation_id.to_string());
+            append(&mut fields.task_id, &step.task_id.to_string());
+            append(&mut fields.step, &step.step_name);
+            append(&mut fields.attempt, &step.attempt.to_string());
+            append(&mut fields.correlation_id, &step.correlation_id.to_string());
         }
-        concerned
+        fields
     }
 }
 

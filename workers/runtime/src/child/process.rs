@@ -1,4 +1,4 @@
-//! One life of a child process: from its start, through its first line, to its end.
+//! One child process: from its start, through its first line, to its end.
 
 use std::{io, process::ExitStatus, time::Duration};
 
@@ -13,36 +13,21 @@ use super::{
 };
 use crate::Settings;
 
-/// How long a child may take to go when its pipe was closed, and its last log lines to arrive when it is gone.
+/// How long a child may take to end after its pipe was closed, and its last log lines to arrive after it ended.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Why a child is of no use: one sentence for whoever wrote the command.
+/// Why a command does not start a worker: one sentence for the person who wrote it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no such program.
     #[error("worker {pool}: the program of `{command}` was not found; check its spelling, give its full path or install it")]
-    NotFound {
-        /// The pool it was to serve.
-        pool: String,
-        /// The command line.
-        command: String,
-    },
+    NotFound { pool: String, command: String },
     /// The system refused to start it.
     #[error("worker {pool}: `{command}` cannot be started: {error}")]
-    Refused {
-        /// The pool it was to serve.
-        pool: String,
-        /// The command line.
-        command: String,
-        /// The system's reason.
-        error: io::Error,
-    },
+    Refused { pool: String, command: String, error: io::Error },
     /// It was started and did not become ready.
     #[error("worker {pool}: `{command}` {problem}{}", last_words(.stderr))]
     NotReady {
-        /// The pool it was to serve.
         pool: String,
-        /// The command line.
         command: String,
         /// What it did instead, with the remedy.
         problem: String,
@@ -56,36 +41,29 @@ fn last_words(stderr: &[String]) -> String {
 }
 
 /// A child that is ready for steps.
-pub(crate) struct Life {
+pub(crate) struct ChildProcess {
     pub(super) process: Process,
     pub(super) lines: Lines,
-    pub(super) outgoing: Outgoing,
+    pub(super) input: Input,
     pub(crate) handlers: Vec<String>,
     last_lines: LastLines,
     logs: [JoinHandle<()>; 2],
 }
 
-impl Life {
+impl ChildProcess {
     /// Starts the command and waits for its first line.
-    pub(crate) async fn begin(command: &Command, settings: &Settings) -> Result<Self, StartError> {
+    pub(crate) async fn start(command: &Command, settings: &Settings) -> Result<Self, StartError> {
         let spawned = spawn::spawn(command).await.map_err(|error| refused(command, settings, error))?;
-        let mut life = Self::of(spawned, settings);
-        match life.wait_until_ready(settings).await {
-            Ok(ready) => {
-                let pid = life.process.pid;
-                tracing::info!(
-                    pool = settings.pool,
-                    pid,
-                    sdk = ready.sdk,
-                    version = ready.version,
-                    handlers = ready.handlers.len(),
-                    "worker ready"
-                );
-                life.handlers = ready.handlers;
-                Ok(life)
+        let mut child = Self::of(spawned, settings);
+        match child.wait_until_ready(settings).await {
+            Ok(Ready { sdk, version, handlers, .. }) => {
+                let (pool, pid) = (&settings.pool, child.process.pid);
+                tracing::info!(pool, pid, sdk, version, handlers = handlers.len(), "worker ready");
+                child.handlers = handlers;
+                Ok(child)
             }
             Err(problem) => {
-                let stderr = life.end().await;
+                let stderr = child.kill().await;
                 Err(StartError::NotReady { pool: settings.pool.clone(), command: command.to_string(), problem, stderr })
             }
         }
@@ -99,8 +77,8 @@ impl Life {
             tokio::spawn(logs::forward(stdout, source.clone())),
             tokio::spawn(logs::forward(stderr, logs::Source { stream: "stderr", last: Some(last_lines.clone()), ..source })),
         ];
-        let outgoing = Outgoing { pipe: to_child, bytes: Vec::new(), sent: 0 };
-        Self { process, lines: Lines::new(from_child), outgoing, handlers: Vec::new(), last_lines, logs }
+        let input = Input { pipe: to_child, bytes: Vec::new(), sent: 0 };
+        Self { process, lines: Lines::new(from_child), input, handlers: Vec::new(), last_lines, logs }
     }
 
     async fn wait_until_ready(&mut self, settings: &Settings) -> Result<Ready, String> {
@@ -135,26 +113,26 @@ impl Life {
         }
     }
 
-    /// Asks the child to go by closing its pipe, and kills what is left soon after. Returns its last lines on stderr.
-    pub(super) async fn end_gently(self) -> Vec<String> {
-        let Self { mut process, outgoing, last_lines, logs, lines, .. } = self;
-        drop(outgoing);
+    /// Asks the child to end by closing its pipe, and kills what is left soon after.
+    pub(super) async fn stop(self) {
+        let Self { mut process, input, last_lines, logs, lines, .. } = self;
+        drop(input);
         process.ended_within(GRACE).await;
         drop(lines);
-        buried(process, last_lines, logs).await
+        reap(process, last_lines, logs).await;
     }
 
     /// Kills the child. Returns its last lines on stderr.
-    pub(super) async fn end(self) -> Vec<String> {
+    pub(super) async fn kill(self) -> Vec<String> {
         let Self { process, last_lines, logs, .. } = self;
-        buried(process, last_lines, logs).await
+        reap(process, last_lines, logs).await
     }
 }
 
-async fn buried(mut process: Process, last_lines: LastLines, mut logs: [JoinHandle<()>; 2]) -> Vec<String> {
+async fn reap(mut process: Process, last_lines: LastLines, mut logs: [JoinHandle<()>; 2]) -> Vec<String> {
     process.kill();
     process.ended_within(GRACE).await;
-    // A process that left the group may hold these open; then its lines are forwarded no more.
+    // A process that left the group may hold these open; its lines are not forwarded any more.
     for log in &mut logs {
         if tokio::time::timeout(GRACE, &mut *log).await.is_err() {
             log.abort();
@@ -204,14 +182,14 @@ pub(super) fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Bytes on their way to the child. A child that does not read keeps at most the steps that it was given waiting here.
-pub(super) struct Outgoing {
+/// The child's input: bytes on their way to it. When the child does not read, at most the steps that it was sent wait here.
+pub(super) struct Input {
     pipe: pipe::Sender,
     pub bytes: Vec<u8>,
     sent: usize,
 }
 
-impl Outgoing {
+impl Input {
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
