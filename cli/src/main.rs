@@ -10,7 +10,6 @@ mod dlq;
 mod doctor;
 mod failure;
 mod input;
-mod logs;
 mod output;
 mod ownership;
 mod postgres;
@@ -24,8 +23,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
+use tasker_process::settings::{self, BadSetting};
 
 use crate::{client::Client, output::Format};
+
+const URL: &str = "TASKER_URL";
+const USUAL_URL: &str = "http://127.0.0.1:8080";
 
 /// Submit, watch and repair workflows.
 ///
@@ -44,9 +47,19 @@ struct Global {
     /// How to print results: table, or json, which is the API's own answer where a server is asked
     #[arg(short, long, global = true, value_enum, hide_possible_values = true, default_value_t = Format::Table)]
     output: Format,
-    /// The server's address
-    #[arg(long, global = true, env = "TASKER_URL", hide_env_values = true, default_value = "http://127.0.0.1:8080", value_parser = client::parse_url)]
-    url: Url,
+    /// The server's address [env: TASKER_URL] [default: http://127.0.0.1:8080]
+    #[arg(long, global = true, value_parser = client::parse_url)]
+    url: Option<Url>,
+}
+
+impl Global {
+    fn client(&self) -> failure::Result<Client> {
+        if let Some(url) = &self.url {
+            return Client::new(url.clone());
+        }
+        let text = settings::optional(URL)?;
+        Client::new(client::parse_url(text.as_deref().unwrap_or(USUAL_URL)).map_err(|why| BadSetting::wrong(URL, why))?)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,14 +102,14 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(Cli { global: Global { output, url }, command }: Cli) -> failure::Result {
-    let client = Client::new(url)?;
+async fn run(Cli { global, command }: Cli) -> failure::Result {
+    let (client, output) = (|| global.client(), global.output);
     match command {
         Command::Dev(args) => dev::run(&args).await,
-        Command::Task(command) => task::run(&command, &client, output).await,
-        Command::Step(command) => step::run(&command, &client, output).await,
-        Command::Template(command) => template::run(&command, &client, output).await,
-        Command::Doctor => doctor::run(&client, output).await,
+        Command::Task(command) => task::run(&command, &client()?, output).await,
+        Command::Step(command) => step::run(&command, &client()?, output).await,
+        Command::Template(command) => template::run(&command, &client()?, output).await,
+        Command::Doctor => doctor::run(&client()?, output).await,
         Command::Dlq(dlq) => dlq::run(&dlq, output).await,
         Command::Queues(args) => queues::run(&args, output).await,
         Command::Db(command) => db::run(&command, output).await,

@@ -9,14 +9,17 @@ use std::{
 use futures::future::BoxFuture;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
+use tasker_process::{Stream, begin_logs, settings};
+use tracing::level_filters::LevelFilter;
 
 use crate::{Instance, events::Event};
 
+/// A task is followed through the functions by what the engine says of its steps.
+const FOLLOWED: &[(&str, LevelFilter)] = &[("tasker_engine", LevelFilter::DEBUG)];
+
 /// One invocation.
 pub struct Invocation {
-    /// What it is about.
     pub(crate) event: Event,
-    /// The function's name.
     pub(crate) function: String,
     deadline_ms: u64,
 }
@@ -46,8 +49,8 @@ where
     F: Fn(Instance, Invocation) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Box<RawValue>, Failed>> + Send + 'static,
 {
-    tasker_aws::begin_logs();
-    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
+    begin_logs(Stream::Stdout, FOLLOWED);
+    if settings::path("AWS_LAMBDA_RUNTIME_API").is_none() {
         tracing::error!(
             "AWS_LAMBDA_RUNTIME_API is not set: this program is a function, which Lambda starts, or scripts/localstack"
         );

@@ -1,8 +1,9 @@
 //! Runs steps by a function of this process: each in a task of its own, so that a panic or an abort stays there.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use tasker_process::panic_text;
 use tasker_wire::{Outcome, RunStep, outcome::Failure};
 use tokio::time::Instant;
 
@@ -56,7 +57,9 @@ async fn watch(step: Arc<RunStep>, handler: impl Future<Output = Outcome> + Send
     let outcome = match tokio::time::timeout(Duration::from_secs(step.timeout_seconds.into()), &mut task.0).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(end)) => {
-            Outcome::Failure(Failure::retryable("handler_panicked", format!("the handler panicked: {}", panic_text(end))))
+            let panic = end.try_into_panic();
+            let text = panic.as_deref().map_or("its task was aborted", panic_text);
+            Outcome::Failure(Failure::retryable("handler_panicked", format!("the handler panicked: {text}")))
         }
         Err(_) => timed_out(&step),
     };
@@ -67,15 +70,6 @@ async fn watch(step: Arc<RunStep>, handler: impl Future<Output = Outcome> + Send
 pub(crate) fn timed_out(step: &RunStep) -> Outcome {
     let message = format!("the handler ran longer than its timeout_seconds ({})", step.timeout_seconds);
     Outcome::Failure(Failure::retryable("timeout", message))
-}
-
-fn panic_text(end: tokio::task::JoinError) -> String {
-    let Ok(panic) = end.try_into_panic() else { return "its task was aborted".into() };
-    text_of(&*panic).unwrap_or("without a message").to_owned()
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> Option<&str> {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str))
 }
 
 /// A task that does not outlive whoever waits for it.

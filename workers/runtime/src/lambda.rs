@@ -87,25 +87,15 @@ struct Function {
     whole: Duration,
 }
 
-/// Why an invocation failed as a whole; the platform tells it to whoever invoked.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Failed(String);
-
-impl From<Failed> for Diagnostic {
-    fn from(Failed(error_message): Failed) -> Self {
-        Self { error_type: "InvocationFailed".into(), error_message }
-    }
-}
-
 impl Function {
-    async fn invoke(&self, event: &RawValue, deadline_ms: u64) -> Result<SqsBatchResponse, Failed> {
+    async fn invoke(&self, event: &RawValue, deadline_ms: u64) -> Result<SqsBatchResponse, Diagnostic> {
         let window = self.window(deadline_ms);
-        let event: SqsEvent = serde_json::from_str(event.get()).map_err(|e| {
-            Failed(format!(
+        let event: SqsEvent = serde_json::from_str(event.get()).map_err(|e| Diagnostic {
+            error_type: "InvocationFailed".into(),
+            error_message: format!(
                 "this function takes the messages of its pool's queue, and was invoked with something else: {}",
                 unquoted(&e)
-            ))
+            ),
         })?;
         let handle = |received: Received| self.handle(received, window);
         let messages = Batch::of(event).messages;
