@@ -1,4 +1,4 @@
-//! The life of a function: settings, the first poll, and one invocation after the other.
+//! The main of a function: settings, the first poll, and one invocation after the other.
 
 use std::{
     future::Future,
@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::{Instance, events::Event};
 
-/// A task is followed through the functions by what the engine says of its steps.
+/// The engine's lines about steps are what ties the logs of the functions together.
 const FOLLOWED: &[(&str, LevelFilter)] = &[("tasker_engine", LevelFilter::DEBUG)];
 
 /// One invocation.
@@ -25,14 +25,14 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// How long it may go on.
+    /// Until its deadline.
     pub(crate) fn time_left(&self) -> Duration {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Duration::from_millis(self.deadline_ms).saturating_sub(now)
     }
 }
 
-/// Why an invocation failed as a whole; the platform tells it to whoever invoked.
+/// Why an invocation failed as a whole. The platform returns it to the caller.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Failed(pub(crate) String);
@@ -43,7 +43,7 @@ impl From<Failed> for Diagnostic {
     }
 }
 
-/// Serves invocations until the platform ends the process. Returns only when it cannot begin.
+/// Serves invocations until the platform ends the process. Returns only when it cannot start.
 pub async fn serve<F, Fut>(handler: F) -> ExitCode
 where
     F: Fn(Instance, Invocation) -> Fut + Clone + Send + Sync + 'static,
@@ -59,14 +59,14 @@ where
     let instance = match Instance::from_env().await {
         Ok(instance) => instance,
         Err(error) => {
-            tracing::error!(%error, "the function cannot start");
+            tracing::error!("{error}");
             return ExitCode::FAILURE;
         }
     };
     instance.warm_up();
     let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let (handler, instance) = (handler.clone(), instance.clone());
-        // Boxed: the compiler cannot lay out the whole of it at once.
+        // Boxed, because the whole future is too large a type for the compiler.
         let invoked: BoxFuture<'static, Result<Box<RawValue>, Failed>> = Box::pin(async move {
             let LambdaEvent { payload, context } = event;
             let event = Event::read(&payload).map_err(Failed)?;

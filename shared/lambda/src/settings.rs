@@ -8,7 +8,7 @@ use tasker_store::Connector;
 
 const DATABASE_URL: &str = "TASKER_DATABASE_URL";
 /// SQS takes no more.
-const MAX_RECEIVES: u32 = 1000;
+const MAX_RECEIVES: i64 = 1000;
 
 pub(crate) struct Settings {
     /// Without a login.
@@ -53,7 +53,7 @@ fn access(url: &str) -> Result<Connector, BadSetting> {
     if access.has_login() {
         return Err(BadSetting::wrong(
             DATABASE_URL,
-            "it holds a login; that belongs into the secret that TASKER_DATABASE_SECRET names, so leave it out here",
+            "it holds a login; leave it out here and put it into the secret that TASKER_DATABASE_SECRET names",
         ));
     }
     Ok(access)

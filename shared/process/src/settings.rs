@@ -30,7 +30,7 @@ pub fn required(name: &'static str, what: &'static str) -> Result<String, BadSet
 }
 
 /// A number that may be left out; `what` says what it counts.
-pub fn number(name: &'static str, what: &str, allowed: RangeInclusive<u32>) -> Result<Option<u32>, BadSetting> {
+pub fn number<T: TryFrom<i64>>(name: &'static str, what: &str, allowed: RangeInclusive<i64>) -> Result<Option<T>, BadSetting> {
     optional(name)?.map(|text| parse_number(&text, what, allowed).map_err(|why| BadSetting::wrong(name, why))).transpose()
 }
 
@@ -56,11 +56,12 @@ fn text(name: &'static str, value: OsString) -> Result<String, BadSetting> {
     value.into_string().map_err(|_| BadSetting::wrong(name, "expected text in UTF-8"))
 }
 
-fn parse_number(text: &str, what: &str, allowed: RangeInclusive<u32>) -> Result<u32, String> {
+fn parse_number<T: TryFrom<i64>>(text: &str, what: &str, allowed: RangeInclusive<i64>) -> Result<T, String> {
     let expected = format!("expected {what}, from {} to {}", allowed.start(), allowed.end());
     // Only a number is repeated: other text may be a secret that was put into the wrong variable.
-    let number: i64 = text.parse().map_err(|_| expected.clone())?;
-    u32::try_from(number).ok().filter(|n| allowed.contains(n)).ok_or_else(|| format!("{expected}, not {number}"))
+    let Ok(number) = text.parse::<i64>() else { return Err(expected) };
+    let fits = Some(number).filter(|n| allowed.contains(n)).and_then(|n| T::try_from(n).ok());
+    fits.ok_or_else(|| format!("{expected}, not {number}"))
 }
 
 #[cfg(test)]
@@ -79,24 +80,24 @@ mod tests {
     fn a_missing_setting_is_named_with_what_it_should_hold() {
         let missing = required("TASKER_NOT_THERE", "the name of a thing").unwrap_err().to_string();
         assert_eq!(missing, "TASKER_NOT_THERE is not set: give the name of a thing");
-        assert_eq!(number("TASKER_NOT_THERE", "a number", 1..=2), Ok(None));
+        assert_eq!(number::<u32>("TASKER_NOT_THERE", "a number", 1..=2), Ok(None));
     }
 
     #[test]
     fn a_wrong_setting_is_named_with_what_was_expected() {
-        let wrong = number("PATH", "the number of places", 1..=1000).unwrap_err().to_string();
+        let wrong = number::<u32>("PATH", "the number of places", 1..=1000).unwrap_err().to_string();
         assert_eq!(wrong, "PATH is wrong: expected the number of places, from 1 to 1000");
         for (text, found) in [("0", "0"), ("1001", "1001"), ("-1", "-1"), ("99999999999", "99999999999")] {
-            assert_eq!(parse_number(text, "n", 1..=1000).unwrap_err(), format!("expected n, from 1 to 1000, not {found}"));
+            assert_eq!(parse_number::<u32>(text, "n", 1..=1000).unwrap_err(), format!("expected n, from 1 to 1000, not {found}"));
         }
-        assert_eq!(parse_number("1000", "n", 1..=1000), Ok(1000));
+        assert_eq!(parse_number("1000", "n", 1..=1000), Ok(1000_u32));
         assert_eq!(text("A", OsString::from_vec(vec![0xff])).unwrap_err().to_string(), "A is wrong: expected text in UTF-8");
     }
 
     #[test]
     fn text_where_a_number_belongs_may_be_a_secret_and_is_not_repeated() {
         for text in ["hunter2", "1 hunter2", "1e9", "99999999999999999999"] {
-            assert_eq!(parse_number(text, "n", 1..=2).unwrap_err(), "expected n, from 1 to 2");
+            assert_eq!(parse_number::<u32>(text, "n", 1..=2).unwrap_err(), "expected n, from 1 to 2");
         }
     }
 

@@ -32,8 +32,11 @@ impl Deployment {
             .url(&Destination::Worker(pool.clone()))
             .ok_or_else(|| BadSetting::wrong(POOL, format_args!("no queue can be called worker-{pool}")))?;
         let mut settings = Settings { worker: format!("{pool}/{}", instance()), ..Settings::new(pool) };
-        let by_env = number(CONCURRENT, "the number of steps that run at once", PLACES)?;
-        if let Some(places) = concurrent.or(by_env) {
+        let concurrent = match concurrent {
+            None => number(CONCURRENT, "the number of steps that run at once", PLACES)?,
+            given => given,
+        };
+        if let Some(places) = concurrent {
             settings.max_concurrent_handlers = places as usize;
         }
         Ok(Self { queues, queue_url, settings })
@@ -43,7 +46,7 @@ impl Deployment {
     pub fn timeout(&self) -> Result<Duration, BadSetting> {
         let seconds = number(TIMEOUT, "the function's time-out in seconds", 1..=900)?;
         let missing = BadSetting::Missing { name: TIMEOUT, what: "the function's time-out in seconds, from 1 to 900" };
-        seconds.map(|seconds| Duration::from_secs(seconds.into())).ok_or(missing)
+        seconds.map(Duration::from_secs).ok_or(missing)
     }
 }
 

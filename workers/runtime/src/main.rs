@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Steps that a worker may be told to run at once.
-const PLACES: RangeInclusive<u32> = 1..=1000;
+const PLACES: RangeInclusive<i64> = 1..=1000;
 
 /// Runs step handlers in a supervised child process.
 ///
@@ -38,7 +38,7 @@ struct Arguments {
     #[arg(long)]
     pool: Option<String>,
     /// Steps that run at once [default: 10, or outside of --stdio TASKER_MAX_CONCURRENT_HANDLERS].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(i64::from(*PLACES.start())..=i64::from(*PLACES.end())))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(PLACES))]
     max_concurrent_handlers: Option<u32>,
     /// Seconds that running handlers may go on after SIGTERM.
     #[arg(long, default_value_t = 25)]

@@ -1,28 +1,27 @@
-//! How a worker is run.
+//! The settings of the worker loop.
 
 use std::time::Duration;
 
 use crate::Gate;
 
-/// What a worker may be told. Made by [`Settings::new`]; change the fields that matter.
+/// Made by [`Settings::new`]; change the fields that matter.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The pool it serves; shown in log lines.
     pub pool: String,
-    /// Who it is; shown to operators with each outcome.
+    /// The name of this worker; shown to operators with each outcome.
     pub worker: String,
-    /// Steps that run at once. No more than these are taken from the queue. Until the steps of a crash are answered, one
+    /// Steps that run at once, and the most that are taken from the queue. After a crash, until its steps are answered, one
     /// more runs, and up to as many again are held; see `workers/README.md`.
     pub max_concurrent_handlers: usize,
-    /// How long a child process may take until it says that it is ready.
+    /// How long a child may take to say that it is ready.
     pub ready_timeout: Duration,
     /// The pause before a child that died without having done anything is started again; it doubles up to `longest_restart_pause`.
     pub restart_pause: Duration,
-    /// See `restart_pause`.
     pub longest_restart_pause: Duration,
-    /// How long running handlers may go on after a shutdown was asked for.
+    /// How long running handlers may go on after a shutdown begins.
     pub drain_timeout: Duration,
-    /// Asked before a step is started; open by default.
+    /// Consulted before a step starts; open by default.
     pub gate: Gate,
 }
 
