@@ -34,10 +34,10 @@ pub fn database_url(flag: Option<&str>) -> std::result::Result<Option<String>, B
     if let Some(url) = flag.filter(|url| !url.is_empty()) {
         return Ok(Some(url.to_owned()));
     }
-    let Some(url) = settings::optional(DATABASE_URL)? else { return Ok(None) };
-    let wrong = |error: tasker_store::StoreError| BadSetting::wrong(DATABASE_URL, without_password(&error.to_string(), &url));
-    Connector::by_url(&url).map_err(wrong)?;
-    Ok(Some(url))
+    settings::read(DATABASE_URL, |url| match Connector::by_url(url) {
+        Ok(_) => Ok(url.to_owned()),
+        Err(error) => Err(without_password(&error.to_string(), url)),
+    })
 }
 
 /// Runs one of the commands.

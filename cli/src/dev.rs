@@ -3,10 +3,7 @@
 use std::{collections::HashSet, path::PathBuf, str::FromStr};
 
 use clap::Args;
-use tasker_process::{
-    Shutdown, Stream, begin_logs,
-    settings::{self, BadSetting},
-};
+use tasker_process::{Shutdown, Stream, begin_logs, settings};
 use tasker_wire::limits;
 use tasker_worker::Command;
 use tokio::net::TcpListener;
@@ -19,8 +16,6 @@ use crate::{
     postgres::PrivatePostgres,
     system::{self, Options},
 };
-
-const ENVIRONMENT: &str = "TASKER_ENV";
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -107,7 +102,10 @@ impl Database {
 /// Runs until a signal asks for the end.
 pub async fn run(args: &DevArgs) -> Result {
     refuse_twins(&args.workers)?;
-    let environment = environment(args)?;
+    let environment = match &args.environment {
+        None => settings::read("TASKER_ENV", settings::environment)?,
+        given => given.clone(),
+    };
     begin_logs(Stream::Stdout, &[]);
     // From here on a signal waits until it is asked for: a start that is cut short would leave a server behind.
     let shutdown = Shutdown::listen().map_err(|error| Failure::new(Exit::Error, format!("cannot listen to signals: {error}")))?;
@@ -118,15 +116,13 @@ pub async fn run(args: &DevArgs) -> Result {
     served.and(closed)
 }
 
-fn environment(args: &DevArgs) -> Result<String> {
-    if let Some(name) = &args.environment {
-        return Ok(name.clone());
-    }
-    let name = settings::optional(ENVIRONMENT)?.unwrap_or_else(|| "development".to_owned());
-    Ok(settings::environment(&name).map_err(|why| BadSetting::wrong(ENVIRONMENT, why))?)
-}
-
-async fn serve(args: &DevArgs, environment: String, listener: TcpListener, database_url: &str, shutdown: Shutdown) -> Result {
+async fn serve(
+    args: &DevArgs,
+    environment: Option<String>,
+    listener: TcpListener,
+    database_url: &str,
+    shutdown: Shutdown,
+) -> Result {
     let migrated = tasker_store::migrate(database_url).await;
     migrated.map_err(|error| Failure::new(Exit::Error, without_password(&error.to_string(), database_url)))?;
     let options = Options {
@@ -134,7 +130,7 @@ async fn serve(args: &DevArgs, environment: String, listener: TcpListener, datab
         templates: args.templates.clone(),
         workers: args.workers.iter().map(|w| (w.name.clone(), w.command.clone())).collect(),
         max_concurrent_handlers: args.max_concurrent_handlers.into(),
-        environment,
+        environment: environment.unwrap_or_else(|| "development".to_owned()),
     };
     // At a second signal what still runs is dropped, and runs again at the next start.
     let ended = shutdown.run(|asked| system::run(options, listener, asked, ready)).await.unwrap_or(Ok(()));

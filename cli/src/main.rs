@@ -23,12 +23,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
-use tasker_process::settings::{self, BadSetting};
+use tasker_process::settings;
 
 use crate::{client::Client, output::Format};
-
-const URL: &str = "TASKER_URL";
-const USUAL_URL: &str = "http://127.0.0.1:8080";
 
 /// Submit, watch and repair workflows.
 ///
@@ -54,11 +51,11 @@ struct Global {
 
 impl Global {
     fn client(&self) -> failure::Result<Client> {
-        if let Some(url) = &self.url {
-            return Client::new(url.clone());
-        }
-        let text = settings::optional(URL)?;
-        Client::new(client::parse_url(text.as_deref().unwrap_or(USUAL_URL)).map_err(|why| BadSetting::wrong(URL, why))?)
+        let url = match &self.url {
+            None => settings::read("TASKER_URL", client::parse_url)?,
+            given => given.clone(),
+        };
+        Client::new(url.unwrap_or_else(|| Url::parse("http://127.0.0.1:8080").expect("it is a URL")))
     }
 }
 

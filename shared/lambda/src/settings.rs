@@ -27,7 +27,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub fn from_env() -> Result<Self, BadSetting> {
-        let environment = required("TASKER_ENV", "the environment whose overlay of a template applies, such as production")?;
+        let environment = settings::read("TASKER_ENV", settings::environment)?;
+        let overlay = "the environment whose overlay of a template applies, such as production";
         let tries = "the number of receives after which the queue gives a message up";
         Ok(Self {
             access: access(&required(DATABASE_URL, "postgres://HOST:PORT/DATABASE, without a login")?)?,
@@ -40,7 +41,7 @@ impl Settings {
                 .filter(|p| !p.is_empty())
                 .map(str::to_owned)
                 .collect(),
-            environment: settings::environment(&environment).map_err(|why| BadSetting::wrong("TASKER_ENV", why))?,
+            environment: environment.ok_or(BadSetting::Missing { name: "TASKER_ENV", what: overlay })?,
             // A function that reads no queue has none.
             max_receives: number("TASKER_MAX_RECEIVES", tries, 1..=MAX_RECEIVES)?.unwrap_or(u32::MAX),
         })

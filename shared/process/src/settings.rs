@@ -29,9 +29,14 @@ pub fn required(name: &'static str, what: &'static str) -> Result<String, BadSet
     optional(name)?.ok_or(BadSetting::Missing { name, what })
 }
 
+/// A setting that may be left out, read by `parse`, whose error must not hold a secret.
+pub fn read<T, E: Display>(name: &'static str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, BadSetting> {
+    optional(name)?.map(|text| parse(&text).map_err(|why| BadSetting::wrong(name, why))).transpose()
+}
+
 /// A number that may be left out; `what` says what it counts.
 pub fn number<T: TryFrom<i64>>(name: &'static str, what: &str, allowed: RangeInclusive<i64>) -> Result<Option<T>, BadSetting> {
-    optional(name)?.map(|text| parse_number(&text, what, allowed).map_err(|why| BadSetting::wrong(name, why))).transpose()
+    read(name, |text| parse_number(text, what, allowed))
 }
 
 /// A file or folder that may be left out.
