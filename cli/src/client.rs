@@ -130,7 +130,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 fn not_answered(error: &reqwest::Error, from: &str) -> Failure {
-    let why = root_cause(error);
+    let why = root_message(error);
     if error.is_connect() {
         let remedy = "Start a server with `tasker-ctl dev`, or give its address with --url or TASKER_URL.";
         return Failure::new(Exit::Unavailable, format!("no server answers at {from} ({why})\n{remedy}"));
@@ -142,11 +142,8 @@ fn not_answered(error: &reqwest::Error, from: &str) -> Failure {
 }
 
 /// The innermost message: the outer ones repeat the address, which may hold a password.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
+fn root_message(error: &reqwest::Error) -> String {
+    let cause = tasker_process::root_cause(error);
     if cause.downcast_ref::<reqwest::Error>().is_some() { "the connection broke".into() } else { cause.to_string() }
 }
 

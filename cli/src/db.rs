@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tasker_process::settings::{self, BadSetting};
+use tasker_store::Connector;
 
 use crate::{
     failure::{Exit, Failure, Result},
@@ -20,16 +22,32 @@ pub enum DbCommand {
 /// Which database.
 #[derive(Debug, Args)]
 pub struct Database {
-    /// The database's address: postgres://USER:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    database_url: String,
+    /// The database's address: postgres://USER:PASSWORD@HOST:PORT/DATABASE [env: DATABASE_URL]
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+}
+
+const DATABASE_URL: &str = "DATABASE_URL";
+
+/// The address of a database by its flag, else by the environment. An empty flag is an unset variable that a shell put in.
+pub fn database_url(flag: Option<&str>) -> std::result::Result<Option<String>, BadSetting> {
+    if let Some(url) = flag.filter(|url| !url.is_empty()) {
+        return Ok(Some(url.to_owned()));
+    }
+    settings::read(DATABASE_URL, |url| match Connector::by_url(url) {
+        Ok(_) => Ok(url.to_owned()),
+        Err(error) => Err(without_password(&error.to_string(), url)),
+    })
 }
 
 /// Runs one of the commands.
 pub async fn run(command: &DbCommand, format: Format) -> Result {
+    let (DbCommand::Migrate(database) | DbCommand::Status(database)) = command;
+    let what = "the database's address, as postgres://USER:PASSWORD@HOST:PORT/DATABASE, or --database-url";
+    let url = database_url(database.database_url.as_deref())?.ok_or(BadSetting::Missing { name: DATABASE_URL, what })?;
     match command {
-        DbCommand::Migrate(Database { database_url }) => migrate(database_url, format).await,
-        DbCommand::Status(Database { database_url }) => status(database_url, format).await,
+        DbCommand::Migrate(_) => migrate(&url, format).await,
+        DbCommand::Status(_) => status(&url, format).await,
     }
 }
 

@@ -3,14 +3,15 @@
 
 use clap::Args;
 use tasker_aws::{CallError, Clients, QueueAdmin, Queues, queue_of_dead_letters};
+use tasker_process::BadSetting;
 
 use crate::failure::{Exit, Failure, Result};
 
 /// Where the deployment's queues are.
 #[derive(Debug, Args)]
 pub struct Which {
-    /// What the URLs of the deployment's queues begin with, as http://127.0.0.1:4566/000000000000/tasker-
-    #[arg(long, global = true, env = "TASKER_QUEUES", hide_env_values = true, value_name = "URL_PREFIX")]
+    /// What the URLs of the deployment's queues begin with, as http://127.0.0.1:4566/000000000000/tasker- [env: TASKER_QUEUES]
+    #[arg(long, global = true, value_name = "URL_PREFIX")]
     queues: Option<String>,
 }
 
@@ -25,15 +26,7 @@ pub struct Deployment {
 impl Which {
     /// Finds the queues.
     pub async fn open(&self) -> Result<Deployment> {
-        let Some(beginning) = self.queues.as_deref().filter(|text| !text.is_empty()) else {
-            let what = "what the URLs of its queues begin with, as http://127.0.0.1:4566/000000000000/tasker-";
-            return Err(Failure::usage(format!("no deployment is named: give --queues or TASKER_QUEUES, {what}")));
-        };
-        let queues = Queues::new(beginning).map_err(|_| {
-            let what = "expected what the URLs of queues begin with, up to the hyphen before a queue's own name";
-            let example = "http://127.0.0.1:4566/000000000000/tasker-";
-            Failure::usage(format!("--queues is wrong: {what}, as {example}, not `{beginning}`"))
-        })?;
+        let queues = self.queues()?;
         let depot = QueueAdmin::new(Clients::from_env().await.sqs, queues);
         let names = depot.names().await.map_err(|error| failure("list the queues", &error))?;
         if names.is_empty() {
@@ -42,6 +35,25 @@ impl Which {
             return Err(Failure::new(Exit::NotFound, format!("there is no queue of a deployment `{prefix}`: {remedy}")));
         }
         Ok(Deployment { depot, names })
+    }
+}
+
+impl Which {
+    fn queues(&self) -> Result<Queues> {
+        let example = "http://127.0.0.1:4566/000000000000/tasker-";
+        if let Some(beginning) = self.queues.as_deref().filter(|text| !text.is_empty()) {
+            return Queues::new(beginning).map_err(|_| {
+                let what = "expected what the URLs of queues begin with, up to the hyphen before a queue's own name";
+                Failure::usage(format!("--queues is wrong: {what}, as {example}, not `{beginning}`"))
+            });
+        }
+        Queues::from_env().map_err(|error| match error {
+            BadSetting::Missing { name, .. } => {
+                let what = "what the URLs of its queues begin with";
+                Failure::usage(format!("no deployment is named: give --queues or {name}, {what}, as {example}"))
+            }
+            wrong => wrong.into(),
+        })
     }
 }
 

@@ -3,19 +3,16 @@
 use std::{collections::HashSet, path::PathBuf, str::FromStr};
 
 use clap::Args;
+use tasker_process::{Shutdown, Stream, begin_logs, settings};
 use tasker_wire::limits;
 use tasker_worker::Command;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpListener;
 
 use crate::{
     data_dir::DataDir,
-    db::without_password,
+    db::{database_url, without_password},
     failure::{Exit, Failure, Result},
-    logs, output,
+    output,
     postgres::PrivatePostgres,
     system::{self, Options},
 };
@@ -26,8 +23,8 @@ pub struct DevArgs {
     /// The port of the API on 127.0.0.1; 0 takes a free one
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
-    /// A database to use instead of a private one: postgres://USER:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    /// A database to use instead of a private one: postgres://USER:PASSWORD@HOST:PORT/DATABASE [env: DATABASE_URL]
+    #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
     /// Where the private database is kept
     #[arg(long, default_value = ".tasker", value_name = "DIR")]
@@ -41,17 +38,9 @@ pub struct DevArgs {
     /// How many steps each worker runs at once
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_concurrent_handlers: u16,
-    /// The environment whose overlay of a template applies
-    #[arg(long, env = "TASKER_ENV", default_value = "development", value_name = "NAME", value_parser = environment)]
-    pub environment: String,
-}
-
-fn environment(name: &str) -> std::result::Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
-        return Err("an environment has 1 to 64 of the characters A-Z a-z 0-9 _ -".into());
-    }
-    Ok(name.to_owned())
+    /// The environment whose overlay of a template applies [env: TASKER_ENV] [default: development]
+    #[arg(long, value_name = "NAME", value_parser = settings::environment)]
+    pub environment: Option<String>,
 }
 
 /// A worker and the command line that starts it, without a shell.
@@ -87,9 +76,8 @@ enum Database {
 
 impl Database {
     async fn open(args: &DevArgs) -> Result<Self> {
-        // An empty DATABASE_URL is how some shells and files unset it.
-        if let Some(url) = args.database_url.as_ref().filter(|url| !url.is_empty()) {
-            return Ok(Self::Given(url.clone()));
+        if let Some(url) = database_url(args.database_url.as_deref())? {
+            return Ok(Self::Given(url));
         }
         let data = DataDir::open(&args.data_dir)?;
         Ok(Self::Private(PrivatePostgres::start(&data).await?, data))
@@ -114,17 +102,27 @@ impl Database {
 /// Runs until a signal asks for the end.
 pub async fn run(args: &DevArgs) -> Result {
     refuse_twins(&args.workers)?;
-    logs::begin();
+    let environment = match &args.environment {
+        None => settings::read("TASKER_ENV", settings::environment)?,
+        given => given.clone(),
+    };
+    begin_logs(Stream::Stdout, &[]);
     // From here on a signal waits until it is asked for: a start that is cut short would leave a server behind.
-    let mut ends = Ends::new()?;
+    let shutdown = Shutdown::listen().map_err(|error| Failure::new(Exit::Error, format!("cannot listen to signals: {error}")))?;
     let listener = system::listen(args.port).await?;
     let database = Database::open(args).await?;
-    let served = serve(args, listener, database.url(), &mut ends).await;
+    let served = serve(args, environment, listener, database.url(), shutdown).await;
     let closed = database.close().await;
     served.and(closed)
 }
 
-async fn serve(args: &DevArgs, listener: TcpListener, database_url: &str, ends: &mut Ends) -> Result {
+async fn serve(
+    args: &DevArgs,
+    environment: Option<String>,
+    listener: TcpListener,
+    database_url: &str,
+    shutdown: Shutdown,
+) -> Result {
     let migrated = tasker_store::migrate(database_url).await;
     migrated.map_err(|error| Failure::new(Exit::Error, without_password(&error.to_string(), database_url)))?;
     let options = Options {
@@ -132,22 +130,10 @@ async fn serve(args: &DevArgs, listener: TcpListener, database_url: &str, ends: 
         templates: args.templates.clone(),
         workers: args.workers.iter().map(|w| (w.name.clone(), w.command.clone())).collect(),
         max_concurrent_handlers: args.max_concurrent_handlers.into(),
-        environment: args.environment.clone(),
+        environment: environment.unwrap_or_else(|| "development".to_owned()),
     };
-    let shutdown = CancellationToken::new();
-    let system = system::run(options, listener, shutdown.clone(), ready);
-    tokio::pin!(system);
-    let ended = tokio::select! {
-        ended = &mut system => ended,
-        () = ends.asked_for() => {
-            shutdown.cancel();
-            tokio::select! {
-                ended = &mut system => ended,
-                // Asked twice: what still runs is dropped, and runs again at the next start.
-                () = ends.asked_for() => Ok(()),
-            }
-        }
-    };
+    // At a second signal what still runs is dropped, and runs again at the next start.
+    let ended = shutdown.run(|asked| system::run(options, listener, asked, ready)).await.unwrap_or(Ok(()));
     ended.map_err(|error| Failure::new(Exit::Error, without_password(&format!("{error:#}"), database_url)))
 }
 
@@ -164,27 +150,6 @@ fn refuse_twins(workers: &[WorkerCommand]) -> Result {
     match workers.iter().find(|worker| !names.insert(&worker.name)) {
         Some(twin) => Err(Failure::usage(format!("--worker {} is given twice; give each worker a name of its own", twin.name))),
         None => Ok(()),
-    }
-}
-
-/// The signals that ask for an orderly end.
-struct Ends {
-    signals: [Signal; 3],
-}
-
-impl Ends {
-    fn new() -> Result<Self> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Error, format!("cannot listen to signals: {error}")));
-        Ok(Self { signals: [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?] })
-    }
-
-    async fn asked_for(&mut self) {
-        let [terminate, interrupt, hangup] = &mut self.signals;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
-        }
     }
 }
 

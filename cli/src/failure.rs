@@ -68,6 +68,12 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+impl From<tasker_process::BadSetting> for Failure {
+    fn from(error: tasker_process::BadSetting) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
 /// What a command comes to.
 pub type Result<T = ()> = std::result::Result<T, Failure>;
 

@@ -1,7 +1,6 @@
 //! What the user gives: JSON on the command line, in a file or on stdin, and files of YAML. Read within bounds, and checked before it is sent.
 
 use std::{
-    env,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -71,7 +70,7 @@ fn read_bounded(source: impl Read, place: &str, limit: usize) -> Result<String> 
 
 /// Who acts, for the audit log, where the command line does not say it.
 pub fn default_actor() -> String {
-    env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "cli-operator".into())
+    tasker_process::settings::optional("USER").ok().flatten().unwrap_or_else(|| "cli-operator".into())
 }
 
 #[cfg(test)]

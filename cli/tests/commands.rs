@@ -336,6 +336,35 @@ async fn the_shown_version_of_a_template_is_the_highest_released_one() {
 }
 
 #[tokio::test]
+async fn an_empty_variable_is_an_unset_one() {
+    for (line, name, expected) in [
+        ("db status", "DATABASE_URL", "DATABASE_URL is not set: give the database's address, as postgres://"),
+        ("queues", "TASKER_QUEUES", "no deployment is named: give --queues or TASKER_QUEUES, "),
+    ] {
+        let output = program(&line.split(' ').collect::<Vec<_>>()).env(name, "").output().await.unwrap();
+        assert_eq!(code(&output), 2);
+        assert!(err(&output).starts_with(&format!("error: {expected}")), "{}", err(&output));
+    }
+    // Whatever answers at the usual address, or nothing: it is where it looks.
+    assert_ne!(code(&program(&["doctor"]).env("TASKER_URL", "").output().await.unwrap()), 2);
+}
+
+#[tokio::test]
+async fn a_wrong_variable_is_named_with_what_was_expected_and_without_a_secret() {
+    for (line, name, value, expected) in [
+        ("db status", "DATABASE_URL", "mysql://me:s3cret@db/x", "the database URL cannot be read"),
+        ("queues", "TASKER_QUEUES", "tasker-", "expected a URL such as "),
+        ("doctor", "TASKER_URL", "ftp://me:s3cret@h", "expected http://HOST:PORT or https://HOST"),
+    ] {
+        let output = program(&line.split(' ').collect::<Vec<_>>()).env(name, value).output().await.unwrap();
+        assert_eq!(code(&output), 2);
+        let told = err(&output);
+        assert!(told.starts_with(&format!("error: {name} is wrong: {expected}")) && !told.contains("s3cret"), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_is_away_is_named_without_its_password() {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for url in [format!("postgres://me:s3cret@{free}/x"), "postgres://me:s3cret@:x:/".into()] {

@@ -23,7 +23,7 @@ pub struct Installed {
 /// Finds the newest supported PostgreSQL; for data that exists, the one that can read it, of version `needed`.
 pub fn find(needed: Option<u32>) -> Result<Installed> {
     // PG_BIN is an order: nothing else is looked at.
-    let ordered = env::var_os("PG_BIN").map(PathBuf::from);
+    let ordered = tasker_process::settings::path("PG_BIN");
     let folders = ordered.clone().map_or_else(folders, |folder| vec![folder]);
     let installed: Vec<_> = folders.into_iter().filter_map(look).collect();
     choose(&installed, needed).ok_or_else(|| missing(&installed, ordered.as_deref(), needed))

@@ -8,9 +8,10 @@ use tasker_domain::{
     template::IdentityStrategy,
     token::TemplateRef,
 };
+use tasker_process::Batcher;
 use tasker_queue::Queue;
 use tasker_store::{
-    Batcher, Change, DispatchSettings, NewTask, RunRow, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader,
+    Change, DispatchSettings, NewTask, RunRow, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader,
 };
 use tasker_wire::{Fault, Faults, TaskId, TaskState, message::Lease};
 use uuid::Uuid;

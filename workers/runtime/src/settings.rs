@@ -1,4 +1,4 @@
-//! How a worker is run.
+//! The settings of the worker loop.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ pub struct Settings {
     /// Steps that run at once. No more than these are received. Until the steps of a crash are answered, one more runs, and up to as
     /// many again are held; see `workers/README.md`.
     pub max_concurrent_handlers: usize,
-    /// How long a child process may take until it says that it is ready.
+    /// How long a child may take to say that it is ready.
     pub ready_timeout: Duration,
     /// The pause before a child that died without having had a step is started again; it doubles up to `longest_restart_pause`.
     pub restart_pause: Duration,
     pub longest_restart_pause: Duration,
-    /// How long running handlers may go on after a shutdown was asked for.
+    /// How long running handlers may go on after a shutdown begins.
     pub drain_timeout: Duration,
     /// How long the source keeps a delivery from being delivered again, unless it is extended. `None`: for ever.
     pub visibility: Option<Duration>,

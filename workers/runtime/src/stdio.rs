@@ -10,21 +10,19 @@ use std::{
     time::Duration,
 };
 
+use tasker_process::{Stream, begin_logs};
 use tasker_queue::{Delivery, Disposition, Outgoing, Queue, Receipt, SendError, SendResult, Source};
 use tasker_wire::{RunStep, message};
 use tasker_worker::{Command, Executor, Settings};
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 
-use crate::{Arguments, cancelled_by_signal};
+use crate::{Arguments, until_signalled};
 
 /// Runs until stdin ends or SIGTERM comes. Logs go to stderr.
 pub async fn main(arguments: Arguments) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .init();
-    match work(arguments).await {
+    begin_logs(Stream::Stderr, &[]);
+    match until_signalled(|asked| work(arguments, asked)).await {
         Ok(0) => ExitCode::SUCCESS,
         Ok(bad_lines) => {
             eprintln!("error: {bad_lines} lines of stdin were not steps and were left out");
@@ -38,7 +36,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
 }
 
 /// Returns how many lines were refused.
-async fn work(arguments: Arguments) -> Result<u64, Box<dyn std::error::Error>> {
+async fn work(arguments: Arguments, shutdown: CancellationToken) -> Result<u64, Box<dyn std::error::Error>> {
     let Arguments { pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
     let mut settings =
         Settings { drain_timeout: Duration::from_secs(drain_timeout), ..Settings::new(pool.unwrap_or_else(|| "default".into())) };
@@ -47,7 +45,7 @@ async fn work(arguments: Arguments) -> Result<u64, Box<dyn std::error::Error>> {
     }
     let executor = Executor::child(Command::from_words(command)?, &settings).await?;
     let stdin = Stdin::open(settings.max_concurrent_handlers);
-    tasker_worker::run(stdin.clone(), Stdout.into(), executor, settings, cancelled_by_signal()).await;
+    tasker_worker::run(stdin.clone(), Stdout.into(), executor, settings, shutdown).await;
     Ok(stdin.bad_lines.load(Ordering::Relaxed))
 }
 

@@ -1,18 +1,16 @@
-//! Calls of one kind that come at once are carried out together: while one batch is on its way, those that come gather for
-//! the next. A call that comes alone waits for nobody.
+//! Calls of one kind that arrive together run as one batch: while a batch runs, new calls gather for the next one. A call that
+//! arrives alone does not wait.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// A place where calls gather. Batches are tasks of their own: a caller that goes away takes nothing with it.
+/// A place where calls gather. Each batch is a task of its own, so a caller that is dropped cancels nothing.
 pub struct Batcher<I, O> {
-    /// Batches that are on their way at once.
+    /// Batches that run at once.
     lanes: usize,
-    /// What the calls of a batch may weigh together; a heavier one goes alone.
+    /// What the calls of a batch may weigh together; a heavier call runs alone.
     most: usize,
     weight: fn(&I) -> usize,
     state: Mutex<State<I, O>>,
@@ -20,10 +18,10 @@ pub struct Batcher<I, O> {
 
 struct State<I, O> {
     waiting: VecDeque<(I, oneshot::Sender<O>)>,
-    under_way: usize,
+    running: usize,
 }
 
-/// A batch that is on its way, and those that follow it.
+/// A batch that runs, and those that follow it.
 struct Lane<I, O> {
     place: Arc<Batcher<I, O>>,
     ended: bool,
@@ -32,32 +30,32 @@ struct Lane<I, O> {
 impl<I, O> Drop for Lane<I, O> {
     fn drop(&mut self) {
         if !self.ended {
-            // It panicked. Those that wait might rely on it: they get no answer, and whoever comes next begins anew.
-            let mut state = self.place.lock();
-            state.under_way -= 1;
+            // It panicked. The calls that gathered may have been counting on this lane: they get no answer, and the next call
+            // starts a new one.
+            let mut state = self.place.state.lock();
+            state.running -= 1;
             state.waiting.clear();
         }
     }
 }
 
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
-    /// An empty place.
     pub fn new(lanes: usize, most: usize, weight: fn(&I) -> usize) -> Arc<Self> {
-        Arc::new(Self { lanes, most, weight, state: Mutex::new(State { waiting: VecDeque::new(), under_way: 0 }) })
+        Arc::new(Self { lanes, most, weight, state: Mutex::new(State { waiting: VecDeque::new(), running: 0 }) })
     }
 
-    /// Carries a call out with those that wait by then; `carry_out` answers each of its items, in their order.
-    /// `None`: it panicked, or answered too little.
+    /// Runs a call together with those that wait by then; `carry_out` answers each of its items, in their order.
+    /// `None`: it panicked, or gave too few answers.
     pub async fn call<F>(self: &Arc<Self>, item: I, carry_out: impl Fn(Vec<I>) -> F + Send + 'static) -> Option<O>
     where
         F: Future<Output = Vec<O>> + Send,
     {
         let (sender, answer) = oneshot::channel();
         let begins = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.waiting.push_back((item, sender));
-            let begins = state.under_way < self.lanes;
-            state.under_way += usize::from(begins);
+            let begins = state.running < self.lanes;
+            state.running += usize::from(begins);
             begins
         };
         if begins {
@@ -75,16 +73,10 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     }
 }
 
-impl<I, O> Batcher<I, O> {
-    fn lock(&self) -> MutexGuard<'_, State<I, O>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl<I, O> Lane<I, O> {
-    /// `None`: nobody waits, and the lane is given free, under the same lock: whoever comes now begins another one.
+    /// `None`: no call waits, and the lane is given up under the same lock, so the next call starts another one.
     fn next_batch(&mut self) -> Option<(Vec<I>, Vec<oneshot::Sender<O>>)> {
-        let mut state = self.place.lock();
+        let mut state = self.place.state.lock();
         let mut weight = 0;
         let fits = |(item, _): &&(I, oneshot::Sender<O>)| {
             weight += (self.place.weight)(item);
@@ -92,7 +84,7 @@ impl<I, O> Lane<I, O> {
         };
         let count = state.waiting.iter().take_while(fits).count().max(1).min(state.waiting.len());
         if count == 0 {
-            state.under_way -= 1;
+            state.running -= 1;
             self.ended = true;
             return None;
         }
@@ -108,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// Carries out batches as permits come, and remembers how large they were.
+    /// Runs a batch for each permit, and remembers how large it was.
     #[derive(Default)]
     struct Batches {
         sizes: Mutex<Vec<usize>>,
@@ -116,7 +108,7 @@ mod tests {
     }
 
     async fn doubled(batches: Arc<Batches>, items: Vec<usize>) -> Vec<usize> {
-        batches.sizes.lock().unwrap().push(items.len());
+        batches.sizes.lock().push(items.len());
         batches.permits.as_ref().unwrap().acquire().await.unwrap().forget();
         assert!(!items.contains(&13), "an unlucky batch");
         items.iter().map(|n| 2 * n).collect()
@@ -158,7 +150,7 @@ mod tests {
         for call in calls {
             answers.push(call.await.unwrap().unwrap());
         }
-        assert_eq!((answers, batches.sizes.lock().unwrap().clone()), (vec![2, 4, 6, 8], vec![1, 3]));
+        assert_eq!((answers, batches.sizes.lock().clone()), (vec![2, 4, 6, 8], vec![1, 3]));
     }
 
     #[tokio::test]
@@ -169,7 +161,7 @@ mod tests {
         for call in calls {
             assert!(call.await.unwrap().is_some());
         }
-        assert_eq!(*batches.sizes.lock().unwrap(), [1, 2, 1, 1, 1]);
+        assert_eq!(*batches.sizes.lock(), [1, 2, 1, 1, 1]);
     }
 
     #[tokio::test]
