@@ -1,20 +1,18 @@
-//! The whole system in one process: the engine over a database, the HTTP interface, and a supervised process for each worker.
+//! The server: the engine over a database, the REST interface, and a supervised process for each worker.
 
 use std::{
-    collections::HashSet,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
-use tasker_domain::{template, token::SigningKey};
-use tasker_engine::{Engine, InProcess, RegisterError, Settings};
+use anyhow::{Context, bail};
+use tasker_domain::token::SigningKey;
+use tasker_engine::{Engine, InProcess, Settings};
 use tasker_queue::{Outgoing, Queue, SendResult};
 use tasker_store::Store;
 use tasker_wire::{RunStep, limits};
-use tasker_worker::{Command, Deliveries, Executor};
+use tasker_worker::{Deliveries, Executor};
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinSet,
@@ -22,9 +20,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    connections::{Connections, affordable},
-    output::line,
+    Options, Result, WorkerCommand,
+    connections::{self, Bounds, affordable},
+    database::{Database, migrate, without_password},
     ownership,
+    templates::register_all,
 };
 
 /// Connections to the database. Past four only latency grows.
@@ -36,42 +36,67 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 const DEFECT: &str = "this is a defect of the orchestrator; start it again, nothing is lost";
 
-/// What is to be run.
-pub struct Options {
-    /// A migrated database.
-    pub database_url: String,
-    /// Every template in this folder is registered.
-    pub templates: Option<PathBuf>,
-    /// Pools and the commands that serve them.
-    pub workers: Vec<(String, Command)>,
-    /// Steps that each worker runs at once.
-    pub max_concurrent_handlers: usize,
-    /// Chooses the overlay of templates.
-    pub environment: String,
+/// What a main tells its user.
+pub enum Event {
+    /// The user should mend something; the server goes on without it.
+    Warning(String),
+    /// Everything is up: where the REST interface listens, and how many templates of the folder are registered.
+    Ready { address: SocketAddr, templates: usize },
 }
 
-/// What is up.
-pub struct Up {
-    /// Where the HTTP interface listens.
-    pub address: SocketAddr,
-    /// Templates of the folder that are registered.
-    pub templates: usize,
-    /// Pools that have a worker.
-    pub workers: Vec<String>,
+/// Runs until `asked_to_end` returns; nothing that was started is left when this returns. What still runs when `asked_to_end` returns
+/// a second time is dropped, and runs again at the next start.
+///
+/// Not to be dropped while it starts: a PostgreSQL that was being started would live on.
+pub async fn run(options: &Options, mut asked_to_end: impl AsyncFnMut(), tell: impl Fn(Event)) -> Result {
+    let listener = listen(options.port)?;
+    let database = Database::open(options).await?;
+    let served = run_over(options, listener, database.url(), &mut asked_to_end, tell).await;
+    let closed = database.close().await;
+    served.and(closed)
 }
 
-/// Runs until `shutdown`; calls `ready` once everything is up. Nothing it started is left when it returns.
-pub async fn run(options: Options, listener: TcpListener, shutdown: CancellationToken, ready: impl FnOnce(&Up)) -> Result<()> {
+async fn run_over(
+    options: &Options,
+    listener: TcpListener,
+    database_url: &str,
+    asked_to_end: &mut impl AsyncFnMut(),
+    tell: impl Fn(Event),
+) -> Result {
+    migrate(database_url).await?;
+    let shutdown = CancellationToken::new();
+    let system = run_until(options, listener, database_url, shutdown.clone(), tell);
+    tokio::pin!(system);
+    let ended = tokio::select! {
+        ended = &mut system => ended,
+        () = asked_to_end() => {
+            shutdown.cancel();
+            tokio::select! {
+                ended = &mut system => ended,
+                () = asked_to_end() => Ok(()),
+            }
+        }
+    };
+    ended.map_err(|error| without_password(&format!("{error:#}"), database_url))
+}
+
+async fn run_until(
+    options: &Options,
+    listener: TcpListener,
+    database_url: &str,
+    shutdown: CancellationToken,
+    tell: impl Fn(Event),
+) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
-    let engine = engine(&options)?;
-    let held = ownership::take(&options.database_url).await?;
+    let engine = engine(options, database_url)?;
+    let held = ownership::take(database_url).await?;
     engine.take_over().await?;
-    let mut templates = 0;
-    if let Some(dir) = &options.templates {
-        templates = register_all(&engine, dir, &options.workers).await?;
-    }
+    let templates = match &options.templates {
+        Some(dir) => register_all(&engine, dir, &options.workers, &tell).await?,
+        None => 0,
+    };
     let executors = tokio::select! {
-        executors = start_workers(&options) => executors?,
+        executors = start_workers(options) => executors?,
         // What was started goes with the future.
         () = shutdown.cancelled() => return Ok(()),
     };
@@ -83,17 +108,19 @@ pub async fn run(options: Options, listener: TcpListener, shutdown: Cancellation
         async move { engine.run(end).await }
     });
     let taken = CancellationToken::new();
-    engine_loops.spawn(ownership::keep(held, options.database_url.clone(), engine.clone(), loops_end.clone(), taken.clone()));
+    engine_loops.spawn(ownership::keep(held, database_url.to_owned(), engine.clone(), loops_end.clone(), taken.clone()));
     let mut workers = JoinSet::new();
     for (settings, executor) in executors {
         let deliveries = Arc::new(PoolOf { engine: engine.clone(), pool: settings.pool.clone() });
         workers.spawn(tasker_worker::run(deliveries, Arc::new(QueueOf(engine.clone())), executor, settings, shutdown.clone()));
     }
-    let server = serve(listener, engine, shutdown.clone());
-    ready(&Up { address, templates, workers: options.workers.into_iter().map(|(pool, _)| pool).collect() });
+    let router = tasker_api::router(engine, tasker_api::Settings::default());
+    let bounds = Bounds { connections: affordable(limits::CONNECTIONS), head: connections::HEAD };
+    let server = connections::serve(listener, router, bounds, shutdown.cancelled());
+    tell(Event::Ready { address, templates });
     let served = tokio::select! {
         biased;
-        served = server => served,
+        () = server => Ok(()),
         () = drained(&shutdown) => Ok(()),
         // Everything is dropped where it stands: it would be done twice.
         () = taken.cancelled() => bail!("another tasker process has taken the database over; this one ends"),
@@ -118,8 +145,8 @@ async fn ended_by_itself<T: 'static>(tasks: &mut JoinSet<T>, shutdown: &Cancella
     std::future::pending().await
 }
 
-/// Listens on the loopback address, before anything else is started.
-pub async fn listen(port: u16) -> Result<TcpListener> {
+/// Listens on the loopback address.
+fn listen(port: u16) -> anyhow::Result<TcpListener> {
     bind(port).with_context(|| {
         format!("port {port} of 127.0.0.1 cannot be used; stop what listens there, or give another --port (0 takes any free one)")
     })
@@ -132,16 +159,16 @@ fn bind(port: u16) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn engine(options: &Options) -> Result<Arc<Engine<InProcess>>> {
+fn engine(options: &Options, database_url: &str) -> anyhow::Result<Arc<Engine<InProcess>>> {
     let settings = Settings {
         environment: options.environment.clone(),
         signing_keys: vec![fresh_key()],
-        pools: options.workers.iter().map(|(pool, _)| pool.clone()).collect(),
+        pools: options.workers.iter().map(|w| w.pool.clone()).collect(),
         revise_templates: true,
         seed: uuid::Uuid::new_v4().as_u128() as u64,
     };
     // The ownership holds a lock of its session, so what we are given are sessions of the server.
-    let store = Store::direct(&options.database_url, CONNECTIONS)?;
+    let store = Store::direct(database_url, CONNECTIONS)?;
     Ok(Engine::new(store, InProcess::default(), settings))
 }
 
@@ -151,12 +178,6 @@ fn fresh_key() -> SigningKey {
     SigningKey { id: "dev".into(), secret }
 }
 
-async fn serve(listener: TcpListener, engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) -> Result<()> {
-    let router = tasker_api::router(engine, tasker_api::Settings::default());
-    let connections = Connections::of(listener, affordable(limits::CONNECTIONS));
-    axum::serve(connections, router).with_graceful_shutdown(shutdown.cancelled_owned()).await.context("the HTTP server failed")
-}
-
 /// Over once a shutdown was asked for and the last requests had their time.
 async fn drained(shutdown: &CancellationToken) {
     shutdown.cancelled().await;
@@ -164,8 +185,8 @@ async fn drained(shutdown: &CancellationToken) {
 }
 
 /// Starts every worker, all at once. One that is of no use is named, and the others are ended again.
-async fn start_workers(options: &Options) -> Result<Vec<(tasker_worker::Settings, Executor)>> {
-    let starts = options.workers.iter().map(|(pool, command)| async move {
+async fn start_workers(options: &Options) -> anyhow::Result<Vec<(tasker_worker::Settings, Executor)>> {
+    let starts = options.workers.iter().map(|WorkerCommand { pool, command }| async move {
         let settings = tasker_worker::Settings {
             max_concurrent_handlers: options.max_concurrent_handlers,
             ..tasker_worker::Settings::new(pool)
@@ -187,57 +208,6 @@ async fn start_workers(options: &Options) -> Result<Vec<(tasker_worker::Settings
         executor.close().await;
     }
     Err(error)
-}
-
-/// Registers every template of a folder. A bad one is reported and the others go on. Answers how many are registered.
-async fn register_all(engine: &Arc<Engine<InProcess>>, dir: &Path, workers: &[(String, Command)]) -> Result<usize> {
-    let entries = std::fs::read_dir(dir).with_context(|| format!("the templates folder {} cannot be read", dir.display()))?;
-    let mut files: Vec<PathBuf> = entries.collect::<std::io::Result<Vec<_>>>()?.into_iter().map(|e| e.path()).collect();
-    files.retain(|f| f.extension().is_some_and(|e| e == "yaml" || e == "yml"));
-    files.sort();
-    let mut registered = 0;
-    for file in &files {
-        let shown = file.display();
-        let yaml = match std::fs::read_to_string(file) {
-            Ok(yaml) => yaml,
-            Err(e) => {
-                eprintln!("{shown}: cannot be read: {e}");
-                continue;
-            }
-        };
-        match engine.register_template(&yaml).await {
-            Ok(_) => {
-                registered += 1;
-                warn_of_unserved(file, &yaml, workers);
-            }
-            Err(RegisterError::Store(e)) => bail!(e),
-            Err(RegisterError::Invalid(faults)) => {
-                for fault in &faults.0 {
-                    eprintln!("{shown}: {}", line(&fault.to_string()));
-                }
-            }
-            Err(e) => eprintln!("{shown}: {}", line(&e.to_string())),
-        }
-    }
-    if registered < files.len() {
-        eprintln!("{} of {} templates were not registered; mend them and start again", files.len() - registered, files.len());
-    }
-    Ok(registered)
-}
-
-/// A step of a pool that nobody serves would wait for ever without a word.
-fn warn_of_unserved(file: &Path, yaml: &str, workers: &[(String, Command)]) {
-    let Ok((template, _)) = template::parse(yaml) else { return };
-    let unserved: HashSet<&str> = template
-        .steps
-        .iter()
-        .filter_map(|s| s.worker.as_deref())
-        .filter(|w| !workers.iter().any(|(pool, _)| pool == w))
-        .collect();
-    for pool in unserved {
-        let pool = line(pool);
-        eprintln!("{}: steps of worker {pool} will wait, for no --worker {pool}=COMMAND is given", file.display());
-    }
 }
 
 /// A pool of the engine's queue, as a worker sees it.
