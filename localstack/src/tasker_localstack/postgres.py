@@ -1,4 +1,4 @@
-"""The PostgreSQL of an environment that stays, by `tasker-ctl postgres`: reached by TLS and with a password, as one elsewhere is."""
+"""The PostgreSQL of an environment that stays, by `tasker-ctl postgres`: over TLS, with a password."""
 
 from __future__ import annotations
 
