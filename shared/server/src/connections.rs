@@ -1,5 +1,4 @@
-//! Serves HTTP to a bounded number of connections: a client beyond it gets 503 at once. A client that does not say in time what it
-//! wants loses its connection.
+//! Serves HTTP to a bounded number of connections; a client beyond it gets 503 at once. A connection without a request in time is closed.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -18,23 +17,20 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a client may take to send the head of a request, from its connection or its last answer on. Load balancers keep idle
-/// connections for 60 s, and expect the server to keep them longer.
-pub const HEAD: Duration = Duration::from_secs(75);
-/// Clients that were refused and are heard out; those beyond them may lose the answer when they speak at the wrong moment.
+/// Refused clients whose request is read to its end; one beyond them may lose the answer when it sends at the wrong moment.
 const REFUSALS: usize = 1024;
-/// How long a client may take to hear that it is refused.
+/// How long a refused client may take to read its answer.
 const REFUSAL: Duration = Duration::from_secs(1);
 const BODY: &str = r#"{"error":{"code":"BACKPRESSURE","message":"too busy: too many connections are open; send the request again later","retry_after_seconds":1}}"#;
 
-/// How many connections there may be, and how long each may say nothing.
+/// How many connections there may be, and how long each may take for the head of a request.
 pub struct Bounds {
     pub connections: usize,
     pub head: Duration,
 }
 
-/// As many connections as there are file descriptors for, at most `most`: half of them are for everything else. A session of a shell usually
-/// begins with 1,024 and may have more.
+/// As many connections as there are file descriptors for, at most `most`. Half of the descriptors are for everything else. A shell usually
+/// starts with 1,024 and may have more.
 pub fn affordable(most: usize) -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return most };
     let wanted = 2 * most as u64;
@@ -45,7 +41,7 @@ pub fn affordable(most: usize) -> usize {
     most.min(usize::try_from(soft / 2).unwrap_or(most)).max(1)
 }
 
-/// Serves until `shutdown`; then answers what it is asked already, and returns.
+/// Serves until `shutdown`; then answers the requests that have arrived, and returns.
 pub async fn serve(mut listener: TcpListener, router: Router, bounds: Bounds, shutdown: impl Future<Output = ()>) {
     let open = GracefulShutdown::new();
     tokio::select! {
@@ -61,7 +57,7 @@ async fn accept(listener: &mut TcpListener, router: Router, bounds: Bounds, open
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head);
     loop {
-        // axum's: it waits and tries again when there are no file descriptors.
+        // axum's accept waits and tries again when there are no file descriptors.
         let (stream, _) = Listener::accept(listener).await;
         let Ok(place) = places.clone().try_acquire_owned() else {
             refuse(stream, &refusals);
@@ -72,7 +68,7 @@ async fn accept(listener: &mut TcpListener, router: Router, bounds: Bounds, open
         let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
         let connection = open.watch(connection);
         tokio::spawn(async move {
-            // A client that hangs up, breaks the protocol or is too slow is its own affair.
+            // A client that hangs up, breaks the protocol or is too slow is no error of ours.
             let _ = connection.await;
             drop(place);
         });
@@ -80,11 +76,11 @@ async fn accept(listener: &mut TcpListener, router: Router, bounds: Bounds, open
 }
 
 fn refuse(stream: TcpStream, refusals: &Arc<Semaphore>) {
-    // It fits into the buffer of a new connection; if it does not, the client sees us hang up.
+    // It fits into the buffer of a new connection; if it does not, the client sees a closed connection.
     let _ = stream.try_write(refusal().as_bytes());
     if let Ok(place) = refusals.clone().try_acquire_owned() {
         tokio::spawn(async move {
-            let _ = timeout(REFUSAL, hear_out(stream)).await;
+            let _ = timeout(REFUSAL, read_to_the_end(stream)).await;
             drop(place);
         });
     }
@@ -95,8 +91,8 @@ fn refusal() -> String {
     format!("{head}content-length: {}\r\n\r\n{BODY}", BODY.len())
 }
 
-/// Hanging up on what it still says would take the answer away from it.
-async fn hear_out(mut stream: TcpStream) -> io::Result<()> {
+/// Reads to the end: closing with unread data would reset the connection and discard the answer.
+async fn read_to_the_end(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut said = [0; 4096];
     while stream.read(&mut said).await? > 0 {}
@@ -112,6 +108,8 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
 
     async fn server(bounds: Bounds, shutdown: impl Future<Output = ()> + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -135,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_beyond_the_places_is_told_to_come_back_and_may_when_one_is_free() {
-        let (address, server) = server(Bounds { connections: 2, head: HEAD }, pending()).await;
+        let (address, server) = server(Bounds { connections: 2, head: LONG }, pending()).await;
         let (first, answer) = get_from(address).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         let (_second, _) = get_from(address).await;
@@ -181,7 +179,7 @@ mod tests {
     #[tokio::test]
     async fn a_shutdown_hangs_up_on_idle_connections_and_takes_no_more() {
         let shutdown = CancellationToken::new();
-        let (address, server) = server(Bounds { connections: 2, head: HEAD }, shutdown.clone().cancelled_owned()).await;
+        let (address, server) = server(Bounds { connections: 2, head: LONG }, shutdown.clone().cancelled_owned()).await;
         let (mut idle, _) = get_from(address).await;
         shutdown.cancel();
         server.await.unwrap();

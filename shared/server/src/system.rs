@@ -29,9 +29,9 @@ use crate::{
 
 /// Connections to the database. Past four only latency grows.
 const CONNECTIONS: usize = 4;
-/// Connections that wait to be taken up. One more, and its client tries again only after a second.
+/// Connections that wait to be accepted. The client of one more tries again only after a second.
 const BACKLOG: u32 = 4096;
-/// How long requests may go on after a shutdown was asked for; a long poll is answered by whoever asks again.
+/// How long requests may go on after a shutdown was asked for. The client of a long poll asks again.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 const DEFECT: &str = "this is a defect of the orchestrator; start it again, nothing is lost";
@@ -115,7 +115,7 @@ async fn run_until(
         workers.spawn(tasker_worker::run(deliveries, Arc::new(QueueOf(engine.clone())), executor, settings, shutdown.clone()));
     }
     let router = tasker_api::router(engine, tasker_api::Settings::default());
-    let bounds = Bounds { connections: affordable(limits::CONNECTIONS), head: connections::HEAD };
+    let bounds = Bounds { connections: affordable(limits::CONNECTIONS), head: Duration::from_secs(limits::HEAD_SECONDS) };
     let server = connections::serve(listener, router, bounds, shutdown.cancelled());
     tell(Event::Ready { address, templates });
     let served = tokio::select! {
@@ -135,7 +135,7 @@ async fn run_until(
     served
 }
 
-/// Returns when one of the tasks ends though nobody asked for it, which only a panic can do.
+/// Returns when one of the tasks ends before a shutdown, which only a panic can cause.
 async fn ended_by_itself<T: 'static>(tasks: &mut JoinSet<T>, shutdown: &CancellationToken) {
     while tasks.join_next().await.is_some() {
         if !shutdown.is_cancelled() {
@@ -172,19 +172,19 @@ fn engine(options: &Options, database_url: &str) -> anyhow::Result<Arc<Engine<In
     Ok(Engine::new(store, InProcess::default(), settings))
 }
 
-/// A key of this process alone: whoever holds one of its tokens is a child of it, and ends with it.
+/// A key of this process alone: only its children hold tokens, and they end with it.
 fn fresh_key() -> SigningKey {
     let secret = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].iter().flat_map(|u| *u.as_bytes()).collect();
     SigningKey { id: "dev".into(), secret }
 }
 
-/// Over once a shutdown was asked for and the last requests had their time.
+/// Returns once a shutdown was asked for and the last requests had their time.
 async fn drained(shutdown: &CancellationToken) {
     shutdown.cancelled().await;
     tokio::time::sleep(LAST_REQUESTS).await;
 }
 
-/// Starts every worker, all at once. One that is of no use is named, and the others are ended again.
+/// Starts all workers at once. When one cannot be started the others are ended, and the error names it.
 async fn start_workers(options: &Options) -> anyhow::Result<Vec<(tasker_worker::Settings, Executor)>> {
     let starts = options.workers.iter().map(|WorkerCommand { pool, command }| async move {
         let settings = tasker_worker::Settings {
