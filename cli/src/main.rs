@@ -100,7 +100,7 @@ async fn run(Cli { global: Global { output, url }, command }: Cli) -> failure::R
         Command::Dlq(dlq) => dlq::run(&dlq, output).await,
         Command::Queues(args) => queues::run(&args, output).await,
         Command::Db(command) => db::run(&command, output).await,
-        Command::Postgres(command) => postgres::run(&command).await,
+        Command::Postgres(command) => postgres::run(command).await,
     }
 }
 

@@ -27,48 +27,39 @@ pub enum PostgresCommand {
     ///
     /// The command finds the server's URL in TASKER_TEST_DATABASE_URL; with --tls, HOST:PORT in TASKER_TEST_DATABASE_TLS and the file of the
     /// authority's certificate in TASKER_TEST_DATABASE_CA. The exit code is the command's, or 128 and the signal that ended it.
-    Run(RunArgs),
+    Run {
+        /// Sync every commit to the disk, as a server whose data matters or is measured
+        #[arg(long)]
+        durable: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
     /// Start the PostgreSQL of a folder and leave it running; print as JSON how to reach it
     ///
     /// The data is made at first and kept. A PostgreSQL that runs already is left as it is.
-    Start(StartArgs),
+    Start {
+        /// Where the data is kept
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// Stop the PostgreSQL of a folder
-    Stop(StopArgs),
+    Stop {
+        /// Where the data is kept
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Remove the folder and the data too
+        #[arg(long)]
+        remove: bool,
+    },
 }
 
 #[derive(Debug, Args)]
-pub struct RunArgs {
-    /// Sync every commit to the disk, as a server whose data matters or is measured
-    #[arg(long)]
-    durable: bool,
-    #[command(flatten)]
-    server: ServerArgs,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
-}
-
-#[derive(Debug, Args)]
-pub struct StartArgs {
-    /// Where the data is kept
-    #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct StopArgs {
-    /// Where the data is kept
-    #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
-    /// Remove the folder and the data too
-    #[arg(long)]
-    remove: bool,
-}
-
-#[derive(Debug, Args)]
-struct ServerArgs {
+pub struct ServerArgs {
     /// Listen on a free port of 127.0.0.1 too, by TLS and with a password, under a certificate authority of its own
     #[arg(long)]
     tls: bool,
@@ -78,21 +69,28 @@ struct ServerArgs {
 }
 
 impl ServerArgs {
-    fn setup(&self, base: Setup) -> Setup {
-        let settings = [base.settings, vec![CONNECTIONS.to_owned()], self.settings.clone()].concat();
+    fn setup(self, base: Setup) -> Setup {
+        let settings = [base.settings, vec![CONNECTIONS.to_owned()], self.settings].concat();
         Setup { settings, tls: self.tls, ..base }
     }
 }
 
-pub async fn run(command: &PostgresCommand) -> Result {
+pub async fn run(command: PostgresCommand) -> Result {
     match command {
-        PostgresCommand::Run(args) => run_command(args).await,
-        PostgresCommand::Start(StartArgs { data_dir, server }) => {
-            let address = postgres::start(data_dir, &server.setup(Setup::default())).await?;
+        PostgresCommand::Run { durable, server, command } => {
+            let setup = server.setup(if durable { Setup::default() } else { Setup::unsynced() });
+            // From here on a signal waits until the server can be removed again.
+            let mut ends = Ends::new()?;
+            let code = postgres::throw_away(&setup, async |address| supervise(&command, address, &mut ends).await).await??;
+            // Nothing is left to be dropped.
+            std::process::exit(code)
+        }
+        PostgresCommand::Start { data_dir, server } => {
+            let address = postgres::start(&data_dir, &server.setup(Setup::default())).await?;
             output::print_json(&shown(&address).to_string())
         }
-        PostgresCommand::Stop(StopArgs { data_dir, remove: true }) => Ok(postgres::remove(data_dir).await?),
-        PostgresCommand::Stop(StopArgs { data_dir, remove: false }) => Ok(postgres::stop(data_dir, Stop::InOrder).await?),
+        PostgresCommand::Stop { data_dir, remove: true } => Ok(postgres::remove(&data_dir).await?),
+        PostgresCommand::Stop { data_dir, remove: false } => Ok(postgres::stop(&data_dir, Stop::InOrder).await?),
     }
 }
 
@@ -101,16 +99,6 @@ fn shown(Address { url, tls }: &Address) -> Value {
         json!({"host": "127.0.0.1", "port": tls.port, "user": tls.user, "password": tls.password, "authority": tls.authority})
     });
     json!({"url": url, "tls": tls})
-}
-
-async fn run_command(args: &RunArgs) -> Result {
-    // From here on a signal waits until the server can be removed again.
-    let mut ends = Ends::new()?;
-    let setup = args.server.setup(if args.durable { Setup::default() } else { Setup::unsynced() });
-    let code =
-        postgres::throw_away(&setup, async |address: &Address| supervise(&args.command, address, &mut ends).await).await??;
-    // Nothing is left to be dropped.
-    std::process::exit(code)
 }
 
 /// Runs the command to its end and returns its exit code, as a shell tells it.

@@ -18,7 +18,6 @@ const OLDEST: u32 = 15;
 pub struct Installed {
     /// The folder of its programs.
     pub bin: PathBuf,
-    /// Its major version.
     pub major: u32,
 }
 

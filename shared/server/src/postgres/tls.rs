@@ -1,7 +1,7 @@
 //! A server that is reached as one elsewhere is: by TLS, with a password, under an authority of its own.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io::Write,
     net::{Ipv4Addr, TcpListener},
     os::unix::fs::OpenOptionsExt,
@@ -34,7 +34,7 @@ pub fn settings(data: &DataDir, cluster: &Path, account: &Account) -> Result<(u1
         None => {
             write_certificates(data.path(), cluster, account).context("cannot make the certificates of PostgreSQL")?;
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-            fs::write(&file, port.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+            write(&file, &port.to_string(), 0o644)?;
             port
         }
     };
@@ -49,9 +49,7 @@ pub async fn open(data: &DataDir, url: &str, port: u16) -> Result<Tls> {
         Some(password) => password,
         None => {
             let password = Uuid::new_v4().simple().to_string();
-            let mut options = OpenOptions::new();
-            let mut opened = options.write(true).create_new(true).mode(0o600).open(&file)?;
-            writeln!(opened, "{password}")?;
+            write(&file, &password, 0o600)?;
             password
         }
     };
@@ -74,13 +72,18 @@ fn write_certificates(data: &Path, cluster: &Path, account: &Account) -> Result<
         (cluster.join("server.crt"), certificate.pem(), 0o600),
         (cluster.join("server.key"), key.serialize_pem(), 0o600),
     ] {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(mode).open(&file)?.write_all(text.as_bytes())?;
+        write(&file, &text, mode)?;
         if file.starts_with(cluster) {
             account.take(&file)?;
         }
     }
     Ok(())
+}
+
+fn write(file: &Path, text: &str, mode: u32) -> Result<()> {
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(mode).open(file);
+    opened.and_then(|mut opened| opened.write_all(text.as_bytes())).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// A new authority, and its certificate.
