@@ -74,6 +74,12 @@ impl From<tasker_process::BadSetting> for Failure {
     }
 }
 
+impl From<tasker_server::Error> for Failure {
+    fn from(error: tasker_server::Error) -> Self {
+        Self::new(Exit::Error, error.to_string())
+    }
+}
+
 /// What a command comes to.
 pub type Result<T = ()> = std::result::Result<T, Failure>;
 

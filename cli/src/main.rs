@@ -1,8 +1,6 @@
-//! The command line of the orchestrator: a client of its HTTP API, and `dev`, the whole system in one process.
+//! The command line of the orchestrator: a client of its REST interface and of its queues. `dev` is a main over `tasker-server`.
 
 mod client;
-mod connections;
-mod data_dir;
 mod db;
 mod deployment;
 mod dev;
@@ -11,11 +9,9 @@ mod doctor;
 mod failure;
 mod input;
 mod output;
-mod ownership;
 mod postgres;
 mod queues;
 mod step;
-mod system;
 mod task;
 mod template;
 
@@ -86,6 +82,9 @@ enum Command {
     /// Bring a database to this version's schema
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// Run a private PostgreSQL, for tests and scripts
+    #[command(subcommand)]
+    Postgres(postgres::PostgresCommand),
 }
 
 #[tokio::main]
@@ -102,7 +101,7 @@ async fn main() -> ExitCode {
 async fn run(Cli { global, command }: Cli) -> failure::Result {
     let (client, output) = (|| global.client(), global.output);
     match command {
-        Command::Dev(args) => dev::run(&args).await,
+        Command::Dev(args) => dev::run(args).await,
         Command::Task(command) => task::run(&command, &client()?, output).await,
         Command::Step(command) => step::run(&command, &client()?, output).await,
         Command::Template(command) => template::run(&command, &client()?, output).await,
@@ -110,6 +109,7 @@ async fn run(Cli { global, command }: Cli) -> failure::Result {
         Command::Dlq(dlq) => dlq::run(&dlq, output).await,
         Command::Queues(args) => queues::run(&args, output).await,
         Command::Db(command) => db::run(&command, output).await,
+        Command::Postgres(command) => postgres::run(command).await,
     }
 }
 

@@ -20,20 +20,21 @@ impl Shutdown {
         let mut work = pin!(work(asked.clone()));
         tokio::select! {
             ended = &mut work => return Some(ended),
-            () = self.signal() => asked.cancel(),
+            _ = self.signal() => asked.cancel(),
         }
         tokio::select! {
             ended = &mut work => Some(ended),
-            () = self.signal() => None,
+            _ = self.signal() => None,
         }
     }
 
-    async fn signal(&mut self) {
+    /// Waits for the next signal, and says which it was.
+    pub async fn signal(&mut self) -> SignalKind {
         let Self([terminate, interrupt, hangup]) = self;
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = hangup.recv() => SignalKind::hangup(),
         }
     }
 }

@@ -29,9 +29,9 @@ use super::{
 const START: Duration = Duration::from_secs(300);
 /// How long what is left of a killed server may keep its memory.
 const LEFTOVERS: Duration = Duration::from_secs(30);
-/// How long an ordered end may take; it writes out what is in memory.
+/// How long an ordered stop may take; it writes out what is in memory.
 const STOP: Duration = Duration::from_secs(60);
-/// How long an end without order may take.
+/// How long a stop without order may take.
 const STOP_AT_ONCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Bytes of a log that is kept when a new one is begun.
@@ -61,6 +61,15 @@ pub enum Server {
     Ours(Child),
     /// It survived the process that started it.
     Adopted(Pid),
+}
+
+/// How a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It rolls back what is open and writes everything out.
+    InOrder,
+    /// As by a crash: the next start reads back the log.
+    AtOnce,
 }
 
 /// How one try to start ended.
@@ -103,9 +112,10 @@ impl Server {
         }
     }
 
-    /// Ends the server: it rolls back what is open, writes everything out, and is gone when this returns.
-    pub async fn stop(mut self, cluster: &Cluster) -> Result<()> {
-        for (signal, patience) in [(Signal::SIGINT, STOP), (Signal::SIGQUIT, STOP_AT_ONCE), (Signal::SIGKILL, STOP_AT_ONCE)] {
+    /// Stops the server; it is gone when this returns. One that does not obey in time is stopped less gently.
+    pub async fn stop(mut self, cluster: &Cluster, how: Stop) -> Result<()> {
+        let steps = [(Signal::SIGINT, STOP), (Signal::SIGQUIT, STOP_AT_ONCE), (Signal::SIGKILL, STOP_AT_ONCE)];
+        for (signal, patience) in steps.into_iter().skip(usize::from(how == Stop::AtOnce)) {
             let Some(pid) = self.pid() else { return Ok(()) };
             if kill(pid, signal).is_err() {
                 // It has ended already; a child must still be waited for.
@@ -168,7 +178,7 @@ async fn spawn(cluster: &Cluster) -> Result<Try> {
             return Ok(Try::Ready(Server::Ours(child)));
         }
         if ready.is_err() || begun.elapsed() > START {
-            Server::Ours(child).stop(cluster).await?;
+            Server::Ours(child).stop(cluster, Stop::InOrder).await?;
             ready?;
             bail!("PostgreSQL was not ready within {} s; its log is {}", START.as_secs(), cluster.log.display());
         }
@@ -183,7 +193,7 @@ fn cannot_run(cluster: &Cluster) -> String {
 fn command(cluster: &Cluster, log: &File) -> Result<tokio::process::Command> {
     let mut command = cluster.account.command(&cluster.postgres);
     command.arg("-D").arg(&cluster.dir);
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter().copied().chain(cluster.settings.iter().map(String::as_str)) {
         command.args(["-c", setting]);
     }
     command.arg("-c").arg(format!("unix_socket_directories={}", cluster.socket_dir.display()));

@@ -1,4 +1,4 @@
-//! Keeping the ownership of the database while the system runs.
+//! Keeps the ownership of the database while the server runs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,10 +6,10 @@ use anyhow::{Result, bail};
 use tasker_engine::{Engine, InProcess};
 use tokio_util::sync::CancellationToken;
 
-/// Between two tries to get it back.
+/// Between two tries to take the ownership back.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// Takes the ownership, or says in a sentence that another process has it.
+/// Takes the ownership. An error when another process has it.
 pub async fn take(database_url: &str) -> Result<tasker_store::Ownership> {
     let Some(held) = tasker_store::Ownership::take(database_url).await? else {
         bail!("another tasker process works on this database; stop it, or give another --database-url or --data-dir");
@@ -17,8 +17,8 @@ pub async fn take(database_url: &str) -> Result<tasker_store::Ownership> {
     Ok(held)
 }
 
-/// Keeps it until `end`. While it is lost nothing is handed to workers; once it is back the engine recovers. Cancels `taken` and
-/// returns when another process was faster: what this one still holds is that one's now.
+/// Keeps the ownership until `end`. While it is lost no step is dispatched to workers; once it is back the engine recovers. When another
+/// process takes it first, this cancels `taken` and returns: what this process still holds belongs to that one.
 pub async fn keep(
     mut held: tasker_store::Ownership,
     database_url: String,
@@ -32,7 +32,7 @@ pub async fn keep(
             () = end.cancelled() => return,
         }
         engine.queue().set_stopped(true);
-        tracing::warn!("the ownership of the database was lost with its connection; no step is handed over until it is back");
+        tracing::warn!("the ownership of the database was lost with its connection; no step is dispatched until it is back");
         let again = tokio::select! {
             again = again(&held, &database_url) => again,
             () = end.cancelled() => return,
@@ -47,7 +47,7 @@ pub async fn keep(
     }
 }
 
-/// The ownership, once the database answers; none when another process has it.
+/// Tries until the database answers. None when another process has the ownership.
 async fn again(lost: &tasker_store::Ownership, database_url: &str) -> Option<tasker_store::Ownership> {
     loop {
         tokio::time::sleep(TRY_AGAIN).await;

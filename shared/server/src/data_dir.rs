@@ -1,4 +1,4 @@
-//! The folder that `dev` keeps its data in. Whoever holds a [`DataDir`] is its only user: it is locked for as long as the value lives.
+//! The folder of a private PostgreSQL. It is locked for as long as a [`DataDir`] lives, so there is one user at a time.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -10,10 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// A data folder, locked for this process.
 pub struct DataDir {
     path: PathBuf,
-    // The kernel gives the lock back when the process ends, however it ends. Children do not inherit it: the file is closed on exec.
+    // The kernel releases the lock when the process ends, however it ends. Children do not inherit it: the file is closed on exec.
     _lock: File,
 }
 

@@ -14,7 +14,6 @@ use tokio::process::Command;
 pub struct Account {
     uid: u32,
     gid: u32,
-    /// The user's name.
     pub name: String,
     /// We are root and become this user for PostgreSQL's processes.
     drops: bool,

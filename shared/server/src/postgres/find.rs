@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 
+use crate::data_dir::read_line;
+
 /// The oldest major version that is supported.
 const OLDEST: u32 = 15;
 
@@ -16,7 +18,6 @@ const OLDEST: u32 = 15;
 pub struct Installed {
     /// The folder of its programs.
     pub bin: PathBuf,
-    /// Its major version.
     pub major: u32,
 }
 
@@ -101,7 +102,7 @@ fn parse_version(text: &str) -> Option<u32> {
 /// Reads the major version of the data in a cluster's folder; `None` where there is no cluster.
 pub fn version_of_data(cluster: &Path) -> Result<Option<u32>> {
     let path = cluster.join("PG_VERSION");
-    let Some(text) = crate::data_dir::read_line(&path)? else { return Ok(None) };
+    let Some(text) = read_line(&path)? else { return Ok(None) };
     let Ok(major) = text.parse() else { bail!("{} does not hold a version: `{}`", path.display(), text.escape_debug()) };
     Ok(Some(major))
 }

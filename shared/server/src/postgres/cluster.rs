@@ -10,22 +10,45 @@ use std::{
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
-use super::{account::Account, find};
+use super::{account::Account, find, tls};
 use crate::data_dir::{DataDir, read_line};
 
-/// The name of the only role and of the socket's database user.
-const ROLE: &str = "tasker";
+/// The only role, and the user of every connection that we make.
+pub const ROLE: &str = "tasker";
+/// The port where none is on the network: it only names the socket.
+const PORT: u16 = 5432;
+/// By the socket everybody who reaches it: only the owner of the files and root do, for its folder is closed to all others. By the
+/// network only with TLS and a password; without `listen_addresses` there is no network.
+const ACCESS_RULES: &str = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
 /// The file in the data dir that says where the cluster is when it is not in there.
 const POINTER: &str = "postgres-is-in";
 /// The longest folder of a socket: an address has 107 bytes, of which `/.s.PGSQL.5432` takes 14.
 const SOCKET_FOLDER_BYTES: usize = 93;
+
+/// How a cluster is made and its server is set, beside what holds for all.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Options of `initdb`.
+    pub initdb: Vec<String>,
+    /// Settings of the server, as `name=value`; the last one of a name counts.
+    pub settings: Vec<String>,
+    /// Whether the server listens on 127.0.0.1 too, by TLS.
+    pub tls: bool,
+}
+
+impl Setup {
+    /// Nothing is synced to the disk: for data that nobody misses after a crash of the machine.
+    pub fn unsynced() -> Self {
+        let settings = ["fsync=off", "full_page_writes=off"].map(String::from).into();
+        Self { initdb: vec!["--no-sync".into()], settings, tls: false }
+    }
+}
 
 /// A cluster that exists and that this machine's PostgreSQL can read.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     /// The folder of the data.
     pub dir: PathBuf,
-    /// The folder of the socket.
     pub socket_dir: PathBuf,
     /// What the server says.
     pub log: PathBuf,
@@ -33,24 +56,40 @@ pub struct Cluster {
     pub account: Account,
     /// The server program.
     pub postgres: PathBuf,
+    pub port: u16,
+    /// Settings beside what holds for all.
+    pub settings: Vec<String>,
 }
 
 impl Cluster {
     /// Finds the cluster of a data dir, or makes one.
-    pub async fn open(data: &DataDir) -> Result<Self> {
-        let dir = match existing(data)? {
-            Some(dir) => dir,
-            None => initialise(data).await?,
-        };
+    pub async fn open(data: &DataDir, setup: &Setup) -> Result<Self> {
+        if let Some(found) = Self::find(data, setup)? {
+            return Ok(found);
+        }
+        let dir = initialise(data, setup).await?;
+        Self::at(dir, data, setup)
+    }
+
+    /// The cluster of a data dir, where there is one.
+    pub fn find(data: &DataDir, setup: &Setup) -> Result<Option<Self>> {
+        existing(data)?.map(|dir| Self::at(dir, data, setup)).transpose()
+    }
+
+    fn at(dir: PathBuf, data: &DataDir, setup: &Setup) -> Result<Self> {
         let account = Account::owner_of(&dir)?;
         let installed = find::find(find::version_of_data(&dir)?)?;
         let socket_dir = socket_dir(&dir, &account)?;
-        Ok(Self { socket_dir, account, log: data.path().join("postgres.log"), postgres: installed.bin.join("postgres"), dir })
+        let (port, settings_of_tls) = if setup.tls { tls::settings(data, &dir, &account)? } else { (PORT, Vec::new()) };
+        let settings = [setup.settings.clone(), settings_of_tls].concat();
+        let (log, postgres) = (data.path().join("postgres.log"), installed.bin.join("postgres"));
+        Ok(Self { dir, socket_dir, log, account, postgres, port, settings })
     }
 
-    /// Where clients connect. There is no password: the server asks the kernel who is at the other end of the socket.
+    /// Where clients connect by the socket. There is no password: see the access rules.
     pub fn url(&self) -> String {
-        format!("postgres://{ROLE}@/postgres?host={}", self.socket_dir.display())
+        let url = format!("postgres://{ROLE}@/postgres?host={}", self.socket_dir.display());
+        if self.port == PORT { url } else { format!("{url}&port={}", self.port) }
     }
 
     /// Removes the folder of the socket where it is not the cluster's own. It is made again when the cluster is opened.
@@ -62,36 +101,42 @@ impl Cluster {
     }
 }
 
+/// Where the cluster is when it is not in the data dir.
+pub fn outside(data: &DataDir) -> Result<Option<PathBuf>> {
+    Ok(read_line(&data.path().join(POINTER))?.map(PathBuf::from))
+}
+
 fn existing(data: &DataDir) -> Result<Option<PathBuf>> {
-    let pointer = data.path().join(POINTER);
-    let Some(outside) = read_line(&pointer)? else {
+    let Some(outside) = outside(data)? else {
         let inside = data.path().join("postgres");
         return Ok(find::version_of_data(&inside)?.map(|_| inside));
     };
-    if find::version_of_data(Path::new(&outside))?.is_none() {
+    if find::version_of_data(&outside)?.is_none() {
         bail!(
-            "{} says that the database is in {outside}, where it is not; to begin anew remove {}",
-            pointer.display(),
+            "{} says that the database is in {}, where it is not; to begin anew remove {}",
+            data.path().join(POINTER).display(),
+            outside.display(),
             data.path().display()
         );
     }
-    Ok(Some(outside.into()))
+    Ok(Some(outside))
 }
 
 /// Makes a cluster. It gets its name only when it is whole, so that a crash in between leaves nothing that looks like one.
-async fn initialise(data: &DataDir) -> Result<PathBuf> {
+async fn initialise(data: &DataDir, setup: &Setup) -> Result<PathBuf> {
     let installed = find::find(None)?;
     let account = Account::for_new()?;
     let inside = data.path().join("postgres");
-    let dir = if account.can_enter(data.path()).await { inside.clone() } else { outside()? };
+    let dir = if account.can_enter(data.path()).await { inside.clone() } else { new_outside()? };
     let unfinished = dir.with_added_extension("new");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)
             .with_context(|| format!("cannot remove {}, left by an interrupted start", unfinished.display()))?;
     }
     make_private_folder(&unfinished, &account)?;
-    run_initdb(&installed.bin.join("initdb"), &unfinished, &account).await?;
-    write_access_rules(&unfinished, &account)?;
+    run_initdb(&installed.bin.join("initdb"), &unfinished, &account, &setup.initdb).await?;
+    // initdb made the file: writing keeps its owner and mode.
+    fs::write(unfinished.join("pg_hba.conf"), ACCESS_RULES)?;
     fs::rename(&unfinished, &dir).with_context(|| format!("cannot rename {}", unfinished.display()))?;
     if dir != inside {
         write_pointer(data, &dir).context("cannot write to the data dir")?;
@@ -102,7 +147,7 @@ async fn initialise(data: &DataDir) -> Result<PathBuf> {
 
 /// A new name where an unprivileged user can enter. Not derived from the data dir's path: who removes a data dir and makes it again
 /// expects to begin anew.
-fn outside() -> Result<PathBuf> {
+fn new_outside() -> Result<PathBuf> {
     for parent in ["/var/lib", "/var/tmp"] {
         let dir = Path::new(parent).join(format!("tasker-{}", &Uuid::new_v4().simple().to_string()[..12]));
         if DirBuilder::new().create(&dir).is_ok() {
@@ -126,9 +171,10 @@ fn make_private_folder(dir: &Path, account: &Account) -> Result<()> {
     account.take(dir)
 }
 
-async fn run_initdb(initdb: &Path, dir: &Path, account: &Account) -> Result<()> {
+async fn run_initdb(initdb: &Path, dir: &Path, account: &Account, options: &[String]) -> Result<()> {
     let mut command = account.command(initdb);
     command.arg("-D").arg(dir).args(["-U", ROLE, "--encoding=UTF8", "--locale=C", "--auth=reject", "--no-instructions"]);
+    command.args(options);
     let output =
         command.output().await.with_context(|| format!("cannot run {} as the user {}", initdb.display(), account.name))?;
     if !output.status.success() {
@@ -140,15 +186,6 @@ async fn run_initdb(initdb: &Path, dir: &Path, account: &Account) -> Result<()> 
             .unwrap_or("nothing");
         bail!("`initdb` could not make a database in {}: {}", dir.display(), said.trim());
     }
-    Ok(())
-}
-
-/// Lets in the owner of the files and root, by the socket only; both could read the files anyway.
-fn write_access_rules(dir: &Path, account: &Account) -> Result<()> {
-    let root = nix::unistd::User::from_uid(nix::unistd::ROOT).ok().flatten().map_or("root".into(), |user| user.name);
-    // initdb made both files: writing keeps their owner and mode.
-    fs::write(dir.join("pg_hba.conf"), format!("local all {ROLE} peer map={ROLE}\n"))?;
-    fs::write(dir.join("pg_ident.conf"), format!("{ROLE} \"{}\" {ROLE}\n{ROLE} \"{root}\" {ROLE}\n", account.name))?;
     Ok(())
 }
 
