@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::RETRY_AFTER};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
-use tasker_wire::Fault;
+use serde::{Serialize, de::DeserializeOwned};
+use tasker_wire::rest::{ErrorBody, ErrorDetails, ErrorWords};
 
 use crate::{
     failure::{Exit, Failure, Result},
@@ -159,18 +158,6 @@ fn pause(response: &Response, tried: u32) -> Duration {
     retry_after(response).unwrap_or(Duration::from_millis(500) * 2u32.pow(tried)).min(LONGEST_PAUSE)
 }
 
-#[derive(Deserialize)]
-struct ErrorBody {
-    error: ErrorWords,
-}
-
-#[derive(Deserialize)]
-struct ErrorWords {
-    message: String,
-    #[serde(default)]
-    details: Value,
-}
-
 /// What is known of a refusal, all faults with their places included.
 fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: &str) -> Failure {
     let exit = match status.as_u16() {
@@ -192,34 +179,28 @@ fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: 
 }
 
 /// A refusal's message, and under it the faults, the difference, the task or the versions that exist.
-fn details(ErrorWords { message, details }: &ErrorWords) -> Vec<String> {
-    let words = |key: &str| details[key].as_array().into_iter().flatten().map(|word| word.as_str().unwrap_or_default());
-    let mut faults = details["faults"].as_array().into_iter().flatten().map(fault).collect::<Vec<_>>();
-    match faults.len() {
-        0 => {}
-        1 => return faults,
-        // The message only repeats the first ones.
-        count => {
-            faults.iter_mut().for_each(|fault| fault.insert_str(0, "  "));
-            return std::iter::once(format!("{count} faults:")).chain(faults).collect();
-        }
-    }
+fn details(ErrorWords { message, details, .. }: &ErrorWords) -> Vec<String> {
     let mut lines = vec![line(message)];
-    lines.extend(words("diff").map(|difference| format!("  {}", line(difference))));
-    if details["registered_versions"].is_array() {
-        let versions = words("registered_versions").collect::<Vec<_>>().join(", ");
-        let versions = if versions.is_empty() { "none; see tasker-ctl template list" } else { &versions };
-        lines.push(format!("  registered versions: {}", line(versions)));
-    }
-    if let (Some(task), Some(status)) = (details["task_uuid"].as_str(), details["status"].as_str())
-        && !message.contains(task)
-    {
-        lines.push(format!("  task {} is {}", line(task), line(status)));
+    match details {
+        Some(ErrorDetails::Faults { faults }) => match &faults[..] {
+            [] => {}
+            [fault] => return vec![line(&fault.to_string())],
+            // The message only repeats the first ones.
+            faults => {
+                lines = vec![format!("{} faults:", faults.len())];
+                lines.extend(faults.iter().map(|fault| format!("  {}", line(&fault.to_string()))));
+            }
+        },
+        Some(ErrorDetails::Differs { diff, .. }) => lines.extend(diff.iter().map(|part| format!("  {}", line(part)))),
+        Some(ErrorDetails::Versions { registered_versions }) => {
+            let versions = registered_versions.join(", ");
+            let versions = if versions.is_empty() { "none; see tasker-ctl template list" } else { &versions };
+            lines.push(format!("  registered versions: {}", line(versions)));
+        }
+        Some(ErrorDetails::Task { task_uuid, status }) if !message.contains(&task_uuid.to_string()) => {
+            lines.push(format!("  task {task_uuid} is {}", line(status)));
+        }
+        _ => {}
     }
     lines
-}
-
-fn fault(fault: &Value) -> String {
-    let word = |key| fault[key].as_str().unwrap_or_default();
-    line(&Fault::new(word("place"), word("message")).to_string())
 }

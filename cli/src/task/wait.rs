@@ -3,14 +3,14 @@
 use std::{str::FromStr, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tasker_wire::{TaskState, limits};
+use tasker_wire::{
+    StepState, TaskState, limits,
+    rest::{StepReadiness, TaskResponse},
+};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use super::{
-    model::{StepState, Task},
-    path,
-};
+use super::path;
 use crate::{
     client::{Answer, Client},
     failure::{Exit, Failure, Result},
@@ -66,8 +66,8 @@ async fn poll(task: Uuid, client: &Client, progress: &ProgressBar) -> Result<Ans
         let asked = Instant::now();
         match ask(task, client, hold).await {
             Ok(answer) => {
-                let now: Task = answer.read()?;
-                if is_finished(&now.status) {
+                let now: TaskResponse = answer.read()?;
+                if now.status.known().is_some_and(TaskState::is_finished) {
                     return Ok(answer);
                 }
                 seen = Some(asked);
@@ -89,13 +89,9 @@ fn is_passing(failure: &Failure) -> bool {
     matches!(failure.exit, Exit::Unavailable | Exit::TimedOut)
 }
 
-fn is_finished(status: &str) -> bool {
-    TaskState::parse(status).is_some_and(TaskState::is_finished)
-}
-
 /// What the end of a task means to the shell.
-pub fn verdict(task: &Task) -> Result {
-    match TaskState::parse(&task.status) {
+pub fn verdict(task: &TaskResponse) -> Result {
+    match task.status.known() {
         Some(TaskState::Complete | TaskState::ResolvedManually) => Ok(()),
         _ => Err(Failure::new(Exit::TaskFailed, format!("task {} ended as {}", task.task_uuid, task.status))),
     }
@@ -112,11 +108,12 @@ fn progress() -> ProgressBar {
     progress
 }
 
-fn advance(progress: &ProgressBar, task: &Task) {
-    let active = |step: &&StepState| matches!(step.current_state.as_str(), "enqueued" | "in_progress" | "waiting_for_retry");
+fn advance(progress: &ProgressBar, task: &TaskResponse) {
+    use StepState::{Enqueued, InProgress, WaitingForRetry};
+    let active = |step: &&StepReadiness| matches!(step.current_state.known(), Some(Enqueued | InProgress | WaitingForRetry));
     let names: Vec<&str> = task.steps.iter().filter(active).take(5).map(|step| step.name.as_str()).collect();
-    progress.set_length(task.total_steps);
-    progress.set_position(task.completed_steps);
+    progress.set_length(task.total_steps.max(0) as u64);
+    progress.set_position(task.completed_steps.max(0) as u64);
     progress.set_message(shortened(&names.join(", "), 60));
 }
 
@@ -135,10 +132,12 @@ mod tests {
 
     #[test]
     fn only_a_failed_or_cancelled_task_fails_the_wait() {
-        let end = |status: &str| verdict(&Task { status: status.into(), ..Task::default() }).map_err(|failure| failure.exit);
-        assert_eq!(end("complete"), Ok(()));
-        assert_eq!(end("resolved_manually"), Ok(()));
-        assert_eq!(end("error"), Err(Exit::TaskFailed));
-        assert_eq!(end("cancelled"), Err(Exit::TaskFailed));
+        let end = |status: TaskState| {
+            verdict(&TaskResponse { status: status.into(), ..TaskResponse::default() }).map_err(|failure| failure.exit)
+        };
+        assert_eq!(end(TaskState::Complete), Ok(()));
+        assert_eq!(end(TaskState::ResolvedManually), Ok(()));
+        assert_eq!(end(TaskState::Error), Err(Exit::TaskFailed));
+        assert_eq!(end(TaskState::Cancelled), Err(Exit::TaskFailed));
     }
 }

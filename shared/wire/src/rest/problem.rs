@@ -36,7 +36,11 @@ pub enum ErrorDetails {
     /// The versions of the template that was named; there may be none.
     Versions { registered_versions: Vec<String> },
     /// What differs from the registered version of a template, a line each.
-    Differs { diff: Vec<String>, version: String },
+    Differs {
+        diff: Vec<String>,
+        #[serde(default)]
+        version: String,
+    },
     /// The task of the same identity.
     Task { status: String, task_uuid: Uuid },
     /// The step whose state does not allow the action; null: its task's does not.

@@ -103,7 +103,7 @@ pub struct StepExecutionError {
 }
 
 /// The body of `PATCH /v1/tasks/{task}/workflow_steps/{step}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(tag = "action_type", rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum StepManualAction {
@@ -115,13 +115,13 @@ pub enum StepManualAction {
     CompleteManually { completion_data: CompletionData, reason: String, completed_by: String },
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CompletionData {
     #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     pub result: Box<RawValue>,
     /// For operators; children do not see it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub metadata: Option<Box<RawValue>>,
 }
