@@ -17,14 +17,14 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum StepCommand {
     /// Try a failed step again, with all its tries anew
-    Retry(Which),
+    Retry(StepArgs),
     /// Settle a step by hand, with a result that its children see, or without
     Resolve(Resolve),
 }
 
 /// A step, and who does what to it why.
 #[derive(Debug, Args)]
-pub struct Which {
+pub struct StepArgs {
     /// The task's id
     task: Uuid,
     /// The step's name or id
@@ -41,7 +41,7 @@ pub struct Which {
 #[derive(Debug, Args)]
 pub struct Resolve {
     #[command(flatten)]
-    which: Which,
+    which: StepArgs,
     /// The result: JSON, @FILE, or - for stdin
     #[arg(long, value_name = "JSON")]
     result: Option<JsonSource>,
@@ -49,33 +49,19 @@ pub struct Resolve {
 
 /// Runs one of the commands.
 pub async fn run(command: &StepCommand, client: &Client, format: Format) -> Result {
-    match command {
-        StepCommand::Retry(which) => {
-            let (reason, reset_by) = said(which);
-            act(which, &StepManualAction::ResetForRetry { reason, reset_by }, client, format).await
-        }
-        StepCommand::Resolve(Resolve { which, result: None }) => {
-            let (reason, resolved_by) = said(which);
-            act(which, &StepManualAction::ResolveManually { reason, resolved_by }, client, format).await
-        }
-        StepCommand::Resolve(Resolve { which, result: Some(source) }) => {
-            let (reason, completed_by) = said(which);
+    let (StepCommand::Retry(which) | StepCommand::Resolve(Resolve { which, .. })) = command;
+    let (reason, actor) = (which.reason.clone(), which.actor.clone());
+    let action = match command {
+        StepCommand::Retry(_) => StepManualAction::ResetForRetry { reason, reset_by: actor },
+        StepCommand::Resolve(Resolve { result: None, .. }) => StepManualAction::ResolveManually { reason, resolved_by: actor },
+        StepCommand::Resolve(Resolve { result: Some(source), .. }) => {
             let completion_data = CompletionData { result: source.read("--result")?, metadata: None };
-            act(which, &StepManualAction::CompleteManually { completion_data, reason, completed_by }, client, format).await
+            StepManualAction::CompleteManually { completion_data, reason, completed_by: actor }
         }
-    }
-}
-
-/// Why, and who.
-fn said(which: &Which) -> (String, String) {
-    (which.reason.clone(), which.actor.clone())
-}
-
-async fn act(which: &Which, action: &StepManualAction, client: &Client, format: Format) -> Result {
-    let step = id_of(which, client).await?;
+    };
     let mut path = steps_path(which.task).to_vec();
-    path.push(step);
-    let answer = client.send(Method::PATCH, &path, action).await?;
+    path.push(id_of(which, client).await?);
+    let answer = client.send(Method::PATCH, &path, &action).await?;
     if format == Format::Json {
         return output::print_json(&answer.text);
     }
@@ -84,7 +70,7 @@ async fn act(which: &Which, action: &StepManualAction, client: &Client, format: 
 }
 
 /// The step's id. The API knows steps by their ids; people know them by their names.
-async fn id_of(which: &Which, client: &Client) -> Result<String> {
+async fn id_of(which: &StepArgs, client: &Client) -> Result<String> {
     if let Ok(id) = which.step.parse::<Uuid>() {
         return Ok(id.to_string());
     }

@@ -30,7 +30,7 @@ pub enum TemplateCommand {
     /// Register templates
     Register(Files),
     /// List registered templates
-    List(TemplateFilter),
+    List(TemplateListArgs),
     /// Show a registered template
     Show(Show),
 }
@@ -45,7 +45,7 @@ pub struct Files {
 
 /// Which templates to list.
 #[derive(Debug, Args, Serialize)]
-pub struct TemplateFilter {
+pub struct TemplateListArgs {
     /// Only templates of this namespace
     #[arg(short, long)]
     namespace: Option<String>,
@@ -183,7 +183,7 @@ async fn register_one(path: &Path, client: &Client, format: Format) -> Result<Bo
     answer.read()
 }
 
-async fn list(which: &TemplateFilter, client: &Client, format: Format) -> Result {
+async fn list(which: &TemplateListArgs, client: &Client, format: Format) -> Result {
     let answer = client.get(&["v1", "templates"], which).await?;
     if format == Format::Json {
         return output::print_json(&answer.text);
@@ -213,7 +213,7 @@ async fn show(which: &Show, client: &Client, format: Format) -> Result {
 
 /// The version that a task without one would take.
 async fn highest(which: &Show, client: &Client) -> Result<String> {
-    let query = TemplateFilter { namespace: Some(which.namespace.clone()) };
+    let query = TemplateListArgs { namespace: Some(which.namespace.clone()) };
     let TemplateListResponse { templates, .. } = client.get(&["v1", "templates"], &query).await?.read()?;
     let versions = templates.iter().filter(|t| t.name == which.name).filter_map(|t| Version::parse(&t.version).ok());
     let Some(version) = versions.filter(|version| version.pre.is_empty()).max() else {

@@ -12,7 +12,7 @@ use crate::{
 
 /// Which tasks to list. It is the query as the API takes it.
 #[derive(Debug, Args, Serialize)]
-pub struct TaskList {
+pub struct TaskListArgs {
     /// Only tasks of this namespace
     #[arg(short, long)]
     namespace: Option<String>,
@@ -32,7 +32,7 @@ pub struct TaskList {
 }
 
 /// Runs the command.
-pub async fn run(which: &TaskList, client: &Client, format: Format) -> Result {
+pub async fn run(which: &TaskListArgs, client: &Client, format: Format) -> Result {
     let answer = client.get(&["v1", "tasks"], which).await?;
     match format {
         Format::Json => output::print_json(&answer.text),

@@ -25,7 +25,7 @@ pub enum TaskCommand {
     /// Show one task: its steps, tries and errors
     Get(One),
     /// List tasks, the newest first
-    List(list::TaskList),
+    List(list::TaskListArgs),
     /// Cancel a task that is not finished
     Cancel(Cancel),
     /// List all steps of a task
