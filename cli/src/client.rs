@@ -1,4 +1,4 @@
-//! The API over HTTP: one request, its answer or why there is none. It knows no task and no template.
+//! The API over HTTP: one request, and its answer or the reason why there is none. It knows no task and no template.
 
 use std::time::Duration;
 
@@ -14,11 +14,10 @@ use crate::{
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
-/// How often a server that refuses for now is asked again, and how long at most before each time.
+/// How often a `GET` is repeated while the server answers 503, and the longest pause before each.
 const ASK_AGAIN: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A server's address, and the means to ask it.
 pub struct Client {
     http: reqwest::Client,
     base: Url,
@@ -33,7 +32,6 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads the body.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.text).map_err(|error| {
             let start: String = self.text.chars().take(80).collect();
@@ -54,7 +52,6 @@ pub fn parse_url(text: &str) -> std::result::Result<Url, String> {
 }
 
 impl Client {
-    /// A client for the server at `base`.
     pub fn new(base: Url) -> Result<Self> {
         let mut builder =
             reqwest::Client::builder().connect_timeout(CONNECT).user_agent(concat!("tasker-ctl/", env!("CARGO_PKG_VERSION")));
@@ -66,12 +63,12 @@ impl Client {
         Ok(Self { http, base })
     }
 
-    /// Asks for something. A server that refuses for now is asked again, a few times.
+    /// Sends a `GET`, and repeats it a few times while the server answers 503.
     pub async fn get(&self, path: &[impl AsRef<str>], query: &impl Serialize) -> Result<Answer> {
         self.get_within(path, query, PATIENCE).await
     }
 
-    /// Asks for something that the server may take its time to answer.
+    /// The same for a request that the server may hold back for a while.
     pub async fn get_within(&self, path: &[impl AsRef<str>], query: &impl Serialize, patience: Duration) -> Result<Answer> {
         let request = || self.request(Method::GET, path).query(query).timeout(patience);
         let mut tried = 0;
@@ -85,13 +82,12 @@ impl Client {
         }
     }
 
-    /// Asks for a change. It is tried once: when the answer is lost, the change may have happened.
+    /// Sends a change, once: when the answer is lost, the change may have happened.
     pub async fn send(&self, method: Method, path: &[impl AsRef<str>], body: &impl Serialize) -> Result<Answer> {
         let response = self.exchange(self.request(method, path).json(body).timeout(PATIENCE)).await?;
         self.answer(response).await
     }
 
-    /// Posts a YAML text.
     pub async fn post_yaml(&self, path: &[impl AsRef<str>], yaml: String) -> Result<Answer> {
         let request = self.request(Method::POST, path).header("content-type", "application/yaml").body(yaml).timeout(PATIENCE);
         let response = self.exchange(request).await?;
@@ -158,7 +154,7 @@ fn pause(response: &Response, tried: u32) -> Duration {
     retry_after(response).unwrap_or(Duration::from_millis(500) * 2u32.pow(tried)).min(LONGEST_PAUSE)
 }
 
-/// What is known of a refusal, all faults with their places included.
+/// The failure that an error answer stands for, with all faults and their places.
 fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: &str) -> Failure {
     let exit = match status.as_u16() {
         404 => Exit::NotFound,
@@ -178,7 +174,7 @@ fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: 
     Failure::new(exit, lines.join("\n"))
 }
 
-/// A refusal's message, and under it the faults, the difference, the task or the versions that exist.
+/// The message, and under it the faults, the difference, the task or the versions that exist.
 fn details(ErrorWords { message, details, .. }: &ErrorWords) -> Vec<String> {
     let mut lines = vec![line(message)];
     match details {

@@ -1,4 +1,4 @@
-//! `tasker-ctl doctor`: has the server compare what it counts with what it knows, and tells where they differ.
+//! `tasker-ctl doctor`: the server compares its counters with the facts, and this shows where they differ.
 
 use tasker_wire::rest::{CounterDifference, DoctorReport};
 
@@ -8,7 +8,6 @@ use crate::{
     output::{self, Format, table},
 };
 
-/// Runs the command.
 pub async fn run(client: &Client, format: Format) -> Result {
     let answer = client.get(&["v1", "doctor"], &()).await?;
     let report: DoctorReport = answer.read()?;

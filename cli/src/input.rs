@@ -1,4 +1,4 @@
-//! What the user gives: JSON on the command line, in a file or on stdin, and files of YAML. Read within bounds, and checked before it is sent.
+//! JSON on the command line, in a file or on stdin, and files of YAML: read up to a limit, and checked before anything is sent.
 
 use std::{
     env,
@@ -38,7 +38,7 @@ impl FromStr for JsonSource {
 }
 
 impl JsonSource {
-    /// Reads the document; `option` names it in errors. Numbers keep their digits: it is not parsed into values.
+    /// Reads the document; `option` names it in errors. It stays text, so that numbers keep their digits.
     pub fn read(&self, option: &str) -> Result<Box<RawValue>> {
         let (text, place) = match self {
             Self::Text(text) => (text.clone(), option.to_owned()),

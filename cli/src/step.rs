@@ -47,7 +47,6 @@ pub struct Resolve {
     result: Option<JsonSource>,
 }
 
-/// Runs one of the commands.
 pub async fn run(command: &StepCommand, client: &Client, format: Format) -> Result {
     let (StepCommand::Retry(which) | StepCommand::Resolve(Resolve { which, .. })) = command;
     let (reason, actor) = (which.reason.clone(), which.actor.clone());

@@ -64,7 +64,7 @@ pub struct Show {
     version: Option<String>,
 }
 
-/// Checks files. Faults are the result, so they are printed and not reported.
+/// Checks files. Faults are the result of this command: they go to stdout.
 pub fn validate(files: &Files, format: Format) -> Result {
     let mut checks = Vec::new();
     for path in expand(&files.files)? {
@@ -81,7 +81,6 @@ pub fn validate(files: &Files, format: Format) -> Result {
     Ok(())
 }
 
-/// What is to be said of one file.
 #[derive(Serialize)]
 struct Check {
     file: String,
@@ -147,7 +146,7 @@ pub async fn run(command: &TemplateCommand, client: &Client, format: Format) -> 
     }
 }
 
-/// Registers one file after the other. A bad one does not hold up the others; the first failure is the command's.
+/// Registers one file after the other. A bad one does not stop the others; the exit code is that of the first failure.
 async fn register(files: &Files, client: &Client, format: Format) -> Result {
     let (mut answers, mut failure) = (Vec::new(), None);
     for path in expand(&files.files)? {
@@ -211,7 +210,7 @@ async fn show(which: &Show, client: &Client, format: Format) -> Result {
     }
 }
 
-/// The version that a task without one would take.
+/// The version of a task that does not name one.
 async fn highest(which: &Show, client: &Client) -> Result<String> {
     let query = TemplateListArgs { namespace: Some(which.namespace.clone()) };
     let TemplateListResponse { templates, .. } = client.get(&["v1", "templates"], &query).await?.read()?;
@@ -241,7 +240,7 @@ fn detail(template: &TemplateDetail) -> String {
     format!("{head}\n{}", table(&["STEP", "HANDLER", "TRIES", "AFTER"], template.steps.iter().map(row)))
 }
 
-/// Handler and parents of a step, where the server tells the whole definition.
+/// Handler and parents of a step, where the server shows the definition.
 fn definition(configuration: &Value, step: &str) -> (String, String) {
     let steps = configuration["steps"].as_array();
     let Some(step) = steps.into_iter().flatten().find(|s| s["name"] == step) else { return Default::default() };

@@ -10,7 +10,7 @@ use crate::{
     output::{self, Format, between, moment, table},
 };
 
-/// Which tasks to list. It is the query as the API takes it.
+/// Which tasks to list, as the query of the API.
 #[derive(Debug, Args, Serialize)]
 pub struct TaskListArgs {
     /// Only tasks of this namespace
@@ -31,7 +31,6 @@ pub struct TaskListArgs {
     per_page: u32,
 }
 
-/// Runs the command.
 pub async fn run(which: &TaskListArgs, client: &Client, format: Format) -> Result {
     let answer = client.get(&["v1", "tasks"], which).await?;
     match format {

@@ -102,7 +102,6 @@ pub struct Wait {
     timeout: Limit,
 }
 
-/// Runs one of the commands.
 pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Result {
     match command {
         TaskCommand::Create(new) => create(new, client, format).await,
@@ -179,7 +178,6 @@ fn path(task: Uuid) -> [String; 3] {
     ["v1".into(), "tasks".into(), task.to_string()]
 }
 
-/// The path of a task's steps.
 pub fn steps_path(task: Uuid) -> [String; 4] {
     ["v1".into(), "tasks".into(), task.to_string(), "workflow_steps".into()]
 }

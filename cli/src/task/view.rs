@@ -1,4 +1,4 @@
-//! A task on one screen: what it is, how far it is, what is wrong with it, and what can be done.
+//! A task on one screen: what it is, how far it is, what failed, and the command that helps.
 
 use tasker_wire::{
     StepState,
@@ -74,7 +74,7 @@ fn tally(steps: &[StepResponse]) -> String {
     if words.is_empty() { "none".into() } else { format!("{} of {}", words.join(", "), steps.len()) }
 }
 
-/// All steps when they fit on a screen; else those that something is happening to.
+/// All steps when they fit on a screen; otherwise those that are neither pending nor complete.
 fn worth_showing(steps: &[StepResponse]) -> Vec<&StepResponse> {
     if steps.len() <= SHOWN_STEPS {
         return steps.iter().collect();
@@ -83,7 +83,6 @@ fn worth_showing(steps: &[StepResponse]) -> Vec<&StepResponse> {
     steps.iter().filter(|step| !calm(step)).take(SHOWN_STEPS).collect()
 }
 
-/// A table of steps.
 pub fn steps<'a>(steps: impl Iterator<Item = &'a StepResponse>) -> String {
     let row = |step: &StepResponse| {
         let last = step.last_attempted_at.as_deref().map(moment).unwrap_or_default();

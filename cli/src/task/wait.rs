@@ -1,4 +1,4 @@
-//! Waiting for a task: long polls, progress on a terminal, patience with a server that is away for a moment.
+//! Waiting for a task by long polls, with progress on a terminal. A server may be away for a moment.
 
 use std::{str::FromStr, time::Duration};
 
@@ -17,11 +17,10 @@ use crate::{
     output::shortened,
 };
 
-/// The word for no limit.
 pub const FOR_EVER: &str = "for-ever";
 /// How long the server may be away while we wait: long enough for a restart.
 const AWAY: Duration = Duration::from_secs(60);
-/// The least time between two questions, should the server not take its time to answer.
+/// The least time between two polls, in case the server answers at once.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long to wait; `None` is for ever.
@@ -40,7 +39,7 @@ impl FromStr for Limit {
     }
 }
 
-/// Waits for the end of a task, and returns the server's last word on it.
+/// Waits until a task is finished, and returns the server's last answer.
 pub async fn until_finished(task: Uuid, Limit(limit): Limit, client: &Client) -> Result<Answer> {
     let progress = progress();
     let waiting = poll(task, client, &progress);
@@ -57,9 +56,9 @@ fn too_late(task: Uuid, limit: Duration) -> Failure {
     Failure::new(Exit::TimedOut, message)
 }
 
-/// Asks until the task is finished. A server that was reached once may be away for a moment.
+/// Polls until the task is finished. Once the server has answered, it may be away for a moment.
 async fn poll(task: Uuid, client: &Client, progress: &ProgressBar) -> Result<Answer> {
-    // On a terminal somebody watches the progress; else one question for as long as the server lets it wait.
+    // On a terminal a person watches the progress; elsewhere a poll may take as long as the server allows.
     let hold = if progress.is_hidden() { limits::WAIT_SECONDS } else { 1 };
     let mut seen: Option<Instant> = None;
     loop {
@@ -97,7 +96,7 @@ pub fn verdict(task: &TaskResponse) -> Result {
     }
 }
 
-/// A line on stderr that is drawn on a terminal only.
+/// A line on stderr, on a terminal only.
 fn progress() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:24} {pos}/{len} steps  {elapsed}  {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
