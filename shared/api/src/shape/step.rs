@@ -71,7 +71,7 @@ fn settled(step: &mut Step, resolution: Option<&Resolution>) -> StepExecutionRes
         step_uuid: step.step.uuid(),
         success: true,
         result,
-        metadata: StepExecutionMetadata { completed_at, custom: custom.into(), ..Default::default() },
+        metadata: StepExecutionMetadata { completed_at, custom: custom.into(), context: json!({}), ..Default::default() },
         status: "completed".into(),
         error: None,
         orchestration_metadata: None,

@@ -52,7 +52,7 @@ pub struct StepExecutionResult {
     pub orchestration_metadata: Option<Value>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StepExecutionMetadata {
@@ -67,24 +67,6 @@ pub struct StepExecutionMetadata {
     pub error_code: Option<String>,
     pub error_type: Option<String>,
     pub context: Value,
-}
-
-impl Default for StepExecutionMetadata {
-    fn default() -> Self {
-        Self {
-            execution_time_ms: 0,
-            handler_version: None,
-            retryable: false,
-            completed_at: None,
-            worker_id: None,
-            worker_hostname: None,
-            started_at: None,
-            custom: Value::Object(Default::default()),
-            error_code: None,
-            error_type: None,
-            context: Value::Object(Default::default()),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
