@@ -133,3 +133,15 @@ fn the_details_of_an_error_are_told_apart_and_written_as_they_came() {
         assert_eq!(serde_json::to_string(&error).unwrap(), text);
     }
 }
+
+#[cfg(feature = "openapi")]
+#[test]
+fn a_schema_names_the_words_of_a_state() {
+    use utoipa::PartialSchema;
+    let state = serde_json::to_value(StepState::schema()).unwrap();
+    let words: Vec<&str> = StepState::ALL.iter().map(|state| state.as_str()).collect();
+    assert_eq!(state["enum"], serde_json::json!(words));
+    let step = serde_json::to_value(StepResponse::schema()).unwrap();
+    assert!(step["properties"]["current_state"].to_string().contains("#/components/schemas/StepState"), "{step:#}");
+    assert_eq!(step["properties"]["step_uuid"]["format"], "uuid");
+}
