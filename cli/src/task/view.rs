@@ -56,7 +56,7 @@ fn head(task: &TaskResponse, steps: &[StepResponse]) -> String {
         ("ended", end.unwrap_or_default()),
         ("priority", task.priority.map(|p| p.to_string()).unwrap_or_default()),
         ("tags", task.tags.join(", ")),
-        ("correlation", (!task.correlation_id.is_nil()).then(|| task.correlation_id.to_string()).unwrap_or_default()),
+        ("correlation", if task.correlation_id.is_nil() { String::new() } else { task.correlation_id.to_string() }),
     ])
 }
 
