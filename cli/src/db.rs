@@ -5,7 +5,7 @@ use serde_json::json;
 use tasker_process::settings::{self, BadSetting};
 
 use crate::{
-    failure::Result,
+    error::Result,
     output::{self, Format, table},
 };
 

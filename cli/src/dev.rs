@@ -8,7 +8,7 @@ use tasker_server::{Event, Options, WorkerCommand};
 
 use crate::{
     db::database_url,
-    failure::{Exit, Failure, Result},
+    error::{CommandError, Exit, Result},
     output,
 };
 
@@ -63,7 +63,7 @@ pub async fn run(args: DevArgs) -> Result {
 
 /// From now on a signal waits until it is asked for.
 pub fn listen_to_signals() -> Result<Shutdown> {
-    Shutdown::listen().map_err(|error| Failure::new(Exit::Error, format!("cannot listen to signals: {error}")))
+    Shutdown::listen().map_err(|error| CommandError::new(Exit::Error, format!("cannot listen to signals: {error}")))
 }
 
 fn tell(event: Event, pools: &[String]) {
@@ -80,7 +80,9 @@ fn tell(event: Event, pools: &[String]) {
 fn refuse_twins(workers: &[WorkerCommand]) -> Result {
     let mut names = HashSet::new();
     match workers.iter().find(|worker| !names.insert(&worker.pool)) {
-        Some(twin) => Err(Failure::usage(format!("--worker {} is given twice; give each worker a name of its own", twin.pool))),
+        Some(twin) => {
+            Err(CommandError::usage(format!("--worker {} is given twice; give each worker a name of its own", twin.pool)))
+        }
         None => Ok(()),
     }
 }
@@ -88,7 +90,7 @@ fn refuse_twins(workers: &[WorkerCommand]) -> Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Exit;
+    use crate::error::Exit;
 
     #[test]
     fn two_workers_of_one_name_are_refused() {

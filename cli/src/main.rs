@@ -6,7 +6,7 @@ mod deployment;
 mod dev;
 mod dlq;
 mod doctor;
-mod failure;
+mod error;
 mod input;
 mod output;
 mod postgres;
@@ -46,7 +46,7 @@ struct Global {
 }
 
 impl Global {
-    fn client(&self) -> failure::Result<Client> {
+    fn client(&self) -> error::Result<Client> {
         let url = match &self.url {
             None => settings::read("TASKER_URL", client::parse_url)?,
             given => given.clone(),
@@ -98,7 +98,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(Cli { global, command }: Cli) -> failure::Result {
+async fn run(Cli { global, command }: Cli) -> error::Result {
     let (client, output) = (|| global.client(), global.output);
     match command {
         Command::Dev(args) => dev::run(args).await,

@@ -15,7 +15,7 @@ use tokio::{process::Command, signal::unix::SignalKind};
 
 use crate::{
     dev::listen_to_signals,
-    failure::{Exit, Failure, Result},
+    error::{CommandError, Exit, Result},
     output,
 };
 
@@ -112,7 +112,7 @@ async fn supervise(words: &[OsString], address: &Address, shutdown: &mut Shutdow
     if let Some(tls) = &address.tls {
         command.env("TASKER_TEST_DATABASE_TLS", format!("127.0.0.1:{}", tls.port)).env("TASKER_TEST_DATABASE_CA", &tls.authority);
     }
-    let failed = |error| Failure::new(Exit::Error, format!("cannot run {}: {error}", words[0].display()));
+    let failed = |error| CommandError::new(Exit::Error, format!("cannot run {}: {error}", words[0].display()));
     let mut child = command.spawn().map_err(failed)?;
     loop {
         tokio::select! {

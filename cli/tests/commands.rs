@@ -272,7 +272,7 @@ async fn an_unknown_step_is_not_found_and_the_known_ones_are_named() {
 
 #[tokio::test]
 async fn the_doctor_fails_when_counters_differ() {
-    let report = json!({"checked": {"tasks": 1, "steps": 4}, "differences": [{"task_uuid": TASK, "step": null, "what": "active_steps", "stored": 1, "facts": 0}]});
+    let report = json!({"checked": {"tasks": 1, "steps": 4}, "differences": [{"task_uuid": TASK, "step": null, "what": "active_steps", "stored": "1", "facts": "0"}]});
     let server = Server::answering([(200, report)]).await;
     let output = server.run(&["doctor"]).await;
     assert_eq!((code(&output), err(&output).as_str()), (1, "error: counters differ from the facts: 1\n"));

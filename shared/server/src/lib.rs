@@ -15,6 +15,7 @@ mod templates;
 pub use database::{check_url, migrate, migration_status};
 pub use options::{Options, WorkerCommand};
 pub use system::{Event, run};
+pub use templates::yaml_files;
 
 /// What went wrong, in a sentence that names the remedy.
 #[derive(Debug, thiserror::Error)]

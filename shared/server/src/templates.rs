@@ -50,10 +50,11 @@ pub async fn register_all(
     Ok(registered)
 }
 
-fn yaml_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The template files of a folder, by name.
+pub fn yaml_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries: std::io::Result<Vec<_>> = std::fs::read_dir(dir)?.collect();
     let mut files: Vec<PathBuf> = entries?.into_iter().map(|e| e.path()).collect();
-    files.retain(|f| f.extension().is_some_and(|e| e == "yaml" || e == "yml"));
+    files.retain(|f| f.is_file() && f.extension().is_some_and(|e| e == "yaml" || e == "yml"));
     files.sort();
     Ok(files)
 }

@@ -7,6 +7,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod outcome;
+pub mod rest;
 pub mod state;
 
 pub use fault::{Fault, Faults};

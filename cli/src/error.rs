@@ -2,27 +2,23 @@
 
 use std::fmt;
 
-/// What kind of end it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Anything that has no kind of its own.
+    /// Every failure that is not one of the others.
     Error,
-    /// The command line, or what it names, cannot be read.
+    /// The command line, or a file that it names, cannot be read.
     Usage,
-    /// What was asked for does not exist.
     NotFound,
-    /// It is not allowed in the present state, or exists with other content.
+    /// The state does not allow it, or it exists with other content.
     Conflict,
-    /// It did not happen in time.
     TimedOut,
-    /// The task that was waited for failed or was cancelled.
+    /// The awaited task failed or was cancelled.
     TaskFailed,
-    /// Nobody answers, or refuses all work for now: worth trying again.
+    /// No server answers, or it is overloaded: try again later.
     Unavailable,
 }
 
 impl Exit {
-    /// The number that the shell sees.
     pub fn code(self) -> u8 {
         match self {
             Self::Error | Self::Unavailable => 1,
@@ -35,53 +31,49 @@ impl Exit {
     }
 }
 
-/// Why a command did not succeed: what to tell the user, and the shell.
+/// Why a command did not succeed.
 #[derive(Debug)]
-pub struct Failure {
-    /// For the shell.
+pub struct CommandError {
     pub exit: Exit,
-    /// For the user: what is wrong, where, and the remedy. Words from outside are in it as they came; [`crate::output`] makes them harmless.
+    /// What is wrong, where, and the remedy. It may hold text from outside as it came; [`crate::output`] escapes that.
     pub message: String,
 }
 
-impl Failure {
-    /// A failure.
+impl CommandError {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
 
-    /// Something that was given on the command line is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for CommandError {
     fn from(error: anyhow::Error) -> Self {
         Self::new(Exit::Error, format!("{error:#}"))
     }
 }
 
-impl From<tasker_process::BadSetting> for Failure {
+impl From<tasker_process::BadSetting> for CommandError {
     fn from(error: tasker_process::BadSetting) -> Self {
         Self::usage(error.to_string())
     }
 }
 
-impl From<tasker_server::Error> for Failure {
+impl From<tasker_server::Error> for CommandError {
     fn from(error: tasker_server::Error) -> Self {
         Self::new(Exit::Error, error.to_string())
     }
 }
 
-/// What a command comes to.
-pub type Result<T = ()> = std::result::Result<T, Failure>;
+pub type Result<T = ()> = std::result::Result<T, CommandError>;
 
 #[cfg(test)]
 mod tests {
