@@ -243,7 +243,7 @@ mod tests {
     fn folders_are_expanded_to_their_yaml_files_by_name() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["b.yml", "a.yaml", "c.txt"] {
-            fs::write(dir.path().join(name), "").unwrap();
+            std::fs::write(dir.path().join(name), "").unwrap();
         }
         let files = expand(&[dir.path().to_owned()]).unwrap();
         assert_eq!(files, [dir.path().join("a.yaml"), dir.path().join("b.yml")]);
