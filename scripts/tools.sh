@@ -1,4 +1,4 @@
-# Sourced by the scripts: finds what they need, and installs what is missing.
+# Sourced by the scripts: prints, finds what they need (has_…), and installs what is missing (install_…).
 # shellcheck shell=sh
 
 say() {
@@ -16,43 +16,53 @@ skip() {
     [ -z "${TASKER_SKIPS:-}" ] || printf '%s\n' "$*" >>"$TASKER_SKIPS"
 }
 
-need_cargo() {
-    command -v cargo >/dev/null || die "cargo is missing: install Rust 1.94 or newer by rustup"
-    command -v cc >/dev/null || apt_install gcc
+has() {
+    command -v "$1" >/dev/null
 }
 
-need_python() {
-    command -v python3 >/dev/null || apt_install python3
+# PostgreSQL's programs, for every cluster here is a private one; `tasker-ctl` finds the right ones and says what is wrong with them.
+has_postgres() {
+    for bin in "${PG_BIN:-}" "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin; do
+        ! [ -x "$bin/initdb" ] || return 0
+    done
+    return 1
+}
+
+# What follows installs what is missing. It says so before, and asks nothing: tests run unattended.
+
+install_compilers() {
+    has cargo || die "cargo is missing: install Rust 1.94 or newer by rustup"
+    has cc || apt_install gcc
+}
+
+install_python() {
+    has python3 || apt_install python3
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' || die "python3 is older than 3.9: install a newer one"
 }
 
-# PostgreSQL 15 or newer; only its programs, for every cluster here is a private one.
-need_postgres() {
-    for bin in "${PG_BIN:-}" "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin; do
-        [ -x "$bin/initdb" ] && [ -x "$bin/pg_ctl" ] && return
-    done
-    apt_install postgresql
+install_postgres() {
+    has_postgres || apt_install postgresql
 }
 
 apt_install() {
-    command -v apt-get >/dev/null || die "$* is missing, and there is no apt-get to install it with"
+    has apt-get || die "$* is missing, and there is no apt-get to install it with"
     as_root=""
     [ "$(id -u)" -eq 0 ] || as_root="sudo"
-    say "installing $*"
+    say "installing $* by ${as_root:+$as_root }apt-get"
     $as_root apt-get update -qq
     # A server that Debian would start by itself is not wanted.
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null || die "$* could not be installed"
 }
 
-# need_cargo_tool COMMAND PACKAGE VERSION
-need_cargo_tool() {
-    command -v "$1" >/dev/null && return
+# install_cargo_tool COMMAND PACKAGE VERSION
+install_cargo_tool() {
+    ! has "$1" || return 0
     say "installing $2 $3"
     cargo install --quiet --locked "$2@$3" || die "$2 could not be installed"
 }
 
 # The linters of scripts/tools.txt, in an environment of their own under target/.
-need_linters() {
+install_linters() {
     linters="$PWD/target/linters"
     if [ ! -x "$linters/bin/ruff" ] || ! cmp -s scripts/tools.txt "$linters/tools.txt"; then
         say "installing the linters of scripts/tools.txt"
@@ -65,7 +75,7 @@ need_linters() {
 }
 
 # LocalStack, in an environment of its own under target/. Fails where there is no Python 3.11.
-need_localstack() {
+install_localstack() {
     localstack="$PWD/target/localstack"
     if [ -x "$localstack/bin/python" ] && cmp -s localstack/requirements.txt "$localstack/requirements.txt"; then
         return 0

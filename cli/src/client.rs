@@ -1,25 +1,23 @@
-//! The API over HTTP: one request, its answer or why there is none. It knows no task and no template.
+//! The API over HTTP: one request, and its answer or the reason why there is none. It knows no task and no template.
 
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header::RETRY_AFTER};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
-use tasker_wire::Fault;
+use serde::{Serialize, de::DeserializeOwned};
+use tasker_wire::rest::{ErrorBody, ErrorDetails, ErrorWords};
 
 use crate::{
-    failure::{Exit, Failure, Result},
+    error::{CommandError, Exit, Result},
     output::line,
 };
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
-/// How often a server that refuses for now is asked again, and how long at most before each time.
+/// How often a `GET` is repeated while the server answers 503, and the longest pause before each.
 const ASK_AGAIN: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A server's address, and the means to ask it.
 pub struct Client {
     http: reqwest::Client,
     base: Url,
@@ -34,11 +32,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads the body.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.text).map_err(|error| {
             let start: String = self.text.chars().take(80).collect();
-            Failure::new(
+            CommandError::new(
                 Exit::Error,
                 format!("{} answered what this command does not understand ({error}): {}", self.from, line(&start)),
             )
@@ -55,7 +52,6 @@ pub fn parse_url(text: &str) -> std::result::Result<Url, String> {
 }
 
 impl Client {
-    /// A client for the server at `base`.
     pub fn new(base: Url) -> Result<Self> {
         let mut builder =
             reqwest::Client::builder().connect_timeout(CONNECT).user_agent(concat!("tasker-ctl/", env!("CARGO_PKG_VERSION")));
@@ -63,16 +59,17 @@ impl Client {
             // A proxy cannot reach this machine's own servers.
             builder = builder.no_proxy();
         }
-        let http = builder.build().map_err(|error| Failure::new(Exit::Error, format!("cannot prepare for HTTP: {error}")))?;
+        let http =
+            builder.build().map_err(|error| CommandError::new(Exit::Error, format!("cannot prepare for HTTP: {error}")))?;
         Ok(Self { http, base })
     }
 
-    /// Asks for something. A server that refuses for now is asked again, a few times.
+    /// Sends a `GET`, and repeats it a few times while the server answers 503.
     pub async fn get(&self, path: &[impl AsRef<str>], query: &impl Serialize) -> Result<Answer> {
         self.get_within(path, query, PATIENCE).await
     }
 
-    /// Asks for something that the server may take its time to answer.
+    /// The same for a request that the server may hold back for a while.
     pub async fn get_within(&self, path: &[impl AsRef<str>], query: &impl Serialize, patience: Duration) -> Result<Answer> {
         let request = || self.request(Method::GET, path).query(query).timeout(patience);
         let mut tried = 0;
@@ -86,13 +83,12 @@ impl Client {
         }
     }
 
-    /// Asks for a change. It is tried once: when the answer is lost, the change may have happened.
+    /// Sends a change, once: when the answer is lost, the change may have happened.
     pub async fn send(&self, method: Method, path: &[impl AsRef<str>], body: &impl Serialize) -> Result<Answer> {
         let response = self.exchange(self.request(method, path).json(body).timeout(PATIENCE)).await?;
         self.answer(response).await
     }
 
-    /// Posts a YAML text.
     pub async fn post_yaml(&self, path: &[impl AsRef<str>], yaml: String) -> Result<Answer> {
         let request = self.request(Method::POST, path).header("content-type", "application/yaml").body(yaml).timeout(PATIENCE);
         let response = self.exchange(request).await?;
@@ -129,24 +125,21 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || address.is_ok_and(|a| a.is_loopback())
 }
 
-fn not_answered(error: &reqwest::Error, from: &str) -> Failure {
-    let why = root_cause(error);
+fn not_answered(error: &reqwest::Error, from: &str) -> CommandError {
+    let why = root_message(error);
     if error.is_connect() {
         let remedy = "Start a server with `tasker-ctl dev`, or give its address with --url or TASKER_URL.";
-        return Failure::new(Exit::Unavailable, format!("no server answers at {from} ({why})\n{remedy}"));
+        return CommandError::new(Exit::Unavailable, format!("no server answers at {from} ({why})\n{remedy}"));
     }
     if error.is_timeout() {
-        return Failure::new(Exit::TimedOut, format!("{from} did not answer in time; what was asked for may have happened"));
+        return CommandError::new(Exit::TimedOut, format!("{from} did not answer in time; what was asked for may have happened"));
     }
-    Failure::new(Exit::Unavailable, format!("the answer of {from} was lost ({why}); what was asked for may have happened"))
+    CommandError::new(Exit::Unavailable, format!("the answer of {from} was lost ({why}); what was asked for may have happened"))
 }
 
 /// The innermost message: the outer ones repeat the address, which may hold a password.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
+fn root_message(error: &reqwest::Error) -> String {
+    let cause = tasker_process::root_cause(error);
     if cause.downcast_ref::<reqwest::Error>().is_some() { "the connection broke".into() } else { cause.to_string() }
 }
 
@@ -159,20 +152,8 @@ fn pause(response: &Response, tried: u32) -> Duration {
     retry_after(response).unwrap_or(Duration::from_millis(500) * 2u32.pow(tried)).min(LONGEST_PAUSE)
 }
 
-#[derive(Deserialize)]
-struct ErrorBody {
-    error: ErrorWords,
-}
-
-#[derive(Deserialize)]
-struct ErrorWords {
-    message: String,
-    #[serde(default)]
-    details: Value,
-}
-
-/// What is known of a refusal, all faults with their places included.
-fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: &str) -> Failure {
+/// The failure that an error answer stands for, with all faults and their places.
+fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: &str) -> CommandError {
     let exit = match status.as_u16() {
         404 => Exit::NotFound,
         408 | 504 => Exit::TimedOut,
@@ -182,44 +163,38 @@ fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: 
     };
     let Ok(ErrorBody { error }) = serde_json::from_str(body) else {
         let start: String = body.chars().take(200).collect();
-        return Failure::new(exit, format!("{from} answered {status}: {}", line(start.trim())));
+        return CommandError::new(exit, format!("{from} answered {status}: {}", line(start.trim())));
     };
     let mut lines = details(&error);
     if let Some(wait) = retry_after.filter(|_| exit == Exit::Unavailable) {
         lines.push(format!("Try again in {} s.", wait.as_secs()));
     }
-    Failure::new(exit, lines.join("\n"))
+    CommandError::new(exit, lines.join("\n"))
 }
 
-/// A refusal's message, and under it the faults, the difference, the task or the versions that exist.
-fn details(ErrorWords { message, details }: &ErrorWords) -> Vec<String> {
-    let words = |key: &str| details[key].as_array().into_iter().flatten().map(|word| word.as_str().unwrap_or_default());
-    let mut faults = details["faults"].as_array().into_iter().flatten().map(fault).collect::<Vec<_>>();
-    match faults.len() {
-        0 => {}
-        1 => return faults,
-        // The message only repeats the first ones.
-        count => {
-            faults.iter_mut().for_each(|fault| fault.insert_str(0, "  "));
-            return std::iter::once(format!("{count} faults:")).chain(faults).collect();
-        }
-    }
+/// The message, and under it the faults, the difference, the task or the versions that exist.
+fn details(ErrorWords { message, details, .. }: &ErrorWords) -> Vec<String> {
     let mut lines = vec![line(message)];
-    lines.extend(words("diff").map(|difference| format!("  {}", line(difference))));
-    if details["registered_versions"].is_array() {
-        let versions = words("registered_versions").collect::<Vec<_>>().join(", ");
-        let versions = if versions.is_empty() { "none; see tasker-ctl template list" } else { &versions };
-        lines.push(format!("  registered versions: {}", line(versions)));
-    }
-    if let (Some(task), Some(status)) = (details["task_uuid"].as_str(), details["status"].as_str())
-        && !message.contains(task)
-    {
-        lines.push(format!("  task {} is {}", line(task), line(status)));
+    match details {
+        Some(ErrorDetails::Faults { faults }) => match &faults[..] {
+            [] => {}
+            [fault] => return vec![line(&fault.to_string())],
+            // The message only repeats the first ones.
+            faults => {
+                lines = vec![format!("{} faults:", faults.len())];
+                lines.extend(faults.iter().map(|fault| format!("  {}", line(&fault.to_string()))));
+            }
+        },
+        Some(ErrorDetails::Differs { diff, .. }) => lines.extend(diff.iter().map(|part| format!("  {}", line(part)))),
+        Some(ErrorDetails::Versions { registered_versions }) => {
+            let versions = registered_versions.join(", ");
+            let versions = if versions.is_empty() { "none; see tasker-ctl template list" } else { &versions };
+            lines.push(format!("  registered versions: {}", line(versions)));
+        }
+        Some(ErrorDetails::Task { task_uuid, status }) if !message.contains(&task_uuid.to_string()) => {
+            lines.push(format!("  task {task_uuid} is {}", line(status)));
+        }
+        _ => {}
     }
     lines
-}
-
-fn fault(fault: &Value) -> String {
-    let word = |key| fault[key].as_str().unwrap_or_default();
-    line(&Fault::new(word("place"), word("message")).to_string())
 }

@@ -3,14 +3,15 @@
 
 use clap::Args;
 use tasker_aws::{CallError, Clients, QueueAdmin, Queues, queue_of_dead_letters};
+use tasker_process::BadSetting;
 
-use crate::failure::{Exit, Failure, Result};
+use crate::error::{CommandError, Exit, Result};
 
 /// Where the deployment's queues are.
 #[derive(Debug, Args)]
 pub struct Which {
-    /// What the URLs of the deployment's queues begin with, as http://127.0.0.1:4566/000000000000/tasker-
-    #[arg(long, global = true, env = "TASKER_QUEUES", hide_env_values = true, value_name = "URL_PREFIX")]
+    /// What the URLs of the deployment's queues begin with, as http://127.0.0.1:4566/000000000000/tasker- [env: TASKER_QUEUES]
+    #[arg(long, global = true, value_name = "URL_PREFIX")]
     queues: Option<String>,
 }
 
@@ -25,23 +26,34 @@ pub struct Deployment {
 impl Which {
     /// Finds the queues.
     pub async fn open(&self) -> Result<Deployment> {
-        let Some(beginning) = self.queues.as_deref().filter(|text| !text.is_empty()) else {
-            let what = "what the URLs of its queues begin with, as http://127.0.0.1:4566/000000000000/tasker-";
-            return Err(Failure::usage(format!("no deployment is named: give --queues or TASKER_QUEUES, {what}")));
-        };
-        let queues = Queues::new(beginning).map_err(|_| {
-            let what = "expected what the URLs of queues begin with, up to the hyphen before a queue's own name";
-            let example = "http://127.0.0.1:4566/000000000000/tasker-";
-            Failure::usage(format!("--queues is wrong: {what}, as {example}, not `{beginning}`"))
-        })?;
+        let queues = self.queues()?;
         let depot = QueueAdmin::new(Clients::from_env().await.sqs, queues);
         let names = depot.names().await.map_err(|error| failure("list the queues", &error))?;
         if names.is_empty() {
             let prefix = depot.queues().prefix();
             let remedy = "give the --queues of a deployment that exists, and the AWS_REGION or AWS_ENDPOINT_URL it is in";
-            return Err(Failure::new(Exit::NotFound, format!("there is no queue of a deployment `{prefix}`: {remedy}")));
+            return Err(CommandError::new(Exit::NotFound, format!("there is no queue of a deployment `{prefix}`: {remedy}")));
         }
         Ok(Deployment { depot, names })
+    }
+}
+
+impl Which {
+    fn queues(&self) -> Result<Queues> {
+        let example = "http://127.0.0.1:4566/000000000000/tasker-";
+        if let Some(beginning) = self.queues.as_deref().filter(|text| !text.is_empty()) {
+            return Queues::new(beginning).map_err(|_| {
+                let what = "expected what the URLs of queues begin with, up to the hyphen before a queue's own name";
+                CommandError::usage(format!("--queues is wrong: {what}, as {example}, not `{beginning}`"))
+            });
+        }
+        Queues::from_env().map_err(|error| match error {
+            BadSetting::Missing { name, .. } => {
+                let what = "what the URLs of its queues begin with";
+                CommandError::usage(format!("no deployment is named: give --queues or {name}, {what}, as {example}"))
+            }
+            wrong => wrong.into(),
+        })
     }
 }
 
@@ -72,7 +84,7 @@ impl Deployment {
             let facts = self.depot.facts(queue).await.map_err(|error| failure(&format!("look at {queue}"), &error))?;
             if facts.max_receives.is_some() {
                 let why = "has a redrive policy, by which looking at its messages would use their receives up";
-                return Err(Failure::new(
+                return Err(CommandError::new(
                     Exit::Conflict,
                     format!("{queue} {why}: remove the policy, as no dead-letter queue needs one"),
                 ));
@@ -89,18 +101,18 @@ impl Deployment {
         };
         self.dead().find(|whole| meant(whole)).map(str::to_owned).ok_or_else(|| {
             let known = self.dead().collect::<Vec<_>>().join(", ");
-            Failure::new(Exit::NotFound, format!("there is no dead-letter queue `{name}`; there are: {known}"))
+            CommandError::new(Exit::NotFound, format!("there is no dead-letter queue `{name}`; there are: {known}"))
         })
     }
 }
 
 /// Why SQS did not do something, as the user is told.
-pub fn failure(what: &str, error: &CallError) -> Failure {
+pub fn failure(what: &str, error: &CallError) -> CommandError {
     match error {
-        CallError::Refused(why) => Failure::new(Exit::Error, format!("cannot {what}: {why}")),
+        CallError::Refused(why) => CommandError::new(Exit::Error, format!("cannot {what}: {why}")),
         CallError::Unanswered(why) => {
             let remedy = "look at AWS_ENDPOINT_URL, AWS_REGION and the credentials, as AWS_ACCESS_KEY_ID or AWS_PROFILE";
-            Failure::new(Exit::Unavailable, format!("cannot {what}, for SQS could not be asked: {why}; {remedy}"))
+            CommandError::new(Exit::Unavailable, format!("cannot {what}, for SQS could not be asked: {why}; {remedy}"))
         }
     }
 }

@@ -1,7 +1,6 @@
-//! What the user gives: JSON on the command line, in a file or on stdin, and files of YAML. Read within bounds, and checked before it is sent.
+//! JSON on the command line, in a file or on stdin, and files of YAML: read up to a limit, and checked before anything is sent.
 
 use std::{
-    env,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -12,7 +11,7 @@ use serde_json::value::RawValue;
 use tasker_domain::json;
 use tasker_wire::limits;
 
-use crate::failure::{Exit, Failure, Result};
+use crate::error::{CommandError, Exit, Result};
 
 /// Where a JSON document is given: itself, `@FILE`, or `-` for stdin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +37,7 @@ impl FromStr for JsonSource {
 }
 
 impl JsonSource {
-    /// Reads the document; `option` names it in errors. Numbers keep their digits: it is not parsed into values.
+    /// Reads the document; `option` names it in errors. It stays text, so that numbers keep their digits.
     pub fn read(&self, option: &str) -> Result<Box<RawValue>> {
         let (text, place) = match self {
             Self::Text(text) => (text.clone(), option.to_owned()),
@@ -46,32 +45,33 @@ impl JsonSource {
             Self::Stdin => (read_bounded(io::stdin(), "stdin", limits::RESULT_BYTES)?, "stdin".to_owned()),
         };
         if let Err(fault) = json::check(&text) {
-            return Err(Failure::usage(format!("{place} is not usable JSON: {fault}")));
+            return Err(CommandError::usage(format!("{place} is not usable JSON: {fault}")));
         }
-        RawValue::from_string(text.trim().to_owned()).map_err(|error| Failure::usage(format!("{place} is not JSON: {error}")))
+        RawValue::from_string(text.trim().to_owned())
+            .map_err(|error| CommandError::usage(format!("{place} is not JSON: {error}")))
     }
 }
 
 /// Reads a text file of at most `limit` bytes.
 pub fn read_file(path: &Path, limit: usize) -> Result<String> {
     let place = path.display().to_string();
-    let file = File::open(path).map_err(|error| Failure::usage(format!("cannot open {place}: {error}")))?;
+    let file = File::open(path).map_err(|error| CommandError::usage(format!("cannot open {place}: {error}")))?;
     read_bounded(file, &place, limit)
 }
 
 fn read_bounded(source: impl Read, place: &str, limit: usize) -> Result<String> {
     let mut bytes = Vec::new();
     let read = source.take(limit as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::usage(format!("cannot read {place}: {error}")))?;
+    read.map_err(|error| CommandError::usage(format!("cannot read {place}: {error}")))?;
     if bytes.len() > limit {
-        return Err(Failure::new(Exit::Error, format!("{place} has more than the {limit} bytes that are allowed")));
+        return Err(CommandError::new(Exit::Error, format!("{place} has more than the {limit} bytes that are allowed")));
     }
-    String::from_utf8(bytes).map_err(|_| Failure::new(Exit::Error, format!("{place} is not UTF-8 text")))
+    String::from_utf8(bytes).map_err(|_| CommandError::new(Exit::Error, format!("{place} is not UTF-8 text")))
 }
 
 /// Who acts, for the audit log, where the command line does not say it.
 pub fn default_actor() -> String {
-    env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "cli-operator".into())
+    tasker_process::settings::optional("USER").ok().flatten().unwrap_or_else(|| "cli-operator".into())
 }
 
 #[cfg(test)]

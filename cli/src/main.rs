@@ -1,22 +1,17 @@
-//! The command line of the orchestrator: a client of its HTTP API, and `dev`, the whole system in one process.
+//! The command line of the orchestrator: a client of its REST interface and of its queues. `dev` is a main over `tasker-server`.
 
 mod client;
-mod connections;
-mod data_dir;
 mod db;
 mod deployment;
 mod dev;
 mod dlq;
 mod doctor;
-mod failure;
+mod error;
 mod input;
-mod logs;
 mod output;
-mod ownership;
 mod postgres;
 mod queues;
 mod step;
-mod system;
 mod task;
 mod template;
 
@@ -24,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
+use tasker_process::settings;
 
 use crate::{client::Client, output::Format};
 
@@ -44,9 +40,19 @@ struct Global {
     /// How to print results: table, or json, which is the API's own answer where a server is asked
     #[arg(short, long, global = true, value_enum, hide_possible_values = true, default_value_t = Format::Table)]
     output: Format,
-    /// The server's address
-    #[arg(long, global = true, env = "TASKER_URL", hide_env_values = true, default_value = "http://127.0.0.1:8080", value_parser = client::parse_url)]
-    url: Url,
+    /// The server's address [env: TASKER_URL] [default: http://127.0.0.1:8080]
+    #[arg(long, global = true, value_parser = client::parse_url)]
+    url: Option<Url>,
+}
+
+impl Global {
+    fn client(&self) -> error::Result<Client> {
+        let url = match &self.url {
+            None => settings::read("TASKER_URL", client::parse_url)?,
+            given => given.clone(),
+        };
+        Client::new(url.unwrap_or_else(|| Url::parse("http://127.0.0.1:8080").expect("it is a URL")))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,6 +82,9 @@ enum Command {
     /// Bring a database to this version's schema
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// Run a private PostgreSQL, for tests and scripts
+    #[command(subcommand)]
+    Postgres(postgres::PostgresCommand),
 }
 
 #[tokio::main]
@@ -89,17 +98,18 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(Cli { global: Global { output, url }, command }: Cli) -> failure::Result {
-    let client = Client::new(url)?;
+async fn run(Cli { global, command }: Cli) -> error::Result {
+    let (client, output) = (|| global.client(), global.output);
     match command {
-        Command::Dev(args) => dev::run(&args).await,
-        Command::Task(command) => task::run(&command, &client, output).await,
-        Command::Step(command) => step::run(&command, &client, output).await,
-        Command::Template(command) => template::run(&command, &client, output).await,
-        Command::Doctor => doctor::run(&client, output).await,
+        Command::Dev(args) => dev::run(args).await,
+        Command::Task(command) => task::run(&command, &client()?, output).await,
+        Command::Step(command) => step::run(&command, &client()?, output).await,
+        Command::Template(command) => template::run(&command, &client()?, output).await,
+        Command::Doctor => doctor::run(&client()?, output).await,
         Command::Dlq(dlq) => dlq::run(&dlq, output).await,
         Command::Queues(args) => queues::run(&args, output).await,
         Command::Db(command) => db::run(&command, output).await,
+        Command::Postgres(command) => postgres::run(command).await,
     }
 }
 

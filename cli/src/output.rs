@@ -1,5 +1,5 @@
-//! What the user sees: tables for people, JSON for programs. Words from outside never reach a terminal as they came: they might hold
-//! control characters, which move the cursor, hide text or forge a line.
+//! What the user sees: tables for people, JSON for programs. Text from outside is escaped before it reaches a terminal: control characters
+//! could move the cursor, hide text or forge a line.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use comfy_table::{Cell, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
-use crate::failure::{Exit, Failure, Result};
+use crate::error::{CommandError, Exit, Result};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,7 +18,7 @@ pub enum Format {
     Json,
 }
 
-/// Prints text for people. Each of its lines is ours; what is in them is made harmless.
+/// Prints text for people. The line breaks are ours; control characters within a line are escaped.
 pub fn print(text: &str) -> Result {
     write_out(&harmless(text))
 }
@@ -28,13 +28,12 @@ pub fn print_json(json: &str) -> Result {
     write_out(&indent(json))
 }
 
-/// Tells the user why a command failed.
-pub fn report(failure: &Failure) {
+pub fn report(failure: &CommandError) {
     // Where stderr is closed nobody is left to be told.
     let _ = writeln!(io::stderr(), "error: {}", harmless(&failure.message));
 }
 
-/// Says something that belongs neither to the result nor to a failure, to a person; a pipe is not told.
+/// Prints a remark to stderr, on a terminal only.
 pub fn remark(text: &str) {
     if io::stderr().is_terminal() {
         let _ = writeln!(io::stderr(), "{}", harmless(text));
@@ -45,12 +44,12 @@ fn write_out(text: &str) -> Result {
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         // As in `… | head`: the reader has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::new(Exit::Error, format!("cannot write the result: {error}"))),
+        Err(error) => Err(CommandError::new(Exit::Error, format!("cannot write the result: {error}"))),
         Ok(()) => Ok(()),
     }
 }
 
-/// One line of any words from outside: control characters are shown as escapes.
+/// Any text as one line: control characters are shown as escapes.
 pub fn line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -10,7 +10,7 @@ use tasker_aws::{QueueAdmin, QueueFacts, dead_letter_queue, queue_of_dead_letter
 
 use crate::{
     deployment::{Deployment, Which, failure},
-    failure::Result,
+    error::Result,
     output::{self, Format, age, table},
 };
 

@@ -1,20 +1,20 @@
 //! `tasker-ctl template …`: check workflow templates without a server, register them, and look at what is registered.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use semver::Version;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use tasker_domain::template;
-use tasker_wire::{Fault, limits};
+use tasker_wire::{
+    Fault, limits,
+    rest::{RegisteredTemplate, StepDefinition, TemplateDetail, TemplateListResponse, TemplateSummary},
+};
 
 use crate::{
     client::Client,
-    failure::{Exit, Failure, Result},
+    error::{CommandError, Exit, Result},
     input::read_file,
     output::{self, Format, fields, line, table},
 };
@@ -27,7 +27,7 @@ pub enum TemplateCommand {
     /// Register templates
     Register(Files),
     /// List registered templates
-    List(List),
+    List(TemplateListArgs),
     /// Show a registered template
     Show(Show),
 }
@@ -42,7 +42,7 @@ pub struct Files {
 
 /// Which templates to list.
 #[derive(Debug, Args, Serialize)]
-pub struct List {
+pub struct TemplateListArgs {
     /// Only templates of this namespace
     #[arg(short, long)]
     namespace: Option<String>,
@@ -61,7 +61,7 @@ pub struct Show {
     version: Option<String>,
 }
 
-/// Checks files. Faults are the result, so they are printed and not reported.
+/// Checks files. Faults are the result of this command: they go to stdout.
 pub fn validate(files: &Files, format: Format) -> Result {
     let mut checks = Vec::new();
     for path in expand(&files.files)? {
@@ -73,12 +73,11 @@ pub fn validate(files: &Files, format: Format) -> Result {
     }
     let bad = checks.iter().filter(|check| !check.valid).count();
     if bad > 0 {
-        return Err(Failure::new(Exit::Error, format!("{bad} of {} templates cannot be registered", checks.len())));
+        return Err(CommandError::new(Exit::Error, format!("{bad} of {} templates cannot be registered", checks.len())));
     }
     Ok(())
 }
 
-/// What is to be said of one file.
 #[derive(Serialize)]
 struct Check {
     file: String,
@@ -110,27 +109,17 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
-            files.extend(templates_in(path).map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?);
+            files.extend(
+                tasker_server::yaml_files(path)
+                    .map_err(|error| CommandError::usage(format!("cannot read {}: {error}", path.display())))?,
+            );
         } else {
             files.push(path.clone());
         }
     }
     if files.is_empty() {
-        return Err(Failure::usage("no template found: expected files that end in .yaml or .yml"));
+        return Err(CommandError::usage("no template found: expected files that end in .yaml or .yml"));
     }
-    Ok(files)
-}
-
-/// The template files in a folder, by name.
-pub fn templates_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_file() && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-            files.push(path);
-        }
-    }
-    files.sort();
     Ok(files)
 }
 
@@ -144,25 +133,7 @@ pub async fn run(command: &TemplateCommand, client: &Client, format: Format) -> 
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Registered {
-    namespace: String,
-    name: String,
-    version: String,
-    revision: i64,
-    created: bool,
-    notes: Vec<Note>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Note {
-    place: String,
-    message: String,
-}
-
-/// Registers one file after the other. A bad one does not hold up the others; the first failure is the command's.
+/// Registers one file after the other. A bad one does not stop the others; the exit code is that of the first failure.
 async fn register(files: &Files, client: &Client, format: Format) -> Result {
     let (mut answers, mut failure) = (Vec::new(), None);
     for path in expand(&files.files)? {
@@ -170,11 +141,11 @@ async fn register(files: &Files, client: &Client, format: Format) -> Result {
             Ok(answer) => answers.push(answer),
             Err(one) if one.exit == Exit::Unavailable => return Err(one),
             Err(one) => {
-                let one = Failure::new(one.exit, format!("{}: {}", line(&path.display().to_string()), one.message));
+                let one = CommandError::new(one.exit, format!("{}: {}", line(&path.display().to_string()), one.message));
                 if let Some(earlier) = failure.replace(one) {
                     // Reported as it comes; only the last one ends the command.
                     output::report(&earlier);
-                    failure = failure.map(|last: Failure| Failure::new(earlier.exit, last.message));
+                    failure = failure.map(|last: CommandError| CommandError::new(earlier.exit, last.message));
                 }
             }
         }
@@ -188,42 +159,26 @@ async fn register(files: &Files, client: &Client, format: Format) -> Result {
 async fn register_one(path: &Path, client: &Client, format: Format) -> Result<Box<RawValue>> {
     let answer = client.post_yaml(&["v1", "templates"], read_file(path, limits::TEMPLATE_BYTES)?).await?;
     if format == Format::Table {
-        let Registered { namespace, name, version, revision, created, notes } = answer.read()?;
+        let RegisteredTemplate { namespace, name, version, revision, created, notes } = answer.read()?;
         let what = if created { "registered" } else { "unchanged" };
         output::print(&format!("{what}: {} {} in {}, revision {revision}", line(&name), line(&version), line(&namespace)))?;
-        for Note { place, message } in notes {
-            output::print(&format!("  note: {}", line(&Fault::new(place, message).to_string())))?;
+        for note in notes {
+            output::print(&format!("  note: {}", line(&note.to_string())))?;
         }
     }
     answer.read()
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Listed {
-    templates: Vec<Summary>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Summary {
-    name: String,
-    namespace: String,
-    version: String,
-    description: Option<String>,
-    step_count: u64,
-}
-
-async fn list(which: &List, client: &Client, format: Format) -> Result {
+async fn list(which: &TemplateListArgs, client: &Client, format: Format) -> Result {
     let answer = client.get(&["v1", "templates"], which).await?;
     if format == Format::Json {
         return output::print_json(&answer.text);
     }
-    let Listed { templates } = answer.read()?;
+    let TemplateListResponse { templates, .. } = answer.read()?;
     if templates.is_empty() {
         return output::print("no templates");
     }
-    let row = |t: Summary| {
+    let row = |t: TemplateSummary| {
         let description = output::shortened(&t.description.unwrap_or_default(), 80);
         vec![t.namespace, t.name, t.version, t.step_count.to_string(), description]
     };
@@ -242,39 +197,19 @@ async fn show(which: &Show, client: &Client, format: Format) -> Result {
     }
 }
 
-/// The version that a task without one would take.
+/// The version of a task that does not name one.
 async fn highest(which: &Show, client: &Client) -> Result<String> {
-    let query = List { namespace: Some(which.namespace.clone()) };
-    let Listed { templates } = client.get(&["v1", "templates"], &query).await?.read()?;
+    let query = TemplateListArgs { namespace: Some(which.namespace.clone()) };
+    let TemplateListResponse { templates, .. } = client.get(&["v1", "templates"], &query).await?.read()?;
     let versions = templates.iter().filter(|t| t.name == which.name).filter_map(|t| Version::parse(&t.version).ok());
     let Some(version) = versions.filter(|version| version.pre.is_empty()).max() else {
         let message = format!("there is no template {} in {} with a released version", line(&which.name), line(&which.namespace));
-        return Err(Failure::new(Exit::NotFound, message));
+        return Err(CommandError::new(Exit::NotFound, message));
     };
     Ok(version.to_string())
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Detail {
-    name: String,
-    namespace: String,
-    version: String,
-    revision: Option<i64>,
-    description: Option<String>,
-    configuration: Value,
-    steps: Vec<StepDetail>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct StepDetail {
-    name: String,
-    default_retryable: bool,
-    default_max_attempts: i32,
-}
-
-fn detail(template: &Detail) -> String {
+fn detail(template: &TemplateDetail) -> String {
     let head = fields(&[
         ("template", template.name.clone()),
         ("namespace", template.namespace.clone()),
@@ -282,17 +217,19 @@ fn detail(template: &Detail) -> String {
         ("revision", template.revision.map(|revision| revision.to_string()).unwrap_or_default()),
         ("description", template.description.clone().unwrap_or_default()),
     ]);
-    let row = |step: &StepDetail| {
+    let configuration = template.configuration.as_ref().and_then(|text| serde_json::from_str(text.get()).ok());
+    let configuration: Value = configuration.unwrap_or_default();
+    let row = |step: &StepDefinition| {
         let tries = if step.default_retryable { step.default_max_attempts } else { 1 };
-        let (handler, parents) = definition(template, &step.name);
+        let (handler, parents) = definition(&configuration, &step.name);
         vec![step.name.clone(), handler, tries.to_string(), parents]
     };
     format!("{head}\n{}", table(&["STEP", "HANDLER", "TRIES", "AFTER"], template.steps.iter().map(row)))
 }
 
-/// Handler and parents of a step, where the server tells the whole definition.
-fn definition(template: &Detail, step: &str) -> (String, String) {
-    let steps = template.configuration["steps"].as_array();
+/// Handler and parents of a step, where the server shows the definition.
+fn definition(configuration: &Value, step: &str) -> (String, String) {
+    let steps = configuration["steps"].as_array();
     let Some(step) = steps.into_iter().flatten().find(|s| s["name"] == step) else { return Default::default() };
     let parents = step["dependencies"].as_array().into_iter().flatten().filter_map(Value::as_str);
     (step["handler"]["callable"].as_str().unwrap_or_default().to_owned(), parents.collect::<Vec<_>>().join(", "))
@@ -306,7 +243,7 @@ mod tests {
     fn folders_are_expanded_to_their_yaml_files_by_name() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["b.yml", "a.yaml", "c.txt"] {
-            fs::write(dir.path().join(name), "").unwrap();
+            std::fs::write(dir.path().join(name), "").unwrap();
         }
         let files = expand(&[dir.path().to_owned()]).unwrap();
         assert_eq!(files, [dir.path().join("a.yaml"), dir.path().join("b.yml")]);

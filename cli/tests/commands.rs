@@ -272,7 +272,7 @@ async fn an_unknown_step_is_not_found_and_the_known_ones_are_named() {
 
 #[tokio::test]
 async fn the_doctor_fails_when_counters_differ() {
-    let report = json!({"checked": {"tasks": 1, "steps": 4}, "differences": [{"task_uuid": TASK, "step": null, "what": "active_steps", "stored": 1, "facts": 0}]});
+    let report = json!({"checked": {"tasks": 1, "steps": 4}, "differences": [{"task_uuid": TASK, "step": null, "what": "active_steps", "stored": "1", "facts": "0"}]});
     let server = Server::answering([(200, report)]).await;
     let output = server.run(&["doctor"]).await;
     assert_eq!((code(&output), err(&output).as_str()), (1, "error: counters differ from the facts: 1\n"));
@@ -333,6 +333,35 @@ async fn the_shown_version_of_a_template_is_the_highest_released_one() {
     let output = server.run(&["template", "show", "order", "-n", "shop"]).await;
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert_eq!(server.asked()[1], "GET /v1/templates/shop/order/1.10.0");
+}
+
+#[tokio::test]
+async fn an_empty_variable_is_an_unset_one() {
+    for (line, name, expected) in [
+        ("db status", "DATABASE_URL", "DATABASE_URL is not set: give the database's address, as postgres://"),
+        ("queues", "TASKER_QUEUES", "no deployment is named: give --queues or TASKER_QUEUES, "),
+    ] {
+        let output = program(&line.split(' ').collect::<Vec<_>>()).env(name, "").output().await.unwrap();
+        assert_eq!(code(&output), 2);
+        assert!(err(&output).starts_with(&format!("error: {expected}")), "{}", err(&output));
+    }
+    // Whatever answers at the usual address, or nothing: it is where it looks.
+    assert_ne!(code(&program(&["doctor"]).env("TASKER_URL", "").output().await.unwrap()), 2);
+}
+
+#[tokio::test]
+async fn a_wrong_variable_is_named_with_what_was_expected_and_without_a_secret() {
+    for (line, name, value, expected) in [
+        ("db status", "DATABASE_URL", "mysql://me:s3cret@db/x", "the database URL cannot be read"),
+        ("queues", "TASKER_QUEUES", "tasker-", "expected a URL such as "),
+        ("doctor", "TASKER_URL", "ftp://me:s3cret@h", "expected http://HOST:PORT or https://HOST"),
+    ] {
+        let output = program(&line.split(' ').collect::<Vec<_>>()).env(name, value).output().await.unwrap();
+        assert_eq!(code(&output), 2);
+        let told = err(&output);
+        assert!(told.starts_with(&format!("error: {name} is wrong: {expected}")) && !told.contains("s3cret"), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
 }
 
 #[tokio::test]

@@ -23,8 +23,12 @@ struct Dev {
 
 impl Dev {
     fn start(home: &Path) -> Self {
+        Self::with(home, &[])
+    }
+
+    fn with(home: &Path, variables: &[(&str, &str)]) -> Self {
         let data = home.join("data");
-        let mut process = command(&data).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+        let mut process = command(&data).envs(variables.iter().copied()).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
         let mut said = BufReader::new(process.stdout.take().unwrap());
         // Logs may come before it.
         let mut line = String::new();
@@ -108,6 +112,32 @@ fn a_second_one_on_the_same_data_is_told_who_has_it() {
     let said = String::from_utf8(second.stderr).unwrap();
     assert!(said.contains(&format!("is in use by process {}; stop it or give another --data-dir", first.process.id())), "{said}");
     assert_eq!(first.end_by(Signal::SIGTERM).code(), Some(0));
+}
+
+#[test]
+fn an_empty_variable_is_an_unset_one() {
+    let home = home();
+    let dev =
+        Dev::with(home.path(), &["DATABASE_URL", "TASKER_ENV", "TASKER_LOG", "TASKER_URL", "PG_BIN"].map(|name| (name, "")));
+    assert!(lives(dev.server()), "the private database is used");
+    assert_eq!(dev.end_by(Signal::SIGTERM).code(), Some(0));
+}
+
+#[test]
+fn a_wrong_variable_ends_it_with_one_sentence_that_names_it_and_starts_nothing() {
+    let home = home();
+    let data = home.path().join("data");
+    for (name, value, expected) in [
+        ("TASKER_ENV", "a b", "an environment has 1 to 64 of the characters A-Z a-z 0-9 _ -"),
+        ("DATABASE_URL", "mysql://me:s3cret@db/x", "the database URL cannot be read"),
+    ] {
+        let output = command(&data).env(name, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with(&format!("error: {name} is wrong: {expected}")) && !said.contains("s3cret"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    assert!(!data.exists());
 }
 
 #[test]

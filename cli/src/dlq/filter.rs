@@ -6,7 +6,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::letter::Summary;
-use crate::failure::{Failure, Result};
+use crate::error::{CommandError, Result};
 
 /// What a letter must be like; all that is given must hold.
 #[derive(Debug, Clone, Default, Args)]
@@ -42,7 +42,7 @@ impl Filter {
             return Ok(());
         }
         let options = "--queue, --task, --step, --namespace, --fingerprint, --older-than or --message";
-        Err(Failure::usage(format!("no letters are named: say which to {verb}, by one or more of {options}")))
+        Err(CommandError::usage(format!("no letters are named: say which to {verb}, by one or more of {options}")))
     }
 
     /// Whether it means all that is in one queue.

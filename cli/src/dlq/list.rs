@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     deployment::Which,
-    failure::Result,
+    error::Result,
     output::{self, Format, age, shortened, table},
 };
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     deployment::{Deployment, failure},
-    failure::Result,
+    error::Result,
 };
 
 /// What there is beyond the letters that are told of.

@@ -16,7 +16,7 @@ mod work;
 
 use clap::{Args, Subcommand};
 
-use crate::{deployment::Which, failure::Result, output::Format};
+use crate::{deployment::Which, error::Result, output::Format};
 
 /// What `--output json` is here, which the help of that option, made for commands that ask a server, does not say.
 pub const JSON: &str = "With --output json this prints a document of its own: it asks SQS, and no server has a part in it.";

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     deployment::failure,
-    failure::{Exit, Failure, Result},
+    error::{CommandError, Exit, Result},
     output::{self, Format},
 };
 
@@ -54,7 +54,7 @@ impl Moving<'_> {
             }
             if since.elapsed() > PATIENCE {
                 let what = format!("the move of {} shows no progress after {moved} letters; it goes on by itself", self.queue);
-                return Err(Failure::new(Exit::TimedOut, what));
+                return Err(CommandError::new(Exit::TimedOut, what));
             }
             sleep(LOOK).await;
         }
@@ -85,6 +85,6 @@ impl Moving<'_> {
             return Ok(());
         }
         let why = end.failure.as_deref().unwrap_or("SQS gives no reason");
-        Err(Failure::new(Exit::Error, format!("the move of {queue} ended as {status}: {why}")))
+        Err(CommandError::new(Exit::Error, format!("the move of {queue} ended as {status}: {why}")))
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     deployment::Which,
-    failure::{Failure, Result},
+    error::{CommandError, Result},
     output::{self, Format},
 };
 
@@ -41,7 +41,7 @@ pub struct Purge {
 pub async fn run(what: &Purge, deployment: &Which, format: Format) -> Result {
     what.filter.refuse_empty("delete")?;
     if !what.yes && !what.dry_run {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "nothing was deleted: give --dry-run to see which letters match, or --yes to delete them for good",
         ));
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     deployment::{Deployment, Which, failure},
-    failure::{Exit, Failure, Result},
+    error::{CommandError, Exit, Result},
     output::{self, Format, line},
 };
 
@@ -65,7 +65,7 @@ pub async fn run(what: &Redrive, deployment: &Which, format: Format) -> Result {
     what.filter.refuse_empty("send back")?;
     if what.mechanism == Mechanism::Move && !what.is_whole_queue() {
         let why = "--mechanism move takes all letters of one queue: give --queue, and no other filter or --max";
-        return Err(Failure::usage(format!("{why}, or take --mechanism copy")));
+        return Err(CommandError::usage(format!("{why}, or take --mechanism copy")));
     }
     let deployment = deployment.open().await?;
     let queues = deployment.choose(what.filter.queue.as_deref()).await?;
@@ -80,7 +80,7 @@ pub async fn run(what: &Redrive, deployment: &Which, format: Format) -> Result {
         return rehearsed(found, &format!("redriven, by {mechanism}"), json!({ "mechanism": mechanism }), format);
     }
     if !what.yes && !confirmed(&queues)? {
-        return Err(Failure::new(Exit::Error, "nothing was redriven: it was not confirmed"));
+        return Err(CommandError::new(Exit::Error, "nothing was redriven: it was not confirmed"));
     }
     let mut refusal = None;
     if let (true, Some(queue)) = (by_move, queues.first()) {
@@ -134,7 +134,7 @@ fn refuse_homeless(deployment: &Deployment, queue: &str) -> Result {
         Some(back) => {
             let remedy = "create it, or give the --queue of another";
             let what = format!("the letters of {queue} cannot go back, for there is no queue {back}: {remedy}");
-            Err(Failure::new(Exit::Conflict, what))
+            Err(CommandError::new(Exit::Conflict, what))
         }
     }
 }
@@ -144,7 +144,7 @@ fn confirmed(queues: &[String]) -> Result<bool> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(true);
     }
-    let unable = |error: io::Error| Failure::new(Exit::Error, format!("cannot ask: {error}"));
+    let unable = |error: io::Error| CommandError::new(Exit::Error, format!("cannot ask: {error}"));
     write!(io::stderr(), "Send the letters that match back from {}? [y/N] ", line(&queues.join(", "))).map_err(unable)?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(unable)?;

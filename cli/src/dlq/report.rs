@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{letter::Summary, look::Rest};
 use crate::{
-    failure::{Exit, Failure, Result},
+    error::{CommandError, Exit, Result},
     output::{self, Format, shortened},
 };
 
@@ -108,7 +108,7 @@ impl Report {
         }
         match kept {
             0 => Ok(()),
-            _ => Err(Failure::new(Exit::Error, format!("{kept} of {} letters were not {}", done + kept, self.done))),
+            _ => Err(CommandError::new(Exit::Error, format!("{kept} of {} letters were not {}", done + kept, self.done))),
         }
     }
 }

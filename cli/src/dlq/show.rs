@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     deployment::Which,
-    failure::{Exit, Failure, Result},
+    error::{CommandError, Exit, Result},
     output::{self, Format, age, fields, moment},
 };
 
@@ -41,7 +41,7 @@ pub async fn run(which: &Show, deployment: &Which, format: Format) -> Result {
     let Some((summary, letter)) = letters.into_iter().next() else {
         let unsure = rest.told("", ", as far as was looked (run it again to look further)");
         let what = format!("there is no dead letter {} in {}{unsure}", which.message, queues.join(", "));
-        return Err(Failure::new(Exit::NotFound, format!("{what}; `tasker-ctl dlq list` shows what is there")));
+        return Err(CommandError::new(Exit::NotFound, format!("{what}; `tasker-ctl dlq list` shows what is there")));
     };
     if format == Format::Json {
         return output::print_json(&document(&summary, &letter, which.body).to_string());

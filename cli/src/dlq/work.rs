@@ -13,7 +13,7 @@ use super::{
     report::{Item, Outcome, Report},
     scan::{Known, Scan},
 };
-use crate::{deployment::failure, failure::Result};
+use crate::{deployment::failure, error::Result};
 
 /// Letters that are worked on at once; as many as one receive gives.
 const AT_ONCE: usize = 10;

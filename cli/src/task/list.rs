@@ -1,18 +1,18 @@
 //! `tasker-ctl task list`.
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use tasker_wire::rest::{Pagination, TaskListResponse, TaskResponse};
 
-use super::model::Task;
 use crate::{
     client::Client,
-    failure::Result,
+    error::Result,
     output::{self, Format, between, moment, table},
 };
 
-/// Which tasks to list. It is the query as the API takes it.
+/// Which tasks to list, as the query of the API.
 #[derive(Debug, Args, Serialize)]
-pub struct List {
+pub struct TaskListArgs {
     /// Only tasks of this namespace
     #[arg(short, long)]
     namespace: Option<String>,
@@ -31,24 +31,7 @@ pub struct List {
     per_page: u32,
 }
 
-#[derive(Deserialize)]
-struct Page {
-    tasks: Vec<Task>,
-    #[serde(default)]
-    pagination: Pagination,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Pagination {
-    page: u32,
-    total_count: u64,
-    total_pages: u32,
-    has_next: bool,
-}
-
-/// Runs the command.
-pub async fn run(which: &List, client: &Client, format: Format) -> Result {
+pub async fn run(which: &TaskListArgs, client: &Client, format: Format) -> Result {
     let answer = client.get(&["v1", "tasks"], which).await?;
     match format {
         Format::Json => output::print_json(&answer.text),
@@ -56,11 +39,11 @@ pub async fn run(which: &List, client: &Client, format: Format) -> Result {
     }
 }
 
-fn view(page: &Page) -> String {
+fn view(page: &TaskListResponse) -> String {
     if page.tasks.is_empty() {
         return "no tasks".into();
     }
-    let row = |task: &Task| {
+    let row = |task: &TaskResponse| {
         let took = task.completed_at.as_deref().map(|at| between(&task.created_at, at)).unwrap_or_default();
         let steps = match task.failed_steps {
             0 => format!("{}/{}", task.completed_steps, task.total_steps),
@@ -71,14 +54,14 @@ fn view(page: &Page) -> String {
             task.task_uuid.to_string(),
             task.namespace.clone(),
             template,
-            task.status.clone(),
+            task.status.to_string(),
             steps,
             moment(&task.created_at),
             took,
         ]
     };
     let rows = table(&["TASK", "NAMESPACE", "TEMPLATE", "STATUS", "STEPS", "CREATED", "TOOK"], page.tasks.iter().map(row));
-    let Pagination { page, total_count, total_pages, has_next } = page.pagination;
+    let Pagination { page, total_count, total_pages, has_next, .. } = page.pagination;
     let more = if has_next { format!("; more with --page {}", page + 1) } else { String::new() };
     format!("{rows}\n\npage {page} of {total_pages}, {total_count} tasks{more}")
 }

@@ -1,23 +1,18 @@
 //! `tasker-ctl task …`: submit, look at, wait for and cancel tasks.
 
 mod list;
-pub mod model;
 mod view;
 mod wait;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use serde::Serialize;
-use serde_json::value::RawValue;
+use tasker_wire::rest::{CancelTask, StepResponse, SubmitTask, TaskResponse};
 use uuid::Uuid;
 
-use self::{
-    model::{Step, Task},
-    wait::Limit,
-};
+use self::wait::Limit;
 use crate::{
     client::{Answer, Client},
-    failure::Result,
+    error::Result,
     input::{JsonSource, default_actor},
     output::{self, Format},
 };
@@ -30,7 +25,7 @@ pub enum TaskCommand {
     /// Show one task: its steps, tries and errors
     Get(One),
     /// List tasks, the newest first
-    List(list::List),
+    List(list::TaskListArgs),
     /// Cancel a task that is not finished
     Cancel(Cancel),
     /// List all steps of a task
@@ -107,7 +102,6 @@ pub struct Wait {
     timeout: Limit,
 }
 
-/// Runs one of the commands.
 pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Result {
     match command {
         TaskCommand::Create(new) => create(new, client, format).await,
@@ -119,43 +113,23 @@ pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Resu
     }
 }
 
-/// The body of a submission. What is left out is for the server to choose.
-#[derive(Serialize)]
-struct NewTask<'a> {
-    name: &'a str,
-    namespace: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<&'a str>,
-    context: &'a RawValue,
-    initiator: &'a str,
-    source_system: &'a str,
-    reason: &'a str,
-    tags: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    priority: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idempotency_key: Option<&'a str>,
-}
-
 async fn create(new: &Create, client: &Client, format: Format) -> Result {
-    let context = new.context.read("--context")?;
-    let body = NewTask {
-        name: &new.name,
-        namespace: &new.namespace,
-        version: new.version.as_deref(),
-        context: &context,
-        initiator: &new.initiator,
-        source_system: "cli",
-        reason: &new.reason,
-        tags: &new.tags,
+    let body = SubmitTask {
+        name: new.name.clone(),
+        namespace: Some(new.namespace.clone()),
+        version: new.version.clone(),
+        context: Some(new.context.read("--context")?),
+        initiator: Some(new.initiator.clone()),
+        source_system: Some("cli".into()),
+        reason: Some(new.reason.clone()),
+        tags: new.tags.clone(),
         priority: new.priority,
         correlation_id: new.correlation_id,
-        idempotency_key: new.key.as_deref(),
+        parent_correlation_id: None,
+        idempotency_key: new.key.clone(),
     };
     let answer = client.send(Method::POST, &["v1", "tasks"], &body).await?;
-    let task: Task = answer.read()?;
+    let task: TaskResponse = answer.read()?;
     let Some(limit) = new.wait else {
         return match format {
             Format::Json => output::print_json(&answer.text),
@@ -169,7 +143,7 @@ async fn create(new: &Create, client: &Client, format: Format) -> Result {
 
 async fn await_end(task: Uuid, limit: Limit, client: &Client, format: Format) -> Result {
     let answer = wait::until_finished(task, limit, client).await?;
-    let ended: Task = answer.read()?;
+    let ended: TaskResponse = answer.read()?;
     show(answer, client, format).await?;
     wait::verdict(&ended)
 }
@@ -178,8 +152,8 @@ async fn show(answer: Answer, client: &Client, format: Format) -> Result {
     if format == Format::Json {
         return output::print_json(&answer.text);
     }
-    let task: Task = answer.read()?;
-    let steps: Vec<Step> = client.get(&steps_path(task.task_uuid), &()).await?.read()?;
+    let task: TaskResponse = answer.read()?;
+    let steps: Vec<StepResponse> = client.get(&steps_path(task.task_uuid), &()).await?.read()?;
     output::print(&view::task(&task, &steps))
 }
 
@@ -187,21 +161,16 @@ async fn steps(task: Uuid, client: &Client, format: Format) -> Result {
     let answer = client.get(&steps_path(task), &()).await?;
     match format {
         Format::Json => output::print_json(&answer.text),
-        Format::Table => output::print(&view::steps(answer.read::<Vec<Step>>()?.iter())),
+        Format::Table => output::print(&view::steps(answer.read::<Vec<StepResponse>>()?.iter())),
     }
 }
 
 async fn cancel(what: &Cancel, client: &Client, format: Format) -> Result {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        reason: Option<&'a str>,
-        actor: &'a str,
-    }
-    let body = Body { reason: what.reason.as_deref(), actor: &what.actor };
+    let body = CancelTask { reason: what.reason.clone(), actor: Some(what.actor.clone()) };
     let answer = client.send(Method::DELETE, &path(what.task), &body).await?;
     match format {
         Format::Json => output::print_json(&answer.text),
-        Format::Table => output::print(&format!("task {} is {}", what.task, answer.read::<Task>()?.status)),
+        Format::Table => output::print(&format!("task {} is {}", what.task, answer.read::<TaskResponse>()?.status)),
     }
 }
 
@@ -209,7 +178,6 @@ fn path(task: Uuid) -> [String; 3] {
     ["v1".into(), "tasks".into(), task.to_string()]
 }
 
-/// The path of a task's steps.
 pub fn steps_path(task: Uuid) -> [String; 4] {
     ["v1".into(), "tasks".into(), task.to_string(), "workflow_steps".into()]
 }

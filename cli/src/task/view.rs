@@ -1,9 +1,11 @@
-//! A task on one screen: what it is, how far it is, what is wrong with it, and what can be done.
+//! A task on one screen: what it is, how far it is, what failed, and the command that helps.
 
-use crate::{
-    output::{between, fields, line, moment, shortened, table},
-    task::model::{Step, StepError, Task},
+use tasker_wire::{
+    StepState,
+    rest::{StepExecutionError, StepResponse, TaskResponse},
 };
+
+use crate::output::{between, fields, line, moment, shortened, table};
 
 /// Steps that one screen shows.
 const SHOWN_STEPS: usize = 40;
@@ -13,7 +15,7 @@ const SHOWN_ERRORS: usize = 5;
 const NOTE: usize = 100;
 
 /// One line about a task that was accepted.
-pub fn created(task: &Task) -> String {
+pub fn created(task: &TaskResponse) -> String {
     let plural = if task.total_steps == 1 { "" } else { "s" };
     format!(
         "task {}: {} {} in {}, {} step{plural}",
@@ -26,7 +28,7 @@ pub fn created(task: &Task) -> String {
 }
 
 /// The answer to "what is going on with this task".
-pub fn task(task: &Task, steps: &[Step]) -> String {
+pub fn task(task: &TaskResponse, steps: &[StepResponse]) -> String {
     let shown = worth_showing(steps);
     let mut view = head(task, steps);
     view.push('\n');
@@ -39,10 +41,10 @@ pub fn task(task: &Task, steps: &[Step]) -> String {
     view
 }
 
-fn head(task: &Task, steps: &[Step]) -> String {
+fn head(task: &TaskResponse, steps: &[StepResponse]) -> String {
     let end = task.completed_at.as_deref().map(|at| format!("{}, after {}", moment(at), between(&task.created_at, at)));
     let status = match task.execution_status.as_str() {
-        "" | "all_complete" => task.status.clone(),
+        "" | "all_complete" => task.status.to_string(),
         more => format!("{} ({})", task.status, more.replace('_', " ")),
     };
     fields(&[
@@ -53,79 +55,92 @@ fn head(task: &Task, steps: &[Step]) -> String {
         ("created", format!("{} by {} ({}): {}", moment(&task.created_at), task.initiator, task.source_system, task.reason)),
         ("ended", end.unwrap_or_default()),
         ("priority", task.priority.map(|p| p.to_string()).unwrap_or_default()),
-        ("tags", task.tags.as_deref().unwrap_or_default().join(", ")),
-        ("correlation", task.correlation_id.clone()),
+        ("tags", task.tags.join(", ")),
+        ("correlation", if task.correlation_id.is_nil() { String::new() } else { task.correlation_id.to_string() }),
     ])
 }
 
 /// `3 complete, 1 error, 2 pending of 6`, in the order in which the states first appear.
-fn tally(steps: &[Step]) -> String {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
+fn tally(steps: &[StepResponse]) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
     for step in steps {
-        match counts.iter_mut().find(|(state, _)| *state == step.current_state) {
+        let state = step.current_state.to_string().replace('_', " ");
+        match counts.iter_mut().find(|(counted, _)| *counted == state) {
             Some((_, count)) => *count += 1,
-            None => counts.push((&step.current_state, 1)),
+            None => counts.push((state, 1)),
         }
     }
-    let words: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {}", state.replace('_', " "))).collect();
+    let words: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     if words.is_empty() { "none".into() } else { format!("{} of {}", words.join(", "), steps.len()) }
 }
 
-/// All steps when they fit on a screen; else those that something is happening to.
-fn worth_showing(steps: &[Step]) -> Vec<&Step> {
+/// All steps when they fit on a screen; otherwise those that are neither pending nor complete.
+fn worth_showing(steps: &[StepResponse]) -> Vec<&StepResponse> {
     if steps.len() <= SHOWN_STEPS {
         return steps.iter().collect();
     }
-    let calm = |step: &Step| matches!(step.current_state.as_str(), "pending" | "complete");
+    let calm = |step: &StepResponse| matches!(step.current_state.known(), Some(StepState::Pending | StepState::Complete));
     steps.iter().filter(|step| !calm(step)).take(SHOWN_STEPS).collect()
 }
 
-/// A table of steps.
-pub fn steps<'a>(steps: impl Iterator<Item = &'a Step>) -> String {
-    let row = |step: &Step| {
+pub fn steps<'a>(steps: impl Iterator<Item = &'a StepResponse>) -> String {
+    let row = |step: &StepResponse| {
         let last = step.last_attempted_at.as_deref().map(moment).unwrap_or_default();
-        vec![step.name.clone(), step.current_state.clone(), format!("{}/{}", step.attempts, step.max_attempts), last, note(step)]
+        vec![
+            step.name.clone(),
+            step.current_state.to_string(),
+            format!("{}/{}", step.attempts, step.max_attempts),
+            last,
+            note(step),
+        ]
     };
     table(&["STEP", "STATE", "TRIES", "LAST TRY", "NOTE"], steps.map(row))
 }
 
 /// Why a step is where it is.
-fn note(step: &Step) -> String {
-    let why = step.error().map(|error| shortened(&described(&error), NOTE)).unwrap_or_default();
+fn note(step: &StepResponse) -> String {
+    let why = error(step).map(|error| shortened(&described(error), NOTE)).unwrap_or_default();
     let retry = || step.next_retry_at.as_deref().map(|at| format!("again at {}", moment(at))).unwrap_or_default();
-    match step.current_state.as_str() {
-        "pending" if step.completed_parents < step.total_parents => {
+    match step.current_state.known() {
+        Some(StepState::Pending) if step.completed_parents < step.total_parents => {
             format!("waits for {} of {} parents", step.total_parents - step.completed_parents, step.total_parents)
         }
-        "pending" => "held".into(),
-        "enqueued" => "waits for a worker".into(),
-        "waiting_for_retry" => [retry(), why].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": "),
-        "error" => why,
+        Some(StepState::Pending) => "held".into(),
+        Some(StepState::Enqueued) => "waits for a worker".into(),
+        Some(StepState::WaitingForRetry) => {
+            [retry(), why].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+        }
+        Some(StepState::Error) => why,
         _ => String::new(),
     }
 }
 
-fn described(error: &StepError) -> String {
-    match error.error_type.as_deref() {
-        Some(kind) if !kind.is_empty() => format!("{kind}: {}", error.message),
-        _ => error.message.clone(),
+/// Why its last attempt failed.
+fn error(step: &StepResponse) -> Option<&StepExecutionError> {
+    step.results.as_ref()?.error.as_ref()
+}
+
+fn described(error: &StepExecutionError) -> String {
+    match error.error_type.as_str() {
+        "" => error.message.clone(),
+        kind => format!("{kind}: {}", error.message),
     }
 }
 
 /// The errors in full, and how to go on.
-fn errors(task: &Task, steps: &[Step]) -> String {
-    let failed: Vec<&Step> = steps.iter().filter(|step| step.current_state == "error").collect();
+fn errors(task: &TaskResponse, steps: &[StepResponse]) -> String {
+    let failed: Vec<&StepResponse> = steps.iter().filter(|step| step.current_state.known() == Some(StepState::Error)).collect();
     let mut view = String::new();
     for step in failed.iter().take(SHOWN_ERRORS) {
-        let Some(error) = step.error() else { continue };
+        let Some(error) = error(step) else { continue };
         let name = line(&step.name);
         view.push_str(&format!(
             "\n{name} failed on try {} of {}: {}\n",
             step.attempts,
             step.max_attempts,
-            line(&described(&error))
+            line(&described(error))
         ));
-        view.push_str(&format!("  tasker-ctl step retry {} {} --reason …\n", task.task_uuid, shell_word(&name)));
+        view.push_str(&format!("  tasker-ctl step retry {} {} --reason …\n", task.task_uuid, shell_words::quote(&name)));
     }
     if failed.len() > SHOWN_ERRORS {
         view.push_str(&format!("\n… and {} more steps failed\n", failed.len() - SHOWN_ERRORS));
@@ -133,27 +148,21 @@ fn errors(task: &Task, steps: &[Step]) -> String {
     view
 }
 
-/// A word that a shell takes as it is.
-fn shell_word(word: &str) -> String {
-    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:/@".contains(c));
-    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn step(json: serde_json::Value) -> Step {
+    fn step(json: serde_json::Value) -> StepResponse {
         serde_json::from_value(json).unwrap()
     }
 
-    fn failed() -> Step {
+    fn failed() -> StepResponse {
         step(serde_json::json!({"name": "charge", "current_state": "error", "attempts": 3, "max_attempts": 3, "total_parents": 1,
             "completed_parents": 1, "last_attempted_at": "2026-01-02T03:04:05.123456Z",
             "results": {"success": false, "error": {"message": "no\u{1b}[2J money", "error_type": "declined", "retryable": false}}}))
     }
 
-    fn order() -> Task {
+    fn order() -> TaskResponse {
         serde_json::from_value(serde_json::json!({"task_uuid": "01990000-0000-7000-8000-000000000000", "name": "order", "namespace": "shop",
             "version": "1.0.0", "status": "error", "created_at": "2026-01-02T03:04:00Z", "completed_at": "2026-01-02T03:04:06.5Z",
             "initiator": "me", "source_system": "cli", "reason": "test", "total_steps": 2, "execution_status": "blocked_by_failures"}))
@@ -196,7 +205,7 @@ charge failed on try 3 of 3: declined: no\\u{1b}[2J money
     #[test]
     fn of_many_steps_those_are_shown_that_something_happens_to() {
         let calm = || (0..100).map(|_| step(serde_json::json!({"name": "calm", "current_state": "complete"})));
-        let steps: Vec<Step> = calm().chain([failed()]).chain(calm()).collect();
+        let steps: Vec<StepResponse> = calm().chain([failed()]).chain(calm()).collect();
         let shown = task(&order(), &steps);
         assert!(shown.contains("charge") && !shown.contains("calm"), "{shown}");
         assert!(shown.contains("… and 200 more steps"), "{shown}");
@@ -204,7 +213,8 @@ charge failed on try 3 of 3: declined: no\\u{1b}[2J money
 
     #[test]
     fn a_strange_name_is_quoted_for_the_shell() {
-        assert_eq!(shell_word("a_b-1"), "a_b-1");
-        assert_eq!(shell_word("it's; rm"), r"'it'\''s; rm'");
+        let retry = |name: &str| errors(&order(), &[StepResponse { name: name.into(), ..failed() }]);
+        assert!(retry("a_b-1").contains(" a_b-1 --reason"), "{}", retry("a_b-1"));
+        assert!(retry("it's; rm").contains(r" 'it'\''s; rm' --reason"), "{}", retry("it's; rm"));
     }
 }

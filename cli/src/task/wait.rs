@@ -1,27 +1,26 @@
-//! Waiting for a task: long polls, progress on a terminal, patience with a server that is away for a moment.
+//! Waiting for a task by long polls, with progress on a terminal. A server may be away for a moment.
 
 use std::{str::FromStr, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tasker_wire::{TaskState, limits};
+use tasker_wire::{
+    StepState, TaskState, limits,
+    rest::{StepReadiness, TaskResponse},
+};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use super::{
-    model::{StepState, Task},
-    path,
-};
+use super::path;
 use crate::{
     client::{Answer, Client},
-    failure::{Exit, Failure, Result},
+    error::{CommandError, Exit, Result},
     output::shortened,
 };
 
-/// The word for no limit.
 pub const FOR_EVER: &str = "for-ever";
 /// How long the server may be away while we wait: long enough for a restart.
 const AWAY: Duration = Duration::from_secs(60);
-/// The least time between two questions, should the server not take its time to answer.
+/// The least time between two polls, in case the server answers at once.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long to wait; `None` is for ever.
@@ -40,7 +39,7 @@ impl FromStr for Limit {
     }
 }
 
-/// Waits for the end of a task, and returns the server's last word on it.
+/// Waits until a task is finished, and returns the server's last answer.
 pub async fn until_finished(task: Uuid, Limit(limit): Limit, client: &Client) -> Result<Answer> {
     let progress = progress();
     let waiting = poll(task, client, &progress);
@@ -52,22 +51,22 @@ pub async fn until_finished(task: Uuid, Limit(limit): Limit, client: &Client) ->
     ended
 }
 
-fn too_late(task: Uuid, limit: Duration) -> Failure {
+fn too_late(task: Uuid, limit: Duration) -> CommandError {
     let message = format!("task {task} was not finished after {} s; it goes on: tasker-ctl task get {task}", limit.as_secs_f64());
-    Failure::new(Exit::TimedOut, message)
+    CommandError::new(Exit::TimedOut, message)
 }
 
-/// Asks until the task is finished. A server that was reached once may be away for a moment.
+/// Polls until the task is finished. Once the server has answered, it may be away for a moment.
 async fn poll(task: Uuid, client: &Client, progress: &ProgressBar) -> Result<Answer> {
-    // On a terminal somebody watches the progress; else one question for as long as the server lets it wait.
+    // On a terminal a person watches the progress; elsewhere a poll may take as long as the server allows.
     let hold = if progress.is_hidden() { limits::WAIT_SECONDS } else { 1 };
     let mut seen: Option<Instant> = None;
     loop {
         let asked = Instant::now();
         match ask(task, client, hold).await {
             Ok(answer) => {
-                let now: Task = answer.read()?;
-                if is_finished(&now.status) {
+                let now: TaskResponse = answer.read()?;
+                if now.status.known().is_some_and(TaskState::is_finished) {
                     return Ok(answer);
                 }
                 seen = Some(asked);
@@ -85,23 +84,19 @@ async fn ask(task: Uuid, client: &Client, hold: u32) -> Result<Answer> {
     client.get_within(&path(task), &[("wait", hold)], patience).await
 }
 
-fn is_passing(failure: &Failure) -> bool {
+fn is_passing(failure: &CommandError) -> bool {
     matches!(failure.exit, Exit::Unavailable | Exit::TimedOut)
 }
 
-fn is_finished(status: &str) -> bool {
-    TaskState::parse(status).is_some_and(TaskState::is_finished)
-}
-
 /// What the end of a task means to the shell.
-pub fn verdict(task: &Task) -> Result {
-    match TaskState::parse(&task.status) {
+pub fn verdict(task: &TaskResponse) -> Result {
+    match task.status.known() {
         Some(TaskState::Complete | TaskState::ResolvedManually) => Ok(()),
-        _ => Err(Failure::new(Exit::TaskFailed, format!("task {} ended as {}", task.task_uuid, task.status))),
+        _ => Err(CommandError::new(Exit::TaskFailed, format!("task {} ended as {}", task.task_uuid, task.status))),
     }
 }
 
-/// A line on stderr that is drawn on a terminal only.
+/// A line on stderr, on a terminal only.
 fn progress() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:24} {pos}/{len} steps  {elapsed}  {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -112,11 +107,12 @@ fn progress() -> ProgressBar {
     progress
 }
 
-fn advance(progress: &ProgressBar, task: &Task) {
-    let active = |step: &&StepState| matches!(step.current_state.as_str(), "enqueued" | "in_progress" | "waiting_for_retry");
+fn advance(progress: &ProgressBar, task: &TaskResponse) {
+    use StepState::{Enqueued, InProgress, WaitingForRetry};
+    let active = |step: &&StepReadiness| matches!(step.current_state.known(), Some(Enqueued | InProgress | WaitingForRetry));
     let names: Vec<&str> = task.steps.iter().filter(active).take(5).map(|step| step.name.as_str()).collect();
-    progress.set_length(task.total_steps);
-    progress.set_position(task.completed_steps);
+    progress.set_length(task.total_steps.max(0) as u64);
+    progress.set_position(task.completed_steps.max(0) as u64);
     progress.set_message(shortened(&names.join(", "), 60));
 }
 
@@ -135,10 +131,12 @@ mod tests {
 
     #[test]
     fn only_a_failed_or_cancelled_task_fails_the_wait() {
-        let end = |status: &str| verdict(&Task { status: status.into(), ..Task::default() }).map_err(|failure| failure.exit);
-        assert_eq!(end("complete"), Ok(()));
-        assert_eq!(end("resolved_manually"), Ok(()));
-        assert_eq!(end("error"), Err(Exit::TaskFailed));
-        assert_eq!(end("cancelled"), Err(Exit::TaskFailed));
+        let end = |status: TaskState| {
+            verdict(&TaskResponse { status: status.into(), ..TaskResponse::default() }).map_err(|failure| failure.exit)
+        };
+        assert_eq!(end(TaskState::Complete), Ok(()));
+        assert_eq!(end(TaskState::ResolvedManually), Ok(()));
+        assert_eq!(end(TaskState::Error), Err(Exit::TaskFailed));
+        assert_eq!(end(TaskState::Cancelled), Err(Exit::TaskFailed));
     }
 }

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from tasker_localstack import deploy, emulator, lasting, packages, topology
-from tasker_localstack.postgres import Postgres, free_port
 
 
 def main() -> int:
@@ -25,7 +22,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tasker_localstack", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("run", help="run a command with a throw-away LocalStack and PostgreSQL")
+    command = commands.add_parser("run", help="run a command with a throw-away LocalStack")
     command.add_argument("command", nargs=argparse.REMAINDER)
     command.set_defaults(run=run)
     command = commands.add_parser("deploy", help="deploy the topology under a prefix")
@@ -69,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     # A signal ends the command, and what comes after it is done as ever.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    with throw_away_postgres() as postgres, tempfile.TemporaryDirectory(prefix="tasker-localstack-") as folder:
-        local = emulator.Emulator(Path(folder), free_port())
+    with tempfile.TemporaryDirectory(prefix="tasker-localstack-") as folder:
+        local = emulator.Emulator(Path(folder), emulator.free_port())
         try:
             local.start()
             packages.write_images(local.images, programs_of_tests())
@@ -80,9 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
                 "TASKER_LOCALSTACK": local.endpoint,
                 "TASKER_LOCALSTACK_DIR": folder,
                 "TASKER_LOCALSTACK_PYTHON": sys.executable,
-                "TASKER_TEST_DATABASE_URL": postgres.socket_url("postgres"),
-                "TASKER_TEST_DATABASE_TLS": f"127.0.0.1:{postgres.port}",
-                "TASKER_TEST_DATABASE_CA": str(postgres.authority),
                 "TASKER_PROGRAMS": str(programs_of_tests()),
             }
             return subprocess.run(words, env=environment, check=False).returncode
@@ -92,16 +86,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def programs_of_tests() -> Path:
     return (packages.ROOT / "target/programs").resolve()
-
-
-@contextlib.contextmanager
-def throw_away_postgres() -> Iterator[Postgres]:
-    postgres = Postgres(Postgres.new_folder())
-    try:
-        postgres.create(durable=False)
-        yield postgres
-    finally:
-        postgres.remove()
 
 
 def deploy_command(arguments: argparse.Namespace) -> int:

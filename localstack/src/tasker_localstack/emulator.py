@@ -135,3 +135,9 @@ def stop(pid: int) -> None:
             if not Path(f"/proc/{pid}").exists():
                 return
             time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasker_localstack import packages, topology
+from tasker_localstack import packages, postgres, topology
 from tasker_localstack.deploy import Database, Deployment
 from tasker_localstack.emulator import Emulator
-from tasker_localstack.postgres import Postgres
 
 PREFIX = "tasker"
-DATABASE = "tasker"
 PORT = 4566
 
 
@@ -43,19 +41,21 @@ def up(folder: Path, programs: Path, port: int | None) -> dict[str, Any]:
                 # A port that cannot be used is not the one to try next time.
                 _write(folder, state)
                 raise
-        postgres = _postgres(folder)
+        if not postgres.runs(folder / "postgres"):
+            print("starting PostgreSQL", file=sys.stderr)
+        server = postgres.start(folder / "postgres")
+        tls = server["tls"]
         packages.write_images(local.images, programs)
         note = packages.said_of_images(local.images)
         print(note, file=sys.stderr)
-        postgres.create_database(DATABASE)
         print("deploying", file=sys.stderr)
         wanted = topology.read([])
         packed = packages.package_all(wanted["functions"], programs, folder)
-        database = Database(postgres.address(DATABASE), str(postgres.authority), "tasker", postgres.password)
+        address = f"postgres://{tls['host']}:{tls['port']}/postgres"
+        database = Database(address, tls["authority"], tls["user"], tls["password"])
         where = Deployment(local.endpoint, PREFIX).deploy(wanted, packed, database, schedule=True)
         packages.remove_others(packed)
-        where |= {"port": local.port, "postgres": str(postgres.folder), "database": postgres.socket_url(DATABASE)}
-        where["note"] = note
+        where |= {"port": local.port, "database": server["url"], "note": note}
         _write(folder, where)
         return where
 
@@ -66,13 +66,8 @@ def down(folder: Path, and_remove: bool) -> None:
         return
     with _alone(folder):
         Emulator(folder, PORT).stop()
-        state = _read(folder)
-        if "postgres" in state:
-            postgres = Postgres(Path(state["postgres"]))
-            if and_remove:
-                postgres.remove()
-            elif postgres.created():
-                postgres.stop()
+        if (folder / "postgres").exists():
+            postgres.stop(folder / "postgres", and_remove)
         if and_remove:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -84,14 +79,13 @@ def status(folder: Path) -> list[tuple[str, str]]:
         return [("nothing", "is here; `scripts/localstack up` makes it")]
     local = Emulator(folder, state["port"])
     alive = local.pid() is not None
-    postgres = Postgres(Path(state["postgres"])) if "postgres" in state else None
-    database = postgres is not None and postgres.created() and postgres.running()
+    database = postgres.runs(folder / "postgres")
     if not alive and not database:
         return [("everything", "is stopped; `scripts/localstack up` starts it again")]
     mend = "; `scripts/localstack up` mends it"
     answers = alive and local.answers()
     rows = [("LocalStack", local.endpoint if answers else f"{'does not answer' if alive else 'is not running'}{mend}")]
-    rows.append(("PostgreSQL", postgres.socket_url(DATABASE) if database else f"is not running{mend}"))
+    rows.append(("PostgreSQL", state.get("database", "runs") if database else f"is not running{mend}"))
     if not answers:
         return rows
     rows.append(("API", state.get("api", f"is not deployed{mend}")))
@@ -102,24 +96,6 @@ def status(folder: Path) -> list[tuple[str, str]]:
         waiting, in_flight = counts["ApproximateNumberOfMessages"], counts["ApproximateNumberOfMessagesNotVisible"]
         rows.append(("queue", f"{url.rsplit('/', 1)[-1]:<28}  waiting {waiting}, in flight {in_flight}"))
     return rows
-
-
-def _postgres(folder: Path) -> Postgres:
-    """The PostgreSQL of the folder, running."""
-    state = _read(folder)
-    place = Path(state.get("postgres", ""))
-    if "postgres" not in state or not place.exists():
-        place = Postgres.new_folder()
-        # Noted before anything is in it: whoever is ended meanwhile leaves nothing that is not known.
-        _write(folder, {**state, "postgres": str(place)})
-    postgres = Postgres(place)
-    if not postgres.created():
-        print("making a PostgreSQL", file=sys.stderr)
-        postgres.create(durable=True)
-    elif not postgres.running():
-        print("starting PostgreSQL", file=sys.stderr)
-        postgres.start()
-    return postgres
 
 
 @contextlib.contextmanager

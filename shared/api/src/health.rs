@@ -4,53 +4,58 @@ use std::time::{Duration, Instant};
 
 use axum::{Json, extract::State};
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use tasker_queue::Queue;
+use tasker_wire::rest::{Health, HealthCheck, Readiness, ReadinessChecks, ReadinessInfo};
 
 use crate::{App, problem::Problem};
 
-/// How long the database may take to answer; whoever asks decides by it where to send requests.
+/// How long the database may take to answer; a load balancer decides by it where to send requests.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /health`. With `worker_id`, so that it is also what Tasker's clients expect of a worker under the same path.
-pub(crate) async fn basic<Q: Queue>(State(app): State<App<Q>>) -> Json<Value> {
-    Json(json!({"status": "healthy", "timestamp": now(), "worker_id": app.settings.worker_id}))
+pub(crate) async fn basic<Q: Queue>(State(app): State<App<Q>>) -> Json<Health> {
+    Json(health("healthy", &app))
 }
 
 /// `GET /health/live`
-pub(crate) async fn live<Q: Queue>(State(app): State<App<Q>>) -> Json<Value> {
-    Json(json!({"status": "alive", "timestamp": now(), "worker_id": app.settings.worker_id}))
+pub(crate) async fn live<Q: Queue>(State(app): State<App<Q>>) -> Json<Health> {
+    Json(health("alive", &app))
+}
+
+fn health<Q>(status: &str, app: &App<Q>) -> Health {
+    Health { status: status.into(), timestamp: now(), worker_id: app.settings.worker_id.clone() }
 }
 
 /// `GET /health/ready`. Everything but the database is in this process, so it is as well as this answer.
-pub(crate) async fn ready<Q: Queue>(State(app): State<App<Q>>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn ready<Q: Queue>(State(app): State<App<Q>>) -> Result<Json<Readiness>, Problem> {
     let begin = Instant::now();
     match tokio::time::timeout(PATIENCE, app.engine.store().ping()).await {
         Ok(answer) => answer.map(drop)?,
         Err(_) => return Err(Problem::unavailable(format!("the database did not answer within {} s", PATIENCE.as_secs()))),
     }
-    let database = json!({"status": "healthy", "duration_ms": begin.elapsed().as_millis() as u64});
-    let process = json!({"status": "healthy", "duration_ms": 0});
+    let healthy = |duration_ms| HealthCheck { duration_ms, status: "healthy".into() };
+    let database = healthy(begin.elapsed().as_millis() as u64);
+    let process = healthy(0);
     let connections = app.engine.store().connections();
-    Ok(Json(json!({
-        "status": "ready",
-        "timestamp": now(),
-        "checks": {
-            "web_database": database,
-            "orchestration_database": database,
-            "circuit_breaker": process,
-            "orchestration_system": process,
-            "command_processor": process,
+    Ok(Json(Readiness {
+        checks: ReadinessChecks {
+            circuit_breaker: process.clone(),
+            command_processor: process.clone(),
+            orchestration_database: database.clone(),
+            orchestration_system: process,
+            web_database: database,
         },
-        "info": {
-            "version": env!("CARGO_PKG_VERSION"),
-            "environment": app.engine.settings().environment,
-            "operational_state": "Normal",
-            "web_database_pool_size": connections,
-            "orchestration_database_pool_size": connections,
-            "circuit_breaker_state": "Closed",
+        info: ReadinessInfo {
+            circuit_breaker_state: "Closed".into(),
+            environment: app.engine.settings().environment.clone(),
+            operational_state: "Normal".into(),
+            orchestration_database_pool_size: connections,
+            version: env!("CARGO_PKG_VERSION").into(),
+            web_database_pool_size: connections,
         },
-    })))
+        status: "ready".into(),
+        timestamp: now(),
+    }))
 }
 
 /// This process's time: it is shown, and nothing is decided by it.

@@ -24,6 +24,7 @@ use axum::{
 };
 use parking_lot::Mutex;
 use tasker_engine::Engine;
+use tasker_process::panic_text;
 use tasker_queue::Queue;
 use tasker_wire::limits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -129,8 +130,7 @@ async fn name_request(request: Request, next: Next) -> Response {
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    tracing::error!(panic = text.unwrap_or("of an unknown kind"), "a request panicked; this is a defect of the orchestrator");
+    tracing::error!(panic = panic_text(&*panic), "a request panicked; this is a defect of the orchestrator");
     Problem::internal().into_response()
 }
 

@@ -5,11 +5,13 @@ use axum::{
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
 use tasker_domain::request::RequestError;
 use tasker_engine::{OperatorError, React, Reaction, RegisterError, SubmitError};
 use tasker_store::StoreError;
-use tasker_wire::{Fault, Faults};
+use tasker_wire::{
+    Fault, Faults, StepId,
+    rest::{ErrorBody, ErrorDetails, ErrorWords},
+};
 
 /// Seconds after which a caller may try again when the database is away: long enough for a restart, short enough for a person.
 const RETRY_AFTER_SECONDS: u32 = 2;
@@ -22,16 +24,14 @@ const FAULTS_IN_MESSAGE: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
-    code: &'static str,
-    message: String,
-    details: Option<Value>,
-    retry_after: Option<u32>,
+    words: ErrorWords,
 }
 
 impl Problem {
     /// A problem without details.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: None, retry_after: None }
+        let words = ErrorWords { code: code.into(), details: None, message: message.into(), retry_after_seconds: None };
+        Self { status, words }
     }
 
     /// There is no such task, step or template.
@@ -56,45 +56,46 @@ impl Problem {
 
     /// The world is unwell.
     pub fn unavailable(message: impl Into<String>) -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message);
-        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..problem }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message).retry_after(RETRY_AFTER_SECONDS)
     }
 
     /// We have enough to do. Said at once, so that a caller loses no time with it.
     pub fn overloaded(what: &str) -> Self {
         let message = format!("too busy: {what}; nothing of the request was done, send it again later");
-        Self { retry_after: Some(BUSY_SECONDS), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "BACKPRESSURE", message) }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BACKPRESSURE", message).retry_after(BUSY_SECONDS)
     }
 
     /// The same with another code.
-    pub fn with_code(self, code: &'static str) -> Self {
-        Self { code, ..self }
+    pub fn with_code(mut self, code: &'static str) -> Self {
+        self.words.code = code.into();
+        self
     }
 
-    fn with_details(self, details: Value) -> Self {
-        Self { details: Some(details), ..self }
+    fn with_details(mut self, details: ErrorDetails) -> Self {
+        self.words.details = Some(details);
+        self
     }
 
-    fn with_faults(self, faults: Faults) -> Self {
-        let mut message: Vec<String> = faults.0.iter().take(FAULTS_IN_MESSAGE).map(ToString::to_string).collect();
-        if faults.0.len() > FAULTS_IN_MESSAGE {
-            message.push(format!("and {} more in details.faults", faults.0.len() - FAULTS_IN_MESSAGE));
+    fn retry_after(mut self, seconds: u32) -> Self {
+        self.words.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    fn with_faults(mut self, Faults(faults): Faults) -> Self {
+        let mut message: Vec<String> = faults.iter().take(FAULTS_IN_MESSAGE).map(ToString::to_string).collect();
+        if faults.len() > FAULTS_IN_MESSAGE {
+            message.push(format!("and {} more in details.faults", faults.len() - FAULTS_IN_MESSAGE));
         }
-        Self { message: message.join("; "), ..self }.with_details(json!({ "faults": faults }))
+        self.words.message = message.join("; ");
+        self.with_details(ErrorDetails::Faults { faults })
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut error = json!({"code": self.code, "message": self.message});
-        if let Some(details) = self.details {
-            error["details"] = details;
-        }
-        if let Some(seconds) = self.retry_after {
-            error["retry_after_seconds"] = seconds.into();
-        }
-        let mut response = (self.status, Json(json!({ "error": error }))).into_response();
-        if let Some(seconds) = self.retry_after {
+        let retry_after = self.words.retry_after_seconds;
+        let mut response = (self.status, Json(ErrorBody { error: self.words })).into_response();
+        if let Some(seconds) = retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
@@ -131,13 +132,11 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         let message = error.to_string();
         match error {
-            SubmitError::UnknownTemplate { known, .. } => {
-                Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).with_details(json!({ "registered_versions": known }))
-            }
+            SubmitError::UnknownTemplate { known, .. } => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+                .with_details(ErrorDetails::Versions { registered_versions: known }),
             SubmitError::Invalid(faults) => Self::malformed(faults),
-            SubmitError::Duplicate { task, state } => {
-                Self::new(StatusCode::CONFLICT, "CONFLICT", message).with_details(json!({"task_uuid": task, "status": state}))
-            }
+            SubmitError::Duplicate { task, state } => Self::new(StatusCode::CONFLICT, "CONFLICT", message)
+                .with_details(ErrorDetails::Task { status: state.to_string(), task_uuid: task.uuid() }),
             SubmitError::Full => Self::overloaded("too many steps wait for workers already"),
             SubmitError::Store(error) => error.into(),
         }
@@ -151,7 +150,7 @@ impl From<OperatorError> for Problem {
             OperatorError::NotFound => Self::not_found("task or step"),
             OperatorError::Conflict { step, state } => {
                 Self::new(StatusCode::CONFLICT, "CONFLICT", format!("not possible: {message}"))
-                    .with_details(json!({"step_uuid": step, "status": state}))
+                    .with_details(ErrorDetails::Step { status: state, step_uuid: step.map(StepId::uuid) })
             }
             OperatorError::Invalid(faults) => Self::malformed(faults),
             OperatorError::Store(error) => error.into(),
@@ -165,7 +164,7 @@ impl From<RegisterError> for Problem {
         match error {
             RegisterError::Invalid(faults) => Self::malformed(faults),
             RegisterError::Differs { version, diff } => {
-                Self::new(StatusCode::CONFLICT, "CONFLICT", message).with_details(json!({"version": version, "diff": diff}))
+                Self::new(StatusCode::CONFLICT, "CONFLICT", message).with_details(ErrorDetails::Differs { diff, version })
             }
             RegisterError::Store(error) => error.into(),
         }

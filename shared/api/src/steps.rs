@@ -12,13 +12,13 @@ use tasker_domain::action::{StepVerb, parse_step_action};
 use tasker_engine::By;
 use tasker_queue::Queue;
 use tasker_store::read::{Resolution, Step};
-use tasker_wire::{StepId, StepState, limits};
+use tasker_wire::{StepId, StepState, limits, rest::StepResponse};
 
 use crate::{
     App,
     problem::Problem,
     request::{self, InPath, QueryReader},
-    shape::StepResponse,
+    shape,
 };
 
 /// `GET /v1/tasks/{task}/workflow_steps`
@@ -79,7 +79,7 @@ async fn responses<Q: Queue>(app: &App<Q>, steps: Vec<Step>) -> Result<Vec<StepR
     }
     let response = |step: Step| {
         let resolution = resolutions.get(&step.step);
-        StepResponse::new(step, resolution)
+        shape::step(step, resolution)
     };
     Ok(steps.into_iter().map(response).collect())
 }

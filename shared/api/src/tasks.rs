@@ -9,39 +9,24 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header::LOCATION},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
 use tasker_domain::{action::parse_cancellation, request::parse_task_request};
 use tasker_engine::{By, SubmitError};
 use tasker_queue::Queue;
 use tasker_store::read::TaskFilter;
-use tasker_wire::{TaskId, TaskState, limits};
+use tasker_wire::{
+    TaskId, TaskState, limits,
+    rest::{Pagination, TaskListResponse, TaskResponse},
+};
 
 use crate::{
     App, Place,
     problem::Problem,
     request::{self, InPath, QueryReader},
-    shape::TaskResponse,
+    shape,
 };
 
 /// Rows of a page when the request does not say.
 const PER_PAGE: u32 = 25;
-
-/// A page of tasks.
-#[derive(Serialize)]
-pub(crate) struct TaskList {
-    tasks: Vec<TaskResponse>,
-    pagination: Pagination,
-}
-
-#[derive(Serialize)]
-struct Pagination {
-    page: u32,
-    per_page: u32,
-    total_count: i64,
-    total_pages: i64,
-    has_next: bool,
-    has_previous: bool,
-}
 
 /// `POST /v1/tasks`
 pub(crate) async fn create<Q: Queue>(
@@ -79,7 +64,7 @@ pub(crate) async fn create<Q: Queue>(
 }
 
 /// `GET /v1/tasks`
-pub(crate) async fn list<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Result<Json<TaskList>, Problem> {
+pub(crate) async fn list<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Result<Json<TaskListResponse>, Problem> {
     let mut query = QueryReader::new(&uri);
     let per_page = query.number("per_page", 1..=limits::PAGE).unwrap_or(PER_PAGE);
     // As deep as tasks are counted: whoever looks for older ones filters.
@@ -100,8 +85,8 @@ pub(crate) async fn list<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Resul
     query.finish()?;
     let tasks = app.engine.store().tasks(&filter, page - 1, per_page).await?;
     let total = app.engine.store().count_tasks(&filter).await?;
-    let tasks = tasks.into_iter().map(|task| TaskResponse::new(task, Vec::new())).collect();
-    Ok(Json(TaskList { tasks, pagination: Pagination::new(page, per_page, total) }))
+    let tasks = tasks.into_iter().map(shape::listed).collect();
+    Ok(Json(TaskListResponse { tasks, pagination: pagination(page, per_page, total) }))
 }
 
 /// `GET /v1/tasks/{task}`
@@ -147,8 +132,7 @@ async fn wait_for<Q: Queue>(app: &App<Q>, place: &Place, task: TaskId, wait: Opt
 }
 
 async fn shown<Q: Queue>(app: &App<Q>, id: TaskId) -> Result<TaskResponse, Problem> {
-    let shown = app.engine.store().show(id).await?.ok_or_else(|| Problem::not_found("task"))?;
-    Ok(TaskResponse::new(shown.task, shown.steps))
+    app.engine.store().show(id).await?.map(shape::task).ok_or_else(|| Problem::not_found("task"))
 }
 
 /// The states that a word means: a stored one, or one of Tasker's two, of which `pending` is all that is not complete.
@@ -160,10 +144,8 @@ fn states(word: &str) -> Option<Vec<TaskState>> {
     }
 }
 
-impl Pagination {
-    fn new(page: u32, per_page: u32, total_count: i64) -> Self {
-        let total_pages = total_count.max(0).unsigned_abs().div_ceil(per_page.into()) as i64;
-        let has_next = i64::from(page) < total_pages;
-        Self { page, per_page, total_count, total_pages, has_next, has_previous: page > 1 }
-    }
+fn pagination(page: u32, per_page: u32, total_count: i64) -> Pagination {
+    let total_pages = total_count.max(0).unsigned_abs().div_ceil(per_page.into()) as i64;
+    let has_next = i64::from(page) < total_pages;
+    Pagination { page, per_page, total_count, total_pages, has_next, has_previous: page > 1 }
 }

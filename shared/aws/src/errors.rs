@@ -1,8 +1,9 @@
-//! What went wrong with a call of AWS, in words. The SDK's own display holds whole answers, and with them secrets and payloads.
+//! The error of a call to AWS as a sentence. The SDK's own display shows whole responses, and with them secrets and payloads.
 
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use tasker_process::root_cause;
 
-/// Why a call was not answered as it should be: the service's own words, or what came between.
+/// Why a call failed: the service's own words, or what kept it from answering.
 pub(crate) fn said<E, R>(error: &SdkError<E, R>) -> String
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
@@ -15,12 +16,7 @@ where
     if matches!(error, SdkError::ResponseError(_)) {
         return "the answer of the service cannot be read".into();
     }
-    // What happened is said at the end of the chain; before that are the words of a programmer.
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string().trim_end_matches('.').to_owned()
+    root_cause(error).to_string().trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]

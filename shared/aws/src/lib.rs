@@ -1,4 +1,4 @@
-//! Where a process meets AWS: its settings, Secrets Manager, the queues, and what a function is given of one. Nothing here knows
+//! Where a process meets AWS: Secrets Manager, the queues, and what a function is given of one. Nothing here knows
 //! what a workflow is beyond the messages that it carries, or sees the database.
 
 mod batch;
@@ -8,12 +8,10 @@ mod dead_letter;
 mod depot;
 mod errors;
 mod letter;
-mod logs;
 mod parse;
 mod polling;
 mod queues;
 mod secrets;
-mod settings;
 mod sqs;
 mod trace;
 
@@ -22,11 +20,9 @@ pub use clients::Clients;
 pub use dead_letter::{REASON, SOURCE_MESSAGE_ID, SqsSource};
 pub use depot::{CallError, Move, QueueAdmin, QueueFacts};
 pub use letter::DeadLetter;
-pub use logs::begin as begin_logs;
 pub use parse::{Unreadable, parse, step_of, unquoted};
 pub use polling::QueueError;
 pub use queues::{Destination, Queues, dead_letter_queue, queue_of_dead_letters};
-pub use secrets::{SecretError, Secrets, Stage};
-pub use settings::{BadSetting, optional, parsed, required};
+pub use secrets::{Secrets, SecretsManager};
 pub use sqs::SqsQueue;
 pub use trace::{trace_header, trace_id, traceparent_of};

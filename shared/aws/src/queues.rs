@@ -1,8 +1,7 @@
 //! Where the queues are: all of a deployment's have one beginning, so one setting names them and a new pool changes nobody's.
 
+use tasker_process::settings::{BadSetting, required};
 use tasker_queue::Outgoing;
-
-use crate::{BadSetting, required};
 
 const NAME: &str = "TASKER_QUEUES";
 /// Characters of a queue's name that SQS takes.

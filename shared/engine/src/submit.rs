@@ -8,8 +8,9 @@ use tasker_domain::{
     template::IdentityStrategy,
     token::TemplateRef,
 };
+use tasker_process::Batcher;
 use tasker_queue::{Outgoing, Queue};
-use tasker_store::{Batcher, DispatchSettings, NewTask, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader};
+use tasker_store::{DispatchSettings, NewTask, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader};
 use tasker_wire::{Fault, Faults, TaskId, TaskState, message::Lease};
 use uuid::Uuid;
 

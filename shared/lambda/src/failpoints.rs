@@ -6,7 +6,7 @@ use tasker_aws::SqsQueue;
 use tasker_queue::{Outgoing, Queue, SendResult};
 
 fn point(name: &str) -> Option<PathBuf> {
-    std::env::var_os("TASKER_FAILPOINTS").map(|folder| PathBuf::from(folder).join(name))
+    tasker_process::settings::path("TASKER_FAILPOINTS").map(|folder| folder.join(name))
 }
 
 /// Panics when the message holds what the file `panic` says.

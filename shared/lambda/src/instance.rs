@@ -7,9 +7,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use tasker_aws::{BadSetting, Clients, SecretError, Secrets, SqsQueue, SqsSource, Stage, required};
+use tasker_aws::{Clients, Secrets, SecretsManager, SqsQueue, SqsSource};
 use tasker_domain::token::SigningKey;
 use tasker_engine::Engine;
+use tasker_process::{BadSetting, SecretError, Stage, settings::required};
 use tasker_store::{Connector, Store, StoreError};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -64,7 +65,7 @@ impl Instance {
         let settings = Settings::from_env()?;
         required("AWS_REGION", "the region of the queues and secrets, such as eu-central-1")?;
         let clients = Clients::from_env().await;
-        let secrets = Secrets::new(clients.secrets.clone());
+        let secrets = Secrets::new(SecretsManager(clients.secrets.clone()));
         Ok(Self(Arc::new(Inner { clients, secrets, settings, engine: Mutex::default() })))
     }
 

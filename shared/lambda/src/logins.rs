@@ -9,7 +9,8 @@ use std::{
 };
 
 use serde::Deserialize;
-use tasker_aws::{SecretError, Secrets, Stage};
+use tasker_aws::Secrets;
+use tasker_process::{SecretError, Stage};
 use tasker_store::{Credentials, Login};
 
 /// Looks at the secret after the first refusal, while a rotation may be under way.

@@ -5,6 +5,7 @@ use std::{collections::HashSet, future::Future, panic::AssertUnwindSafe, time::D
 use futures::FutureExt;
 use serde_json::{json, value::RawValue, value::to_raw_value};
 use tasker_aws::{Batch, Received, SqsSource, Unreadable, step_of};
+use tasker_process::panic_text;
 use tasker_store::StoreError;
 use tasker_wire::StepId;
 use tokio::time::{Instant, timeout_at};
@@ -197,10 +198,7 @@ impl<F> Post<'_, F> {
             Ok(Ok(fates)) => Err(Broken::Us(format!("{} fates for {} messages", fates.len(), letters.len()))),
             Ok(Err(e)) if e.is_transient() => Err(Broken::World(e.to_string())),
             Ok(Err(e)) => Err(Broken::Us(e.to_string())),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-                Err(Broken::Us(format!("it panicked: {}", text.unwrap_or("with something that is no text"))))
-            }
+            Err(panic) => Err(Broken::Us(format!("it panicked: {}", panic_text(&*panic)))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The life of a function: settings, the first poll, and one invocation after the other.
+//! The main of a function: settings, the first poll, and one invocation after the other.
 
 use std::{
     future::Future,
@@ -9,27 +9,30 @@ use std::{
 use futures::future::BoxFuture;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
+use tasker_process::{Stream, begin_logs, settings};
+use tracing::level_filters::LevelFilter;
 
 use crate::{Instance, events::Event};
 
+/// The engine's lines about steps are what ties the logs of the functions together.
+const FOLLOWED: &[(&str, LevelFilter)] = &[("tasker_engine", LevelFilter::DEBUG)];
+
 /// One invocation.
 pub struct Invocation {
-    /// What it is about.
     pub(crate) event: Event,
-    /// The function's name.
     pub(crate) function: String,
     deadline_ms: u64,
 }
 
 impl Invocation {
-    /// How long it may go on.
+    /// Until its deadline.
     pub(crate) fn time_left(&self) -> Duration {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Duration::from_millis(self.deadline_ms).saturating_sub(now)
     }
 }
 
-/// Why an invocation failed as a whole; the platform tells it to whoever invoked.
+/// Why an invocation failed as a whole. The platform returns it to the caller.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Failed(pub(crate) String);
@@ -40,14 +43,14 @@ impl From<Failed> for Diagnostic {
     }
 }
 
-/// Serves invocations until the platform ends the process. Returns only when it cannot begin.
+/// Serves invocations until the platform ends the process. Returns only when it cannot start.
 pub async fn serve<F, Fut>(handler: F) -> ExitCode
 where
     F: Fn(Instance, Invocation) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Box<RawValue>, Failed>> + Send + 'static,
 {
-    tasker_aws::begin_logs();
-    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
+    begin_logs(Stream::Stdout, FOLLOWED);
+    if settings::path("AWS_LAMBDA_RUNTIME_API").is_none() {
         tracing::error!(
             "AWS_LAMBDA_RUNTIME_API is not set: this program is a function, which Lambda starts, or scripts/localstack"
         );
@@ -56,14 +59,14 @@ where
     let instance = match Instance::from_env().await {
         Ok(instance) => instance,
         Err(error) => {
-            tracing::error!(%error, "the function cannot start");
+            tracing::error!("{error}");
             return ExitCode::FAILURE;
         }
     };
     instance.warm_up();
     let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let (handler, instance) = (handler.clone(), instance.clone());
-        // Boxed: the compiler cannot lay out the whole of it at once.
+        // Boxed, because the whole future is too large a type for the compiler.
         let invoked: BoxFuture<'static, Result<Box<RawValue>, Failed>> = Box::pin(async move {
             let LambdaEvent { payload, context } = event;
             let event = Event::read(&payload).map_err(Failed)?;

@@ -1,25 +1,25 @@
-//! What the functions of the orchestrator are told; `infra/topology.yaml` sets it.
+//! The settings of the orchestrator's functions; `infra/topology.yaml` sets them.
 
-use std::{collections::HashSet, num::NonZeroU32};
+use std::collections::HashSet;
 
-use tasker_aws::{BadSetting, Queues, optional, parsed, required};
+use tasker_aws::Queues;
+use tasker_process::settings::{self, BadSetting, number, optional, required};
 use tasker_store::Connector;
 
 const DATABASE_URL: &str = "TASKER_DATABASE_URL";
+/// SQS takes no more.
+const MAX_RECEIVES: i64 = 1000;
 
-/// The environment of a function, read.
 pub(crate) struct Settings {
-    /// The database, without a login.
+    /// Without a login.
     pub access: Connector,
-    /// The secret that holds the login.
+    /// The name of the secret that holds the login.
     pub database_secret: String,
-    /// The secret that holds the signing keys.
+    /// The name of the secret that holds the signing keys.
     pub signing_secret: String,
-    /// Where the queues are.
     pub queues: Queues,
     /// Pools that have workers.
     pub pools: HashSet<String>,
-    /// Chooses the overlay of templates.
     pub environment: String,
     /// Receives after which the function's queue gives a message up.
     pub max_receives: u32,
@@ -27,38 +27,34 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub fn from_env() -> Result<Self, BadSetting> {
-        let environment = required("TASKER_ENV", "the environment whose overlay of a template applies, such as production")?;
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if environment.len() > 64 || !environment.chars().all(allowed) {
-            return Err(BadSetting::wrong("TASKER_ENV", "an environment has 1 to 64 of the characters A-Z a-z 0-9 _ -"));
-        }
+        let environment = settings::read("TASKER_ENV", settings::environment)?;
+        let overlay = "the environment whose overlay of a template applies, such as production";
+        let tries = "the number of receives after which the queue gives a message up";
         Ok(Self {
             access: access(&required(DATABASE_URL, "postgres://HOST:PORT/DATABASE, without a login")?)?,
             database_secret: required("TASKER_DATABASE_SECRET", r#"the name of the secret with {"username", "password"}"#)?,
             signing_secret: required("TASKER_SIGNING_SECRET", r#"the name of the secret with {"keys": [{"id", "secret"}]}"#)?,
             queues: Queues::from_env()?,
-            pools: optional("TASKER_POOLS").unwrap_or_default().split(',').filter(|p| !p.is_empty()).map(str::to_owned).collect(),
-            environment,
-            max_receives: match optional("TASKER_MAX_RECEIVES") {
-                Some(_) => parsed::<NonZeroU32>(
-                    "TASKER_MAX_RECEIVES",
-                    "the number of receives after which the queue gives a message up",
-                )?
-                .get(),
-                // Of a function that reads no queue.
-                None => u32::MAX,
-            },
+            pools: optional("TASKER_POOLS")?
+                .unwrap_or_default()
+                .split(',')
+                .filter(|p| !p.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            environment: environment.ok_or(BadSetting::Missing { name: "TASKER_ENV", what: overlay })?,
+            // A function that reads no queue has none.
+            max_receives: number("TASKER_MAX_RECEIVES", tries, 1..=MAX_RECEIVES)?.unwrap_or(u32::MAX),
         })
     }
 }
 
-/// A password in the environment would be seen by everybody who may look at the function.
+/// Whoever may look at the function sees its environment, so a login does not belong there.
 fn access(url: &str) -> Result<Connector, BadSetting> {
     let access = Connector::by_url(url).map_err(|e| BadSetting::wrong(DATABASE_URL, e))?;
     if access.has_login() {
         return Err(BadSetting::wrong(
             DATABASE_URL,
-            "it holds a login; that belongs into the secret that TASKER_DATABASE_SECRET names, so leave it out here",
+            "it holds a login; leave it out here and put it into the secret that TASKER_DATABASE_SECRET names",
         ));
     }
     Ok(access)

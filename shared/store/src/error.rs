@@ -1,5 +1,6 @@
 //! Errors of the store, by what a caller can do about them.
 
+use tasker_process::root_cause;
 use tokio_postgres::error::SqlState;
 
 /// Why a call was not carried out, or may not have been.
@@ -34,7 +35,7 @@ pub(crate) fn is_conflict(error: &tokio_postgres::Error) -> bool {
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
-            return Self::Unavailable(root_cause(&error));
+            return Self::Unavailable(root_cause(&error).to_string());
         };
         let text = format!("{} ({})", db.message(), db.code().code());
         match &db.code().code()[..2] {
@@ -46,13 +47,4 @@ impl From<tokio_postgres::Error> for StoreError {
             _ => Self::Bug(text),
         }
     }
-}
-
-/// The innermost message: the outer ones only say that an error occurred.
-fn root_cause(error: &tokio_postgres::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

@@ -3,7 +3,6 @@
 //! Statements live in `sql/`, one a file; the functions they call in `migrations/`. A call is one statement in autocommit, so
 //! nothing is ever left half open, and a call that failed or lost its answer can be made again as a whole.
 
-mod batcher;
 mod change;
 mod connector;
 mod dead_letters;
@@ -17,7 +16,6 @@ pub mod show;
 mod templates;
 mod verbs;
 
-pub use batcher::Batcher;
 pub use change::{Change, Lost, RunRow, TaskHeader};
 pub use connector::{Connector, Credentials, Login};
 pub use error::StoreError;

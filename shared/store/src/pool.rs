@@ -12,6 +12,7 @@ use std::{
 use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
+use tasker_process::Batcher;
 use tasker_wire::TaskId;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{
@@ -19,7 +20,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use crate::{Batcher, Connector, StoreError, error::is_conflict, show::TaskDetail};
+use crate::{Connector, StoreError, error::is_conflict, show::TaskDetail};
 
 /// How long a call waits for a free connection, and for a new one to be made.
 const WAIT: Duration = Duration::from_secs(5);

@@ -167,7 +167,7 @@ pub struct Resolution {
 
 /// A version of a template, in a list.
 #[derive(Debug)]
-pub struct TemplateSummary {
+pub struct TemplateVersion {
     /// Namespace, name and version.
     pub identity: [String; 3],
     /// As in the file.
@@ -246,10 +246,10 @@ impl Store {
     }
 
     /// The newest revision of every version of every template, at most [`limits::LISTED_TEMPLATES`].
-    pub async fn templates(&self, namespace: Option<&str>) -> Result<Vec<TemplateSummary>, StoreError> {
+    pub async fn templates(&self, namespace: Option<&str>) -> Result<Vec<TemplateVersion>, StoreError> {
         let params = [(&namespace as _, Type::TEXT), (&limits::LISTED_TEMPLATES as _, Type::INT8)];
         let rows = self.query(include_str!("../sql/list_templates.sql"), &params).await?;
-        let read = |r: &Row| TemplateSummary {
+        let read = |r: &Row| TemplateVersion {
             identity: [r.get(0), r.get(1), r.get(2)],
             description: r.get("description"),
             steps: i64::from(r.get::<_, i32>("steps")),

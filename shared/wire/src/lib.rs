@@ -8,6 +8,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod outcome;
+pub mod rest;
 pub mod state;
 
 pub use answer::Answer;

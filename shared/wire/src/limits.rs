@@ -61,6 +61,9 @@ pub const SWEEP_ROWS: i64 = 500;
 pub const REQUESTS: usize = 256;
 /// Seconds in which the body of a request must come: until then it keeps one of their places.
 pub const BODY_SECONDS: u64 = 10;
+/// Seconds for the head of a request, counted from the connection or the last answer. Load balancers keep idle connections for 60 s and
+/// expect the server to keep them longer.
+pub const HEAD_SECONDS: u64 = 75;
 /// Connections of HTTP clients, and so also requests that wait; one more is told to come back. Each costs some 40 KB.
 pub const CONNECTIONS: usize = 2048;
 /// Steps handed over to workers of this process, waiting or running, above which no new task is taken: it would only wait, and those

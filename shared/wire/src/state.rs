@@ -9,7 +9,10 @@ macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
+        // Not renamed one by one: utoipa does not see a literal that comes through a macro.
+        #[serde(rename_all = "snake_case")]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
             /// All values, in the order of a life.
@@ -92,6 +95,10 @@ mod tests {
     fn words_are_read_as_they_are_written() {
         for &state in StepState::ALL {
             assert_eq!(StepState::parse(state.as_str()), Some(state));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+        for &state in TaskState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
         }
         assert_eq!(TaskState::parse("paused"), None);
     }

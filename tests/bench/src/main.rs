@@ -7,6 +7,7 @@ mod engine;
 mod floor;
 mod http;
 mod measure;
+mod pairs;
 mod past;
 mod process;
 mod report;
@@ -42,6 +43,12 @@ struct Arguments {
     /// Another engine, by a program that speaks as tests/bench/src/adapter.rs says; may be given several times
     #[arg(long, value_name = "COMMAND")]
     peer: Vec<String>,
+    /// The folder of the programs of an earlier build: it and this one are measured in turn, and nothing else is
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["only", "quick", "markdown"])]
+    against: Option<PathBuf>,
+    /// How often both builds are measured, with --against
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=100))]
+    pairs: u16,
     /// The folder of the programs that are measured
     #[arg(long, hide = true, default_value = "target/release")]
     bin: PathBuf,
@@ -74,6 +81,11 @@ async fn main() -> Result<()> {
     let server = Server::find().await?;
     let mut report = Report::default();
     conditions(&server, &mut report).await?;
+    if let Some(before) = arguments.against {
+        let before = before.canonicalize().with_context(|| format!("{} is no folder of programs", before.display()))?;
+        report.detail("pairs", pairs::compare(&server, &before, &bin, arguments.pairs.into()).await?)?;
+        return report.write_json(&arguments.json);
+    }
     println!("== the floor of this machine");
     let floor = floor::measure(&server).await?;
     let mut bench =

@@ -1,9 +1,9 @@
-//! What a worker of a deployment is told by its environment; `infra/topology.yaml` sets it.
+//! The settings of a deployed worker; `infra/topology.yaml` sets them.
 
 use std::time::Duration;
 
-use tasker_aws::Destination;
-use tasker_aws::{BadSetting, Queues, optional, parsed, required};
+use tasker_aws::{Destination, Queues};
+use tasker_process::settings::{BadSetting, number, optional, required};
 use tasker_worker::Settings;
 
 use crate::PLACES;
@@ -12,18 +12,15 @@ const POOL: &str = "TASKER_POOL";
 const TIMEOUT: &str = "TASKER_TIMEOUT_SECONDS";
 const CONCURRENT: &str = "TASKER_MAX_CONCURRENT_HANDLERS";
 
-/// The environment, read.
 pub struct Deployment {
-    /// Where the queues are.
     pub queues: Queues,
-    /// The URL of the pool's own.
+    /// The URL of the pool's own queue.
     pub queue_url: String,
-    /// Of the loop.
     pub settings: Settings,
 }
 
 impl Deployment {
-    /// Flags go before the environment.
+    /// A flag takes precedence over its variable.
     pub fn from_env(pool: Option<String>, concurrent: Option<u32>) -> Result<Self, BadSetting> {
         let queues = Queues::from_env()?;
         let pool = match pool {
@@ -33,39 +30,27 @@ impl Deployment {
         let queue_url = queues
             .url(&Destination::Worker(pool.clone()))
             .ok_or_else(|| BadSetting::wrong(POOL, format_args!("no queue can be called worker-{pool}")))?;
-        let mut settings = Settings { worker: format!("{pool}/{}", instance()), ..Settings::new(pool) };
+        let mut settings = Settings { worker: format!("{pool}/{}", instance()), log_answers: true, ..Settings::new(pool) };
         let concurrent = match concurrent {
-            Some(places) => Some(places),
-            None => concurrent_by_env()?,
+            None => number(CONCURRENT, "the number of steps that run at once", PLACES)?,
+            given => given,
         };
-        settings.max_concurrent_handlers = concurrent.map_or(settings.max_concurrent_handlers, |places| places as usize);
+        if let Some(places) = concurrent {
+            settings.max_concurrent_handlers = places as usize;
+        }
         Ok(Self { queues, queue_url, settings })
     }
-}
 
-impl Deployment {
     /// How long an invocation of the function may take, which Lambda does not tell.
     pub fn timeout(&self) -> Result<Duration, BadSetting> {
-        let what = "the function's time-out in seconds, from 1 to 900";
-        let seconds: u64 = parsed(TIMEOUT, what)?;
-        if !(1..=900).contains(&seconds) {
-            return Err(BadSetting::wrong(TIMEOUT, format_args!("expected {what}, not `{seconds}`")));
-        }
-        Ok(Duration::from_secs(seconds))
+        let seconds = number(TIMEOUT, "the function's time-out in seconds", 1..=900)?;
+        let missing = BadSetting::Missing { name: TIMEOUT, what: "the function's time-out in seconds, from 1 to 900" };
+        seconds.map(Duration::from_secs).ok_or(missing)
     }
 }
 
-fn concurrent_by_env() -> Result<Option<u32>, BadSetting> {
-    let Some(text) = optional(CONCURRENT) else { return Ok(None) };
-    let what = "the number of steps that run at once, from 1 to 1000";
-    let places: u32 = parsed(CONCURRENT, what)?;
-    if !PLACES.contains(&i64::from(places)) {
-        return Err(BadSetting::wrong(CONCURRENT, format_args!("expected {what}, not `{text}`")));
-    }
-    Ok(Some(places))
-}
-
-/// What an operator finds the instance's logs by. In a container the process's number is always the same.
+/// The name by which an operator finds the instance's logs. In a container the process id is always the same.
 fn instance() -> String {
-    optional("AWS_LAMBDA_LOG_STREAM_NAME").or_else(|| optional("HOSTNAME")).unwrap_or_else(|| std::process::id().to_string())
+    let names = ["AWS_LAMBDA_LOG_STREAM_NAME", "HOSTNAME"];
+    names.into_iter().find_map(|name| optional(name).ok()?).unwrap_or_else(|| std::process::id().to_string())
 }

@@ -1,28 +1,12 @@
-//! The last question before a step is started.
+//! The check before a step starts.
 
-use std::{fmt, sync::Arc};
-
+use futures::future::BoxFuture;
 use tasker_wire::{Outcome, RunStep};
 
-type Ask = dyn Fn(&RunStep) -> Option<Outcome> + Send + Sync;
-
-/// Asked each time that a step would be started, after it waited for its place and also when its process died: whether it may be.
-#[derive(Clone, Default)]
-pub struct Gate(Option<Arc<Ask>>);
-
-impl Gate {
-    /// Asks `refusal`, which must not wait. `Some`: the step is not started, and this is its outcome.
-    pub fn new(refusal: impl Fn(&RunStep) -> Option<Outcome> + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(refusal)))
-    }
-
-    pub(crate) fn refusal(&self, step: &RunStep) -> Option<Outcome> {
-        self.0.as_ref().and_then(|ask| ask(step))
-    }
-}
-
-impl fmt::Debug for Gate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Gate" } else { "Gate(open)" })
-    }
+/// Decides whether a step may start. It belongs to the side that receives steps, and may wait, for example for a network: a step that
+/// waits at its gate holds up no other.
+pub trait Gate: Send + Sync + 'static {
+    /// Asked each time a step would start: after it waited for a free place, and again after its process died. `Some` is the outcome
+    /// of a step that must not start.
+    fn refusal<'a>(&'a self, step: &'a RunStep) -> BoxFuture<'a, Option<Outcome>>;
 }

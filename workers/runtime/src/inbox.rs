@@ -1,292 +1,154 @@
-//! The steps that came from a queue of SQS, from the message to the safe outcome. Each hand-over is here once, however many messages
-//! bring it, and each message waits for its hand-over's outcome to be accepted. It runs nothing and sends nothing itself.
+//! Runs each dispatch once, however many messages of a queue bring it.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use tasker_wire::{Outcome, RunStep, message::Lease, outcome::Failure};
-use tasker_worker::{Deliveries, Gate};
-use tokio::{
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use parking_lot::Mutex;
+use tasker_queue::{Delivery, Disposition, Receipt, Source};
+use tasker_wire::{RunStep, message::Lease};
 
-/// Seconds that must be left when the handler has used all of its time: to end its process, and to send what came of it.
-const ANSWER_SECONDS: u32 = 5;
-/// What may be gone of an invocation before its steps begin.
-const TO_BEGIN: Duration = Duration::from_secs(1);
-
-/// What must be left when a step is begun.
-pub fn needed(step: &RunStep) -> Duration {
-    Duration::from_secs(u64::from(step.timeout_seconds) + u64::from(ANSWER_SECONDS))
+/// A source that delivers a lease once while it is in hand. Later messages of the same lease wait for its outcome, and are settled and
+/// extended with the first one.
+pub struct Inbox<S> {
+    source: S,
+    /// By the receipt that was given out: what brought the lease.
+    held: Mutex<HashMap<Receipt, Vec<Receipt>>>,
 }
 
-/// When the process will be frozen.
-#[derive(Debug, Clone, Copy)]
-pub struct Window {
-    /// Until then answers count.
-    pub ends: Instant,
-    /// What an invocation of this function has, by its settings.
-    pub whole: Duration,
+/// The receipt of a lease, whatever brings it.
+pub fn receipt_of(lease: Lease) -> Receipt {
+    Receipt { id: lease.step.to_string(), handle: lease.number.to_string(), receives: 1 }
 }
 
-/// What is to be run, and what runs.
-#[derive(Default)]
-pub struct Inbox {
-    state: Mutex<State>,
-    arrived: Notify,
-    wanted: Notify,
-}
+impl<S> Inbox<S> {
+    pub fn new(source: S) -> Self {
+        Self { source, held: Mutex::default() }
+    }
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<RunStep>,
-    held: HashMap<Lease, Held>,
-    /// Steps that the loop would take now.
-    places: usize,
-    closed: bool,
-}
+    /// Leaves out messages whose lease is in hand. A message that cannot be read keeps its own receipt.
+    fn first(&self, mut delivery: Delivery<RunStep>) -> Option<Delivery<RunStep>> {
+        let Ok(step) = &delivery.message else { return Some(delivery) };
+        let receipt = receipt_of(step.lease());
+        let mut held = self.held.lock();
+        let brought_by = held.entry(receipt.clone()).or_default();
+        brought_by.push(std::mem::replace(&mut delivery.receipt, receipt));
+        (brought_by.len() == 1).then_some(delivery)
+    }
 
-/// A hand-over whose outcome is not safe yet.
-struct Held {
-    step: String,
-    /// Of those that wait for it, the one that ends last. None: it has all the time that it wants.
-    window: Option<Window>,
-    /// Of each message that brought it.
-    accepted: Vec<oneshot::Sender<()>>,
-}
-
-impl Held {
-    fn is_awaited(&self) -> bool {
-        self.accepted.iter().any(|message| !message.is_closed())
+    /// What brought a lease; a receipt that is none of ours is the source's own.
+    fn remove(&self, receipt: Receipt) -> Vec<Receipt> {
+        self.held.lock().remove(&receipt).unwrap_or_else(|| vec![receipt])
     }
 }
 
-impl Inbox {
-    /// Takes steps in, all at once. Each receiver hears when the outcome of its step was accepted, or is closed when the step is not run
-    /// here. A step whose receivers were dropped before it began is forgotten.
-    pub fn put(&self, steps: Vec<RunStep>, window: Option<Window>) -> Vec<oneshot::Receiver<()>> {
-        let mut state = self.lock();
-        state.forget();
-        let receivers = steps.into_iter().map(|step| state.put(step, window)).collect();
-        drop(state);
-        self.arrived.notify_one();
-        receivers
-    }
+impl<S: Source<Message = RunStep>> Source for Inbox<S> {
+    type Message = RunStep;
 
-    /// Waits until more steps could be begun than there are, and says how many.
-    pub async fn demand(&self) -> usize {
+    async fn receive(&self, max: usize) -> Vec<Delivery<RunStep>> {
         loop {
-            let wanted = self.wanted.notified();
-            let count = self.lock().demand();
-            if count > 0 {
-                return count;
+            let deliveries = self.source.receive(max).await;
+            let ended = deliveries.is_empty();
+            let first: Vec<_> = deliveries.into_iter().filter_map(|delivery| self.first(delivery)).collect();
+            if ended || !first.is_empty() {
+                return first;
             }
-            wanted.await;
         }
     }
 
-    /// No step is begun any more; those that were not are not run here.
-    pub fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        for step in std::mem::take(&mut state.waiting) {
-            state.held.remove(&step.lease());
-        }
-        drop(state);
-        self.arrived.notify_one();
-    }
-
-    /// What has no outcome now will have none here.
-    pub fn abandon(&self) {
-        self.lock().held.clear();
-    }
-
-    /// The gate that keeps steps from being begun which would not be done in time.
-    pub fn gate(self: &Arc<Self>) -> Gate {
-        let desk = self.clone();
-        Gate::new(move |step| desk.refusal(step, Instant::now()))
-    }
-
-    fn refusal(&self, step: &RunStep, now: Instant) -> Option<Outcome> {
-        let state = self.lock();
-        let held = state.held.get(&step.lease())?;
-        let window = held.window?;
-        let needed = needed(step);
-        if needed + TO_BEGIN > window.whole {
-            return Some(Outcome::Failure(never_fits(step.timeout_seconds, window.whole)));
-        }
-        let fits = held.is_awaited() && window.ends.saturating_duration_since(now) >= needed;
-        (!fits).then_some(Outcome::Released {})
-    }
-
-    /// The outcome of a hand-over is safe: `tell` hears the step's name, and then all messages that brought it are answered.
-    pub fn accept(&self, hand_over: Lease, tell: impl FnOnce(&str)) {
-        let Some(held) = self.lock().held.remove(&hand_over) else { return };
-        // First, for once its messages are answered this process may be frozen.
-        tell(&held.step);
-        for message in held.accepted {
-            // Whose invocation is over has answered without it.
-            let _ = message.send(());
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn put(&mut self, step: RunStep, window: Option<Window>) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        if let Some(held) = self.held.get_mut(&step.lease()) {
-            held.window = held.window.zip(window).map(|(one, other)| if other.ends > one.ends { other } else { one });
-            held.accepted.retain(|message| !message.is_closed());
-            held.accepted.push(sender);
-        } else if !self.closed {
-            let held = Held { step: step.step_name.clone(), window, accepted: vec![sender] };
-            self.held.insert(step.lease(), held);
-            self.waiting.push_back(step);
-        }
-        receiver
-    }
-
-    fn demand(&self) -> usize {
-        self.places.saturating_sub(self.waiting.len())
-    }
-
-    fn take(&mut self, max: usize) -> Vec<RunStep> {
-        self.forget();
-        let count = self.waiting.len().min(max);
-        self.waiting.drain(..count).collect()
-    }
-
-    /// What nobody waits for and was not begun comes again with its message.
-    fn forget(&mut self) {
-        let Self { waiting, held, .. } = self;
-        waiting.retain(|step| {
-            let key = step.lease();
-            let awaited = held.get(&key).is_some_and(Held::is_awaited);
-            if !awaited {
-                held.remove(&key);
-            }
-            awaited
+    async fn settle(&self, settled: Vec<(Receipt, Disposition)>) {
+        let all = settled.into_iter().flat_map(|(receipt, disposition)| {
+            self.remove(receipt).into_iter().map(move |receipt| (receipt, disposition.clone()))
         });
+        self.source.settle(all.collect()).await;
     }
-}
 
-impl Deliveries for Inbox {
-    async fn receive(&self, max: usize) -> Vec<RunStep> {
-        let _end = NoPlacesWhenDropped(self);
-        loop {
-            let arrived = self.arrived.notified();
-            {
-                let mut state = self.lock();
-                let taken = state.take(max);
-                if !taken.is_empty() || state.closed {
-                    return taken;
-                }
-                state.places = max;
-            }
-            self.wanted.notify_one();
-            arrived.await;
-        }
+    async fn extend(&self, deliveries: &[Receipt], time: Duration) {
+        let brought_by = |receipt: &Receipt| {
+            // What is given back may be delivered again.
+            if time.is_zero() { self.remove(receipt.clone()) } else { self.held.lock().get(receipt).cloned().unwrap_or_default() }
+        };
+        let all: Vec<Receipt> = deliveries.iter().flat_map(brought_by).collect();
+        self.source.extend(&all, time).await;
     }
-}
-
-/// Nobody who does not wait for steps has places for them.
-struct NoPlacesWhenDropped<'a>(&'a Inbox);
-
-impl Drop for NoPlacesWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.lock().places = 0;
-    }
-}
-
-/// The outcome of a step that no invocation of this function could ever finish.
-fn never_fits(timeout_seconds: u32, whole: Duration) -> Failure {
-    let has = whole.as_secs();
-    Failure::permanent(
-        "timeout_exceeds_pool",
-        format!(
-            "the step's timeout_seconds ({timeout_seconds}) and 6 s to begin and to answer do not fit into the {has} s that an \
-             invocation of its pool has; give the step to a pool whose function has a longer time-out, or let its handler \
-             checkpoint and have a shorter timeout_seconds"
-        ),
-    )
 }
 
 #[cfg(test)]
 mod tests {
+    use tasker_queue::Unreadable;
+
     use super::*;
 
-    const A_MINUTE: Duration = Duration::from_secs(60);
-
-    /// A step that has so many seconds.
-    fn step(no: i32, timeout_seconds: u32) -> RunStep {
-        let id = tasker_wire::TaskId::from_fresh(uuid::Uuid::nil()).step(no);
-        let message = serde_json::json!({
-            "v": 1, "task_id": id.task, "step_id": id, "step_name": "s", "lease": 1, "attempt": 1, "max_attempts": 3, "token": "t",
-            "timeout_seconds": timeout_seconds, "correlation_id": uuid::Uuid::nil(), "namespace": "default",
-            "handler": {"callable": "c"}, "context": {}, "dependency_results": {},
-        });
-        serde_json::from_str(&message.to_string()).unwrap()
+    /// Delivers what it was made with, and then nothing more. Notes what becomes of it.
+    #[derive(Default)]
+    struct Queue {
+        deliveries: Mutex<Vec<Vec<Delivery<RunStep>>>>,
+        settled: Mutex<Vec<(Receipt, Disposition)>>,
+        extended: Mutex<Vec<Receipt>>,
     }
 
-    fn kind(outcome: Option<Outcome>) -> Option<&'static str> {
-        outcome.map(|outcome| outcome.kind())
+    impl Source for Queue {
+        type Message = RunStep;
+
+        async fn receive(&self, _max: usize) -> Vec<Delivery<RunStep>> {
+            self.deliveries.lock().pop().unwrap_or_default()
+        }
+
+        async fn settle(&self, settled: Vec<(Receipt, Disposition)>) {
+            self.settled.lock().extend(settled);
+        }
+
+        async fn extend(&self, deliveries: &[Receipt], _time: Duration) {
+            self.extended.lock().extend_from_slice(deliveries);
+        }
     }
 
-    #[test]
-    fn a_step_begins_with_its_time_and_five_seconds_left_and_not_with_less() {
-        let (desk, now) = (Inbox::default(), Instant::now());
-        let window = Window { ends: now + Duration::from_secs(35), whole: A_MINUTE };
-        let _wait = desk.put(vec![step(0, 30), step(1, 31), step(2, 55)], Some(window));
-        let refusal = |step, after| kind(desk.refusal(&step, now + after));
-        assert_eq!(refusal(step(0, 30), Duration::ZERO), None);
-        assert_eq!(refusal(step(0, 30), Duration::from_millis(1)), Some("released"));
-        assert_eq!(refusal(step(1, 31), Duration::ZERO), Some("released"));
-        assert_eq!(refusal(step(2, 55), Duration::ZERO), Some("failure"), "no invocation has so much");
+    fn receipt(id: &str) -> Receipt {
+        Receipt { id: id.into(), handle: format!("of {id}"), receives: 1 }
     }
 
-    #[test]
-    fn a_step_that_polling_brought_has_all_the_time_that_it_wants() {
-        let desk = Inbox::default();
-        let _wait = desk.put(vec![step(0, 86_400)], None);
-        assert_eq!(kind(desk.refusal(&step(0, 86_400), Instant::now() + A_MINUTE)), None);
+    fn delivery(id: &str, no: i32) -> Delivery<RunStep> {
+        let step = crate::testing::step(tasker_wire::TaskId::from_fresh(uuid::Uuid::nil()).step(no), "s");
+        Delivery { message: Ok(step), receives: 1, receipt: receipt(id) }
     }
 
-    #[test]
-    fn a_step_whose_invocation_is_over_is_not_begun_even_if_its_clock_stood_still() {
-        let (desk, now) = (Inbox::default(), Instant::now());
-        let window = Window { ends: now + A_MINUTE, whole: A_MINUTE };
-        drop(desk.put(vec![step(0, 30)], Some(window)));
-        assert_eq!(kind(desk.refusal(&step(0, 30), now)), Some("released"));
-        let _again = desk.put(vec![step(0, 30)], Some(window));
-        assert_eq!(kind(desk.refusal(&step(0, 30), now)), None);
+    fn inbox_of(mut deliveries: Vec<Vec<Delivery<RunStep>>>) -> Inbox<Queue> {
+        deliveries.reverse();
+        Inbox::new(Queue { deliveries: deliveries.into(), ..Queue::default() })
+    }
+
+    fn receipts(deliveries: Vec<Delivery<RunStep>>) -> Vec<Receipt> {
+        deliveries.into_iter().map(|delivery| delivery.receipt).collect()
     }
 
     #[tokio::test]
-    async fn what_waits_for_an_invocation_that_is_over_is_forgotten() {
-        let desk = Inbox::default();
-        drop(desk.put(vec![step(0, 30)], None));
-        let _wait = desk.put(vec![step(1, 30)], None);
-        assert_eq!(desk.receive(10).await.iter().map(|step| step.step_id.no).collect::<Vec<_>>(), [1]);
-        assert_eq!(desk.lock().held.len(), 1);
+    async fn a_lease_is_delivered_once_and_whatever_brought_it_is_extended_and_settled_together() {
+        let inbox = inbox_of(vec![vec![delivery("a", 0), delivery("b", 0)], vec![delivery("c", 0)], vec![delivery("d", 1)]]);
+        let first = receipts(inbox.receive(10).await);
+        assert_eq!(first.len(), 1);
+        assert_eq!(receipts(inbox.receive(10).await).len(), 1, "the next one that is not in hand");
+        inbox.extend(&first, Duration::from_secs(1)).await;
+        assert_eq!(*inbox.source.extended.lock(), ["a", "b", "c"].map(receipt));
+        inbox.settle(vec![(first[0].clone(), Disposition::Done)]).await;
+        assert_eq!(*inbox.source.settled.lock(), ["a", "b", "c"].map(|id| (receipt(id), Disposition::Done)));
+        assert!(inbox.receive(10).await.is_empty(), "there is no more");
     }
 
-    #[test]
-    fn closing_gives_up_what_was_not_begun_and_keeps_what_was() {
-        let desk = Inbox::default();
-        let mut begun = desk.put(vec![step(0, 30)], None);
-        assert_eq!(desk.lock().take(1).len(), 1);
-        let mut waiting = desk.put(vec![step(1, 30)], None);
-        desk.close();
-        assert_eq!(waiting[0].try_recv(), Err(oneshot::error::TryRecvError::Closed));
-        assert_eq!(begun[0].try_recv(), Err(oneshot::error::TryRecvError::Empty));
-        assert_eq!(desk.put(vec![step(2, 30)], None)[0].try_recv(), Err(oneshot::error::TryRecvError::Closed), "too late");
+    #[tokio::test]
+    async fn what_was_given_back_or_settled_is_delivered_again() {
+        let inbox = inbox_of(["a", "b", "c"].map(|id| vec![delivery(id, 0)]).into());
+        let first = receipts(inbox.receive(10).await);
+        inbox.extend(&first, Duration::ZERO).await;
+        let second = receipts(inbox.receive(10).await);
+        inbox.settle(vec![(second[0].clone(), Disposition::Done)]).await;
+        assert_eq!(inbox.receive(10).await.len(), 1);
+        assert_eq!((&*inbox.source.extended.lock(), &inbox.source.settled.lock()[0].0), (&vec![receipt("a")], &receipt("b")));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_read_passes_with_its_own_receipt() {
+        let unreadable = Delivery { message: Err(Unreadable::OtherVersion(2)), receives: 1, receipt: receipt("a") };
+        let inbox = inbox_of(vec![vec![unreadable]]);
+        assert_eq!(receipts(inbox.receive(10).await), [receipt("a")]);
+        inbox.settle(vec![(receipt("a"), Disposition::RetryLater)]).await;
+        assert_eq!(*inbox.source.settled.lock(), [(receipt("a"), Disposition::RetryLater)]);
     }
 }

@@ -1,5 +1,6 @@
-//! A function of Lambda: takes the messages of its pool's queue one invocation after the other, and answers which of them must come
-//! again: all whose outcome is not safe. The process is frozen between invocations, so nothing rests on time passing there.
+//! The worker as a function of Lambda: takes the messages of its pool's queue, one invocation after the other, and answers which of
+//! them must come again: all whose outcome is not safe. The process is frozen between invocations, so nothing rests on time passing
+//! there.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -7,22 +8,21 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use aws_lambda_events::{event::sqs::SqsEvent, sqs::SqsBatchResponse};
+use aws_lambda_events::{
+    event::sqs::SqsEvent,
+    sqs::{BatchItemFailure, SqsBatchResponse},
+};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tasker_aws::{Batch, Clients, Received, SqsQueue, SqsSource, unquoted};
+use tasker_aws::{Clients, SqsQueue, SqsSource, unquoted};
+use tasker_queue::{Delivery, Disposition, Receipt, Source, Unreadable};
 use tasker_wire::RunStep;
 use tasker_worker::{Command, Executor, Settings, StartError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    deployment::Deployment,
-    inbox::{Inbox, Window, needed},
-    noting::Noting,
-    post::{Sorted, sort},
-};
+use crate::{deployment::Deployment, invocations::Invocations, sqs::SqsSteps};
 
 /// Left of an invocation when it answers, whatever is not safe then.
 const TO_ANSWER: Duration = Duration::from_secs(1);
@@ -34,31 +34,30 @@ const FROZEN: Duration = Duration::from_secs(5);
 
 /// Serves invocations until the platform ends the process. Returns only when something is wrong.
 pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<dyn std::error::Error>> {
-    let whole = deployment.timeout()?;
+    let invocations = Arc::new(Invocations::new(deployment.timeout()?));
     let Deployment { queues, queue_url, settings } = deployment;
     let clients = Clients::from_env().await;
-    let desk = Arc::new(Inbox::default());
-    let settings = Settings { gate: desk.gate(), ..settings };
-    let queue = Noting { queue: SqsQueue::new(clients.sqs.clone(), queues), desk: desk.clone() };
+    let queue = SqsQueue::new(clients.sqs.clone(), queues);
     // The platform ends the process between invocations, when nothing runs.
     let never = CancellationToken::new();
-    // The platform gives a start ten seconds, and a child may need more: whoever comes before it is ready waits at the desk.
+    let source = SqsSteps::new(SqsSource::new(clients.sqs, queue_url), never.clone());
+    // The platform gives a start ten seconds, and a child may need more: messages that come before it is ready wait.
     let running = tokio::spawn({
-        let desk = desk.clone();
+        let invocations = invocations.clone();
         async move {
-            let executor = start(command, &settings).await?;
-            tasker_worker::run(desk, Arc::new(queue), executor, settings, never).await;
+            let executor = start(command, &settings, &invocations).await?;
+            tasker_worker::run(invocations, Arc::new(queue), executor, settings, never).await;
             Ok::<_, StartError>(())
         }
     });
-    let function = Arc::new(Function { mailbox: SqsSource::new(clients.sqs, queue_url), desk, whole });
+    let function = Arc::new(Function { source, invocations });
     let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = function.clone();
         async move { function.invoke(&event.payload, event.context.deadline).await }
     });
     tokio::select! {
         ended = lambda_runtime::run(invoked) => ended.map_err(|error| error.to_string().into()),
-        // Whoever is being answered for now is answered for by the platform: all of it comes again.
+        // The platform answers for the invocation under way: all of its messages come again.
         ended = running => match ended {
             Ok(Err(error)) => Err(error.into()),
             _ => Err("the worker's loop ended by itself".into()),
@@ -68,10 +67,10 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
 
 /// Starts the child. A process that is frozen before its first invocation is thawed when the child's time seems to be over, which
 /// says nothing of the child.
-async fn start(command: Command, settings: &Settings) -> Result<Executor, StartError> {
+async fn start(command: Command, settings: &Settings, gate: &Arc<Invocations>) -> Result<Executor, StartError> {
     loop {
         let begun = Instant::now();
-        match Executor::child(command.clone(), settings).await {
+        match Executor::gated(command.clone(), settings, gate.clone()).await {
             Err(error) if begun.elapsed() > settings.ready_timeout + FROZEN => {
                 tracing::warn!(%error, "this process was frozen while the child started; it is started again");
             }
@@ -81,123 +80,121 @@ async fn start(command: Command, settings: &Settings) -> Result<Executor, StartE
 }
 
 struct Function {
-    mailbox: SqsSource,
-    desk: Arc<Inbox>,
-    /// What an invocation of this function has, by its settings.
-    whole: Duration,
+    source: SqsSteps,
+    invocations: Arc<Invocations>,
 }
 
-/// Why an invocation failed as a whole; the platform tells it to whoever invoked.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Failed(String);
-
-impl From<Failed> for Diagnostic {
-    fn from(Failed(error_message): Failed) -> Self {
-        Self { error_type: "InvocationFailed".into(), error_message }
-    }
+/// What became of a message within its invocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Handled {
+    /// It may leave the queue.
+    Safe,
+    NotSafe,
+    Panicked,
 }
 
 impl Function {
-    async fn invoke(&self, event: &RawValue, deadline_ms: u64) -> Result<SqsBatchResponse, Failed> {
-        let window = self.window(deadline_ms);
-        let event: SqsEvent = serde_json::from_str(event.get()).map_err(|e| {
-            Failed(format!(
-                "this function takes the messages of its pool's queue, and was invoked with something else: {}",
-                unquoted(&e)
-            ))
-        })?;
-        let handle = |received: Received| self.handle(received, window);
-        let messages = Batch::of(event).messages;
+    async fn invoke(&self, event: &RawValue, deadline_ms: u64) -> Result<SqsBatchResponse, Diagnostic> {
+        let event: SqsEvent = serde_json::from_str(event.get()).map_err(|error| no_messages(&error))?;
         let begun = Instant::now();
-        let (answer, later) = answer(&messages, window.ends.checked_sub(TO_ANSWER).unwrap_or(begun), handle).await;
-        // They are not at fault: soon, and later each time, instead of after the whole visibility time-out. What does not go through is no loss.
-        let _ = tokio::time::timeout_at(window.ends.checked_sub(TO_LEAVE).unwrap_or(begun), self.mailbox.postpone(&later)).await;
+        let ends = begun + time_until(deadline_ms);
+        let messages = self.source.read_event(event);
+        let until = ends.checked_sub(TO_ANSWER).unwrap_or(begun);
+        let (answer, later) = answer(messages, until, |message| self.handle(message, ends)).await;
+        // They are not at fault: they come again soon, later each time, instead of after the whole visibility time-out. What does not
+        // go through is no loss.
+        let later = later.into_iter().map(|receipt| (receipt, Disposition::RetryLater)).collect();
+        let _ = timeout_at(ends.checked_sub(TO_LEAVE).unwrap_or(begun), self.source.settle(later)).await;
         Ok(answer)
     }
 
-    fn window(&self, deadline_ms: u64) -> Window {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let left = Duration::from_millis(deadline_ms).saturating_sub(since_epoch);
-        Window { ends: Instant::now() + left, whole: self.whole }
-    }
-
-    /// A step that would fit into an invocation of this function, and does not into what this one had at its beginning.
-    fn cannot_begin(&self, step: &RunStep, window: Window) -> bool {
-        let left = window.ends.saturating_duration_since(Instant::now());
-        needed(step) > left && needed(step) < self.whole
-    }
-
-    /// True once the message may leave the queue.
-    async fn handle(&self, received: Received, window: Window) -> bool {
-        match sort(&received) {
-            // Handed over again at once, it would come again at once, and for ever if this machine's clock is wrong.
-            Sorted::Step(step) if self.cannot_begin(&step, window) => {
-                tracing::warn!(message_id = received.id, "the invocation began with too little time for a step; it comes again");
+    async fn handle(&self, Delivery { message, receipt, .. }: Delivery<RunStep>, ends: Instant) -> Handled {
+        let safe = match message {
+            // Released, it would be dispatched again at once, and for ever if this machine's clock is wrong.
+            Ok(step) if self.invocations.began_too_late(&step, ends) => {
+                tracing::warn!(message_id = receipt.id, "the invocation began with too little time for a step; it comes again");
                 false
             }
-            Sorted::Step(step) => match self.desk.put(vec![*step], Some(window)).pop() {
-                Some(accepted) => accepted.await.is_ok(),
-                None => false,
-            },
-            Sorted::Dead(reason) => self.mailbox.bury(&received, &reason).await,
-            Sorted::Again => false,
-        }
+            Ok(step) => self.invocations.put(step, ends).await.is_ok(),
+            Err(Unreadable::Malformed(reason)) => self.source.dead_letter(&receipt, &reason).await,
+            Err(other @ Unreadable::OtherVersion(_)) => {
+                tracing::warn!(message_id = receipt.id, reason = %other, "a message of another version; it comes again");
+                false
+            }
+        };
+        if safe { Handled::Safe } else { Handled::NotSafe }
     }
 }
 
-/// Handles messages beside each other, and answers at `until` with all that are not done with by then; and those of them that are not
-/// at fault. A panic is one message's own.
-async fn answer<F>(messages: &[Received], until: Instant, handle: impl Fn(Received) -> F) -> (SqsBatchResponse, Vec<&Received>)
+fn time_until(deadline_ms: u64) -> Duration {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(deadline_ms).saturating_sub(since_epoch)
+}
+
+fn no_messages(error: &serde_json::Error) -> Diagnostic {
+    let error_message =
+        format!("this function takes the messages of its pool's queue, and was invoked with something else: {}", unquoted(error));
+    Diagnostic { error_type: "InvocationFailed".into(), error_message }
+}
+
+/// Handles messages beside each other. At `until` it answers with all that are not safe by then, and with those of them that are not at
+/// fault. A panic costs only its own message.
+async fn answer<F>(
+    messages: Vec<Delivery<RunStep>>,
+    until: Instant,
+    handle: impl Fn(Delivery<RunStep>) -> F,
+) -> (SqsBatchResponse, Vec<Receipt>)
 where
-    F: Future<Output = bool>,
+    F: Future<Output = Handled>,
 {
-    let mut safe = vec![false; messages.len()];
-    let mut at_fault = vec![false; messages.len()];
-    let mut handled: FuturesUnordered<_> = messages
-        .iter()
-        .enumerate()
-        .map(|(place, received)| {
-            let received = received.clone();
-            let handle = &handle;
-            let handled = AssertUnwindSafe(async move { handle(received).await }).catch_unwind();
-            async move { (place, handled.await) }
-        })
-        .collect();
-    while let Ok(Some((place, result))) = tokio::time::timeout_at(until, handled.next()).await {
-        safe[place] = result.unwrap_or_else(|_| {
-            tracing::error!(message_id = messages[place].id, "handling a message panicked; it comes again");
-            at_fault[place] = true;
-            false
+    let mut handled: Vec<_> = messages.iter().map(|message| (message.receipt.clone(), Handled::NotSafe)).collect();
+    let handle = &handle;
+    let one = |(place, message)| {
+        AssertUnwindSafe(async move { handle(message).await }).catch_unwind().map(move |result| (place, result))
+    };
+    let mut handling: FuturesUnordered<_> = messages.into_iter().enumerate().map(one).collect();
+    while let Ok(Some((place, result))) = timeout_at(until, handling.next()).await {
+        handled[place].1 = result.unwrap_or_else(|_| {
+            tracing::error!(message_id = handled[place].0.id, "handling a message panicked; it comes again");
+            Handled::Panicked
         });
     }
-    drop(handled);
-    let unsafe_ones = || messages.iter().zip(safe.iter().zip(&at_fault)).filter(|(_, (safe, _))| !**safe);
-    let again: Vec<&Received> = unsafe_ones().map(|(message, _)| message).collect();
-    let later = unsafe_ones().filter(|(_, (_, at_fault))| !**at_fault).map(|(message, _)| message).collect();
-    if !again.is_empty() {
-        tracing::warn!(messages = again.len(), "messages whose outcome is not safe come again");
+    drop(handling);
+    handled.retain(|(_, handled)| *handled != Handled::Safe);
+    if !handled.is_empty() {
+        tracing::warn!(messages = handled.len(), "messages whose outcome is not safe come again");
     }
-    (Batch::answer(again), later)
+    let mut answer = SqsBatchResponse::default();
+    answer.batch_item_failures = handled.iter().map(|(receipt, _)| failure(&receipt.id)).collect();
+    let later = handled.into_iter().filter(|(_, handled)| *handled == Handled::NotSafe).map(|(receipt, _)| receipt);
+    (answer, later.collect())
+}
+
+fn failure(message_id: &str) -> BatchItemFailure {
+    let mut failure = BatchItemFailure::default();
+    failure.item_identifier = message_id.to_owned();
+    failure
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn message(id: &str) -> Received {
-        Received { id: id.into(), receipt: id.into(), receives: 1, body: String::new(), traceparent: None, source_id: None }
+    fn message(id: &str) -> Delivery<RunStep> {
+        let receipt = Receipt { id: id.into(), handle: id.into(), receives: 1 };
+        Delivery { message: Err(Unreadable::OtherVersion(2)), receives: 1, receipt }
     }
 
     #[tokio::test]
     async fn a_panic_fails_its_own_message_and_what_is_not_done_in_time_comes_again() {
         let messages = ["panics", "is done", "hangs", "is refused"].map(message).to_vec();
         let until = Instant::now() + Duration::from_millis(50);
-        let answered = answer(&messages, until, |received| async move {
-            match received.id.as_str() {
+        let answered = answer(messages, until, |message| async move {
+            match message.receipt.id.as_str() {
                 "panics" => panic!("as planned"),
                 "hangs" => std::future::pending().await,
-                id => id == "is done",
+                "is done" => Handled::Safe,
+                _ => Handled::NotSafe,
             }
         });
         let (answer, later) = answered.await;

@@ -1,12 +1,10 @@
-//! Runs step handlers and reports what came of them: in process ([`Executor::in_process`]) or in a supervised child process
-//! of any language ([`Executor::child`], whose protocol is in `workers/README.md`). [`run`] joins an executor to a source of
-//! deliveries and to the queue that takes the outcomes. It enforces time-outs and tells who is to blame when a process dies;
-//! it decides no retries, keeps nothing, and never sees the database.
+//! Runs step handlers in a supervised child process of any language ([`Executor`]; `workers/README.md` describes the protocol).
+//! [`run`] joins an executor to a source of steps and to the queue that takes their outcomes. It enforces time-outs and finds out
+//! which step killed a process. It decides no retries, stores nothing, and never sees the database.
 
 mod child;
 mod executor;
 mod gate;
-mod in_process;
 mod outbox;
 mod run;
 mod settings;
@@ -14,7 +12,7 @@ mod settings;
 mod testing;
 
 pub use child::{BadCommand, Command, StartError};
-pub use executor::{Beat, Executor};
+pub use executor::Executor;
 pub use gate::Gate;
-pub use run::{Deliveries, Stats, run};
+pub use run::{Stats, run};
 pub use settings::Settings;

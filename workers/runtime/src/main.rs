@@ -3,19 +3,23 @@
 
 mod deployment;
 mod inbox;
+mod invocations;
 mod lambda;
-mod noting;
 mod poll;
-mod post;
+mod sqs;
 mod stdio;
+#[cfg(test)]
+mod testing;
 
-use std::{ops::RangeInclusive, process::ExitCode, time::Duration};
+use std::{error::Error, ops::RangeInclusive, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use deployment::Deployment;
+use tasker_process::{Shutdown, Stream, begin_logs, settings};
 use tasker_worker::Command;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Steps that a worker may be told to run at once.
 const PLACES: RangeInclusive<i64> = 1..=1000;
@@ -52,11 +56,11 @@ async fn main() -> ExitCode {
     if arguments.stdio {
         return stdio::main(arguments).await;
     }
-    if !arguments.poll && std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
+    if !arguments.poll && settings::path("AWS_LAMBDA_RUNTIME_API").is_none() {
         let message = "give --stdio or --poll; without either, this is a function, and AWS_LAMBDA_RUNTIME_API is not set\n";
         Arguments::command().error(ErrorKind::MissingRequiredArgument, message).exit();
     }
-    tasker_aws::begin_logs();
+    begin_logs(Stream::Stdout, &[]);
     match deployed(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -67,25 +71,22 @@ async fn main() -> ExitCode {
 }
 
 /// Serves the pool of a deployment, as a function or by polling.
-async fn deployed(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+async fn deployed(arguments: Arguments) -> Result<()> {
     let Arguments { poll, pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
     let mut deployment = Deployment::from_env(pool, max_concurrent_handlers)?;
     deployment.settings.drain_timeout = Duration::from_secs(drain_timeout);
     let command = Command::from_words(command)?;
-    if poll { poll::serve(command, deployment, cancelled_by_signal()).await } else { lambda::serve(command, deployment).await }
+    if !poll {
+        return lambda::serve(command, deployment).await;
+    }
+    until_signalled(|asked| poll::serve(command, deployment, asked)).await
 }
 
-/// A token that SIGTERM and SIGINT cancel.
-fn cancelled_by_signal() -> CancellationToken {
-    let shutdown = CancellationToken::new();
-    let token = shutdown.clone();
-    tokio::spawn(async move {
-        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        token.cancel();
-    });
-    shutdown
+/// The first signal asks `work` for its end. The second one ends the process, whatever still holds it up.
+async fn until_signalled<T, F: Future<Output = Result<T>>>(work: impl FnOnce(CancellationToken) -> F) -> Result<T> {
+    let Some(ended) = Shutdown::listen()?.run(work).await else {
+        tracing::error!("a second signal ends this worker before its running steps are answered");
+        std::process::exit(1);
+    };
+    ended
 }

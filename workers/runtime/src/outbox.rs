@@ -1,6 +1,6 @@
-//! Outcomes on their way to the queue. What the queue refuses is offered again, later and later, until it is accepted: an
-//! outcome that was lost here would cost a second run. It holds no more than the worker has places, because a place is
-//! given free only when its outcome was accepted.
+//! Outcomes on their way to the queue. What the queue refuses is offered again, with growing pauses, until it is accepted: an
+//! outcome lost here would cost a second run. It holds no more answers than the worker holds steps, because a step keeps its place
+//! until its outcome is accepted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +15,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is to be sent, what is being sent, and what was refused.
 pub(crate) struct Outbox<Q> {
     queue: Arc<Q>,
-    fresh: Vec<Letter>,
-    refused: Vec<Letter>,
-    sending: Option<BoxFuture<'static, Vec<(Letter, SendResult)>>>,
+    fresh: Vec<Unsent>,
+    refused: Vec<Unsent>,
+    sending: Option<BoxFuture<'static, Vec<(Unsent, SendResult)>>>,
     pause: Duration,
     offer_again: Instant,
     /// The last send brought nothing through, so fresh outcomes wait too.
@@ -31,19 +31,19 @@ enum Due {
     Never,
 }
 
-struct Letter {
+struct Unsent {
     message: Box<CompleteStep>,
     answer: bool,
 }
 
-impl Letter {
-    /// It says already that the outcome was too large: nothing smaller can be said.
+impl Unsent {
+    /// It already says that the outcome was too large: nothing smaller can be said.
     fn is_small(&self) -> bool {
         matches!(&self.message.outcome, Outcome::Failure(failure) if failure.error_type == TOO_LARGE)
     }
 
-    /// What is said of an outcome that the queue cannot carry.
-    fn instead(mut self, error: &SendError) -> Self {
+    /// A failure in place of an outcome that the queue cannot carry.
+    fn replaced(mut self, error: &SendError) -> Self {
         let message =
             format!("what the handler answered cannot be sent: {error}. Store large data elsewhere and return a reference");
         self.message.outcome = Outcome::Failure(Failure::permanent(TOO_LARGE, message));
@@ -59,21 +59,21 @@ impl<Q: Queue> Outbox<Q> {
         Self { queue, fresh: vec![], refused: vec![], sending: None, pause: FIRST_PAUSE, offer_again: now, down: false }
     }
 
-    /// Puts the outcome of a step in. It is sent with whatever else waits by then.
+    /// Takes the outcome of a step. It is sent with whatever else waits by then.
     pub fn put_answer(&mut self, message: CompleteStep) {
-        self.fresh.push(Letter { message: Box::new(message), answer: true });
+        self.fresh.push(Unsent { message: Box::new(message), answer: true });
     }
 
-    /// Puts a start report or heartbeat in. It is offered once: a later one says the same.
+    /// Takes a start report or heartbeat. It is offered once: a later one says the same.
     pub fn put_report(&mut self, message: CompleteStep) {
         if !self.down {
-            self.fresh.push(Letter { message: Box::new(message), answer: false });
+            self.fresh.push(Unsent { message: Box::new(message), answer: false });
         }
     }
 
-    /// Sends what there is, and returns how many answers were accepted. Waits for ever when there is nothing to send.
+    /// Sends what there is, and returns the answers that the queue accepted. Waits for ever when there is nothing to send.
     /// Dropping the future loses nothing: the send goes on with the next call.
-    pub async fn deliver(&mut self) -> usize {
+    pub async fn deliver(&mut self) -> Vec<CompleteStep> {
         if self.sending.is_none() {
             match self.due() {
                 Due::Now => {}
@@ -83,9 +83,9 @@ impl<Q: Queue> Outbox<Q> {
             self.begin();
         }
         let Some(sending) = &mut self.sending else { return std::future::pending().await };
-        let answered = sending.await;
+        let results = sending.await;
         self.sending = None;
-        self.settle(answered)
+        self.sort(results)
     }
 
     fn due(&self) -> Due {
@@ -97,36 +97,37 @@ impl<Q: Queue> Outbox<Q> {
 
     fn begin(&mut self) {
         let due = Instant::now() >= self.offer_again;
-        let mut letters = if due { std::mem::take(&mut self.refused) } else { Vec::new() };
-        letters.append(&mut self.fresh);
+        let mut unsent = if due { std::mem::take(&mut self.refused) } else { Vec::new() };
+        unsent.append(&mut self.fresh);
         // The rest goes with the next send.
-        if letters.len() > limits::COMPLETION_BATCH {
-            self.fresh = letters.split_off(limits::COMPLETION_BATCH);
+        if unsent.len() > limits::COMPLETION_BATCH {
+            self.fresh = unsent.split_off(limits::COMPLETION_BATCH);
         }
         let queue = self.queue.clone();
         self.sending = Some(Box::pin(async move {
-            let outgoing = letters.iter().map(|letter| Outgoing::CompleteStep(letter.message.clone()));
+            let outgoing = unsent.iter().map(|unsent| Outgoing::CompleteStep(unsent.message.clone()));
             let results = queue.send(outgoing.collect()).await;
-            letters.into_iter().zip(results).collect()
+            unsent.into_iter().zip(results).collect()
         }));
     }
 
-    fn settle(&mut self, answered: Vec<(Letter, SendResult)>) -> usize {
-        let sent = answered.len();
+    fn sort(&mut self, results: Vec<(Unsent, SendResult)>) -> Vec<CompleteStep> {
+        let sent = results.len();
         let mut refusals = 0;
-        let mut accepted = 0;
+        let mut accepted = Vec::new();
         let mut why = None;
-        for (letter, result) in answered {
+        for (unsent, result) in results {
             match result {
-                Ok(()) => accepted += usize::from(letter.answer),
-                Err(error @ SendError::TooLarge { .. }) if letter.answer && !letter.is_small() => {
-                    self.fresh.push(letter.instead(&error));
+                Ok(()) if unsent.answer => accepted.push(*unsent.message),
+                Ok(()) => {}
+                Err(error @ SendError::TooLarge { .. }) if unsent.answer && !unsent.is_small() => {
+                    self.fresh.push(unsent.replaced(&error));
                 }
                 Err(error) => {
                     refusals += 1;
                     why = Some(error);
-                    if letter.answer {
-                        self.refused.push(letter);
+                    if unsent.answer {
+                        self.refused.push(unsent);
                     }
                 }
             }
@@ -147,8 +148,7 @@ impl<Q: Queue> Outbox<Q> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
+    use parking_lot::Mutex;
     use serde_json::value::to_raw_value;
     use tasker_wire::{StepId, TaskId};
     use uuid::Uuid;
@@ -164,7 +164,7 @@ mod tests {
         async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
             let take = |outgoing: Outgoing| match outgoing {
                 Outgoing::CompleteStep(m) if matches!(m.outcome, Outcome::Failure(_)) => {
-                    self.0.lock().unwrap().push(*m);
+                    self.0.lock().push(*m);
                     Ok(())
                 }
                 _ => Err(SendError::TooLarge { bytes: 2_000_000, most: 1_048_576 }),
@@ -185,9 +185,9 @@ mod tests {
         outbox.put_answer(
             step(StepId { task: TaskId::from_fresh(Uuid::from_u128(1 << 90)), no: 0 }, "f").complete(success, "w", 1),
         );
-        assert_eq!(outbox.deliver().await, 0, "it is not safe yet");
-        assert_eq!(outbox.deliver().await, 1);
-        let sent = queue.0.lock().unwrap();
+        assert!(outbox.deliver().await.is_empty(), "it is not safe yet");
+        assert_eq!(outbox.deliver().await.len(), 1);
+        let sent = queue.0.lock();
         let Outcome::Failure(failure) = &sent[0].outcome else { panic!("a failure") };
         assert!(failure.error_type == TOO_LARGE && !failure.retryable, "{failure:?}");
         assert!(failure.message.contains("2000000") && failure.message.contains("1048576"), "{failure:?}");

@@ -1,72 +1,91 @@
-//! The loop of a worker: take as many steps as there are free places, run them, send what came of them. A step keeps its
-//! place until the queue accepted its outcome or its process died of somebody, and few can be in the second case, so nothing
-//! here grows with the number of steps that wait.
+//! The loop of a worker: receive as many steps as there are free places, run them, send their outcomes, and settle a delivery once
+//! the queue accepted its outcome. A step keeps its place until then or until it goes to quarantine, whose size is bounded, so
+//! nothing here grows with the number of steps that wait.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tasker_queue::Queue;
-use tasker_wire::{CompleteStep, RunStep};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tasker_queue::{Delivery, Disposition, Queue, Receipt, Source, Unreadable};
+use tasker_wire::{CompleteStep, RunStep, message::Lease};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Executor, Settings, executor::Report, outbox::Outbox};
 
-/// Where steps come from.
-pub trait Deliveries: Send + Sync + 'static {
-    /// Waits until there is at least one step, and takes at most `max`. Empty: there will be no more.
-    ///
-    /// Cancel-safe: when the future is dropped before it is ready, no step is lost.
-    fn receive(&self, max: usize) -> impl Future<Output = Vec<RunStep>> + Send;
-}
+/// Calls that settle or extend deliveries; when so many are under way nothing more is received.
+const CALLS: usize = 16;
+/// Deliveries are extended so often within their visibility: when one call fails there is another chance.
+const EXTENSIONS: u32 = 3;
 
-/// What a worker did in its life.
+/// What a worker did from its start to its end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Steps whose outcome the queue accepted.
     pub answered: u64,
-    /// Steps that were taken and not answered when the drain time was over. They used no attempt and run again.
+    /// Steps that were received and not answered when the drain time was over. They used no attempt and run again.
     pub abandoned: u64,
 }
 
-/// Runs steps until there are no more, or until `shutdown`.
+/// Runs steps until the source has no more, or until `shutdown`.
 ///
-/// When there are no more, it waits for all that run. On `shutdown` it takes no more and waits `drain_timeout` for those that
-/// run. Then the executor is closed; a child process is gone when this returns. Dropping the future kills the child too.
-pub async fn run<D: Deliveries, Q: Queue>(
-    deliveries: Arc<D>,
+/// When the source has no more, it waits for all that run. On `shutdown` it receives nothing more and waits `drain_timeout` for
+/// those that run. Then the executor is closed, so no child process is left, and what was not answered is given back to the source.
+/// Dropping the future kills the child too.
+pub async fn run<S, Q>(
+    source: Arc<S>,
     queue: Arc<Q>,
     executor: Executor,
     settings: Settings,
     shutdown: CancellationToken,
-) -> Stats {
-    let mut worker = Worker { deliveries, outbox: Outbox::new(queue), executor, settings, held: 0, tally: Stats::default() };
+) -> Stats
+where
+    S: Source<Message = RunStep>,
+    Q: Queue,
+{
+    let mut worker = Worker {
+        source,
+        outbox: Outbox::new(queue),
+        executor,
+        settings,
+        held: Vec::new(),
+        receiving: None,
+        calls: FuturesUnordered::new(),
+        answered: 0,
+    };
     worker.work(&shutdown).await;
-    let Worker { executor, settings, mut tally, held, .. } = worker;
-    executor.close().await;
-    tally.abandoned = held as u64;
-    if held > 0 {
-        tracing::warn!(pool = settings.pool, abandoned = held, "the drain time is over; the steps that still ran will run again");
-    }
-    tally
+    worker.close().await
 }
 
-struct Worker<D, Q> {
-    deliveries: Arc<D>,
+struct Worker<S, Q> {
+    source: Arc<S>,
     outbox: Outbox<Q>,
     executor: Executor,
     settings: Settings,
-    /// Steps taken whose outcome was not accepted yet.
-    held: usize,
-    tally: Stats,
+    held: Vec<Held>,
+    /// The receive under way. It is not dropped to begin another one: a call that is cut off may have taken messages.
+    receiving: Option<BoxFuture<'static, Vec<Delivery<RunStep>>>>,
+    /// Calls to the source that settle or extend.
+    calls: FuturesUnordered<BoxFuture<'static, ()>>,
+    answered: u64,
 }
 
-impl<D: Deliveries, Q: Queue> Worker<D, Q> {
+/// A delivery whose outcome was not accepted yet. A source may deliver a lease more than once: then each delivery runs.
+struct Held {
+    lease: Lease,
+    step_name: String,
+    receipt: Receipt,
+}
+
+impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
     async fn work(&mut self, shutdown: &CancellationToken) {
         let mut open = true;
         let mut give_up: Option<Instant> = None;
+        let mut extend_at = self.next_extension();
         let mut reports = Vec::new();
-        while open || self.held > 0 {
-            let free = self.free();
+        while open || !self.held.is_empty() {
+            if open {
+                self.begin_to_receive();
+            }
             tokio::select! {
                 count = self.executor.reports.recv_many(&mut reports, 256) => {
                     if count == 0 {
@@ -76,50 +95,149 @@ impl<D: Deliveries, Q: Queue> Worker<D, Q> {
                     }
                     reports.drain(..).for_each(|report| self.note(report));
                 }
-                accepted = self.outbox.deliver() => {
-                    self.held -= accepted;
-                    self.tally.answered += accepted as u64;
+                accepted = self.outbox.deliver() => self.accept(accepted),
+                deliveries = next(&mut self.receiving) => {
+                    self.receiving = None;
+                    open = !deliveries.is_empty();
+                    self.take(deliveries);
                 }
-                steps = self.deliveries.receive(free), if open && free > 0 => {
-                    open = !steps.is_empty();
-                    steps.into_iter().for_each(|step| self.hand_over(step));
+                Ok(()) = self.executor.capacity.changed(), if open => {}
+                Some(()) = self.calls.next() => {}
+                () = sleep_until(extend_at) => {
+                    self.extend();
+                    extend_at = self.next_extension();
                 }
-                Ok(()) = self.executor.room.changed(), if open => {}
                 () = shutdown.cancelled(), if give_up.is_none() => {
                     open = false;
                     give_up = Some(Instant::now() + self.settings.drain_timeout);
-                    self.say_what_is_awaited();
+                    self.stop_receiving();
                 }
-                () = sleep_until(give_up), if give_up.is_some() => return,
+                () = sleep_until(give_up) => return,
             }
         }
     }
 
-    /// Whoever stops a worker should not have to guess why it is still there.
-    fn say_what_is_awaited(&self) {
-        if self.held > 0 {
-            let (pool, seconds) = (&self.settings.pool, self.settings.drain_timeout.as_secs_f32());
-            tracing::info!(pool, "waiting at most {seconds} s for {} running steps", self.held);
+    async fn close(self) -> Stats {
+        let Self { source, executor, settings, held, mut calls, answered, .. } = self;
+        executor.close().await;
+        let abandoned = held.len() as u64;
+        if abandoned > 0 {
+            let pool = settings.pool;
+            tracing::warn!(pool, abandoned, "the drain time is over; the steps that still ran will run again");
+            let receipts: Vec<Receipt> = held.into_iter().map(|held| held.receipt).collect();
+            source.extend(&receipts, Duration::ZERO).await;
+        }
+        while calls.next().await.is_some() {}
+        Stats { answered, abandoned }
+    }
+
+    fn begin_to_receive(&mut self) {
+        let free = self.free();
+        if self.receiving.is_none() && free > 0 && self.calls.len() < CALLS {
+            let source = self.source.clone();
+            self.receiving = Some(async move { source.receive(free).await }.boxed());
         }
     }
 
     fn free(&self) -> usize {
         let places = self.settings.max_concurrent_handlers.max(1);
-        self.executor.room.borrow().steps(places).saturating_sub(self.held)
+        self.executor.capacity.borrow().steps(places).saturating_sub(self.held.len())
     }
 
-    fn hand_over(&mut self, step: RunStep) {
-        self.held += 1;
-        // There are as many places in the channel as there are for new steps, and one is free for this step.
-        if let Err(refused) = self.executor.steps.try_send(Arc::new(step)) {
-            tracing::error!(pool = self.settings.pool, "the executor took no step: {refused}");
+    /// After this nothing more is received. A source that lends deliveries for a time ends the receive under way; what that still
+    /// brings is given back at once, beside the steps that run.
+    fn stop_receiving(&mut self) {
+        let receiving = self.receiving.take().filter(|_| self.settings.visibility.is_some());
+        if let Some(receiving) = receiving {
+            let source = self.source.clone();
+            self.calls.push(Box::pin(async move {
+                let receipts: Vec<Receipt> = receiving.await.into_iter().map(|delivery| delivery.receipt).collect();
+                source.extend(&receipts, Duration::ZERO).await;
+            }));
         }
+        // The log says why a worker that was stopped is still there.
+        if !self.held.is_empty() {
+            let (pool, seconds) = (&self.settings.pool, self.settings.drain_timeout.as_secs_f32());
+            tracing::info!(pool, "waiting at most {seconds} s for {} running steps", self.held.len());
+        }
+    }
+
+    fn take(&mut self, deliveries: Vec<Delivery<RunStep>>) {
+        let mut unreadable = Vec::new();
+        for Delivery { message, receipt, .. } in deliveries {
+            match message {
+                Ok(step) => {
+                    self.held.push(Held { lease: step.lease(), step_name: step.step_name.clone(), receipt });
+                    // The channel has as many places as there are for new steps, and one is free for this step.
+                    if let Err(refused) = self.executor.steps.try_send(Arc::new(step)) {
+                        tracing::error!(pool = self.settings.pool, "the executor took no step: {refused}");
+                    }
+                }
+                Err(Unreadable::Malformed(reason)) => unreadable.push((receipt, Disposition::Dead(reason))),
+                Err(other @ Unreadable::OtherVersion(_)) => {
+                    tracing::warn!(message_id = receipt.id, reason = %other, "a message of another version; it comes again");
+                    unreadable.push((receipt, Disposition::RetryLater));
+                }
+            }
+        }
+        self.settle(unreadable);
     }
 
     fn note(&mut self, report: Report) {
         let answer = report.is_answer();
         let message: CompleteStep = report.step.complete(report.outcome, &self.settings.worker, report.execution_time_ms);
         if answer { self.outbox.put_answer(message) } else { self.outbox.put_report(message) }
+    }
+
+    /// The outcomes are safe: their deliveries leave the source.
+    fn accept(&mut self, outcomes: Vec<CompleteStep>) {
+        let mut settled = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            let Some(at) = self.held.iter().position(|held| held.lease == outcome.lease()) else { continue };
+            let Held { step_name, receipt, .. } = self.held.swap_remove(at);
+            // First, for once its delivery is settled a function may be frozen.
+            if self.settings.log_answers {
+                log_answer(&step_name, &outcome);
+            }
+            settled.push((receipt, Disposition::Done));
+        }
+        self.answered += settled.len() as u64;
+        self.settle(settled);
+    }
+
+    fn settle(&mut self, settled: Vec<(Receipt, Disposition)>) {
+        if !settled.is_empty() {
+            let source = self.source.clone();
+            self.calls.push(Box::pin(async move { source.settle(settled).await }));
+        }
+    }
+
+    fn next_extension(&self) -> Option<Instant> {
+        let visibility = self.settings.visibility?;
+        Some(Instant::now() + (visibility / EXTENSIONS).max(Duration::from_millis(100)))
+    }
+
+    fn extend(&mut self) {
+        let receipts: Vec<Receipt> = self.held.iter().map(|held| held.receipt.clone()).collect();
+        let Some(visibility) = self.settings.visibility.filter(|_| !receipts.is_empty()) else { return };
+        let source = self.source.clone();
+        self.calls.push(Box::pin(async move { source.extend(&receipts, visibility).await }));
+    }
+}
+
+fn log_answer(step: &str, complete: &CompleteStep) {
+    let CompleteStep { attempt, execution_time_ms: duration_ms, .. } = complete;
+    let task_id = complete.task_id.to_string();
+    let outcome = complete.outcome.kind();
+    let correlation_id = complete.correlation_id.map(|id| id.to_string());
+    let trace_id = complete.traceparent.as_deref().and_then(tasker_aws::trace_id);
+    tracing::info!(task_id, step, attempt, outcome, correlation_id, trace_id, duration_ms, "step answered");
+}
+
+async fn next<T>(under_way: &mut Option<BoxFuture<'static, T>>) -> T {
+    match under_way {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,33 +1,32 @@
-//! How a worker is run.
+//! The settings of the worker loop.
 
 use std::time::Duration;
 
-use crate::Gate;
-
-/// What a worker may be told. Made by [`Settings::new`]; change the fields that matter.
+/// Made by [`Settings::new`]; change the fields that matter.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The pool it serves; shown in log lines.
     pub pool: String,
-    /// Who it is; shown to operators with each outcome.
+    /// Its name; shown to operators with each outcome.
     pub worker: String,
-    /// Steps that run at once. No more than these are taken from the queue. Until the steps of a crash are answered, one
-    /// more runs, and up to as many again are held; see `workers/README.md`.
+    /// Steps that run at once. No more than these are received. Until the steps of a crash are answered, one more runs, and up to as
+    /// many again are held; see `workers/README.md`.
     pub max_concurrent_handlers: usize,
-    /// How long a child process may take until it says that it is ready.
+    /// How long a child may take to say that it is ready.
     pub ready_timeout: Duration,
-    /// The pause before a child that died without having done anything is started again; it doubles up to `longest_restart_pause`.
+    /// The pause before a child that died without having had a step is started again; it doubles up to `longest_restart_pause`.
     pub restart_pause: Duration,
-    /// See `restart_pause`.
     pub longest_restart_pause: Duration,
-    /// How long running handlers may go on after a shutdown was asked for.
+    /// How long running handlers may go on after a shutdown begins.
     pub drain_timeout: Duration,
-    /// Asked before a step is started; open by default.
-    pub gate: Gate,
+    /// How long the source keeps a delivery from being delivered again, unless it is extended. `None`: for ever.
+    pub visibility: Option<Duration>,
+    /// Whether each answered step is a log line.
+    pub log_answers: bool,
 }
 
 impl Settings {
-    /// The usual settings for a pool.
+    /// The defaults for a pool.
     pub fn new(pool: impl Into<String>) -> Self {
         let pool = pool.into();
         Self {
@@ -38,7 +37,8 @@ impl Settings {
             restart_pause: Duration::from_millis(200),
             longest_restart_pause: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),
-            gate: Gate::default(),
+            visibility: None,
+            log_answers: false,
         }
     }
 }

@@ -4,27 +4,25 @@ use std::{
     io::{self, BufRead, Write},
     process::ExitCode,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tasker_queue::{Outgoing, Queue, SendError, SendResult};
-use tasker_wire::{CompleteStep, RunStep, message};
-use tasker_worker::{Command, Deliveries, Executor, Settings};
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tasker_process::{Stream, begin_logs};
+use tasker_queue::{Delivery, Disposition, Outgoing, Queue, Receipt, SendError, SendResult, Source};
+use tasker_wire::{RunStep, message};
+use tasker_worker::{Command, Executor, Settings};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 
-use crate::{Arguments, cancelled_by_signal};
+use crate::{Arguments, until_signalled};
 
 /// Runs until stdin ends or SIGTERM comes. Logs go to stderr.
 pub async fn main(arguments: Arguments) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .init();
-    match work(arguments).await {
+    begin_logs(Stream::Stderr, &[]);
+    match until_signalled(|asked| work(arguments, asked)).await {
         Ok(0) => ExitCode::SUCCESS,
         Ok(bad_lines) => {
             eprintln!("error: {bad_lines} lines of stdin were not steps and were left out");
@@ -38,7 +36,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
 }
 
 /// Returns how many lines were refused.
-async fn work(arguments: Arguments) -> Result<u64, Box<dyn std::error::Error>> {
+async fn work(arguments: Arguments, shutdown: CancellationToken) -> Result<u64, Box<dyn std::error::Error>> {
     let Arguments { pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
     let mut settings =
         Settings { drain_timeout: Duration::from_secs(drain_timeout), ..Settings::new(pool.unwrap_or_else(|| "default".into())) };
@@ -47,39 +45,41 @@ async fn work(arguments: Arguments) -> Result<u64, Box<dyn std::error::Error>> {
     }
     let executor = Executor::child(Command::from_words(command)?, &settings).await?;
     let stdin = Stdin::open(settings.max_concurrent_handlers);
-    tasker_worker::run(stdin.clone(), Stdout::open().into(), executor, settings, cancelled_by_signal()).await;
-    Ok(stdin.bad_lines())
+    tasker_worker::run(stdin.clone(), Stdout.into(), executor, settings, shutdown).await;
+    Ok(stdin.bad_lines.load(Ordering::Relaxed))
 }
 
-/// Steps from stdin.
+/// Steps from stdin. A line that was read is gone, so there is nothing to settle.
 struct Stdin {
-    steps: AsyncMutex<mpsc::Receiver<RunStep>>,
+    steps: Mutex<mpsc::Receiver<RunStep>>,
     bad_lines: Arc<AtomicU64>,
 }
 
 impl Stdin {
-    /// Starts to read, at most `ahead` steps ahead of who takes them.
+    /// Starts to read, at most `ahead` steps ahead of those that are taken.
     fn open(ahead: usize) -> Arc<Self> {
         let (sender, steps) = mpsc::channel(ahead);
         let bad_lines = Arc::new(AtomicU64::new(0));
         let counter = bad_lines.clone();
-        // A thread of its own: stdin has no way to be read that could be called off.
+        // A thread of its own: a read of stdin cannot be cancelled.
         std::thread::spawn(move || read_lines(&sender, &counter));
-        Arc::new(Self { steps: AsyncMutex::new(steps), bad_lines })
-    }
-
-    /// How many lines were not steps.
-    fn bad_lines(&self) -> u64 {
-        self.bad_lines.load(Ordering::Relaxed)
+        Arc::new(Self { steps: Mutex::new(steps), bad_lines })
     }
 }
 
-impl Deliveries for Stdin {
-    async fn receive(&self, max: usize) -> Vec<RunStep> {
+impl Source for Stdin {
+    type Message = RunStep;
+
+    async fn receive(&self, max: usize) -> Vec<Delivery<RunStep>> {
         let mut taken = Vec::new();
         self.steps.lock().await.recv_many(&mut taken, max).await;
-        taken
+        let receipt = Receipt { id: String::new(), handle: String::new(), receives: 1 };
+        taken.into_iter().map(|step| Delivery { message: Ok(step), receives: 1, receipt: receipt.clone() }).collect()
     }
+
+    async fn settle(&self, _settled: Vec<(Receipt, Disposition)>) {}
+
+    async fn extend(&self, _deliveries: &[Receipt], _time: Duration) {}
 }
 
 fn read_lines(steps: &mpsc::Sender<RunStep>, bad_lines: &AtomicU64) {
@@ -111,25 +111,17 @@ fn read_step(line: &[u8]) -> Result<RunStep, String> {
 }
 
 /// Outcomes to stdout.
-struct Stdout(Arc<Mutex<io::Stdout>>);
-
-impl Stdout {
-    /// The process's stdout.
-    fn open() -> Self {
-        Self(Arc::new(Mutex::new(io::stdout())))
-    }
-}
+struct Stdout;
 
 impl Queue for Stdout {
     async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
         let count = messages.len();
-        let stdout = self.0.clone();
-        let written = tokio::task::spawn_blocking(move || write_all(&stdout, &messages)).await;
+        let written = tokio::task::spawn_blocking(move || write_all(&messages)).await;
         let result = match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                // No retry can bring an outcome through any more. The child ends with this process.
-                tracing::error!("stdout is closed; nobody takes the outcomes");
+                // No retry can succeed any more. The child ends with this process.
+                tracing::error!("stdout is closed; outcomes cannot be written any more");
                 std::process::exit(1);
             }
             Ok(Err(error)) => Err(SendError::Refused(error.to_string())),
@@ -143,22 +135,15 @@ impl Queue for Stdout {
     }
 }
 
-fn write_all(stdout: &Mutex<io::Stdout>, messages: &[Outgoing]) -> io::Result<()> {
+fn write_all(messages: &[Outgoing]) -> io::Result<()> {
     let mut text = Vec::new();
     for outgoing in messages {
-        if let Outgoing::CompleteStep(complete) = outgoing {
-            write_line(complete, &mut text)?;
-        }
+        let Outgoing::CompleteStep(complete) = outgoing else { continue };
+        // What a child answered came on one line, so no document in it holds a line end.
+        serde_json::to_writer(&mut text, complete)?;
+        text.push(b'\n');
     }
-    let stdout = stdout.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut stdout = stdout.lock();
+    let mut stdout = io::stdout().lock();
     stdout.write_all(&text)?;
     stdout.flush()
-}
-
-fn write_line(complete: &CompleteStep, text: &mut Vec<u8>) -> io::Result<()> {
-    // What a child answered came on one line, so no document in it holds a line end.
-    serde_json::to_writer(&mut *text, complete)?;
-    text.push(b'\n');
-    Ok(())
 }

@@ -1,10 +1,10 @@
-//! What the unit tests share.
+//! A step for the unit tests of library and program.
 
 use serde_json::value::RawValue;
 use tasker_wire::{RunStep, StepId, message};
 
 /// The first try of a step that runs `callable`.
-pub(crate) fn step(step_id: StepId, callable: &str) -> RunStep {
+pub fn step(step_id: StepId, callable: &str) -> RunStep {
     RunStep {
         v: message::VERSION,
         task_id: step_id.task,

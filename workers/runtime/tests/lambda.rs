@@ -117,7 +117,7 @@ async fn a_step_that_no_invocation_could_finish_fails_for_good_and_says_what_to_
 }
 
 #[tokio::test]
-async fn one_hand_over_in_two_messages_is_run_once_and_answers_both() {
+async fn one_dispatch_in_two_messages_is_run_once_and_answers_both() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let _function = Program::function(&aws);
     let notes = folder.path().join("runs");
@@ -128,7 +128,7 @@ async fn one_hand_over_in_two_messages_is_run_once_and_answers_both() {
     assert_eq!(aws.invoke(messages, AMPLE).await, NOTHING);
     let leases: Vec<i32> = aws.accepted().iter().map(|complete| complete.lease).collect();
     assert_eq!((leases.len(), leases.iter().sum::<i32>()), (2, 3), "one outcome for each lease");
-    assert_eq!(runs(&notes).len(), 2, "another lease is another hand-over");
+    assert_eq!(runs(&notes).len(), 2, "another lease is another dispatch");
 }
 
 #[tokio::test]

@@ -6,11 +6,11 @@ mod common;
 
 use std::{os::fd::AsRawFd, sync::atomic::Ordering, time::Duration};
 
-use common::{Bench, is_answer, python, reported, runs, step, until};
+use common::{Rig, is_answer, python, receipt, reported, runs, step, until};
 use serde_json::json;
-use tasker_wire::{Outcome, RunStep};
+use tasker_queue::Disposition;
+use tasker_wire::Outcome;
 use tasker_worker::{Executor, Settings, Stats};
-use tokio::sync::Notify;
 
 async fn start_error(command: &str) -> String {
     // Only the one that sleeps is to run into it.
@@ -53,86 +53,94 @@ async fn it_tells_which_handlers_the_child_has() {
 #[tokio::test]
 async fn a_child_inherits_its_five_descriptors_and_nothing_else() {
     let leaked = nix::unistd::dup(std::io::stderr()).unwrap();
-    let bench = Bench::start().await;
-    bench.steps.put([step(0, "descriptors", json!({}))]);
+    let rig = Rig::start().await;
+    rig.steps.put([step(0, "descriptors", json!({}))]);
     // The sixth is the folder that the handler reads.
-    assert_eq!(bench.success(0).await, json!({"open": [0, 1, 2, 3, 4, 5]}), "we had {} open", leaked.as_raw_fd());
-    bench.finish().await;
+    assert_eq!(rig.success(0).await, json!({"open": [0, 1, 2, 3, 4, 5]}), "we had {} open", leaked.as_raw_fd());
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_thousand_steps_on_one_slow_child_run_once_each_and_wait_in_the_queue() {
     let settings = Settings { max_concurrent_handlers: 2, ..Settings::new("test") };
-    let bench = Bench::with(&python("steps.py"), settings).await;
-    let notes = bench.path("runs");
-    bench.steps.put((0..1000).map(|no| step(no, "ok", json!({ "runs": notes }))));
-    bench.steps.close();
-    let (steps, outcomes) = (bench.steps.clone(), bench.outcomes.clone());
+    let rig = Rig::with(&python("steps.py"), settings).await;
+    let notes = rig.path("runs");
+    rig.steps.put((0..1000).map(|no| step(no, "ok", json!({ "runs": notes }))));
+    rig.steps.close();
+    let (steps, outcomes) = (rig.steps.clone(), rig.outcomes.clone());
     outcomes.wait_for("all answers", |received| (received.len() == 1000).then_some(())).await;
     assert_eq!(runs(&notes).len(), 1000);
     assert!(steps.most_held.load(Ordering::SeqCst) <= 2);
     assert!(outcomes.received.lock().unwrap().iter().all(|c| c.attempt == 1 && matches!(c.outcome, Outcome::Success { .. })));
-    assert_eq!(bench.ended().await, Stats { answered: 1000, abandoned: 0 });
+    assert_eq!(rig.ended().await, Stats { answered: 1000, abandoned: 0 });
 }
 
 #[tokio::test]
 async fn a_shutdown_waits_for_what_runs_and_takes_nothing_more() {
-    let bench = Bench::start().await;
-    let gate = bench.path("gate");
-    bench.steps.put([reported(step(0, "wait", json!({ "gate": gate })))]);
-    bench.started(0).await;
-    bench.shutdown.cancel();
+    let rig = Rig::start().await;
+    let gate = rig.path("gate");
+    rig.steps.put([reported(step(0, "wait", json!({ "gate": gate })))]);
+    rig.started(0).await;
+    rig.shutdown.cancel();
     tokio::task::yield_now().await;
-    bench.steps.put([step(1, "ok", json!({}))]);
+    rig.steps.put([step(1, "ok", json!({}))]);
     std::fs::write(&gate, "").unwrap();
-    assert_eq!(bench.success(0).await, json!({"waited": true}));
-    let steps = bench.steps.clone();
-    assert_eq!(bench.ended().await, Stats { answered: 1, abandoned: 0 });
+    assert_eq!(rig.success(0).await, json!({"waited": true}));
+    let steps = rig.steps.clone();
+    assert_eq!(rig.ended().await, Stats { answered: 1, abandoned: 0 });
     assert_eq!(steps.waiting(), 1);
 }
 
 #[tokio::test]
 async fn a_shutdown_gives_up_after_its_time_and_leaves_no_process() {
     let settings = Settings { drain_timeout: Duration::from_millis(50), ..Settings::new("test") };
-    let bench = Bench::with(&python("steps.py"), settings).await;
-    let notes = bench.path("runs");
-    bench.steps.put([step(0, "hang", json!({ "runs": notes }))]);
+    let rig = Rig::with(&python("steps.py"), settings).await;
+    let notes = rig.path("runs");
+    rig.steps.put([step(0, "hang", json!({ "runs": notes }))]);
     until("it hangs", || runs(&notes).len() == 1).await;
     let pid = runs(&notes)[0].1;
-    bench.shutdown.cancel();
-    assert_eq!(bench.ended().await, Stats { answered: 0, abandoned: 1 });
+    rig.shutdown.cancel();
+    let steps = rig.steps.clone();
+    assert_eq!(rig.ended().await, Stats { answered: 0, abandoned: 1 });
     assert!(!common::is_alive(pid));
+    assert_eq!(*steps.extended.lock().unwrap(), [(receipt(0), Duration::ZERO)], "it is given back");
+    assert!(steps.settled.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn dropping_the_worker_kills_the_child() {
-    let bench = Bench::start().await;
-    let notes = bench.path("runs");
-    bench.steps.put([step(0, "hang", json!({ "runs": notes }))]);
+    let rig = Rig::start().await;
+    let notes = rig.path("runs");
+    rig.steps.put([step(0, "hang", json!({ "runs": notes }))]);
     until("it hangs", || runs(&notes).len() == 1).await;
     let pid = runs(&notes)[0].1;
-    bench.abort();
+    rig.abort();
     until("the child is gone", || !common::is_alive(pid)).await;
 }
 
 #[tokio::test]
 async fn an_outcome_that_the_queue_refuses_is_offered_until_it_is_accepted() {
-    let bench = Bench::start().await;
-    bench.outcomes.refusals.store(3, Ordering::SeqCst);
-    bench.steps.put([step(0, "ok", json!({})), step(1, "ok", json!({}))]);
-    bench.success(0).await;
-    bench.success(1).await;
-    assert_eq!(bench.finish().await, Stats { answered: 2, abandoned: 0 });
+    let rig = Rig::start().await;
+    rig.outcomes.refusals.store(3, Ordering::SeqCst);
+    rig.steps.put([step(0, "ok", json!({})), step(1, "ok", json!({}))]);
+    rig.success(0).await;
+    rig.success(1).await;
+    let steps = rig.steps.clone();
+    assert_eq!(rig.finish().await, Stats { answered: 2, abandoned: 0 });
+    let mut settled = std::mem::take(&mut *steps.settled.lock().unwrap());
+    settled.sort_by_key(|(receipt, _)| receipt.id.clone());
+    assert_eq!(settled, [0, 1].map(|no| (receipt(no), Disposition::Done)));
+    assert!(steps.extended.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn starts_and_heartbeats_are_reported_for_steps_that_ask_for_it_and_not_too_often() {
-    let bench = Bench::start().await;
-    bench.steps.put([reported(step(0, "beat", json!({}))), step(1, "beat", json!({}))]);
-    bench.success(0).await;
-    bench.success(1).await;
-    let outcomes = bench.outcomes.clone();
-    bench.finish().await;
+    let rig = Rig::start().await;
+    rig.steps.put([reported(step(0, "beat", json!({}))), step(1, "beat", json!({}))]);
+    rig.success(0).await;
+    rig.success(1).await;
+    let outcomes = rig.outcomes.clone();
+    rig.finish().await;
     let received = outcomes.received.lock().unwrap();
     let of = |no: i32| received.iter().filter(move |c| c.step_id.no == no);
     assert_eq!(of(0).filter(|c| matches!(c.outcome, Outcome::Started {})).count(), 1);
@@ -143,70 +151,28 @@ async fn starts_and_heartbeats_are_reported_for_steps_that_ask_for_it_and_not_to
 
 #[tokio::test]
 async fn errors_of_the_sdk_arrive_as_failures() {
-    let bench = Bench::start().await;
-    bench.steps.put([step(0, "fail", json!({"permanent": true})), step(1, "fail", json!({})), step(2, "nobody", json!({}))]);
-    let permanent = bench.failure(0).await;
+    let rig = Rig::start().await;
+    rig.steps.put([step(0, "fail", json!({"permanent": true})), step(1, "fail", json!({})), step(2, "nobody", json!({}))]);
+    let permanent = rig.failure(0).await;
     assert_eq!(
         (permanent.error_type.as_str(), permanent.retryable, permanent.message.as_str()),
         ("permanent_error", false, "never")
     );
-    let retryable = bench.failure(1).await;
+    let retryable = rig.failure(1).await;
     assert_eq!(
         (retryable.error_type.as_str(), retryable.retryable, retryable.delay_seconds),
         ("retryable_error", true, Some(2.0))
     );
-    assert_eq!(bench.failure(2).await.error_type, "handler_not_found");
-    bench.finish().await;
+    assert_eq!(rig.failure(2).await.error_type, "handler_not_found");
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_context_over_several_lines_reaches_the_handler() {
-    let bench = Bench::start().await;
+    let rig = Rig::start().await;
     let mut pretty = step(0, "ok", json!({}));
     pretty.context = serde_json::from_str("{\r\n  \"a\": \"b\"\n}").unwrap();
-    bench.steps.put([pretty]);
-    assert_eq!(bench.success(0).await, json!({"attempt": 1}));
-    bench.finish().await;
-}
-
-#[tokio::test]
-async fn handlers_in_process_answer_panic_and_time_out() {
-    let settings = Settings::new("test");
-    let executor = Executor::in_process(&settings, |step: std::sync::Arc<RunStep>, beat| async move {
-        beat.beat();
-        match step.handler.callable.as_str() {
-            "panic" => panic!("no {}", "way"),
-            "hang" => std::future::pending().await,
-            _ => Outcome::Success { result: serde_json::from_str("{\"in\":\"process\"}").unwrap(), metadata: None },
-        }
-    });
-    let bench = Bench::around(executor, settings);
-    bench.steps.put([
-        step(0, "panic", json!({})),
-        RunStep { timeout_seconds: 1, ..step(1, "hang", json!({})) },
-        reported(step(2, "ok", json!({}))),
-    ]);
-    assert_eq!(bench.success(2).await, json!({"in": "process"}));
-    bench.started(2).await;
-    let panicked = bench.failure(0).await;
-    assert_eq!((panicked.error_type.as_str(), panicked.message.as_str()), ("handler_panicked", "the handler panicked: no way"));
-    assert!(panicked.retryable);
-    assert_eq!(bench.failure(1).await.error_type, "timeout");
-    assert_eq!(bench.finish().await, Stats { answered: 3, abandoned: 0 });
-}
-
-#[tokio::test]
-async fn a_shutdown_gives_up_on_handlers_in_process_too() {
-    let settings = Settings { drain_timeout: Duration::from_millis(1), ..Settings::new("test") };
-    let running = std::sync::Arc::new(Notify::new());
-    let began = running.clone();
-    let executor = Executor::in_process(&settings, move |_, _| {
-        began.notify_one();
-        std::future::pending()
-    });
-    let bench = Bench::around(executor, settings);
-    bench.steps.put([step(0, "hang", json!({}))]);
-    running.notified().await;
-    bench.shutdown.cancel();
-    assert_eq!(bench.ended().await, Stats { answered: 0, abandoned: 1 });
+    rig.steps.put([pretty]);
+    assert_eq!(rig.success(0).await, json!({"attempt": 1}));
+    rig.finish().await;
 }

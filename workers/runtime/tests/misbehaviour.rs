@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Bench, is_alive, python, reported, runs, step, until};
+use common::{Rig, is_alive, python, reported, runs, step, until};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::json;
 use tasker_wire::RunStep;
@@ -14,99 +14,99 @@ use tasker_worker::Settings;
 
 #[tokio::test]
 async fn a_step_that_exits_three_times_alone_is_blamed_and_the_next_one_runs() {
-    let bench = Bench::start().await;
-    let notes = bench.path("runs");
-    bench.steps.put([step(0, "exit", json!({ "runs": notes }))]);
-    let failure = bench.failure(0).await;
+    let rig = Rig::start().await;
+    let notes = rig.path("runs");
+    rig.steps.put([step(0, "exit", json!({ "runs": notes }))]);
+    let failure = rig.failure(0).await;
     assert_eq!((failure.error_type.as_str(), failure.retryable), ("worker_crashed", true));
     assert!(failure.message.contains("3 times") && failure.message.contains("exited with status 3"), "{}", failure.message);
     assert!(failure.context.unwrap()["stderr"].to_string().contains("I exit now"));
     assert_eq!(runs(&notes).len(), 3);
-    bench.steps.put([step(1, "ok", json!({}))]);
-    assert_eq!(bench.success(1).await, json!({"attempt": 1}));
-    bench.finish().await;
+    rig.steps.put([step(1, "ok", json!({}))]);
+    assert_eq!(rig.success(1).await, json!({"attempt": 1}));
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_step_that_gets_its_process_killed_is_told_by_which_signal() {
-    let bench = Bench::start().await;
-    bench.steps.put([step(0, "kill", json!({}))]);
-    let failure = bench.failure(0).await;
+    let rig = Rig::start().await;
+    rig.steps.put([step(0, "kill", json!({}))]);
+    let failure = rig.failure(0).await;
     assert!(failure.message.contains("signal 9 (SIGKILL)"), "{}", failure.message);
-    bench.finish().await;
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_step_over_its_time_is_blamed_and_its_neighbour_runs_again_under_the_same_attempt() {
-    let bench = Bench::start().await;
-    let (notes, gate) = (bench.path("runs"), bench.path("gate"));
-    bench.steps.put([step(0, "wait", json!({ "runs": notes, "gate": gate }))]);
+    let rig = Rig::start().await;
+    let (notes, gate) = (rig.path("runs"), rig.path("gate"));
+    rig.steps.put([step(0, "wait", json!({ "runs": notes, "gate": gate }))]);
     until("the neighbour runs", || runs(&notes).len() == 1).await;
-    bench.steps.put([RunStep { timeout_seconds: 1, ..step(1, "hang", json!({})) }]);
-    let failure = bench.failure(1).await;
+    rig.steps.put([RunStep { timeout_seconds: 1, ..step(1, "hang", json!({})) }]);
+    let failure = rig.failure(1).await;
     assert_eq!((failure.error_type.as_str(), failure.retryable), ("timeout", true));
     until("the neighbour's second run", || runs(&notes).len() == 2).await;
     std::fs::write(&gate, "").unwrap();
-    let neighbour = bench.answer(0).await;
+    let neighbour = rig.answer(0).await;
     assert_eq!((neighbour.lease, neighbour.attempt, neighbour.token.as_str()), (1, 1, "token 0"));
-    assert_eq!(bench.success(0).await, json!({"waited": true}));
-    bench.finish().await;
+    assert_eq!(rig.success(0).await, json!({"waited": true}));
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn heartbeats_do_not_lengthen_a_step_s_time() {
-    let bench = Bench::start().await;
-    bench.steps.put([RunStep { timeout_seconds: 1, ..reported(step(0, "beat_for_ever", json!({}))) }]);
-    assert_eq!(bench.failure(0).await.error_type, "timeout");
-    bench.finish().await;
+    let rig = Rig::start().await;
+    rig.steps.put([RunStep { timeout_seconds: 1, ..reported(step(0, "beat_for_ever", json!({}))) }]);
+    assert_eq!(rig.failure(0).await.error_type, "timeout");
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn when_a_child_dies_with_two_in_flight_only_the_one_that_kills_it_alone_is_blamed() {
-    let bench = Bench::start().await;
-    let (notes, gate) = (bench.path("runs"), bench.path("gate"));
-    bench.steps.put([
+    let rig = Rig::start().await;
+    let (notes, gate) = (rig.path("runs"), rig.path("gate"));
+    rig.steps.put([
         step(0, "wait", json!({ "runs": notes, "gate": gate })),
         step(1, "exit_after", json!({ "runs": notes, "gate": gate })),
     ]);
     until("both run", || runs(&notes).len() == 2).await;
     std::fs::write(&gate, "").unwrap();
-    let failure = bench.failure(1).await;
+    let failure = rig.failure(1).await;
     assert_eq!(failure.error_type, "worker_crashed");
-    assert_eq!(bench.success(0).await, json!({"waited": true}));
+    assert_eq!(rig.success(0).await, json!({"waited": true}));
     let of = |name: &str| runs(&notes).iter().filter(|(step, _)| step == name).count();
     // The first may have answered before the process died of the second; if not, it ran again.
     assert!(of("step_0") <= 2, "{}", of("step_0"));
     assert!((3..=4).contains(&of("step_1")), "{}", of("step_1"));
-    bench.finish().await;
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_child_killed_from_outside_is_replaced_and_its_step_runs_again() {
-    let bench = Bench::start().await;
-    let (notes, gate) = (bench.path("runs"), bench.path("gate"));
-    bench.steps.put([step(0, "wait", json!({ "runs": notes, "gate": gate }))]);
+    let rig = Rig::start().await;
+    let (notes, gate) = (rig.path("runs"), rig.path("gate"));
+    rig.steps.put([step(0, "wait", json!({ "runs": notes, "gate": gate }))]);
     until("it runs", || runs(&notes).len() == 1).await;
     nix::sys::signal::kill(Pid::from_raw(runs(&notes)[0].1), Signal::SIGKILL).unwrap();
     until("it runs again", || runs(&notes).len() == 2).await;
     std::fs::write(&gate, "").unwrap();
-    assert_eq!(bench.success(0).await, json!({"waited": true}));
-    assert_eq!(bench.answer(0).await.attempt, 1);
-    bench.finish().await;
+    assert_eq!(rig.success(0).await, json!({"waited": true}));
+    assert_eq!(rig.answer(0).await.attempt, 1);
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn an_idle_child_that_is_killed_is_replaced() {
-    let bench = Bench::start().await;
-    let notes = bench.path("runs");
-    bench.steps.put([step(0, "ok", json!({ "runs": notes }))]);
-    bench.success(0).await;
+    let rig = Rig::start().await;
+    let notes = rig.path("runs");
+    rig.steps.put([step(0, "ok", json!({ "runs": notes }))]);
+    rig.success(0).await;
     let pid = runs(&notes)[0].1;
     nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     until("it is gone", || !is_alive(pid)).await;
-    bench.steps.put([step(1, "ok", json!({}))]);
-    assert_eq!(bench.success(1).await, json!({"attempt": 1}));
-    bench.finish().await;
+    rig.steps.put([step(1, "ok", json!({}))]);
+    assert_eq!(rig.success(1).await, json!({"attempt": 1}));
+    rig.finish().await;
 }
 
 #[tokio::test]
@@ -117,66 +117,66 @@ async fn what_breaks_the_protocol_is_as_a_death_and_the_reason_is_told() {
         ("endless_line", "a line of more than"),
         ("close_pipes", "closed its pipes"),
     ] {
-        let bench = Bench::start().await;
-        let notes = bench.path("runs");
-        bench.steps.put([step(0, callable, json!({ "runs": notes }))]);
-        let failure = bench.failure(0).await;
+        let rig = Rig::start().await;
+        let notes = rig.path("runs");
+        rig.steps.put([step(0, callable, json!({ "runs": notes }))]);
+        let failure = rig.failure(0).await;
         assert_eq!(failure.error_type, "worker_crashed", "{callable}");
         assert!(failure.message.contains(reason), "{callable}: {}", failure.message);
         assert_eq!(runs(&notes).len(), 3, "{callable}");
-        bench.finish().await;
+        rig.finish().await;
     }
 }
 
 #[tokio::test]
 async fn an_outcome_that_is_none_fails_its_step_for_good_and_the_child_lives_on() {
-    let bench = Bench::with(&python("bare.py"), Settings::new("test")).await;
+    let rig = Rig::with(&python("bare.py"), Settings::new("test")).await;
     let bad = [r#"{"victory":{}}"#, r#"{"success":{}}"#, "7", r#"{"failure":{"message":"m"}}"#, "null"];
-    bench.steps.put(bad.iter().enumerate().map(|(no, outcome)| step(no as i32, outcome, json!({}))));
+    rig.steps.put(bad.iter().enumerate().map(|(no, outcome)| step(no as i32, outcome, json!({}))));
     for no in 0..bad.len() as i32 {
-        let failure = bench.failure(no).await;
+        let failure = rig.failure(no).await;
         assert_eq!((failure.error_type.as_str(), failure.retryable), ("invalid_outcome", false), "{}", bad[no as usize]);
     }
-    bench.steps.put([step(100, r#"{"success":{"result":[1,2]}}"#, json!({}))]);
-    assert_eq!(bench.success(100).await, json!([1, 2]));
-    bench.finish().await;
+    rig.steps.put([step(100, r#"{"success":{"result":[1,2]}}"#, json!({}))]);
+    assert_eq!(rig.success(100).await, json!([1, 2]));
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_result_of_10_mb_passes_and_one_beyond_any_line_is_told_to_be_too_large() {
-    let bench = Bench::start().await;
-    bench.steps.put([step(0, "large", json!({"bytes": 10_000_000}))]);
-    assert_eq!(bench.success(0).await["text"].as_str().unwrap().len(), 10_000_000);
-    let gate = bench.path("gate");
-    bench.steps.put([reported(step(1, "wait", json!({ "gate": gate }))), step(2, "large", json!({"bytes": 20_000_000}))]);
-    let failure = bench.failure(2).await;
+    let rig = Rig::start().await;
+    rig.steps.put([step(0, "large", json!({"bytes": 10_000_000}))]);
+    assert_eq!(rig.success(0).await["text"].as_str().unwrap().len(), 10_000_000);
+    let gate = rig.path("gate");
+    rig.steps.put([reported(step(1, "wait", json!({ "gate": gate }))), step(2, "large", json!({"bytes": 20_000_000}))]);
+    let failure = rig.failure(2).await;
     assert_eq!((failure.error_type.as_str(), failure.retryable), ("result_too_large", false));
     std::fs::write(&gate, "").unwrap();
-    assert_eq!(bench.success(1).await, json!({"waited": true}));
-    bench.finish().await;
+    assert_eq!(rig.success(1).await, json!({"waited": true}));
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn a_flood_of_200_mb_of_log_lines_hurts_nobody_and_grows_nothing() {
-    let bench = Bench::start().await;
+    let rig = Rig::start().await;
     let before = resident_bytes();
-    bench.steps.put([step(0, "flood", json!({})), step(1, "ok", json!({}))]);
-    assert_eq!(bench.success(1).await, json!({"attempt": 1}));
-    assert_eq!(bench.success(0).await, json!({"flooded": true}));
+    rig.steps.put([step(0, "flood", json!({})), step(1, "ok", json!({}))]);
+    assert_eq!(rig.success(1).await, json!({"attempt": 1}));
+    assert_eq!(rig.success(0).await, json!({"flooded": true}));
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < 32 * 1024 * 1024, "grew by {grown} bytes");
-    bench.finish().await;
+    rig.finish().await;
 }
 
 #[tokio::test]
 async fn what_a_handler_started_dies_with_its_process() {
-    let bench = Bench::start().await;
-    let file = bench.path("pid");
-    bench.steps.put([step(0, "grandchild", json!({ "pid_file": file }))]);
-    assert_eq!(bench.failure(0).await.error_type, "worker_crashed");
+    let rig = Rig::start().await;
+    let file = rig.path("pid");
+    rig.steps.put([step(0, "grandchild", json!({ "pid_file": file }))]);
+    assert_eq!(rig.failure(0).await.error_type, "worker_crashed");
     let pid: i32 = std::fs::read_to_string(&file).unwrap().parse().unwrap();
     until("the grandchild is gone", || !is_alive(pid)).await;
-    bench.finish().await;
+    rig.finish().await;
 }
 
 #[tokio::test]
@@ -186,13 +186,13 @@ async fn steps_wait_while_the_child_cannot_start_and_run_once_it_can() {
     let (shown_broken, shown_starts) = (broken.display(), starts.display());
     let script = format!("echo >> {shown_starts}; if [ -e {shown_broken} ]; then exit 1; fi; exec {}", python("steps.py"));
     let settings = Settings { restart_pause: Duration::from_millis(5), ..Settings::new("test") };
-    let bench = Bench::with(&format!("sh -c '{script}'"), settings).await;
+    let rig = Rig::with(&format!("sh -c '{script}'"), settings).await;
     std::fs::write(&broken, "").unwrap();
-    bench.steps.put([step(0, "exit_on_first_run", json!({ "runs": bench.path("runs") }))]);
+    rig.steps.put([step(0, "exit_on_first_run", json!({ "runs": rig.path("runs") }))]);
     until("it was tried again", || std::fs::read(&starts).unwrap().len() >= 4).await;
     std::fs::remove_file(&broken).unwrap();
-    assert_eq!(bench.success(0).await, json!({"survived": true}));
-    bench.finish().await;
+    assert_eq!(rig.success(0).await, json!({"survived": true}));
+    rig.finish().await;
 }
 
 fn resident_bytes() -> usize {

@@ -78,7 +78,7 @@ async fn sigterm_drains_what_runs_and_makes_visible_at_once_what_was_not_answere
 }
 
 #[tokio::test]
-async fn one_hand_over_in_two_messages_is_run_once_and_both_are_deleted() {
+async fn one_dispatch_in_two_messages_is_run_once_and_both_are_deleted() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let _worker = Program::polling(&aws, &[]);
     let notes = folder.path().join("runs");

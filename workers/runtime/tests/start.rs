@@ -25,6 +25,7 @@ async fn a_setting_that_is_missing_or_wrong_ends_it_with_one_sentence_that_names
         ("TASKER_POOL", "", "TASKER_POOL is not set: give the name of the pool that this worker serves"),
         ("TASKER_POOL", "a pool", "TASKER_POOL is wrong: no queue can be called worker-a pool"),
         ("TASKER_MAX_CONCURRENT_HANDLERS", "many", "TASKER_MAX_CONCURRENT_HANDLERS is wrong: expected the number of steps"),
+        ("TASKER_MAX_CONCURRENT_HANDLERS", "1001", "TASKER_MAX_CONCURRENT_HANDLERS is wrong: expected the number of steps"),
         ("TASKER_MAX_CONCURRENT_HANDLERS", "0", "TASKER_MAX_CONCURRENT_HANDLERS is wrong: expected the number of steps"),
     ] {
         for flags in [&[][..], &["--poll"]] {
@@ -32,6 +33,17 @@ async fn a_setting_that_is_missing_or_wrong_ends_it_with_one_sentence_that_names
             assert!(told.starts_with(sentence), "{told}");
         }
     }
+}
+
+#[tokio::test]
+async fn wrong_levels_are_told_in_one_line_and_the_usual_ones_are_used() {
+    let aws = Aws::start().await;
+    let worker = Program::with(&aws, &["--poll"], &[("TASKER_LOG", "inof")]);
+    worker.says("worker ready").await;
+    let lines = worker.kill().await;
+    let told = "TASKER_LOG is wrong: expected levels, as debug or info,tasker_engine=debug; the usual levels are used";
+    assert_eq!((&lines[0]["level"], &lines[0]["message"]), (&"ERROR".into(), &told.into()));
+    assert_eq!(lines.iter().filter(|line| line["level"] == "ERROR").count(), 1, "{lines:#?}");
 }
 
 #[tokio::test]

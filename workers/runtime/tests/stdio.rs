@@ -120,11 +120,15 @@ fn log_lines_of_deaths_and_time_outs_name_the_steps() {
         program.send(&step);
         program.receive();
         let RunStep { task_id, step_name, correlation_id, .. } = step;
-        format!(r#"task_id="{task_id}" step="{step_name}" attempt="2" correlation_id="{correlation_id}""#)
+        json!({"task_id": task_id, "step": step_name, "attempt": "2", "correlation_id": correlation_id})
     });
     let output = program.end();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let lines = |what: &str, fields: &str| stderr.lines().filter(|l| l.contains(what) && l.contains(fields)).count();
+    let lines = |what: &str, fields: &Value| {
+        let logged = stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let fits = |line: &Value| fields.as_object().unwrap().iter().all(|(name, value)| &line[name] == value);
+        logged.filter(|line| line["message"].as_str().unwrap().contains(what) && fits(line)).count()
+    };
     assert_eq!(lines("the worker's process died", &died), 3, "{stderr}");
     assert_eq!(lines("longer than its time", &late), 1, "{stderr}");
 }
@@ -143,6 +147,23 @@ async fn sigterm_drains_what_runs() {
     assert_eq!(program.receive()["outcome"]["success"]["result"], json!({"waited": true}));
     // Its stdin stays open: it ends by the signal alone.
     assert_eq!(program.process.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once_and_its_child_too() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let notes = folder.path().join("runs");
+    let mut program = Program::start(&[]);
+    program.send(&step(0, "hang", json!({ "runs": notes })));
+    until("it hangs", || runs(&notes).len() == 1).await;
+    let pid = runs(&notes)[0].1;
+    let mut log = BufReader::new(program.process.stderr.take().unwrap()).lines().map(Result::unwrap);
+    program.signal(Signal::SIGHUP);
+    assert!(log.any(|line| line.contains("waiting at most 25 s for 1 running steps")));
+    program.signal(Signal::SIGTERM);
+    assert!(log.any(|line| line.contains("a second signal ends this worker")));
+    assert_eq!(program.process.wait().unwrap().code(), Some(1));
+    until("the child is gone", || !common::is_alive(pid)).await;
 }
 
 #[tokio::test]

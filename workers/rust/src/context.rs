@@ -1,4 +1,4 @@
-//! What a handler is given.
+//! What a handler receives.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{PermanentError, worker::Heartbeat};
 
-/// One try of one step: its inputs, and the accessors that all SDKs share. Cheap to clone.
+/// One attempt of one step: its inputs, by the accessors that the SDKs of all languages share. A clone is cheap.
 #[derive(Clone)]
 pub struct StepContext {
     step: Arc<RunStep>,
@@ -21,17 +21,17 @@ impl StepContext {
         Self { step, heartbeat }
     }
 
-    /// The task.
+    /// The id of the task that the step belongs to.
     pub fn task_uuid(&self) -> Uuid {
         self.step.task_id.uuid()
     }
 
-    /// The step; the same in every try, so a key for what must not happen twice.
+    /// The id of the step. It is the same in every attempt: use it as the idempotency key of an action that must not happen twice.
     pub fn step_uuid(&self) -> Uuid {
         self.step.step_id.uuid()
     }
 
-    /// The same in every step, log line and message of the task.
+    /// The id that every step, message and log line of the task carries.
     pub fn correlation_id(&self) -> Uuid {
         self.step.correlation_id
     }
@@ -41,109 +41,109 @@ impl StepContext {
         &self.step.step_name
     }
 
-    /// The name that the handler was registered under.
+    /// The name that the handler is registered under, as in `handler.callable` of the template.
     pub fn handler_name(&self) -> &str {
         &self.step.handler.callable
     }
 
-    /// The task's namespace.
+    /// The namespace of the task's template.
     pub fn namespace(&self) -> &str {
         &self.step.namespace
     }
 
-    /// The whole message.
+    /// The message that dispatched the step, for what has no accessor here.
     pub fn message(&self) -> &RunStep {
         &self.step
     }
 
-    /// The task's context, as a type of yours. What does not fit is a permanent failure: another try brings the same.
+    /// The task's context as a type of yours. One that does not fit is a permanent failure, because every attempt receives the same.
     pub fn input_data<T: DeserializeOwned>(&self) -> Result<T, PermanentError> {
         parse(self.step.context.get(), "the task's context")
     }
 
-    /// One key of the task's context; null when it is not there.
+    /// The value of one key of the task's context, or null when the key is missing.
     pub fn get_input(&self, key: &str) -> Value {
         field(self.step.context.get(), key)
     }
 
-    /// One key of the task's context as a type of yours.
+    /// The value of one key of the task's context as a type of yours. A missing key reads as null.
     pub fn input<T: DeserializeOwned>(&self, key: &str) -> Result<T, PermanentError> {
         from_value(self.get_input(key), || format!("the input `{key}`"))
     }
 
-    /// Inputs of this step alone, such as a batch cursor; null when it has none.
+    /// Inputs that only this step has, such as a batch cursor, or null.
     pub fn step_inputs(&self) -> Value {
         self.step.step_inputs.as_ref().map_or(Value::Null, |inputs| value(inputs.get()))
     }
 
-    /// The template's settings for the handler.
+    /// The settings of the handler, from `handler.initialization` of the template.
     pub fn step_config(&self) -> &serde_json::Map<String, Value> {
         &self.step.handler.initialization
     }
 
-    /// One of the template's settings for the handler.
+    /// One setting of the handler, or `None` when the template does not have it.
     pub fn get_config(&self, key: &str) -> Option<&Value> {
         self.step.handler.initialization.get(key)
     }
 
-    /// The names of the steps whose results came along.
+    /// The names of the steps whose results this step can see: all parents, and the nearest ancestors beyond them.
     pub fn dependency_results(&self) -> impl Iterator<Item = &str> {
         self.step.dependency_results.keys().map(String::as_str)
     }
 
-    /// The result of a parent or near ancestor; null when that step was not created or is none.
+    /// The result of a parent or a near ancestor. Null when that step was not created, or is not an ancestor.
     pub fn get_dependency_result(&self, step: &str) -> Value {
         self.step.dependency_results.get(step).map_or(Value::Null, |result| value(result.get()))
     }
 
-    /// The same as a type of yours.
+    /// The result of a parent or a near ancestor as a type of yours; a result that does not fit is a permanent failure.
     pub fn dependency<T: DeserializeOwned>(&self, step: &str) -> Result<T, PermanentError> {
         let text = self.step.dependency_results.get(step).map_or("null", |result| result.get());
         serde_json::from_str(text)
             .map_err(|error| PermanentError::new(format!("the result of `{step}` is not as expected: {error}")))
     }
 
-    /// Tries before this one: 0 at first.
+    /// How many attempts came before this one: 0 in the first.
     pub fn retry_count(&self) -> i32 {
         self.step.attempt - 1
     }
 
-    /// Tries in all.
+    /// How many attempts the step has in all.
     pub fn max_retries(&self) -> i32 {
         self.step.max_attempts
     }
 
-    /// Whether there was a try before.
+    /// Whether another attempt came before this one.
     pub fn is_retry(&self) -> bool {
         self.step.attempt > 1
     }
 
-    /// Whether there will be no other try.
+    /// Whether this is the last attempt: after it a failure is final.
     pub fn is_last_retry(&self) -> bool {
         self.step.attempt >= self.step.max_attempts
     }
 
-    /// What this try stored with its last checkpoint: `{cursor, items_processed, accumulated}`.
+    /// The last checkpoint of this attempt: `{cursor, items_processed, accumulated}`.
     pub fn checkpoint(&self) -> Option<Value> {
         self.step.checkpoint.as_ref().map(|text| value(text.get()))
     }
 
-    /// Whether this try stored a checkpoint.
+    /// Whether this attempt stored a checkpoint, and so goes on from there.
     pub fn has_checkpoint(&self) -> bool {
         self.step.checkpoint.is_some()
     }
 
-    /// Where to go on; null without a checkpoint.
+    /// The cursor of the last checkpoint, or null without one.
     pub fn checkpoint_cursor(&self) -> Value {
         self.checkpoint_field("cursor")
     }
 
-    /// How much was done by the last checkpoint.
+    /// How many items were done at the last checkpoint; 0 without one.
     pub fn checkpoint_items_processed(&self) -> u64 {
         self.checkpoint_field("items_processed").as_u64().unwrap_or(0)
     }
 
-    /// What was gathered by the last checkpoint; null without one.
+    /// What was accumulated at the last checkpoint, or null without one.
     pub fn accumulated_results(&self) -> Value {
         self.checkpoint_field("accumulated")
     }
@@ -152,7 +152,7 @@ impl StepContext {
         self.step.checkpoint.as_ref().map_or(Value::Null, |text| field(text.get(), key))
     }
 
-    /// Says that the handler still works. It does not extend the step's time.
+    /// Reports that the handler still runs. It does not extend the step's timeout.
     pub fn heartbeat(&self) {
         (self.heartbeat)();
     }

@@ -5,77 +5,77 @@ use std::{any::Any, error::Error, time::Duration};
 use serde_json::{Value, json};
 use tasker_wire::outcome::Failure;
 
-/// A failure that no other try can cure: a declined card, a request that makes no sense.
+/// A failure that another attempt cannot cure: a declined card, a request that makes no sense.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct PermanentError {
-    /// For a person.
+    /// What went wrong, for a person.
     pub message: String,
-    /// The handler's own code.
+    /// An error code of the handler's own.
     pub error_code: Option<String>,
-    /// More, for operators.
+    /// Any JSON that helps an operator.
     pub context: Option<Value>,
 }
 
 impl PermanentError {
-    /// A permanent failure with a message for a person.
+    /// A permanent failure without code and context.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), error_code: None, context: None }
     }
 
-    /// The same with the handler's own code.
+    /// Adds an error code.
     pub fn with_code(self, error_code: impl Into<String>) -> Self {
         Self { error_code: Some(error_code.into()), ..self }
     }
 
-    /// The same with more for operators.
+    /// Adds JSON that helps an operator.
     pub fn with_context(self, context: Value) -> Self {
         Self { context: Some(context), ..self }
     }
 }
 
-/// A failure that another try may cure: a gateway that does not answer, a lock that is held.
+/// A failure that another attempt may cure: a gateway that does not answer, a lock that is held.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct RetryableError {
-    /// For a person.
+    /// What went wrong, for a person.
     pub message: String,
-    /// Try again no sooner than this. It can only lengthen the template's back-off.
+    /// The next attempt begins no sooner than this. It can lengthen the template's backoff, never shorten it.
     pub retry_after: Option<Duration>,
-    /// The handler's own code.
+    /// An error code of the handler's own.
     pub error_code: Option<String>,
-    /// More, for operators.
+    /// Any JSON that helps an operator.
     pub context: Option<Value>,
 }
 
 impl RetryableError {
-    /// A retryable failure with a message for a person.
+    /// A retryable failure without pause, code and context.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), retry_after: None, error_code: None, context: None }
     }
 
-    /// The same, to be tried no sooner than this.
+    /// Sets the least pause before the next attempt.
     pub fn retry_after(self, pause: Duration) -> Self {
         Self { retry_after: Some(pause), ..self }
     }
 
-    /// The same with the handler's own code.
+    /// Adds an error code.
     pub fn with_code(self, error_code: impl Into<String>) -> Self {
         Self { error_code: Some(error_code.into()), ..self }
     }
 
-    /// The same with more for operators.
+    /// Adds JSON that helps an operator.
     pub fn with_context(self, context: Value) -> Self {
         Self { context: Some(context), ..self }
     }
 }
 
-/// What a handler returns when it fails. Any error becomes one with `?`; what is neither of the two above is retryable.
+/// The error of a handler. Every error becomes one with `?`; one that is neither [`PermanentError`] nor [`RetryableError`] is retryable.
 #[derive(Debug)]
 pub struct StepError(Failure);
 
 impl StepError {
-    /// A failure in all its parts.
+    /// A failure of which the handler sets every field, `error_type` included.
     pub fn new(failure: Failure) -> Self {
         Self(failure)
     }

@@ -4,12 +4,12 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tasker_wire::{Outcome, outcome::Failure};
 
-/// A result with more to say than the value alone.
+/// A result that is more than a value: metadata, a checkpoint, or a failure in every detail.
 #[derive(Debug)]
 pub struct StepResult(Outcome);
 
 impl StepResult {
-    /// A success with metadata: for operators, not seen by children.
+    /// A success with metadata. Operators see metadata; children of the step do not.
     pub fn success(result: impl Serialize, metadata: impl Serialize) -> Self {
         let outcome = match (to_raw_value(&result), to_raw_value(&metadata)) {
             (Ok(result), Ok(metadata)) => Outcome::Success { result, metadata: Some(metadata) },
@@ -18,7 +18,7 @@ impl StepResult {
         Self(outcome)
     }
 
-    /// Progress is stored, and the step handed over again under the same attempt; see [`crate::StepContext::checkpoint_cursor`].
+    /// Stores progress and has the step dispatched again under the same attempt; see [`crate::StepContext::checkpoint_cursor`].
     pub fn checkpoint(cursor: impl Serialize, items_processed: u64, accumulated: impl Serialize) -> Self {
         let outcome = match (to_raw_value(&cursor), to_raw_value(&accumulated)) {
             (Ok(cursor), Ok(accumulated)) => Outcome::Checkpoint { cursor, items_processed, accumulated: Some(accumulated) },
@@ -27,7 +27,7 @@ impl StepResult {
         Self(outcome)
     }
 
-    /// The same as a failure that another try may cure, or not, in all its parts.
+    /// A failure of which the handler sets every field.
     pub fn failure(failure: Failure) -> Self {
         Self(Outcome::Failure(failure))
     }
@@ -35,7 +35,7 @@ impl StepResult {
 
 /// What a handler may return: any value that serializes to JSON, or a [`StepResult`].
 pub trait IntoOutcome {
-    /// The outcome of the step.
+    /// The outcome that the worker reports for the attempt.
     fn into_outcome(self) -> Outcome;
 }
 

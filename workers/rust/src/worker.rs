@@ -7,19 +7,19 @@ use tasker_wire::{Outcome, RunStep, outcome::Failure};
 
 use crate::{IntoOutcome, StepContext, StepError, run};
 
-/// Says that a step still works.
+/// Reports that the handler of a step still runs.
 pub type Heartbeat = Arc<dyn Fn() + Send + Sync>;
 
 type Call = Box<dyn Fn(StepContext) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
 
-/// Handlers by name.
+/// Handlers by name, and the loop that runs them.
 #[derive(Default)]
 pub struct Worker {
     handlers: BTreeMap<String, Call>,
 }
 
 impl Worker {
-    /// No handlers yet.
+    /// A worker without handlers.
     pub fn new() -> Self {
         Self::default()
     }
@@ -27,7 +27,7 @@ impl Worker {
     /// Registers a handler under the name that templates call it by (`handler.callable`).
     ///
     /// # Panics
-    /// When the name is taken: one of the two would never run.
+    /// When the name is taken, because one of the two would never run.
     pub fn handler<F, Fut, T, E>(mut self, name: impl Into<String>, handler: F) -> Self
     where
         F: Fn(StepContext) -> Fut + Send + Sync + 'static,
@@ -47,7 +47,7 @@ impl Worker {
         self
     }
 
-    /// The names of the handlers.
+    /// The names that handlers are registered under, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.handlers.keys().map(String::as_str)
     }

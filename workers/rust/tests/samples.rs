@@ -8,7 +8,7 @@ mod common;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use common::{Bench, step};
+use common::{Rig, step};
 use num_bigint::BigUint;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ struct Task {
 }
 
 /// Runs a task, each step on the bench of its worker.
-async fn run(workflow: &Workflow, context: Value, benches: &BTreeMap<&str, Arc<Bench>>) -> Task {
+async fn run(workflow: &Workflow, context: Value, benches: &BTreeMap<&str, Arc<Rig>>) -> Task {
     assert_eq!(workflow.refuse_context(&context), []);
     let mut task = Task::default();
     for planned in &workflow.steps {
@@ -79,8 +79,8 @@ async fn run(workflow: &Workflow, context: Value, benches: &BTreeMap<&str, Arc<B
     task
 }
 
-async fn rust_bench() -> BTreeMap<&'static str, Arc<Bench>> {
-    [("rust", Arc::new(Bench::with(RUST, Settings::new("rust")).await))].into()
+async fn rust_bench() -> BTreeMap<&'static str, Arc<Rig>> {
+    [("rust", Arc::new(Rig::with(RUST, Settings::new("rust")).await))].into()
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn every_order_of_the_demo_ends_as_it_expects() {
     let sources = root().join("workers/python");
     let python = format!("PYTHONPATH={0}/src python3 {0}/examples/order_handlers.py", sources.display());
     let mut benches = rust_bench().await;
-    benches.insert("python", Arc::new(Bench::with(&python, Settings::new("python")).await));
+    benches.insert("python", Arc::new(Rig::with(&python, Settings::new("python")).await));
     let tasks = orders.iter().map(|Order { order, .. }| {
         let mut context = order.clone();
         context["work_ms"] = json!(0);

@@ -1,147 +1,82 @@
-//! `TaskResponse` and its words, computed from how the steps stand.
+//! A task, and Tasker's words for it, computed from the states of its steps.
 
-use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use tasker_store::{
     read::{StepCounts, Task},
-    show::StepSummary,
+    show::{StepSummary, TaskDetail},
 };
-use tasker_wire::{TaskId, TaskState, ids::named_step_uuid};
-use uuid::Uuid;
+use tasker_wire::{
+    TaskState,
+    ids::named_step_uuid,
+    rest::{StepReadiness, TaskResponse},
+};
 
 use super::{
-    micros, micros_or_null, naive_or_null,
+    micros, naive,
     step::{ready, retry_eligible},
 };
 
-/// A task.
-#[derive(Debug, Serialize)]
-pub(crate) struct TaskResponse {
-    task_uuid: TaskId,
-    name: String,
-    namespace: String,
-    version: String,
-    environment: String,
-    status: TaskState,
-    paused: bool,
-    #[serde(serialize_with = "micros")]
-    created_at: Timestamp,
-    #[serde(serialize_with = "micros")]
-    updated_at: Timestamp,
-    #[serde(serialize_with = "micros_or_null")]
-    completed_at: Option<Timestamp>,
-    context: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    context_omitted: bool,
-    initiator: String,
-    source_system: String,
-    reason: String,
-    priority: Option<i32>,
-    tags: Vec<String>,
-    correlation_id: Uuid,
-    parent_correlation_id: Option<Uuid>,
-    total_steps: i64,
-    pending_steps: i64,
-    in_progress_steps: i64,
-    completed_steps: i64,
-    failed_steps: i64,
-    cancelled_steps: i64,
-    ready_steps: i64,
-    execution_status: &'static str,
-    recommended_action: &'static str,
-    completion_percentage: f64,
-    health_status: &'static str,
-    steps: Vec<StepReadiness>,
+pub(crate) fn task(TaskDetail { task, steps }: TaskDetail) -> TaskResponse {
+    let steps = steps.into_iter().map(|step| readiness(step, &task)).collect();
+    TaskResponse { steps, ..listed(task) }
 }
 
-/// A step of a task.
-#[derive(Debug, Serialize)]
-pub(crate) struct StepReadiness {
-    workflow_step_uuid: Uuid,
-    task_uuid: TaskId,
-    named_step_uuid: Uuid,
-    name: String,
-    current_state: &'static str,
-    dependencies_satisfied: bool,
-    retry_eligible: bool,
-    ready_for_execution: bool,
-    #[serde(serialize_with = "naive_or_null")]
-    last_failure_at: Option<Timestamp>,
-    #[serde(serialize_with = "naive_or_null")]
-    next_retry_at: Option<Timestamp>,
-    total_parents: i32,
-    completed_parents: i32,
-    attempts: i32,
-    max_attempts: i32,
-    backoff_request_seconds: Option<i32>,
-    #[serde(serialize_with = "naive_or_null")]
-    last_attempted_at: Option<Timestamp>,
-}
-
-impl TaskResponse {
-    /// A task with its steps; lists have none.
-    pub fn new(task: Task, steps: Vec<StepSummary>) -> Self {
-        let counts = task.steps;
-        let (execution_status, recommended_action) = execution(task.state, counts);
-        let readiness = |step| StepReadiness::new(step, &task);
-        let steps = steps.into_iter().map(readiness).collect();
-        Self {
-            task_uuid: task.task,
-            name: task.name,
-            namespace: task.namespace,
-            version: task.version,
-            environment: task.environment,
-            status: task.state,
-            paused: task.paused,
-            created_at: task.created_at,
-            updated_at: task.updated_at,
-            completed_at: task.finished_at,
-            context_omitted: task.context.is_none(),
-            context: task.context,
-            initiator: task.initiator,
-            source_system: task.source_system,
-            reason: task.reason,
-            priority: task.priority,
-            tags: task.tags,
-            correlation_id: task.correlation_id,
-            parent_correlation_id: task.parent_correlation_id,
-            total_steps: counts.total,
-            pending_steps: counts.pending + counts.waiting_for_retry,
-            in_progress_steps: counts.in_progress,
-            completed_steps: counts.done,
-            failed_steps: counts.failed,
-            cancelled_steps: counts.cancelled,
-            ready_steps: counts.ready,
-            execution_status,
-            recommended_action,
-            completion_percentage: percentage(counts),
-            health_status: health(task.state, counts),
-            steps,
-        }
+/// A task in a list, which has no steps.
+pub(crate) fn listed(task: Task) -> TaskResponse {
+    let counts = task.steps;
+    let (execution_status, recommended_action) = execution(task.state, counts);
+    TaskResponse {
+        task_uuid: task.task.uuid(),
+        name: task.name,
+        namespace: task.namespace,
+        version: task.version,
+        environment: task.environment,
+        status: task.state.into(),
+        paused: task.paused,
+        created_at: micros(task.created_at),
+        updated_at: micros(task.updated_at),
+        completed_at: task.finished_at.map(micros),
+        context_omitted: task.context.is_none(),
+        context: task.context,
+        initiator: task.initiator,
+        source_system: task.source_system,
+        reason: task.reason,
+        priority: task.priority,
+        tags: task.tags,
+        correlation_id: task.correlation_id,
+        parent_correlation_id: task.parent_correlation_id,
+        total_steps: counts.total,
+        pending_steps: counts.pending + counts.waiting_for_retry,
+        in_progress_steps: counts.in_progress,
+        completed_steps: counts.done,
+        failed_steps: counts.failed,
+        cancelled_steps: counts.cancelled,
+        ready_steps: counts.ready,
+        execution_status: execution_status.into(),
+        recommended_action: recommended_action.into(),
+        completion_percentage: percentage(counts),
+        health_status: health(task.state, counts).into(),
+        steps: Vec::new(),
     }
 }
 
-impl StepReadiness {
-    fn new(step: StepSummary, task: &Task) -> Self {
-        Self {
-            workflow_step_uuid: step.step.uuid(),
-            task_uuid: step.step.task,
-            named_step_uuid: named_step_uuid(&task.namespace, &task.name, &step.name),
-            current_state: step.state.as_str(),
-            dependencies_satisfied: step.pending_parents == 0,
-            retry_eligible: retry_eligible(step.state, step.attempt, step.max_attempts),
-            ready_for_execution: ready(step.state, step.pending_parents, step.retry_due, task.state),
-            last_failure_at: step.failed_at,
-            next_retry_at: step.retry_at,
-            total_parents: step.parents,
-            completed_parents: step.parents - step.pending_parents,
-            attempts: step.attempt,
-            max_attempts: step.max_attempts,
-            backoff_request_seconds: step.hint_seconds.map(|seconds| seconds.ceil() as i32),
-            last_attempted_at: step.last_attempted_at,
-            name: step.name,
-        }
+fn readiness(step: StepSummary, task: &Task) -> StepReadiness {
+    StepReadiness {
+        workflow_step_uuid: step.step.uuid(),
+        task_uuid: task.task.uuid(),
+        named_step_uuid: named_step_uuid(&task.namespace, &task.name, &step.name),
+        current_state: step.state.into(),
+        dependencies_satisfied: step.pending_parents == 0,
+        retry_eligible: retry_eligible(step.state, step.attempt, step.max_attempts),
+        ready_for_execution: ready(step.state, step.pending_parents, step.retry_due, task.state),
+        last_failure_at: step.failed_at.map(naive),
+        next_retry_at: step.retry_at.map(naive),
+        total_parents: step.parents,
+        completed_parents: step.parents - step.pending_parents,
+        attempts: step.attempt,
+        max_attempts: step.max_attempts,
+        backoff_request_seconds: step.hint_seconds.map(|seconds| seconds.ceil() as i32),
+        last_attempted_at: step.last_attempted_at.map(naive),
+        name: step.name,
     }
 }
 

@@ -1,12 +1,12 @@
-//! A command line, split into words as a shell would, and run without one: the process that is started is the worker itself
-//! and not a shell that may outlive it.
+//! A command line, split into words as a shell would, and run without a shell: the supervised process is the worker itself and not a
+//! shell that may outlive it.
 
 use std::{fmt, str::FromStr};
 
 /// A command line: `NAME=value` words that go into its environment, a program, its arguments.
 ///
-/// From a string: words are split at spaces; quotes and backslashes work as in a shell; nothing is expanded. Whoever needs a
-/// shell writes `sh -c '…'`, ideally with `exec` before the last command.
+/// In a string, words are split at spaces; quotes and backslashes work as in a shell; nothing is expanded. A command that needs a
+/// shell is `sh -c '…'`, ideally with `exec` before the last command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     pub(super) environment: Vec<(String, String)>,
@@ -17,16 +17,14 @@ pub struct Command {
 /// A string that is not a command line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadCommand {
-    /// A quote is open at its end.
     #[error("the command `{0}` has a quote that is not closed")]
     OpenQuote(String),
-    /// There is no program in it.
     #[error("the command is empty; give a program and its arguments")]
     Empty,
 }
 
 impl Command {
-    /// The command of words that are split already.
+    /// From words that are already split.
     pub fn from_words(words: impl IntoIterator<Item = String>) -> Result<Self, BadCommand> {
         let mut words = words.into_iter().peekable();
         let mut environment = Vec::new();
@@ -51,7 +49,7 @@ impl FromStr for Command {
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = std::iter::once(&self.program).chain(&self.arguments);
-        // Without the environment: that is where secrets are.
+        // Without the environment, which may hold secrets.
         f.write_str(&shell_words::join(words))
     }
 }

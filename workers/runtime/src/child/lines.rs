@@ -1,22 +1,22 @@
-//! The child's lines, read from its pipe: cut at line ends, and never more than one over-long line in memory.
+//! The child's lines, read from its pipe and cut at line ends. Holds at most one over-long line in memory.
 
 use std::io;
 
 use tasker_wire::limits;
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
-/// Bytes that one read asks for.
+/// Bytes of one read.
 const CHUNK: usize = 64 * 1024;
-/// A buffer larger than this is given back when it is empty again.
+/// A buffer larger than this is freed when it is empty again.
 const KEPT: usize = 1024 * 1024;
 
-/// What came from a child and was not looked at yet.
+/// Bytes that came from a child.
 pub(super) struct Lines {
     pipe: pipe::Receiver,
     bytes: Vec<u8>,
-    /// Bytes in front that were taken as lines.
+    /// Bytes at the front that were taken as lines.
     taken: usize,
-    /// Bytes in front that hold no line end, so that a long line is searched once.
+    /// Bytes at the front that hold no further line end, so that a long line is searched once.
     searched: usize,
 }
 
@@ -40,7 +40,7 @@ impl Lines {
         self.pipe.read_buf(&mut self.bytes).await
     }
 
-    /// Takes what is in the pipe by now, without waiting.
+    /// Takes what is in the pipe, without waiting.
     pub fn fill_now(&mut self) {
         loop {
             self.make_room();

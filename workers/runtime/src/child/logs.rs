@@ -1,19 +1,16 @@
-//! Forwards what a child writes to stdout and stderr as log lines. It always reads on, so that no flood blocks the child; it
-//! keeps a bounded part of a line and a bounded number of lines a second, and says how much it left out.
+//! Forwards what a child writes to stdout and stderr as log lines. It never stops reading, so a flood does not block the child; it
+//! keeps a bounded part of a line and a bounded number of lines a second, and logs how many it left out.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tasker_wire::limits;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     time::Instant,
 };
 
-/// The last lines of a child's stderr, for whoever must explain its death.
+/// The last lines of a child's stderr, which explain its death.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastLines(Arc<Mutex<VecDeque<Vec<u8>>>>);
 
@@ -22,7 +19,7 @@ impl LastLines {
     const BYTES: usize = 500;
 
     fn push(&self, line: &[u8]) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.0.lock();
         if lines.len() == Self::KEPT {
             lines.pop_front();
         }
@@ -31,11 +28,11 @@ impl LastLines {
 
     /// The lines, oldest first.
     pub fn get(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|line| readable(line)).collect()
+        self.0.lock().iter().map(|line| readable(line)).collect()
     }
 }
 
-/// Whose lines they are.
+/// Where lines come from.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     pub pool: String,
@@ -55,7 +52,7 @@ pub(super) async fn forward(mut stream: impl AsyncRead + Unpin, source: Source) 
             break;
         }
         lines.split(&chunk[..count], |line, cut| source.log(line, cut, &mut budget));
-        // A flood is always readable; the other tasks of this thread want to live too.
+        // A flood is always readable; the other tasks of this thread must run too.
         tokio::task::yield_now().await;
     }
     lines.finish(|line, cut| source.log(line, cut, &mut budget));
@@ -67,7 +64,7 @@ impl Source {
         if let Some(last) = &self.last {
             last.push(line);
         }
-        // Before anything is made of the line: most lines of a flood are only counted.
+        // First, because most lines of a flood are only counted.
         let Some(left_out) = budget.spend(Instant::now()) else { return };
         self.log_left_out(left_out);
         let (text, end) = (readable(line), if cut { "…" } else { "" });
@@ -122,12 +119,12 @@ fn readable(line: &[u8]) -> String {
     String::from_utf8_lossy(line).trim_end().chars().map(harmless).collect()
 }
 
-/// Control characters could colour, clear or forge the log that they end up in.
+/// Control characters could colour, clear or forge the log.
 fn harmless(c: char) -> char {
     if c.is_control() && c != '\t' { '\u{fffd}' } else { c }
 }
 
-/// How many lines may still be kept in this second.
+/// Counts the lines that may be kept in one second.
 struct Budget {
     second: Instant,
     kept: u32,
@@ -139,7 +136,7 @@ impl Budget {
         Self { second: Instant::now(), kept: 0, left_out: 0 }
     }
 
-    /// `None`: leave the line out. Else it is kept, after so many that were not.
+    /// `None`: the line is left out. Otherwise it is kept, and this is the number of lines left out before it.
     fn spend(&mut self, now: Instant) -> Option<u64> {
         if now - self.second >= Duration::from_secs(1) {
             self.second = now;

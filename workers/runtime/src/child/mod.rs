@@ -1,19 +1,19 @@
-//! Supervises a child process: hands it steps over its pipes, enforces their time, and starts it again when it dies. The steps
-//! that it then had in its hands move to the *quarantine*, a second child of the same command that runs one at a time and is
-//! there only while it is needed; so one crash does not hold up what comes after it. Who is blamed for a death is [`flight`]'s
-//! to say.
+//! Supervises a child process: sends it steps over its pipes, enforces their time, and starts it again when it dies. The steps that it
+//! then had move to the *quarantine*, a second child of the same command that runs one at a time and exists only while it is needed;
+//! so one crash does not hold up later steps. [`in_flight`] decides which step is blamed for a death.
 
 mod command;
-mod concerned;
-mod flight;
-mod life;
+mod in_flight;
 mod lines;
+mod log_fields;
 mod logs;
+mod process;
 mod protocol;
 mod spawn;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tasker_wire::{Outcome, RunStep, limits, outcome::Failure};
 use tokio::{
     sync::{mpsc, watch},
@@ -21,47 +21,62 @@ use tokio::{
 };
 
 pub use command::{BadCommand, Command};
-pub(crate) use life::Life;
-pub use life::StartError;
+pub(crate) use process::ChildProcess;
+pub use process::StartError;
 
 use crate::{
-    Settings,
+    Gate, Settings,
     executor::{Capacity, Ends, Report},
-    in_process::timed_out,
 };
-use concerned::LogFields;
-use flight::{InFlight, Running, Waiting};
+use in_flight::{InFlight, Running, Waiting};
 use lines::Next;
+use log_fields::LogFields;
 use protocol::Line;
 
-/// How one life of the child ended.
+/// Why a child is ended.
 enum End {
-    /// Nobody wants anything of it any more.
+    /// It is not needed any more.
     Closed,
     /// It died, or broke the protocol.
     Died(String),
-    /// Steps were over their time or answered too much; they were answered for, the others are not to blame.
+    /// Steps were over their time or answered too much. They were answered for; the others are not to blame.
     Culprits(&'static str, LogFields),
 }
 
+/// No more steps come, and no reports are taken.
+struct Closed;
+
+impl From<Closed> for End {
+    fn from(Closed: Closed) -> Self {
+        Self::Closed
+    }
+}
+
 /// Runs steps in one child after the other, until no more steps can come.
-pub(crate) async fn supervise(command: Command, settings: Settings, first: Life, ends: Ends) {
-    let Ends { steps, reports, room } = ends;
+pub(crate) async fn supervise(
+    command: Command,
+    settings: Settings,
+    gate: Option<Arc<dyn Gate>>,
+    first: ChildProcess,
+    ends: Ends,
+) {
+    let Ends { steps, reports, capacity } = ends;
     let places = settings.max_concurrent_handlers.max(1);
-    // `run` hands out no more than this in all (see `Capacity`), so a suspect never waits to get in.
+    // `run` sends no more than this in all (see `Capacity`), so a suspect never waits to get in.
     let (suspects, suspected) = mpsc::channel(2 * places);
-    let common = Common { command, settings, reports, room, suspects };
+    let common = Common { command, settings, gate, reports, capacity, suspects };
     let main = Supervisor::new(&common, Lane::Main, steps, places);
     let quarantine = Supervisor::new(&common, Lane::Quarantine, suspected, 1);
-    tokio::join!(main.keep_alive(first), quarantine.live_on_demand());
+    let _closed = tokio::join!(main.keep_running(first), quarantine.run_on_demand());
 }
 
 /// What both children have in common.
 struct Common {
     command: Command,
     settings: Settings,
+    gate: Option<Arc<dyn Gate>>,
     reports: mpsc::Sender<Report>,
-    room: watch::Sender<Capacity>,
+    capacity: watch::Sender<Capacity>,
     /// The way into the quarantine.
     suspects: mpsc::Sender<Waiting>,
 }
@@ -71,93 +86,94 @@ struct Common {
 enum Lane {
     /// Runs new steps, all at once.
     Main,
-    /// Runs those whose child died, one at a time.
+    /// Runs the steps of a child that died, one at a time.
     Quarantine,
 }
 
 struct Supervisor<'a, T> {
     common: &'a Common,
     lane: Lane,
-    inbox: mpsc::Receiver<T>,
-    flight: InFlight,
-    /// Lives in a row in which the child was of no use; the pause before the next one grows with them.
-    useless_lives: u32,
-    /// Whether the current life had a step in its hands at all.
-    useful: bool,
+    steps: mpsc::Receiver<T>,
+    in_flight: InFlight,
+    /// The gate's decisions that are under way, by the step's number; `Some` refuses.
+    decisions: FuturesUnordered<BoxFuture<'static, (u64, Option<Outcome>)>>,
+    /// Children in a row that ended before they had a step; the pause before the next one grows with them.
+    crashes_in_a_row: u32,
+    /// Whether the current child had a step.
+    had_a_step: bool,
 }
 
 impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
-    fn new(common: &'a Common, lane: Lane, inbox: mpsc::Receiver<T>, places: usize) -> Self {
-        Self { common, lane, inbox, flight: InFlight::with_places(places), useless_lives: 0, useful: false }
+    fn new(common: &'a Common, lane: Lane, steps: mpsc::Receiver<T>, places: usize) -> Self {
+        let in_flight = InFlight::with_places(places);
+        Self { common, lane, steps, in_flight, decisions: FuturesUnordered::new(), crashes_in_a_row: 0, had_a_step: false }
     }
 
     /// Always has a child.
-    async fn keep_alive(mut self, first: Life) {
-        let mut life = Some(first);
-        while let Some(current) = life {
+    async fn keep_running(mut self, first: ChildProcess) -> Result<(), Closed> {
+        let mut child = first;
+        loop {
             self.set_ready(true);
-            let wanted = self.live_and_bury(current).await;
-            life = if wanted.is_some() { self.begin_again().await } else { None };
+            self.run_and_reap(child).await?;
+            child = self.start_again().await?;
         }
     }
 
     /// Has a child while it has steps.
-    async fn live_on_demand(mut self) {
-        while self.is_needed().await.is_some() {
-            let Some(life) = self.begin_again().await else { return };
-            // Whether another life is wanted is asked above.
-            let _ = self.live_and_bury(life).await;
+    async fn run_on_demand(mut self) -> Result<(), Closed> {
+        loop {
+            self.wait_for_step().await?;
+            let child = self.start_again().await?;
+            // It is also closed when it is idle.
+            let _ = self.run_and_reap(child).await;
         }
     }
 
-    /// Waits until it has a step. `None`: none will come any more.
-    async fn is_needed(&mut self) -> Option<()> {
-        if self.flight.is_empty() {
+    async fn wait_for_step(&mut self) -> Result<(), Closed> {
+        if self.in_flight.is_empty() {
             tokio::select! {
-                () = self.common.reports.closed() => return None,
-                step = self.inbox.recv() => self.flight.take(step?),
+                () = self.common.reports.closed() => return Err(Closed),
+                step = self.steps.recv() => self.in_flight.take(step.ok_or(Closed)?),
             }
         }
-        Some(())
+        Ok(())
     }
 
-    /// Whether the child is kept for nothing.
     fn is_idle(&self) -> bool {
-        self.lane == Lane::Quarantine && self.flight.is_empty() && self.inbox.is_empty()
+        self.lane == Lane::Quarantine && self.in_flight.is_empty() && self.steps.is_empty()
     }
 
     fn set_ready(&self, ready: bool) {
         if self.lane == Lane::Main {
-            self.common.room.send_modify(|room| room.ready = ready);
+            self.common.capacity.send_modify(|capacity| capacity.ready = ready);
         }
     }
 
-    /// One life and its end. `None`: no more are wanted.
-    async fn live_and_bury(&mut self, mut life: Life) -> Option<()> {
-        self.useful = false;
-        let end = self.live(&mut life).await;
+    /// Runs steps in one child, and ends it.
+    async fn run_and_reap(&mut self, mut child: ChildProcess) -> Result<(), Closed> {
+        self.had_a_step = false;
+        let Err(end) = self.run(&mut child).await;
         self.set_ready(false);
-        let pid = life.process.pid;
-        let pool = self.common.settings.pool.clone();
+        self.decisions.clear();
+        let (pool, pid) = (&self.common.settings.pool, child.process.pid);
         match end {
             End::Closed => {
-                life.end_gently().await;
-                return None;
+                child.stop().await;
+                return Err(Closed);
             }
             End::Culprits(why, LogFields { task_id, step, attempt, correlation_id }) => {
-                self.flight.spare();
-                life.end().await;
+                self.in_flight.spare();
+                child.kill().await;
                 tracing::warn!(pool, pid, task_id, step, attempt, correlation_id, "{why}; its process was killed");
             }
             End::Died(reason) => {
-                let stderr = life.end().await;
-                let death = self.flight.crash();
+                let stderr = child.kill().await;
+                let death = self.in_flight.crash();
                 let LogFields { task_id, step, attempt, correlation_id } = death.steps().collect();
-                let in_flight = death.in_flight;
                 tracing::warn!(
                     pool,
                     pid,
-                    in_flight,
+                    in_flight = death.in_flight,
                     task_id,
                     step,
                     attempt,
@@ -166,17 +182,17 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                 );
                 self.quarantine(death.suspects).await;
                 if let Some(blamed) = death.blamed {
-                    self.report(blamed, crashed(&reason, &stderr)).await?;
+                    self.answer(blamed, crashed(&reason, &stderr)).await?;
                 }
             }
         }
-        self.useless_lives = if self.useful { 0 } else { self.useless_lives + 1 };
-        Some(())
+        self.crashes_in_a_row = if self.had_a_step { 0 } else { self.crashes_in_a_row + 1 };
+        Ok(())
     }
 
     async fn quarantine(&mut self, suspects: Vec<Waiting>) {
         if self.lane == Lane::Main {
-            self.common.room.send_modify(|room| room.aside += suspects.len());
+            self.common.capacity.send_modify(|capacity| capacity.aside += suspects.len());
         }
         for suspect in suspects {
             // The way in is open as long as both children are supervised.
@@ -184,14 +200,14 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         }
     }
 
-    /// Starts the command until it gets ready. `None`: nobody wants it any more.
-    async fn begin_again(&mut self) -> Option<Life> {
+    /// Starts the command until it becomes ready.
+    async fn start_again(&mut self) -> Result<ChildProcess, Closed> {
         loop {
             self.pause().await?;
-            match Life::begin(&self.common.command, &self.common.settings).await {
-                Ok(life) => return Some(life),
+            match ChildProcess::start(&self.common.command, &self.common.settings).await {
+                Ok(child) => return Ok(child),
                 Err(error) => {
-                    self.useless_lives += 1;
+                    self.crashes_in_a_row += 1;
                     let again_in_ms = self.pause_length().as_millis() as u64;
                     tracing::error!(pool = self.common.settings.pool, again_in_ms, "{error}");
                 }
@@ -201,200 +217,204 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
 
     fn pause_length(&self) -> Duration {
         let Settings { restart_pause, longest_restart_pause, .. } = self.common.settings;
-        match self.useless_lives {
+        match self.crashes_in_a_row {
             0 => Duration::ZERO,
-            lives => restart_pause.saturating_mul(1 << (lives - 1).min(16)).min(longest_restart_pause),
+            crashes => restart_pause.saturating_mul(1 << (crashes - 1).min(16)).min(longest_restart_pause),
         }
     }
 
-    /// `None`: it was closed meanwhile.
-    async fn pause(&mut self) -> Option<()> {
+    async fn pause(&mut self) -> Result<(), Closed> {
         let over = Instant::now() + self.pause_length();
         loop {
             tokio::select! {
                 biased;
-                () = self.common.reports.closed() => return None,
-                step = self.inbox.recv() => self.flight.take(step?),
-                () = sleep_until(over) => return Some(()),
+                () = self.common.reports.closed() => return Err(Closed),
+                step = self.steps.recv() => self.in_flight.take(step.ok_or(Closed)?),
+                () = sleep_until(over) => return Ok(()),
             }
         }
     }
 
-    async fn live(&mut self, life: &mut Life) -> End {
+    async fn run(&mut self, child: &mut ChildProcess) -> Result<Infallible, End> {
         let mut steps = Vec::new();
         let places = self.common.settings.max_concurrent_handlers.max(1);
         let alarm = sleep_until(Instant::now());
         tokio::pin!(alarm);
         loop {
-            if self.depart(life).await.is_none() {
-                return End::Closed;
-            }
+            self.start_steps(child).await?;
             if self.is_idle() {
-                return End::Closed;
+                return Err(End::Closed);
             }
-            let deadline = self.flight.next_deadline();
+            let deadline = self.in_flight.next_deadline();
             // The alarm is moved forward only: one that comes too early costs a look, one a step would cost more.
             if let Some(deadline) = deadline.filter(|deadline| *deadline < alarm.deadline() || alarm.is_elapsed()) {
                 alarm.as_mut().reset(deadline);
             }
             tokio::select! {
-                () = self.common.reports.closed() => return End::Closed,
-                read = life.lines.fill() => match read {
-                    Ok(1..) => if let Err(end) = self.arrivals(life).await { return end },
-                    _ => return End::Died(life.cause_of_death().await),
+                () = self.common.reports.closed() => return Err(End::Closed),
+                read = child.lines.fill() => match read {
+                    Ok(1..) => self.read_lines(child).await?,
+                    _ => return Err(End::Died(child.cause_of_death().await)),
                 },
-                count = self.inbox.recv_many(&mut steps, places) => {
+                count = self.steps.recv_many(&mut steps, places) => {
                     if count == 0 {
-                        return End::Closed;
+                        return Err(End::Closed);
                     }
-                    steps.drain(..).for_each(|step| self.flight.take(step));
+                    steps.drain(..).for_each(|step| self.in_flight.take(step));
                 }
-                written = life.outgoing.flush(), if !life.outgoing.is_empty() => if written.is_err() {
-                    return self.last_arrivals(life, None).await;
+                Some((id, refusal)) = self.decisions.next() => self.decided(id, refusal, child).await?,
+                written = child.input.flush(), if !child.input.is_empty() => if written.is_err() {
+                    let reason = child.cause_of_death().await;
+                    return Err(self.last_lines(child, reason).await);
                 },
-                status = life.process.wait() => {
-                    let reason = status.map_or_else(|error| format!("it is lost: {error}"), life::describe);
-                    return self.last_arrivals(life, Some(reason)).await;
+                status = child.process.wait() => {
+                    let reason = status.map_or_else(|error| format!("it is lost: {error}"), process::describe);
+                    return Err(self.last_lines(child, reason).await);
                 }
                 () = &mut alarm, if deadline.is_some() => {
-                    // Whoever answered in time is not late because we were.
-                    life.lines.fill_now();
-                    if let Err(end) = self.arrivals(life).await {
-                        return end;
-                    }
-                    if let Err(end) = self.time_out().await {
-                        return end;
-                    }
+                    // A step that answered in time is not late because we were.
+                    child.lines.fill_now();
+                    self.read_lines(child).await?;
+                    self.time_out().await?;
                 }
             }
         }
     }
 
-    /// Hands the child whatever it may have. `None`: nobody listens any more.
-    async fn depart(&mut self, life: &mut Life) -> Option<()> {
-        let now = Instant::now();
-        while let Some((id, passenger)) = self.flight.depart(now) {
-            if let Some(refusal) = self.common.settings.gate.refusal(&passenger.step) {
-                let passenger = self.flight.land(id).expect("it has just departed");
-                self.report(passenger, refusal).await?;
+    /// Sends the child the steps that have a place, once the gate lets them pass.
+    async fn start_steps(&mut self, child: &mut ChildProcess) -> Result<(), Closed> {
+        while let Some((id, step)) = self.in_flight.admit() {
+            let Some(gate) = self.common.gate.clone() else {
+                self.start(id, child).await?;
                 continue;
-            }
-            self.useful = true;
-            protocol::write_step(id, &passenger.step, &mut life.outgoing.bytes);
-            if passenger.step.report_start {
-                let started = Report { step: passenger.step.clone(), outcome: Outcome::Started {}, execution_time_ms: 0 };
-                self.common.reports.send(started).await.ok()?;
-            }
+            };
+            let step = step.clone();
+            self.decisions.push(async move { (id, gate.refusal(&step).await) }.boxed());
         }
-        Some(())
+        Ok(())
     }
 
-    /// Looks at all lines that were read.
-    async fn arrivals(&mut self, life: &mut Life) -> Result<(), End> {
+    async fn decided(&mut self, id: u64, refusal: Option<Outcome>, child: &mut ChildProcess) -> Result<(), Closed> {
+        let Some(outcome) = refusal else { return self.start(id, child).await };
+        let Some(step) = self.in_flight.refuse(id) else { return Ok(()) };
+        self.report_end(Report { step, outcome, execution_time_ms: 0 }).await
+    }
+
+    async fn start(&mut self, id: u64, child: &mut ChildProcess) -> Result<(), Closed> {
+        let Some(Running { step, .. }) = self.in_flight.start(id, Instant::now()) else { return Ok(()) };
+        self.had_a_step = true;
+        protocol::write_step(id, step, &mut child.input.bytes);
+        if !step.report_start {
+            return Ok(());
+        }
+        let started = Report { step: step.clone(), outcome: Outcome::Started {}, execution_time_ms: 0 };
+        self.report(started).await
+    }
+
+    async fn read_lines(&mut self, child: &mut ChildProcess) -> Result<(), End> {
         loop {
-            let line = match life.lines.next() {
+            let line = match child.lines.next() {
                 Next::Partial => return Ok(()),
                 Next::Line(line) => protocol::read(line),
                 Next::TooLong(start) => {
                     let (id, shown) = (protocol::id_at_start(start), protocol::excerpt(start));
-                    return Err(self.too_long(id, &shown).await);
+                    return Err(self.too_long(id, &shown).await?);
                 }
             };
-            self.arrival(line).await?;
+            self.obey(line).await?;
         }
     }
 
-    async fn arrival(&mut self, line: Line) -> Result<(), End> {
-        match line {
-            Line::Heartbeat(id) => self.heartbeat(id).await,
-            Line::Garbage(excerpt) => Err(End::Died(format!("it wrote a line that is not of the worker protocol: `{excerpt}`"))),
-            Line::Outcome(id, outcome) => self.answer(id, *outcome).await,
-            Line::BadOutcome(id, why) => {
-                let failure =
-                    Failure::permanent("invalid_outcome", format!("the worker answered with an outcome that is none: {why}"));
-                self.answer(id, Outcome::Failure(failure)).await
+    async fn obey(&mut self, line: Line) -> Result<(), End> {
+        let (id, outcome) = match line {
+            Line::Heartbeat(id) => return self.heartbeat(id).await,
+            Line::Garbage(excerpt) => {
+                return Err(End::Died(format!("it wrote a line that is not of the worker protocol: `{excerpt}`")));
             }
-        }
-    }
-
-    async fn answer(&mut self, id: u64, outcome: Outcome) -> Result<(), End> {
-        let Some(passenger) = self.flight.land(id) else {
+            Line::Outcome(id, outcome) => (id, *outcome),
+            Line::BadOutcome(id, why) => {
+                let message = format!("the worker answered with an invalid outcome: {why}");
+                (id, Outcome::Failure(Failure::permanent("invalid_outcome", message)))
+            }
+        };
+        let Some(running) = self.in_flight.finish(id) else {
             return Err(End::Died(format!("it answered step number {id}, which it does not have")));
         };
-        self.report(passenger, outcome).await.ok_or(End::Closed)
+        Ok(self.answer(running, outcome).await?)
     }
 
     async fn heartbeat(&mut self, id: u64) -> Result<(), End> {
         let now = Instant::now();
-        let Some(passenger) = self.flight.flying(id) else {
-            // One that crossed with its own step's answer means nothing.
-            let known = self.flight.was_issued(id);
+        let Some(running) = self.in_flight.running(id) else {
+            // A heartbeat that crossed with its own step's answer means nothing.
+            let known = self.in_flight.was_issued(id);
             return if known {
                 Ok(())
             } else {
                 Err(End::Died(format!("it sent a heartbeat of step number {id}, which it never had")))
             };
         };
-        if !passenger.step.report_start || now < passenger.next_heartbeat {
+        if !running.step.report_start || now < running.next_heartbeat {
             return Ok(());
         }
-        passenger.next_heartbeat = now + Duration::from_secs(limits::HEARTBEAT_SECONDS);
-        let execution_time_ms = (now - passenger.began).as_millis() as u64;
-        let report = Report { step: passenger.step.clone(), outcome: Outcome::Heartbeat {}, execution_time_ms };
-        self.common.reports.send(report).await.map_err(|_| End::Closed)
+        running.next_heartbeat = now + Duration::from_secs(limits::HEARTBEAT_SECONDS);
+        let execution_time_ms = (now - running.began).as_millis() as u64;
+        let report = Report { step: running.step.clone(), outcome: Outcome::Heartbeat {}, execution_time_ms };
+        Ok(self.report(report).await?)
     }
 
-    async fn too_long(&mut self, id: Option<u64>, shown: &str) -> End {
-        let Some(passenger) = id.and_then(|id| self.flight.land(id)) else {
-            return End::Died(format!("it wrote a line of more than {} bytes: `{shown}`", limits::WORKER_LINE_BYTES));
+    async fn too_long(&mut self, id: Option<u64>, shown: &str) -> Result<End, Closed> {
+        let Some(running) = id.and_then(|id| self.in_flight.finish(id)) else {
+            return Ok(End::Died(format!("it wrote a line of more than {} bytes: `{shown}`", limits::WORKER_LINE_BYTES)));
         };
         let (most, kept) = (limits::WORKER_LINE_BYTES, limits::RESULT_BYTES);
         let message = format!(
             "the outcome has more than {most} bytes; at most {kept} are kept. Store the data and return a reference to it"
         );
-        let culprit = std::iter::once(&*passenger.step).collect();
-        match self.report(passenger, Outcome::Failure(Failure::permanent("result_too_large", message))).await {
-            // The rest of the line may have no end.
-            Some(()) => End::Culprits("a step answered far more than can be kept", culprit),
-            None => End::Closed,
-        }
+        let culprit = std::iter::once(&*running.step).collect();
+        self.answer(running, Outcome::Failure(Failure::permanent("result_too_large", message))).await?;
+        // The rest of the line may have no end.
+        Ok(End::Culprits("a step answered far more than can be kept", culprit))
     }
 
     async fn time_out(&mut self) -> Result<(), End> {
-        let late = self.flight.overdue(Instant::now());
+        let late = self.in_flight.overdue(Instant::now());
         if late.is_empty() {
             return Ok(());
         }
-        let culprits = late.iter().map(|passenger| &*passenger.step).collect();
-        for passenger in late {
-            let outcome = timed_out(&passenger.step);
-            self.report(passenger, outcome).await.ok_or(End::Closed)?;
+        let culprits = late.iter().map(|running| &*running.step).collect();
+        for running in late {
+            let outcome = timed_out(&running.step);
+            self.answer(running, outcome).await?;
         }
         Err(End::Culprits("a step ran longer than its time", culprits))
     }
 
-    /// The child is going; what it wrote before still counts.
-    async fn last_arrivals(&mut self, life: &mut Life, reason: Option<String>) -> End {
-        let reason = match reason {
-            Some(reason) => reason,
-            None => life.cause_of_death().await,
-        };
-        life.lines.fill_now();
-        match self.arrivals(life).await {
+    /// The child died; what it wrote before still counts.
+    async fn last_lines(&mut self, child: &mut ChildProcess, reason: String) -> End {
+        child.lines.fill_now();
+        match self.read_lines(child).await {
             Err(end @ (End::Closed | End::Culprits(..))) => end,
             Ok(()) | Err(End::Died(_)) => End::Died(reason),
         }
     }
 
-    /// Answers for a step that left the flight. `None`: nobody listens any more.
-    async fn report(&mut self, passenger: Running, outcome: Outcome) -> Option<()> {
-        let execution_time_ms = passenger.began.elapsed().as_millis() as u64;
-        let step: Arc<RunStep> = passenger.step;
+    /// Reports the outcome of a step that the child no longer has.
+    async fn answer(&mut self, running: Running, outcome: Outcome) -> Result<(), Closed> {
+        let execution_time_ms = running.began.elapsed().as_millis() as u64;
+        self.report_end(Report { step: running.step, outcome, execution_time_ms }).await
+    }
+
+    async fn report_end(&mut self, report: Report) -> Result<(), Closed> {
         if self.lane == Lane::Quarantine {
-            // Before the report: whoever counts the steps must never think that there is more room than there is.
-            self.common.room.send_modify(|room| room.aside -= 1);
+            // Before the report: the loop must never see more room than there is.
+            self.common.capacity.send_modify(|capacity| capacity.aside -= 1);
         }
-        self.common.reports.send(Report { step, outcome, execution_time_ms }).await.ok()
+        self.report(report).await
+    }
+
+    async fn report(&mut self, report: Report) -> Result<(), Closed> {
+        self.common.reports.send(report).await.map_err(|_| Closed)
     }
 }
 
@@ -404,4 +424,10 @@ fn crashed(reason: &str, stderr: &[String]) -> Outcome {
         format!("the worker's process died {} times while it ran this step alone; the last time {reason}", limits::LOSSES);
     let context = (!stderr.is_empty()).then(|| serde_json::json!({ "stderr": stderr }));
     Outcome::Failure(Failure { context, ..Failure::retryable("worker_crashed", message) })
+}
+
+/// The failure of a step that ran for too long.
+fn timed_out(step: &RunStep) -> Outcome {
+    let message = format!("the handler ran longer than its timeout_seconds ({})", step.timeout_seconds);
+    Outcome::Failure(Failure::retryable("timeout", message))
 }

@@ -1,4 +1,4 @@
-//! The lines that travel between the runtime and a child process; `workers/README.md` describes them for whoever writes an SDK.
+//! The lines between the runtime and a child process. `workers/README.md` describes them for authors of SDKs.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,14 +19,14 @@ pub(super) struct Ready {
     pub handlers: Vec<String>,
 }
 
-/// What a line of the child says, once it is ready.
+/// A line of a child that is ready.
 #[derive(Debug)]
 pub(super) enum Line {
     Outcome(u64, Box<Outcome>),
     Heartbeat(u64),
-    /// An outcome that is none, for a step that is known by its number.
+    /// An invalid outcome, for a step that is known by its number.
     BadOutcome(u64, String),
-    /// Nothing that this protocol knows.
+    /// Not of this protocol.
     Garbage(String),
 }
 
@@ -38,7 +38,7 @@ struct Wire {
     heartbeat: Option<serde::de::IgnoredAny>,
 }
 
-/// The same with less asked of it: to tell whose outcome is wrong.
+/// Tells which step an invalid outcome belongs to.
 #[derive(Deserialize)]
 struct LooseWire<'a> {
     id: u64,
@@ -74,7 +74,7 @@ fn read_loosely(line: &[u8], error: &serde_json::Error) -> Line {
     }
 }
 
-/// The number of the step that a line answers, by its beginning alone: SDKs write `{"id":` first.
+/// The number of the step that a line answers, read from its beginning: SDKs write `{"id":` first.
 pub(super) fn id_at_start(line: &[u8]) -> Option<u64> {
     let start = std::str::from_utf8(&line[..line.len().min(64)]).unwrap_or_default();
     let rest =
@@ -90,7 +90,7 @@ pub(super) fn excerpt(line: &[u8]) -> String {
     if line.len() > shown.len() { format!("{shown}…") } else { shown }
 }
 
-/// Appends the line that hands a step to the child.
+/// Appends the line that sends a step to the child.
 pub(super) fn write_step(id: u64, step: &RunStep, out: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Wire<'a> {
@@ -103,7 +103,7 @@ pub(super) fn write_step(id: u64, step: &RunStep, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Makes one line of a JSON document. Text kept as it came may be spread over lines; inside of strings JSON has no bare line ends.
+/// Makes one line of a JSON document. Raw values may be spread over lines; inside of strings JSON has no bare line ends.
 fn flatten(json: &mut [u8]) {
     let mut from = 0;
     while let Some(at) = memchr::memchr2(b'\n', b'\r', &json[from..]) {

@@ -1,5 +1,5 @@
-//! Starts a child process so that it cannot outlive this one: in a process group of its own that is killed as a whole, with
-//! its pipes on the file descriptors 3 and 4, and on Linux with a death signal from the kernel.
+//! Starts a child process that cannot outlive this one: in its own process group, which is killed as a whole, with its pipes on the
+//! file descriptors 3 and 4, and on Linux with a death signal from the kernel.
 
 use std::{
     fs::File,
@@ -29,8 +29,8 @@ use super::Command;
 const IN: RawFd = 3;
 /// Where the child writes outcomes.
 const OUT: RawFd = 4;
-/// What a child does not inherit: workers never see PostgreSQL, and queues and invocations are this process's own business. A
-/// command that names one of them itself gets it.
+/// Environment variables that a child does not inherit: workers never see PostgreSQL, and queues and invocations concern only this
+/// process. A command that sets one of them itself gets it.
 const KEPT_BACK: [&str; 8] = [
     "DATABASE_URL",
     "TASKER_DATABASE_URL",
@@ -51,7 +51,7 @@ pub(super) struct Spawned {
     pub stderr: ChildStderr,
 }
 
-/// A child process with everything that it started. Dropping it kills them all.
+/// A child process and everything that it started. Dropping it kills them all.
 pub(super) struct Process {
     child: Child,
     pub pid: u32,
@@ -63,14 +63,13 @@ impl Process {
         self.child.wait().await
     }
 
-    /// Waits for its end, at most so long.
     pub async fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
         tokio::time::timeout(time, self.child.wait()).await.ok()?.ok()
     }
 
-    /// Kills it and whatever it started.
+    /// Kills it and everything that it started.
     pub fn kill(&self) {
-        // It may be gone already, with or without what it started; nobody else has got its number in so short a time.
+        // It may have ended already. Its number is not given to another process in so short a time.
         let _ = killpg(Pid::from_raw(self.pid as i32), Signal::SIGKILL);
     }
 }
@@ -81,13 +80,12 @@ impl Drop for Process {
     }
 }
 
-/// Starts `command`.
 pub(super) async fn spawn(command: &Command) -> io::Result<Spawned> {
     let (child_in, to_child) = std::io::pipe()?;
     let (from_child, child_out) = std::io::pipe()?;
     let (child_in, child_out) = (out_of_the_way(child_in.into())?, out_of_the_way(child_out.into())?);
     let child = on_spawner_thread(prepared(command, &child_in, &child_out)).await;
-    // Our copies of the child's ends; were they kept, its death would not close the pipes.
+    // Our copies of the child's ends: if they stayed open, its death would not close the pipes.
     drop((child_in, child_out));
     let mut child = child?;
     let pid = child.id().expect("a child that was not waited for has a pid");
@@ -102,10 +100,10 @@ pub(super) async fn spawn(command: &Command) -> io::Result<Spawned> {
     })
 }
 
-/// A copy with a number above those that the child's pipes will get, so that putting one there cannot close the other.
+/// A copy with a number above the child's 3 and 4, so that moving one pipe there cannot close the other.
 fn out_of_the_way(fd: OwnedFd) -> io::Result<OwnedFd> {
     let raw = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(OUT + 1))?;
-    // SAFETY: fcntl has just made this descriptor, and nobody else knows it.
+    // SAFETY: fcntl has just made this descriptor, and nothing else owns it.
     #[allow(unsafe_code)]
     let copy = unsafe { OwnedFd::from_raw_fd(raw) };
     Ok(copy)
@@ -137,8 +135,7 @@ fn prepared(command: &Command, child_in: &OwnedFd, child_out: &OwnedFd) -> tokio
 
 /// Runs in the child between fork and exec.
 fn before_exec(child_in: RawFd, child_out: RawFd, parent: u32) -> io::Result<()> {
-    // SAFETY: plain system calls on numbers; dup2 clears close-on-exec on the copies, and what they replace is the
-    // child's own business.
+    // SAFETY: plain system calls on numbers; dup2 clears close-on-exec on the copies, and what they replace concerns only the child.
     #[allow(unsafe_code)]
     unsafe {
         if libc::dup2(child_in, IN) < 0 || libc::dup2(child_out, OUT) < 0 {
@@ -153,7 +150,7 @@ fn before_exec(child_in: RawFd, child_out: RawFd, parent: u32) -> io::Result<()>
             if libc::getppid() != parent as i32 {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
-            // Everything else that this process has open stays here. An old kernel refuses; all we open is marked so anyway.
+            // The child inherits no other descriptor. An old kernel refuses this call; all that we open is close-on-exec anyway.
             libc::syscall(libc::SYS_close_range, OUT + 1, libc::c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
         }
         #[cfg(not(target_os = "linux"))]
@@ -186,13 +183,13 @@ fn spawner_loop(inbox: &mpsc::Receiver<Request>) {
     occupy_low_descriptors();
     for Request { mut command, runtime, reply } in inbox {
         let _context = runtime.enter();
-        // Nobody waits any more: the child is dropped, and thereby killed.
+        // When nothing waits for the reply any more, the child is dropped, which kills it.
         let _ = reply.send(command.spawn());
     }
 }
 
-/// Keeps the descriptors up to [`OUT`] taken for good. The standard library learns of a failed exec by a pipe of its own; were
-/// that to get the number 3 or 4, the child's pipes would replace it and the failure would go unseen.
+/// Keeps the descriptors up to [`OUT`] taken for ever. The standard library learns of a failed exec through a pipe; if that pipe got
+/// the number 3 or 4, the child's pipes would replace it and the failure would be lost.
 fn occupy_low_descriptors() {
     while let Ok(file) = File::open("/dev/null") {
         if file.as_raw_fd() > OUT {

@@ -1,4 +1,4 @@
-//! A worker on a bench: steps from memory, outcomes to memory, real child processes.
+//! A worker under test: steps from memory, outcomes to memory, real child processes.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
@@ -14,9 +14,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tasker_queue::{Outgoing, Queue, SendError, SendResult};
+use tasker_queue::{Delivery, Disposition, Outgoing, Queue, Receipt, SendError, SendResult, Source};
 use tasker_wire::{CompleteStep, Outcome, RunStep, TaskId, outcome::Failure};
-use tasker_worker::{Command, Deliveries, Executor, Settings, Stats, run};
+use tasker_worker::{Command, Executor, Gate, Settings, Stats, run};
 use tempfile::TempDir;
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -42,8 +42,10 @@ pub struct Steps {
     changed: Notify,
     taken: AtomicUsize,
     answered: Arc<AtomicUsize>,
-    /// The most steps that the worker had in its hands.
+    /// The most steps that the worker held.
     pub most_held: AtomicUsize,
+    pub settled: Mutex<Vec<(Receipt, Disposition)>>,
+    pub extended: Mutex<Vec<(Receipt, Duration)>>,
 }
 
 impl Steps {
@@ -70,16 +72,35 @@ impl Steps {
     }
 }
 
-impl Deliveries for Steps {
-    async fn receive(&self, max: usize) -> Vec<RunStep> {
+impl Source for Steps {
+    type Message = RunStep;
+
+    async fn receive(&self, max: usize) -> Vec<Delivery<RunStep>> {
         loop {
             let changed = self.changed.notified();
             if let Some(steps) = self.take(max) {
-                return steps;
+                return steps.into_iter().map(delivery).collect();
             }
             changed.await;
         }
     }
+
+    async fn settle(&self, settled: Vec<(Receipt, Disposition)>) {
+        self.settled.lock().unwrap().extend(settled);
+    }
+
+    async fn extend(&self, deliveries: &[Receipt], time: Duration) {
+        self.extended.lock().unwrap().extend(deliveries.iter().map(|receipt| (receipt.clone(), time)));
+    }
+}
+
+fn delivery(step: RunStep) -> Delivery<RunStep> {
+    Delivery { receipt: receipt(step.step_id.no), receives: 1, message: Ok(step) }
+}
+
+/// Of the step with this number.
+pub fn receipt(no: i32) -> Receipt {
+    Receipt { id: format!("m{no}"), handle: format!("receipt of m{no}"), receives: 1 }
 }
 
 /// Outcomes in memory.
@@ -138,7 +159,7 @@ impl Outcomes {
 }
 
 /// A worker that runs.
-pub struct Bench {
+pub struct Rig {
     pub steps: Arc<Steps>,
     pub outcomes: Arc<Outcomes>,
     pub shutdown: CancellationToken,
@@ -147,7 +168,7 @@ pub struct Bench {
     running: JoinHandle<Stats>,
 }
 
-impl Bench {
+impl Rig {
     /// With the handlers of `children/steps.py`.
     pub async fn start() -> Self {
         Self::with(&python("steps.py"), Settings::new("test")).await
@@ -159,7 +180,14 @@ impl Bench {
         Self::around(executor, settings)
     }
 
-    pub fn around(executor: Executor, settings: Settings) -> Self {
+    /// With the handlers of `children/steps.py`, behind a gate.
+    pub async fn gated(gate: impl Gate) -> Self {
+        let (command, settings): (Command, _) = (python("steps.py").parse().unwrap(), Settings::new("test"));
+        let executor = Executor::gated(command, &settings, Arc::new(gate)).await.unwrap();
+        Self::around(executor, settings)
+    }
+
+    fn around(executor: Executor, settings: Settings) -> Self {
         let outcomes = Arc::new(Outcomes::default());
         let steps = Arc::new(Steps { answered: outcomes.answered.clone(), ..Steps::default() });
         let shutdown = CancellationToken::new();
@@ -167,12 +195,12 @@ impl Bench {
         Self { steps, outcomes, shutdown, folder: TempDir::new().unwrap(), numbers: AtomicI32::new(1000), running }
     }
 
-    /// A number for a step that no other step of this bench has.
+    /// A number for a step that no other step of this rig has.
     pub fn fresh_number(&self) -> i32 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A path in a folder of this bench.
+    /// A path in a folder of this rig.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

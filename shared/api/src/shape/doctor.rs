@@ -1,0 +1,21 @@
+//! What the doctor found.
+
+use tasker_store::doctor::{Difference, Examination};
+use tasker_wire::{
+    TaskId,
+    rest::{CounterDifference, DoctorReport, Examined},
+};
+
+pub(crate) fn report(found: Examination) -> DoctorReport {
+    DoctorReport {
+        checked: Examined { steps: found.steps, tasks: found.tasks },
+        differences: found.differences.into_iter().map(difference).collect(),
+        total: found.total,
+    }
+}
+
+fn difference(d: Difference) -> CounterDifference {
+    // A step without a row has no name, only its id.
+    let id = || TaskId::from_uuid(d.task).zip(d.no).map(|(task, no)| task.step(no).to_string());
+    CounterDifference { facts: d.facts, step: d.step.or_else(id), stored: d.stored, task_uuid: d.task, what: d.what }
+}

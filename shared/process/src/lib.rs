@@ -1,0 +1,16 @@
+//! What every main needs: settings from the environment, logs, an orderly shutdown, secrets, and calls in batches. It knows no
+//! AWS, no database and no HTTP.
+
+mod batcher;
+mod errors;
+mod logs;
+mod secrets;
+pub mod settings;
+mod shutdown;
+
+pub use batcher::Batcher;
+pub use errors::{panic_text, root_cause};
+pub use logs::{Stream, begin_logs};
+pub use secrets::{Secret, SecretError, SecretSource, Secrets, Stage};
+pub use settings::BadSetting;
+pub use shutdown::Shutdown;

@@ -1,0 +1,86 @@
+//! Logs: `TASKER_LOG` says which levels, the stream says the format: compact and coloured on a terminal, else one JSON object a line.
+
+use std::io::{self, IsTerminal};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    filter::Targets,
+    fmt::{self, MakeWriter},
+    prelude::*,
+};
+
+use crate::settings::{self, BadSetting};
+
+const VARIABLE: &str = "TASKER_LOG";
+/// Without `TASKER_LOG`. Libraries report their internals only to those who ask for it.
+const USUAL: &str =
+    "info,lambda_runtime=warn,lambda_http=warn,refinery_core=warn,tokio_postgres=warn,deadpool=error,aws_config=warn";
+
+/// Where a process writes its logs: stdout, unless that carries its results.
+#[derive(Debug, Clone, Copy)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Starts the logs of this process. `own` are levels of targets that this main adds to the usual ones.
+pub fn begin_logs(to: Stream, own: &[(&'static str, LevelFilter)]) {
+    match to {
+        Stream::Stdout => begin(io::stdout, io::stdout().is_terminal(), own),
+        Stream::Stderr => begin(io::stderr, io::stderr().is_terminal(), own),
+    }
+}
+
+fn begin<W>(writer: W, is_terminal: bool, own: &[(&'static str, LevelFilter)])
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let asked = settings::optional(VARIABLE).and_then(|text| text.as_deref().map(parse).transpose());
+    let usual = || parse(USUAL).expect("the usual levels are levels").with_targets(own.iter().copied());
+    let (levels, wrong) = match asked {
+        Ok(levels) => (levels.unwrap_or_else(usual), None),
+        Err(wrong) => (usual(), Some(wrong)),
+    };
+    let lines = fmt::layer().with_writer(writer);
+    let lines =
+        if is_terminal { lines.compact().boxed() } else { lines.json().flatten_event(true).with_span_list(false).boxed() };
+    tracing_subscriber::registry().with(lines.with_filter(levels)).init();
+    if let Some(wrong) = wrong {
+        tracing::error!("{wrong}; the usual levels are used");
+    }
+}
+
+/// Reads `LEVEL` and `TARGET=LEVEL`, separated by commas.
+fn parse(text: &str) -> Result<Targets, BadSetting> {
+    let wrong = || BadSetting::wrong(VARIABLE, "expected levels, as debug or info,tasker_engine=debug");
+    let levels: String = text.split_whitespace().collect();
+    // A bare word that is no level would be the only target that is logged.
+    if levels.split(',').any(|one| one.is_empty() || !one.contains('=') && one.parse::<LevelFilter>().is_err()) {
+        return Err(wrong());
+    }
+    levels.parse().map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn levels_are_a_level_and_levels_of_targets() {
+        let levels = parse("info, worker=warn,tasker_engine=off").unwrap();
+        assert!(levels.would_enable("any", &Level::INFO) && !levels.would_enable("any", &Level::DEBUG));
+        assert!(levels.would_enable("worker::child", &Level::WARN) && !levels.would_enable("worker", &Level::INFO));
+        assert!(!levels.would_enable("tasker_engine", &Level::ERROR));
+        assert!(parse(USUAL).unwrap().would_enable("tasker_engine", &Level::INFO));
+    }
+
+    #[test]
+    fn what_is_no_level_is_wrong_and_not_a_target() {
+        for text in ["inof", "info,worker", "worker=loud", "info,", ",", "a=b=c"] {
+            let wrong = parse(text).unwrap_err().to_string();
+            assert_eq!(wrong, "TASKER_LOG is wrong: expected levels, as debug or info,tasker_engine=debug", "{text}");
+        }
+    }
+}

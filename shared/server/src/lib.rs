@@ -1,0 +1,31 @@
+//! The orchestrator as one process: the engine over a database, the REST interface, and a supervised process for each worker.
+//! [`postgres`] is the private PostgreSQL of this process, of tests and of scripts.
+//!
+//! A main parses its arguments, listens to signals and calls [`run`]. This crate prints nothing: it returns errors and tells of events.
+
+mod connections;
+mod data_dir;
+mod database;
+mod options;
+mod ownership;
+pub mod postgres;
+mod system;
+mod templates;
+
+pub use database::{check_url, migrate, migration_status};
+pub use options::{Options, WorkerCommand};
+pub use system::{Event, run};
+pub use templates::yaml_files;
+
+/// What went wrong, in a sentence that names the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+pub type Result<T = ()> = std::result::Result<T, Error>;
+
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Self {
+        Self(format!("{error:#}"))
+    }
+}

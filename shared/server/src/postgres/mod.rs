@@ -1,0 +1,158 @@
+//! A private PostgreSQL: found on this machine, made in a folder at first, kept between runs.
+//!
+//! [`PrivatePostgres`] runs for as long as a process and is started again when it dies. [`start`] and [`stop`] leave and end a server
+//! that outlives its starter. [`throw_away`] has one for as long as some work takes. A server that outlives a killed process is
+//! adopted by the next start. This module never looks at what is stored.
+
+mod account;
+mod cluster;
+mod find;
+mod pid_file;
+mod server;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::{cluster::Cluster, pid_file::Holder, server::Server};
+pub use self::{cluster::Setup, server::Stop, tls::Tls};
+use crate::{Result, data_dir::DataDir};
+
+/// How long to wait before another try to start a server that died.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How to reach a server.
+pub struct Address {
+    /// By its socket, without a password: for its owner and root.
+    pub url: String,
+    /// By TLS, where the setup asks for it.
+    pub tls: Option<Tls>,
+}
+
+/// Starts the PostgreSQL of a folder, or adopts the one that still runs, and waits until it accepts connections. It outlives this process.
+pub async fn start(dir: &Path, setup: &Setup) -> Result<Address> {
+    let data = DataDir::open(dir)?;
+    let cluster = Cluster::open(&data, setup).await?;
+    Server::start(&cluster).await?;
+    let tls = if setup.tls { Some(tls::open(&data, &cluster.url(), cluster.port).await?) } else { None };
+    Ok(Address { url: cluster.url(), tls })
+}
+
+/// Stops the PostgreSQL of a folder and waits until it is gone. There may be none.
+pub async fn stop(dir: &Path, how: Stop) -> Result {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let data = DataDir::open(dir)?;
+    let Some(cluster) = Cluster::find(&data, &Setup::default())? else { return Ok(()) };
+    if let Holder::Server(pid) = pid_file::holder(&cluster.dir) {
+        Server::Adopted(pid).stop(&cluster, how).await?;
+    }
+    cluster.forget_socket();
+    Ok(())
+}
+
+/// Whether the PostgreSQL of a folder runs.
+pub fn runs(dir: &Path) -> Result<bool> {
+    let data = DataDir::open(dir)?;
+    let cluster = Cluster::find(&data, &Setup::default())?;
+    Ok(cluster.is_some_and(|cluster| matches!(pid_file::holder(&cluster.dir), Holder::Server(_))))
+}
+
+/// Stops the PostgreSQL of a folder at once, and removes the folder with everything in it.
+pub async fn remove(dir: &Path) -> Result {
+    if !dir.exists() {
+        return Ok(());
+    }
+    stop(dir, Stop::AtOnce).await?;
+    let data = DataDir::open(dir)?;
+    for folder in cluster::outside(&data)?.as_deref().into_iter().chain([data.path()]) {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Does some work with a PostgreSQL in a new folder. Both are gone when this returns, whatever comes of the work.
+pub async fn throw_away<T>(setup: &Setup, work: impl AsyncFnOnce(&Address) -> T) -> Result<T> {
+    // Not in TMPDIR: the path of a socket must be short, and the user that PostgreSQL runs as must be able to enter.
+    let dir = PathBuf::from(format!("/tmp/tasker-test-{}", &Uuid::new_v4().simple().to_string()[..12]));
+    let done = match start(&dir, setup).await {
+        Ok(address) => Ok(work(&address).await),
+        Err(error) => Err(error),
+    };
+    let removed = remove(&dir).await;
+    done.and_then(|done| removed.map(|()| done))
+}
+
+/// A PostgreSQL that runs for as long as this process, and that nobody else uses.
+pub struct PrivatePostgres {
+    url: String,
+    stop: CancellationToken,
+    supervisor: JoinHandle<anyhow::Result<()>>,
+}
+
+impl PrivatePostgres {
+    /// Starts the PostgreSQL of a data dir, or adopts the one that still runs, and waits until it accepts connections.
+    ///
+    /// Not to be dropped half-way: a server that was being started would live on.
+    pub async fn start(data: &DataDir) -> Result<Self> {
+        let cluster = Cluster::open(data, &Setup::default()).await?;
+        let server = Server::start(&cluster).await?;
+        let url = cluster.url();
+        let stop = CancellationToken::new();
+        let supervisor = tokio::spawn(supervise(cluster, server, stop.clone()));
+        Ok(Self { url, stop, supervisor })
+    }
+
+    /// Where to connect; it holds no secret.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Stops it in order and waits until it is gone.
+    pub async fn stop(self) -> Result {
+        self.stop.cancel();
+        self.supervisor.await.context("the task that watches PostgreSQL failed")??;
+        Ok(())
+    }
+}
+
+async fn supervise(cluster: Cluster, mut server: Server, stop: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => {
+                let stopped = server.stop(&cluster, Stop::InOrder).await;
+                cluster.forget_socket();
+                return stopped;
+            }
+            () = server.ended(&cluster) => {}
+        }
+        tracing::warn!(log = %cluster.log.display(), "PostgreSQL ended by itself; starting it again");
+        match start_again(&cluster, &stop).await {
+            Some(again) => server = again,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Tries until it succeeds; `None` when we are to stop.
+async fn start_again(cluster: &Cluster, stop: &CancellationToken) -> Option<Server> {
+    while !stop.is_cancelled() {
+        match Server::start(cluster).await {
+            Ok(server) => return Some(server),
+            Err(error) => tracing::error!(%error, "PostgreSQL does not come back"),
+        }
+        let _ = tokio::time::timeout(PAUSE, stop.cancelled()).await;
+    }
+    None
+}

@@ -1,0 +1,237 @@
+//! The server: the engine over a database, the REST interface, and a supervised process for each worker.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use tasker_domain::token::SigningKey;
+use tasker_engine::{Engine, InProcess, Settings};
+use tasker_process::Shutdown;
+use tasker_queue::{Delivery, Disposition, Outgoing, Queue, Receipt, SendResult, Source};
+use tasker_store::Store;
+use tasker_wire::{RunStep, limits};
+use tasker_worker::Executor;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Options, Result, WorkerCommand,
+    connections::{self, Bounds, affordable},
+    database::{Database, migrate, without_password},
+    ownership,
+    templates::register_all,
+};
+
+/// Connections to the database. Past four only latency grows.
+const CONNECTIONS: usize = 4;
+/// Connections that wait to be accepted. The client of one more tries again only after a second.
+const BACKLOG: u32 = 4096;
+/// How long requests may go on after a shutdown was asked for. The client of a long poll asks again.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
+const DEFECT: &str = "this is a defect of the orchestrator; start it again, nothing is lost";
+
+/// What a main tells its user.
+pub enum Event {
+    /// The user should mend something; the server goes on without it.
+    Warning(String),
+    /// Everything is up: where the REST interface listens, and how many templates of the folder are registered.
+    Ready { address: SocketAddr, templates: usize },
+}
+
+/// Runs until a signal asks for the end; nothing that was started is left when this returns. What still runs at a second signal is
+/// dropped, and runs again at the next start.
+///
+/// Not to be dropped while it starts: a PostgreSQL that was being started would live on.
+pub async fn run(options: &Options, shutdown: Shutdown, tell: impl Fn(Event)) -> Result {
+    let listener = listen(options.port)?;
+    let database = Database::open(options).await?;
+    let served = run_over(options, listener, database.url(), shutdown, tell).await;
+    let closed = database.close().await;
+    served.and(closed)
+}
+
+async fn run_over(
+    options: &Options,
+    listener: TcpListener,
+    database_url: &str,
+    shutdown: Shutdown,
+    tell: impl Fn(Event),
+) -> Result {
+    migrate(database_url).await?;
+    let ended = shutdown.run(|asked| run_until(options, listener, database_url, asked, tell)).await;
+    ended.unwrap_or(Ok(())).map_err(|error| without_password(&format!("{error:#}"), database_url))
+}
+
+async fn run_until(
+    options: &Options,
+    listener: TcpListener,
+    database_url: &str,
+    shutdown: CancellationToken,
+    tell: impl Fn(Event),
+) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    let engine = engine(options, database_url)?;
+    let held = ownership::take(database_url).await?;
+    engine.take_over().await?;
+    let templates = match &options.templates {
+        Some(dir) => register_all(&engine, dir, &options.workers, &tell).await?,
+        None => 0,
+    };
+    let executors = tokio::select! {
+        executors = start_workers(options) => executors?,
+        // What was started goes with the future.
+        () = shutdown.cancelled() => return Ok(()),
+    };
+
+    let loops_end = CancellationToken::new();
+    let mut engine_loops = JoinSet::new();
+    engine_loops.spawn({
+        let (engine, end) = (engine.clone(), loops_end.clone());
+        async move { engine.run(end).await }
+    });
+    let taken = CancellationToken::new();
+    engine_loops.spawn(ownership::keep(held, database_url.to_owned(), engine.clone(), loops_end.clone(), taken.clone()));
+    let mut workers = JoinSet::new();
+    for (settings, executor) in executors {
+        let source = Arc::new(PoolOf { engine: engine.clone(), pool: settings.pool.clone() });
+        workers.spawn(tasker_worker::run(source, Arc::new(QueueOf(engine.clone())), executor, settings, shutdown.clone()));
+    }
+    let router = tasker_api::router(engine, tasker_api::Settings::default());
+    let bounds = Bounds { connections: affordable(limits::CONNECTIONS), head: Duration::from_secs(limits::HEAD_SECONDS) };
+    let server = connections::serve(listener, router, bounds, shutdown.cancelled());
+    tell(Event::Ready { address, templates });
+    let served = tokio::select! {
+        biased;
+        () = server => Ok(()),
+        () = drained(&shutdown) => Ok(()),
+        // Everything is dropped where it stands: it would be done twice.
+        () = taken.cancelled() => bail!("another tasker process has taken the database over; this one ends"),
+        // Half a system would look alive and do nothing.
+        () = ended_by_itself(&mut engine_loops, &shutdown) => bail!("a loop of the engine ended by itself: {DEFECT}"),
+        () = ended_by_itself(&mut workers, &shutdown) => bail!("the supervision of a worker ended by itself: {DEFECT}"),
+    };
+    shutdown.cancel();
+    workers.join_all().await;
+    loops_end.cancel();
+    engine_loops.join_all().await;
+    served
+}
+
+/// Returns when one of the tasks ends before a shutdown, which only a panic can cause.
+async fn ended_by_itself<T: 'static>(tasks: &mut JoinSet<T>, shutdown: &CancellationToken) {
+    while tasks.join_next().await.is_some() {
+        if !shutdown.is_cancelled() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Listens on the loopback address.
+fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    bind(port).with_context(|| {
+        format!("port {port} of 127.0.0.1 cannot be used; stop what listens there, or give another --port (0 takes any free one)")
+    })
+}
+
+fn bind(port: u16) -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
+    socket.listen(BACKLOG)
+}
+
+fn engine(options: &Options, database_url: &str) -> anyhow::Result<Arc<Engine<InProcess>>> {
+    let settings = Settings {
+        environment: options.environment.clone(),
+        signing_keys: vec![fresh_key()],
+        pools: options.workers.iter().map(|w| w.pool.clone()).collect(),
+        revise_templates: true,
+        seed: uuid::Uuid::new_v4().as_u128() as u64,
+    };
+    // The ownership holds a lock of its session, so what we are given are sessions of the server.
+    let store = Store::direct(database_url, CONNECTIONS)?;
+    Ok(Engine::new(store, InProcess::default(), settings))
+}
+
+/// A key of this process alone: only its children hold tokens, and they end with it.
+fn fresh_key() -> SigningKey {
+    let secret = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].iter().flat_map(|u| *u.as_bytes()).collect();
+    SigningKey { id: "dev".into(), secret }
+}
+
+/// Returns once a shutdown was asked for and the last requests had their time.
+async fn drained(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(LAST_REQUESTS).await;
+}
+
+/// Starts all workers at once. When one cannot be started the others are ended, and the error names it.
+async fn start_workers(options: &Options) -> anyhow::Result<Vec<(tasker_worker::Settings, Executor)>> {
+    let starts = options.workers.iter().map(|WorkerCommand { pool, command }| async move {
+        let settings = tasker_worker::Settings {
+            max_concurrent_handlers: options.max_concurrent_handlers,
+            ..tasker_worker::Settings::new(pool)
+        };
+        let executor =
+            Executor::child(command.clone(), &settings).await.with_context(|| format!("worker {pool} cannot be started"))?;
+        anyhow::Ok((settings, executor))
+    });
+    let mut started = Vec::new();
+    let mut failed = None;
+    for result in futures::future::join_all(starts).await {
+        match result {
+            Ok(worker) => started.push(worker),
+            Err(e) => failed = failed.or(Some(e)),
+        }
+    }
+    let Some(error) = failed else { return Ok(started) };
+    for (_, executor) in started {
+        executor.close().await;
+    }
+    Err(error)
+}
+
+/// A pool of the engine's queue, as a worker sees it.
+struct PoolOf {
+    engine: Arc<Engine<InProcess>>,
+    pool: String,
+}
+
+impl Source for PoolOf {
+    type Message = RunStep;
+
+    async fn receive(&self, max: usize) -> Vec<Delivery<RunStep>> {
+        let receipt = Receipt { id: String::new(), handle: String::new(), receives: 1 };
+        let delivery = |step| Delivery { message: Ok(step), receives: 1, receipt: receipt.clone() };
+        self.engine.receive(&self.pool, max).await.into_iter().map(delivery).collect()
+    }
+
+    async fn settle(&self, _settled: Vec<(Receipt, Disposition)>) {}
+
+    async fn extend(&self, _deliveries: &[Receipt], _time: Duration) {}
+}
+
+/// The engine's queue, as a worker answers to it.
+struct QueueOf(Arc<Engine<InProcess>>);
+
+impl Queue for QueueOf {
+    async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
+        self.0.queue().send(messages).await
+    }
+
+    fn send_lease(&self) -> Option<Duration> {
+        self.0.queue().send_lease()
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.queue().is_full()
+    }
+}

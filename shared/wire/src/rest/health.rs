@@ -1,0 +1,57 @@
+//! Answers to health checks.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /health` and `GET /health/live`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Health {
+    /// `healthy` or `alive`.
+    pub status: String,
+    /// RFC 3339 in UTC, with `+00:00`.
+    pub timestamp: String,
+    pub worker_id: String,
+}
+
+/// `GET /health/ready`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Readiness {
+    pub checks: ReadinessChecks,
+    pub info: ReadinessInfo,
+    pub status: String,
+    pub timestamp: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReadinessChecks {
+    pub circuit_breaker: HealthCheck,
+    pub command_processor: HealthCheck,
+    pub orchestration_database: HealthCheck,
+    pub orchestration_system: HealthCheck,
+    pub web_database: HealthCheck,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HealthCheck {
+    pub duration_ms: u64,
+    pub status: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReadinessInfo {
+    pub circuit_breaker_state: String,
+    pub environment: String,
+    pub operational_state: String,
+    pub orchestration_database_pool_size: usize,
+    pub version: String,
+    pub web_database_pool_size: usize,
+}

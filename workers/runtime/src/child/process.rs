@@ -1,0 +1,207 @@
+//! One child process: from its start, through its first line, to its end.
+
+use std::{io, process::ExitStatus, time::Duration};
+
+use tokio::{io::AsyncWriteExt, net::unix::pipe, task::JoinHandle};
+
+use super::{
+    Command,
+    lines::{Lines, Next},
+    logs::{self, LastLines},
+    protocol::{self, Ready},
+    spawn::{self, Process, Spawned},
+};
+use crate::Settings;
+
+/// How long a child may take to end after its pipe was closed, and its last log lines to arrive after it ended.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Why a command does not start a worker: one sentence for the person who wrote it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("worker {pool}: the program of `{command}` was not found; check its spelling, give its full path or install it")]
+    NotFound { pool: String, command: String },
+    /// The system refused to start it.
+    #[error("worker {pool}: `{command}` cannot be started: {error}")]
+    Refused { pool: String, command: String, error: io::Error },
+    /// It was started and did not become ready.
+    #[error("worker {pool}: `{command}` {problem}{}", last_words(.stderr))]
+    NotReady {
+        pool: String,
+        command: String,
+        /// What it did instead, with the remedy.
+        problem: String,
+        /// Its last lines on stderr.
+        stderr: Vec<String>,
+    },
+}
+
+fn last_words(stderr: &[String]) -> String {
+    if stderr.is_empty() { String::new() } else { format!("; it wrote: {}", stderr.join(" | ")) }
+}
+
+/// A child that is ready for steps.
+pub(crate) struct ChildProcess {
+    pub(super) process: Process,
+    pub(super) lines: Lines,
+    pub(super) input: Input,
+    pub(crate) handlers: Vec<String>,
+    last_lines: LastLines,
+    logs: [JoinHandle<()>; 2],
+}
+
+impl ChildProcess {
+    /// Starts the command and waits for its first line.
+    pub(crate) async fn start(command: &Command, settings: &Settings) -> Result<Self, StartError> {
+        let spawned = spawn::spawn(command).await.map_err(|error| refused(command, settings, error))?;
+        let mut child = Self::of(spawned, settings);
+        match child.wait_until_ready(settings).await {
+            Ok(Ready { sdk, version, handlers, .. }) => {
+                let (pool, pid) = (&settings.pool, child.process.pid);
+                tracing::info!(pool, pid, sdk, version, handlers = handlers.len(), "worker ready");
+                child.handlers = handlers;
+                Ok(child)
+            }
+            Err(problem) => {
+                let stderr = child.kill().await;
+                Err(StartError::NotReady { pool: settings.pool.clone(), command: command.to_string(), problem, stderr })
+            }
+        }
+    }
+
+    fn of(spawned: Spawned, settings: &Settings) -> Self {
+        let Spawned { process, to_child, from_child, stdout, stderr } = spawned;
+        let last_lines = LastLines::default();
+        let source = logs::Source { pool: settings.pool.clone(), pid: process.pid, stream: "stdout", last: None };
+        let logs = [
+            tokio::spawn(logs::forward(stdout, source.clone())),
+            tokio::spawn(logs::forward(stderr, logs::Source { stream: "stderr", last: Some(last_lines.clone()), ..source })),
+        ];
+        let input = Input { pipe: to_child, bytes: Vec::new(), sent: 0 };
+        Self { process, lines: Lines::new(from_child), input, handlers: Vec::new(), last_lines, logs }
+    }
+
+    async fn wait_until_ready(&mut self, settings: &Settings) -> Result<Ready, String> {
+        let line = tokio::select! {
+            line = first_line(&mut self.lines) => line,
+            status = self.process.wait() => return Err(before_ready(status.ok())),
+            () = tokio::time::sleep(settings.ready_timeout) => {
+                let seconds = settings.ready_timeout.as_secs_f32();
+                return Err(format!("did not say within {seconds} s that it is ready; does it call its SDK's run()?"));
+            }
+        };
+        let Some(line) = line else {
+            return Err(before_ready(self.process.ended_within(GRACE).await));
+        };
+        let Some(ready) = protocol::read_ready(&line) else {
+            return Err(format!("did not begin with its ready line but with `{}`; is it a worker?", protocol::excerpt(&line)));
+        };
+        if ready.protocol != protocol::PROTOCOL {
+            let (theirs, ours) = (ready.protocol, protocol::PROTOCOL);
+            return Err(format!(
+                "speaks version {theirs} of the worker protocol and this program version {ours}; update the older one"
+            ));
+        }
+        Ok(ready)
+    }
+
+    /// How the process ended by itself, or that it had to be killed because it had closed its pipes.
+    pub(super) async fn cause_of_death(&mut self) -> String {
+        match self.process.ended_within(GRACE).await {
+            Some(status) => describe(status),
+            None => "it closed its pipes and was killed".into(),
+        }
+    }
+
+    /// Asks the child to end by closing its pipe, and kills what is left soon after.
+    pub(super) async fn stop(self) {
+        let Self { mut process, input, last_lines, logs, lines, .. } = self;
+        drop(input);
+        process.ended_within(GRACE).await;
+        drop(lines);
+        reap(process, last_lines, logs).await;
+    }
+
+    /// Kills the child. Returns its last lines on stderr.
+    pub(super) async fn kill(self) -> Vec<String> {
+        let Self { process, last_lines, logs, .. } = self;
+        reap(process, last_lines, logs).await
+    }
+}
+
+async fn reap(mut process: Process, last_lines: LastLines, mut logs: [JoinHandle<()>; 2]) -> Vec<String> {
+    process.kill();
+    process.ended_within(GRACE).await;
+    // A process that left the group may hold these open; its lines are not forwarded any more.
+    for log in &mut logs {
+        if tokio::time::timeout(GRACE, &mut *log).await.is_err() {
+            log.abort();
+        }
+    }
+    last_lines.get()
+}
+
+async fn first_line(lines: &mut Lines) -> Option<Vec<u8>> {
+    loop {
+        match lines.next() {
+            Next::Line(line) | Next::TooLong(line) => return Some(line.to_vec()),
+            Next::Partial => {}
+        }
+        if lines.fill().await.unwrap_or(0) == 0 {
+            return None;
+        }
+    }
+}
+
+fn refused(command: &Command, settings: &Settings, error: io::Error) -> StartError {
+    let (pool, command) = (settings.pool.clone(), command.to_string());
+    match error.kind() {
+        io::ErrorKind::NotFound => StartError::NotFound { pool, command },
+        _ => StartError::Refused { pool, command, error },
+    }
+}
+
+fn before_ready(status: Option<ExitStatus>) -> String {
+    match status {
+        Some(status) if status.success() => "ended before it was ready, without an error; does it call its SDK's run()?".into(),
+        Some(status) => format!("ended before it was ready: {}; run the command by hand to see why", describe(status)),
+        None => "closed its pipes before it was ready; does it call its SDK's run()?".into(),
+    }
+}
+
+/// An exit status in words.
+pub(super) fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it exited with status {code}"),
+        (None, Some(signal)) => {
+            let name = nix::sys::signal::Signal::try_from(signal).map_or("unknown", nix::sys::signal::Signal::as_str);
+            format!("it was killed by signal {signal} ({name})")
+        }
+        (None, None) => "it ended".into(),
+    }
+}
+
+/// The child's input: bytes on their way to it. When the child does not read, at most the steps that it was sent wait here.
+pub(super) struct Input {
+    pipe: pipe::Sender,
+    pub bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Input {
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Writes some of the bytes, waiting until there is room for any. Cancel-safe.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.sent += self.pipe.write(&self.bytes[self.sent..]).await?;
+        if self.sent == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(1024 * 1024);
+            self.sent = 0;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! What a user of the SDK has to build: a small tree, with nothing in it of the database, the server or AWS.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::{collections::BTreeSet, env, io::ErrorKind, process::Command};
+
+/// Crates in the tree, the SDK's own included.
+const CRATES: usize = 70;
+
+/// PostgreSQL, JSON Schema, YAML, TLS, OpenAPI and AWS, by how their crates' names begin.
+const FOREIGN: &[&str] = &["tokio-postgres", "jsonschema", "serde-saphyr", "rustls", "utoipa", "aws-", "tasker-domain"];
+
+#[test]
+fn the_tree_of_the_sdk_is_small_and_knows_no_server() {
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let arguments = "tree --locked --offline -p tasker-sdk -e normal --prefix none --format {p}";
+    let output = match Command::new(cargo).args(arguments.split(' ')).current_dir(env!("CARGO_MANIFEST_DIR")).output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            eprintln!("SKIPPED: there is no cargo here, so the tree of the SDK was not counted");
+            return;
+        }
+        output => output.unwrap(),
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let crates: BTreeSet<&str> = tree.lines().filter(|line| !line.is_empty()).collect();
+    assert!(crates.iter().any(|name| name.starts_with("tasker-wire ")), "{crates:?}");
+    assert!(crates.len() <= CRATES, "{} crates are more than {CRATES}: {crates:#?}", crates.len());
+    let foreign: Vec<_> = crates.iter().filter(|name| FOREIGN.iter().any(|foreign| name.starts_with(foreign))).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+}
