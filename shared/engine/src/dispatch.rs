@@ -52,7 +52,7 @@ impl<Q: Queue> Engine<Q> {
     /// Loads hand-overs of which only the keys are known, a page at a time, and sends them.
     pub(crate) async fn load_and_send(self: &Arc<Self>, keys: Vec<Lease>) -> Result<(), StoreError> {
         for page in keys.chunks(BODIES) {
-            let changes = self.track(self.store.messages(page, limits::INPUT_BYTES as i64).await)?;
+            let changes = self.track(self.store.load_run_steps(page, limits::INPUT_BYTES as i64).await)?;
             Box::pin(self.dispatch(changes)).await?;
         }
         Ok(())
@@ -170,7 +170,7 @@ impl<Q: Queue> Engine<Q> {
         let accepted: Vec<(Lease, i64)> = keys.into_iter().zip(&results).filter_map(|(k, r)| k.filter(|_| r.is_ok())).collect();
         if self.queue.send_lease().is_some() && !accepted.is_empty() {
             // Should this fail, a sweep sends them once more: the same lease, so it costs a message and nothing else.
-            let _ = self.store.sent(&accepted).await;
+            let _ = self.store.mark_sent(&accepted).await;
         }
         too_large
     }

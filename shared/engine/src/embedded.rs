@@ -71,7 +71,7 @@ impl Engine<InProcess> {
     pub async fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
         let mut last = None;
         loop {
-            let page = self.store().unsent(last, PAGE).await?;
+            let page = self.store().list_unsent(last, PAGE).await?;
             last = page.last().copied();
             let missing: Vec<Lease> = page.into_iter().filter(|&key| !self.queue().holds(key)).collect();
             self.load_and_send(missing).await?;
@@ -103,7 +103,7 @@ impl Engine<InProcess> {
 
     /// The messages of keys, and the keys of those for which there was no room.
     async fn bodies(self: &Arc<Self>, keys: &[Lease]) -> Result<(Vec<RunStep>, Vec<Lease>), StoreError> {
-        let changes = self.store().messages(keys, limits::INPUT_BYTES as i64).await?;
+        let changes = self.store().load_run_steps(keys, limits::INPUT_BYTES as i64).await?;
         let (messages, later, too_large) = self.messages(changes).await?;
         if !too_large.is_empty() {
             self.apply(too_large).await?;

@@ -144,7 +144,7 @@ impl<Q: Queue> Engine<Q> {
                 "task accepted"
             );
             // A row of our own id after an unanswered try is our own; its roots, if it has any to send, are found by recovery.
-            if row.handed_over {
+            if row.dispatched {
                 self.dispatch(root_messages(&new, &plan)).await?;
             }
             if row.state.is_finished() {

@@ -28,7 +28,7 @@ impl<Q: Queue> Engine<Q> {
         let engine = self.clone();
         to_its_end(async move {
             let keys: Vec<Lease> = wake_ups.iter().map(|e| Lease { step: e.step_id, number: e.lease }).collect();
-            let changes = engine.track(engine.store.hand_over(&keys, engine.hand_over_settings()).await)?;
+            let changes = engine.track(engine.store.dispatch(&keys, engine.hand_over_settings()).await)?;
             engine.dispatch(changes).await
         })
         .await
