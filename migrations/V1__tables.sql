@@ -1,11 +1,48 @@
--- The facts. Everything the orchestrator knows is in these tables; messages only wake somebody up.
+-- The schema `tasker`: what the orchestrator knows. A message only wakes somebody up; every fact is a row here.
+--
+-- Tables
+--   templates    revisions of workflow definitions; a row never changes
+--   pauses       namespaces and templates that an operator holds back
+--   tasks        one row a task: what was submitted, its state, and two counters over its steps
+--   steps        one row a step: state, attempt, lease, result; `wake_at` says when to look at it again
+--   attempts     one row for each lease that was answered
+--   audit_log    transitions of tasks, and operator actions
+--   dlq_entries  tasks and steps that wait for an operator
+--
+-- Verbs: the store calls each by one statement, which is one transaction. The arrow names the functions that it calls.
+--   submit_v1          inserts tasks with their steps, and dispatches the roots                        V3
+--   complete_v1        applies a batch of verdicts         -> advance_v1                               V3
+--   dispatch_v1        dispatches steps that are due       -> advance_v1                               V2
+--   sweep_v1           takes up steps that are due         -> dispatch_v1, load_run_steps_v1           V4
+--   load_run_steps_v1  reads the messages of dispatched steps                                          V2
+--   cancel_v1          ends a task                                                                     V5
+--   retry_step_v1      gives a step a new budget           -> refusal, advance_v1, close_dlq_entries   V5
+--   resolve_step_v1    settles a step by hand              -> refusal, advance_v1, close_dlq_entries   V5
+--   task_detail_v1     reads tasks with their steps                                                    V6
+-- Parts of them
+--   advance_v1         counts children down, dispatches what is ready, moves counters, finishes tasks
+--                                                          -> load_run_steps_v1                        V2
+--   change_row         makes a row of an answer                                                        V2
+--   refusal            says why an operator action on a step is not allowed                            V5
+--   close_dlq_entries  closes the entry of a task that left the error state                            V5
+--   clock, clock_after, hold_ms                       the one clock                                    V1
+--   task_is_sound, step_is_sound, attempt_is_sound    what holds of every row                          V1
+-- A verb that is one statement is no function: it stands in the store's `sql/` (mark_sent, list_unsent, return_started, doctor_* …).
+--
+-- Order of locks, everywhere: steps ascending by (task_id, no), then tasks. A parent's number is lower than its child's, so a
+-- completion takes its own steps before their children. An operator action locks in a statement of its own and reads in a later one.
+--
 -- No foreign keys on the hot path: `tasker-ctl doctor` checks what they would.
 -- States are text with a CHECK, not enum types: a client then needs no look-ups of types.
 
 create schema if not exists tasker;
 
--- The one clock. Nothing else in the product decides by time; tests replace this function to move it.
+-- The one clock. Nothing else in the product decides by time; tests replace `clock` to move it. After null milliseconds: never.
 create function tasker.clock() returns timestamptz language sql stable as 'select now()';
+create function tasker.clock_after(p_ms bigint) returns timestamptz language sql stable as
+  'select coalesce(tasker.clock() + p_ms * interval ''1 ms'', ''infinity'')';
+-- How long a ready step that a pause holds back waits for the next look; the same as `HOLD_MS` in Rust.
+create function tasker.hold_ms() returns bigint language sql immutable as 'select 60000::bigint';
 
 create table tasker.templates (
   template_id uuid primary key,
@@ -29,8 +66,8 @@ create table tasker.pauses (
   primary key (namespace, template)
 );
 
--- What holds of every row. Functions, because the text of a CHECK is read anew by every statement that writes its table, and a
--- function once a session: spelled out, the rules of `steps` alone cost a third of a completion.
+-- What holds of every row. Functions, because every statement that writes a table parses the text of its CHECKs again, and a
+-- function only once a session: spelled out, the rules of `steps` alone cost a third of a completion.
 
 create function tasker.task_is_sound(
   state text, active_steps int, failed_steps int, total_steps int, identity bytea, finished_at timestamptz)
@@ -48,7 +85,7 @@ create function tasker.step_is_sound(
   awaits_callback boolean, wake_at timestamptz, finished_at timestamptz)
 returns boolean language plpgsql immutable parallel safe as $$
 begin
-  return no between 0 and 268435455 and attempt between 0 and max_attempts and lease >= attempt
+  return no between 1 and 268435455 and attempt between 0 and max_attempts and lease >= attempt
     and losses >= 0 and resends >= 0 and pending_parents >= 0
     and (not tolerated or state = 'error') and (not awaits_callback or state = 'in_progress')
     and case
@@ -63,8 +100,8 @@ begin
   return outcome in ('success', 'failure', 'checkpoint', 'released');
 end $$;
 
--- In the two tables whose rows move, what never changes comes first and what moves last: the log of an update then holds the end
--- of the row only, if the new row has room beside the old one. A step is written three times and grows to twice its size.
+-- In the two tables whose rows change, constant columns come first and moving ones last: the log of an update then holds only
+-- the end of the row, if the page has room for the new row. A step is written three times and grows to twice its size.
 
 create table tasker.tasks (
   task_id uuid primary key,
@@ -105,7 +142,7 @@ create index tasks_by_template on tasker.tasks (namespace, name, uuid_send(task_
 
 create table tasker.steps (
   task_id uuid not null,
-  -- A topological number: a parent's is always lower.
+  -- A topological number: a parent's is always lower. Never 0, so that no step shares its task's UUID.
   no int not null,
   name text not null,
   max_attempts int not null,
@@ -120,15 +157,15 @@ create table tasker.steps (
   -- Workers lost, and messages sent again, under the current attempt and lease.
   losses int not null default 0,
   resends int not null default 0,
-  -- The fence: rises at every hand-over and every cancel, and is never reset.
+  -- The fence: rises at every dispatch and every cancel, and is never reset.
   lease int not null default 0,
-  handed_over_at timestamptz,
+  dispatched_at timestamptz,
   started_at timestamptz,
   -- pending | enqueued | in_progress | waiting_for_retry | complete | error | cancelled | resolved_manually
   state text not null,
   tolerated boolean not null default false,
   awaits_callback boolean not null default false,
-  -- When somebody must look at it again; set exactly while it is live, or held.
+  -- When to look at it again; set exactly while it is live, or held.
   wake_at timestamptz,
   -- Set exactly when it is finished.
   finished_at timestamptz,
@@ -160,7 +197,7 @@ create table tasker.attempts (
   metadata json,
   worker text not null,
   duration_ms bigint not null,
-  handed_over_at timestamptz,
+  dispatched_at timestamptz,
   finished_at timestamptz not null,
   primary key (task_id, no, lease),
   constraint attempts_are_sound check (tasker.attempt_is_sound(outcome))

@@ -1,8 +1,8 @@
 -- Intake and completion: one call, one statement, one commit each, for a batch.
 
--- Inserts tasks with all their steps; roots are handed over at once. Steps are given once for each plan (a template in an
+-- Inserts tasks with all their steps; roots are dispatched at once. Steps are given once for each plan (a template in an
 -- environment) and every task names its plan. A task whose identity or id exists is not inserted, and answered with the existing one.
--- Answers, by place: created says whether the row is this one; handed_over whether its roots may be sent.
+-- Answers, by place: created says whether the row is this one; dispatched whether its roots may be sent.
 create function tasker.submit_v1(
   t_task uuid[], t_plan int[], t_identity bytea[], t_context text[], t_priority int[], t_tags text[], t_initiator text[],
   t_source_system text[], t_reason text[], t_correlation uuid[], t_parent_correlation uuid[], t_traceparent text[],
@@ -10,7 +10,7 @@ create function tasker.submit_v1(
   p_roots int[], p_total int[],
   s_plan int[], s_no int[], s_name text[], s_max_attempts int[], s_parents text[], s_children text[], s_further text[],
   p_send_ms bigint)
-returns table (idx int, task_id uuid, state text, created boolean, handed_over boolean, created_at timestamptz)
+returns table (idx int, task_id uuid, state text, created boolean, dispatched boolean, created_at timestamptz)
 language plpgsql
 set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
 as $$
@@ -41,11 +41,11 @@ begin
     returning task_id
   ), steps as (
     insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
-      further_ancestors, wake_at, handed_over_at)
+      further_ancestors, wake_at, dispatched_at)
     select n.task_id, s.no, s.name, case when s.run then 'enqueued' else 'pending' end, s.run::int, s.run::int, s.max_attempts,
       cardinality(s.parents), s.parents, s.children, s.further,
-      case when not s.root then null when not s.run then tasker.clock() + interval '60 s'
-           when p_send_ms is null then 'infinity' else tasker.clock() + p_send_ms * interval '1 ms' end,
+      case when not s.root then null when not s.run then tasker.clock_after(tasker.hold_ms())
+           else tasker.clock_after(p_send_ms) end,
       case when s.run then tasker.clock() end
     from new n join t using (task_id) join (
       select u.plan, u.no, u.name, u.max_attempts, u.parents::int[], u.children::int[], u.further::int[], u.parents = '{}' as root,
@@ -82,7 +82,7 @@ declare
   ok int[]; d_task uuid[]; d_failed int[]; k_task uuid[]; k_no int[]; k_n int[];
 begin
   -- Own steps first: the fence, the new state, the row of attempts; and how often each child is named.
-  -- A step that is handed over again becomes pending here and is handed over like a child, counted down by 0.
+  -- A step that is dispatched again becomes pending here and is dispatched like a child, counted down by 0.
   with own as (
     update tasker.steps s set
       state = case i.verdict when 'complete' then 'complete' when 'error' then 'error' when 'tolerated' then 'error'
@@ -96,20 +96,20 @@ begin
       checkpoint = case when i.verdict = 'checkpoint' then i.body::json when i.verdict <> 'complete' then s.checkpoint end,
       started_at = case when i.verdict = 'started' then coalesce(s.started_at, tasker.clock()) else s.started_at end,
       finished_at = case when i.verdict in ('complete', 'error', 'tolerated') then tasker.clock() end,
-      wake_at = case when i.verdict in ('retry', 'callback') then tasker.clock() + i.delay_ms * interval '1 ms'
-        when i.verdict = 'started' then greatest(tasker.clock() + i.delay_ms * interval '1 ms',
+      wake_at = case when i.verdict in ('retry', 'callback') then tasker.clock_after(i.delay_ms)
+        when i.verdict = 'started' then greatest(tasker.clock_after(i.delay_ms),
           case when s.state = 'in_progress' then s.wake_at end) end
     from unnest(p_task, p_no, p_lease, p_verdict, p_delay_ms, p_body, p_error, p_if_due) with ordinality
       as i(task_id, no, lease, verdict, delay_ms, body, error, if_due, idx)
     where s.task_id = any (array[i.task_id]) and s.no = i.no and s.lease = i.lease and s.state in ('enqueued', 'in_progress')
       and (not i.if_due or s.wake_at <= tasker.clock()) and (i.verdict <> 'started' or not s.awaits_callback)
-    returning i.idx::int as idx, s.task_id, s.no, s.lease, s.attempt, i.verdict, s.children, s.handed_over_at
+    returning i.idx::int as idx, s.task_id, s.no, s.lease, s.attempt, i.verdict, s.children, s.dispatched_at
   ), recorded as (
     insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, metadata, worker, duration_ms,
-      handed_over_at, finished_at)
+      dispatched_at, finished_at)
     select o.task_id, o.no, o.lease, o.attempt,
       case o.verdict when 'complete' then 'success' when 'checkpoint' then 'checkpoint' when 'released' then 'released' else 'failure' end,
-      true, p_digest[o.idx], p_error[o.idx]::json, p_metadata[o.idx]::json, p_worker[o.idx], p_duration_ms[o.idx], o.handed_over_at, tasker.clock()
+      true, p_digest[o.idx], p_error[o.idx]::json, p_metadata[o.idx]::json, p_worker[o.idx], p_duration_ms[o.idx], o.dispatched_at, tasker.clock()
     from own o where o.verdict not in ('started', 'callback', 'lost')
   ), ended as (
     select array_agg(o.idx) as idx, array_agg(o.task_id) filter (where o.verdict not in ('started', 'callback', 'retry')) as task_id,
@@ -125,9 +125,7 @@ begin
   )
   select e.idx, e.task_id, e.failed, k.task_id, k.no, k.n into ok, d_task, d_failed, k_task, k_no, k_n from ended e, kids k;
 
-  return query select 'accepted', u.idx, null::uuid, null::int, null::int, null::int, null::int, null::int, null::int,
-    null::bigint, null::text, null::uuid, null::text, null::uuid, null::text, null::text, null::text, null::bigint, null::text, null::text
-  from unnest(ok) u(idx);
+  return query select c.* from unnest(ok) u(idx), tasker.change_row('accepted', idx => u.idx) c;
 
   if coalesce(cardinality(ok), 0) < cardinality(p_task) then
     insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, worker, duration_ms, finished_at)
@@ -140,22 +138,20 @@ begin
     where not i.idx = any (coalesce(ok, '{}')) and s.lease > i.lease and i.lease > 0 and not i.if_due
       and i.verdict not in ('started', 'callback', 'lost')
     on conflict do nothing;
-    return query select
-      case when a.applied and a.digest = i.digest and i.verdict not in ('started', 'callback', 'lost') then 'duplicate'
-           when s.lease is null or i.lease > s.lease or i.lease < 1 then 'refused'
-           when s.lease = i.lease and s.state in ('enqueued', 'in_progress') then 'ignored'
-           else 'stale' end,
-      i.idx::int, null::uuid, null::int, null::int, null::int, null::int, null::int, null::int,
-      null::bigint, s.state, null::uuid, null::text, null::uuid, null::text, null::text, null::text, null::bigint, null::text, null::text
-    from unnest(p_task, p_no, p_lease, p_digest, p_verdict) with ordinality as i(task_id, no, lease, digest, verdict, idx)
+    return query select c.* from unnest(p_task, p_no, p_lease, p_digest, p_verdict) with ordinality as i(task_id, no, lease, digest, verdict, idx)
       left join lateral (select q.lease, q.state from tasker.steps q where q.task_id = i.task_id and q.no = i.no offset 0) s on true
       left join lateral (select q.applied, q.digest from tasker.attempts q
-        where q.task_id = i.task_id and q.no = i.no and q.lease = i.lease offset 0) a on true
+        where q.task_id = i.task_id and q.no = i.no and q.lease = i.lease offset 0) a on true,
+      tasker.change_row(
+        case when a.applied and a.digest = i.digest and i.verdict not in ('started', 'callback', 'lost') then 'duplicate'
+             when s.lease is null or i.lease > s.lease or i.lease < 1 then 'refused'
+             when s.lease = i.lease and s.state in ('enqueued', 'in_progress') then 'ignored'
+             else 'stale' end, idx => i.idx::int) c
     where not i.idx = any (coalesce(ok, '{}'));
   end if;
 
   if d_task is not null or k_task is not null then
     return query select * from tasker.advance_v1(
-      d_task, array_fill(-1, array[cardinality(d_task)]), d_failed, k_task, k_no, k_n, p_send_ms, p_bodies, p_max_bytes);
+      d_task, array_fill(-1, array[cardinality(d_task)]), d_failed, k_task, k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
   end if;
 end $$;

@@ -1,10 +1,14 @@
 -- What operators do. Each is one transaction that locks the steps it touches ascending, in a statement of its own, then the
 -- task, and reads only afterwards; it moves the task on and leaves a row in the audit log.
--- Answers begin with one row: kind 'done', 'not_found', or 'conflict' with the state that stood in the way.
+-- An answer begins with one row: 'done', 'not_found' or 'conflict'.
 
-create function tasker.verdict_of_operator(p_kind text, p_task uuid, p_no int, p_state text) returns tasker.change
-language sql immutable as $$
-  select (p_kind, null, p_task, p_no, null, null, null, null, null, null, p_state, null, null, null, null, null, null, null, null, null)::tasker.change
+-- One row when an action on a step is not allowed. p_allowed: whether the step's own state allows it.
+create function tasker.refusal(p_task uuid, p_no int, p_task_state text, p_step_state text, p_allowed boolean)
+returns setof tasker.change language sql immutable rows 1 as $$
+  select c.* from (select p_task_state not in ('running', 'error')) t(forbids),
+    tasker.change_row(case when p_step_state is null then 'not_found' else 'conflict' end, task_id => p_task,
+      no => case when not t.forbids then p_no end, state => case when t.forbids then p_task_state else p_step_state end) c
+  where p_step_state is null or t.forbids or not p_allowed
 $$;
 
 -- Ends a running task: every lease rises, so that no late answer counts. A cancelled task stays as it is.
@@ -16,11 +20,11 @@ begin
   perform from tasker.steps s where s.task_id = p_task and s.finished_at is null order by s.no for update;
   select t.state into was from tasker.tasks t where t.task_id = p_task for update;
   if was is null then
-    return next tasker.verdict_of_operator('not_found', p_task, null, null);
+    return query select * from tasker.change_row('not_found');
     return;
   end if;
   if was <> 'running' then
-    return next tasker.verdict_of_operator(case when was = 'cancelled' then 'done' else 'conflict' end, p_task, null, was);
+    return query select * from tasker.change_row(case when was = 'cancelled' then 'done' else 'conflict' end, state => was);
     return;
   end if;
   update tasker.steps s set state = 'cancelled', lease = s.lease + 1, wake_at = null, awaits_callback = false,
@@ -31,11 +35,11 @@ begin
   where t.task_id = p_task;
   insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
   values (p_task, 'cancel_task', p_actor, p_reason, was, 'cancelled', tasker.clock());
-  return next tasker.verdict_of_operator('done', p_task, null, 'cancelled');
-  return next row('finished', null, p_task, null, null, null, null, null, null, null, 'cancelled', null, null, null, null, null, null, null, null, null)::tasker.change;
+  return query select * from tasker.change_row('done', state => 'cancelled');
+  return query select * from tasker.change_row('finished', task_id => p_task, state => 'cancelled');
 end $$;
 
--- Gives a step that failed, waits for a retry or was cancelled a new budget, and hands it over if its parents are done.
+-- Gives a step that failed, waits for a retry or was cancelled a new budget, and dispatches it if its parents are done.
 create function tasker.retry_step_v1(
   p_task uuid, p_no int, p_actor text, p_reason text, p_send_ms bigint, p_max_bytes bigint) returns setof tasker.change
 language plpgsql as $$
@@ -47,16 +51,9 @@ begin
   perform from tasker.steps s where s.task_id = p_task and s.no = any (above || p_no) order by s.no for update;
   select t.state into of_task from tasker.tasks t where t.task_id = p_task for update;
   select s.state, s.tolerated into was, was_tolerated from tasker.steps s where s.task_id = p_task and s.no = p_no;
-  if was is null then
-    return next tasker.verdict_of_operator('not_found', p_task, p_no, null);
-    return;
-  end if;
-  if of_task not in ('running', 'error') then
-    return next tasker.verdict_of_operator('conflict', p_task, null, of_task);
-    return;
-  end if;
-  if was not in ('error', 'waiting_for_retry', 'cancelled') or was_tolerated then
-    return next tasker.verdict_of_operator('conflict', p_task, p_no, was);
+  return query select * from tasker.refusal(
+    p_task, p_no, of_task, was, was in ('error', 'waiting_for_retry', 'cancelled') and not was_tolerated);
+  if found then
     return;
   end if;
   select count(*) into open_parents from tasker.steps s where s.task_id = p_task and s.no = any (above)
@@ -66,10 +63,11 @@ begin
   where s.task_id = p_task and s.no = p_no;
   insert into tasker.audit_log (task_id, no, action, actor, reason, from_state, to_state, created_at)
   values (p_task, p_no, 'retry_step', p_actor, p_reason, was, 'pending', tasker.clock());
-  return next tasker.verdict_of_operator('done', p_task, p_no, was);
+  return query select * from tasker.change_row('done', state => was);
   return query select * from tasker.advance_v1(
     array[p_task], array[case when was = 'waiting_for_retry' then -1 else 0 end],
-    array[case when was = 'waiting_for_retry' then 0 else -1 end], array[p_task], array[p_no], array[0], p_send_ms, 1, p_max_bytes);
+    array[case when was = 'waiting_for_retry' then 0 else -1 end], array[p_task], array[p_no], array[0], null,
+    p_send_ms, 1, p_max_bytes);
   perform tasker.close_dlq_entries(p_task, p_actor, p_reason);
 end $$;
 
@@ -87,21 +85,14 @@ begin
   select t.state into of_task from tasker.tasks t where t.task_id = p_task for update;
   select s.state, s.tolerated, s.wake_at is not null, s.result::text into was, was_tolerated, was_held, was_result
   from tasker.steps s where s.task_id = p_task and s.no = p_no;
-  if was is null then
-    return next tasker.verdict_of_operator('not_found', p_task, p_no, null);
-    return;
-  end if;
   -- The same again, after an answer that was lost.
   if was = 'resolved_manually' and was_result is not distinct from p_result then
-    return next tasker.verdict_of_operator('done', p_task, p_no, was);
+    return query select * from tasker.change_row('done', state => was);
     return;
   end if;
-  if of_task not in ('running', 'error') then
-    return next tasker.verdict_of_operator('conflict', p_task, null, of_task);
-    return;
-  end if;
-  if was not in ('pending', 'enqueued', 'in_progress', 'waiting_for_retry', 'error') then
-    return next tasker.verdict_of_operator('conflict', p_task, p_no, was);
+  return query select * from tasker.refusal(
+    p_task, p_no, of_task, was, was in ('pending', 'enqueued', 'in_progress', 'waiting_for_retry', 'error'));
+  if found then
     return;
   end if;
   update tasker.steps s set state = 'resolved_manually', lease = s.lease + 1, tolerated = false, awaits_callback = false,
@@ -109,14 +100,14 @@ begin
   where s.task_id = p_task and s.no = p_no;
   insert into tasker.audit_log (task_id, no, action, actor, reason, from_state, to_state, metadata, created_at)
   values (p_task, p_no, 'resolve_step', p_actor, p_reason, was, 'resolved_manually', p_metadata::json, tasker.clock());
-  return next tasker.verdict_of_operator('done', p_task, p_no, was);
+  return query select * from tasker.change_row('done', state => was);
   -- A tolerated failure was counted as done when it happened.
   return query select * from tasker.advance_v1(
     array[p_task], array[case when was_held then -1 else 0 end],
     array[case when was = 'error' and not was_tolerated then -1 else 0 end],
     (select array_agg(p_task) from unnest(below) c(no) where not was_tolerated),
     (select array_agg(c.no order by c.no) from unnest(below) c(no) where not was_tolerated),
-    (select array_agg(1) from unnest(below) c(no) where not was_tolerated), p_send_ms, p_bodies, p_max_bytes);
+    (select array_agg(1) from unnest(below) c(no) where not was_tolerated), null, p_send_ms, p_bodies, p_max_bytes);
   perform tasker.close_dlq_entries(p_task, p_actor, p_reason);
 end $$;
 

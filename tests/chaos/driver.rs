@@ -291,7 +291,7 @@ impl Driver<'_> {
             return self.two_evaluations(wake_ups).await;
         }
         let given = wake_ups.clone();
-        if let Called::Lost = self.call("hand_over_v1", |engine| async move { engine.evaluate(given).await }).await? {
+        if let Called::Lost = self.call("dispatch_v1", |engine| async move { engine.evaluate(given).await }).await? {
             for wake_up in wake_ups {
                 self.queue.put_back(Outgoing::Evaluate { wake_up, delay: std::time::Duration::ZERO }, 30_000);
             }

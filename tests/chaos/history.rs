@@ -38,7 +38,7 @@ struct Answered {
     attempt: i32,
     outcome: String,
     applied: bool,
-    handed_over_us: Option<i64>,
+    dispatched_us: Option<i64>,
     worker: String,
 }
 
@@ -63,7 +63,7 @@ const STEPS: &str = "
     select s.task_id, s.no, s.name, s.state, s.lease, s.attempt, s.max_attempts, s.result::text as result,
       (extract(epoch from s.finished_at) * 1000000)::int8 as finished_us,
       coalesce((select json_agg(json_build_object('lease', a.lease, 'attempt', a.attempt, 'outcome', a.outcome, 'applied', a.applied,
-          'worker', a.worker, 'handed_over_us', (extract(epoch from a.handed_over_at) * 1000000)::int8) order by a.lease)
+          'worker', a.worker, 'dispatched_us', (extract(epoch from a.dispatched_at) * 1000000)::int8) order by a.lease)
         from tasker.attempts a where a.task_id = s.task_id and a.no = s.no), '[]') as answers
     from tasker.steps s order by s.task_id, s.no";
 const AUDIT: &str = "select task_id, no, action, from_state, to_state from tasker.audit_log order by task_id, created_at";
@@ -119,14 +119,14 @@ pub async fn written(ground: &Ground) -> Result<Vec<String>> {
         with places as (select t.task_id, (t.context->>'place')::int as place from tasker.tasks t)
         select concat_ws(' ', x.place, x.kind, x.at, x.no, x.line) as line from (
           select p.place, 'attempt' as kind, null::timestamptz as at, a.no, concat_ws(' ', a.lease, a.attempt, a.outcome, a.applied, a.digest,
-            a.error, a.metadata, a.worker, a.duration_ms, a.handed_over_at, a.finished_at) as line
+            a.error, a.metadata, a.worker, a.duration_ms, a.dispatched_at, a.finished_at) as line
           from tasker.attempts a join places p using (task_id)
           union all
           select p.place, 'audit', a.created_at, a.no, concat_ws(' ', a.action, a.actor, a.from_state, a.to_state)
           from tasker.audit_log a join places p using (task_id)
           union all
           select p.place, 'step', null, s.no, concat_ws(' ', s.state, s.lease, s.attempt, s.resends, s.losses, s.pending_parents,
-            s.handed_over_at, s.finished_at, s.result)
+            s.dispatched_at, s.finished_at, s.result)
           from tasker.steps s join places p using (task_id)) x
         order by x.place, x.kind, x.at, x.no, x.line";
     let rows = ground.sql.query_typed(sql, &[]).await?;
@@ -240,7 +240,7 @@ fn ending(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
 }
 
 fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &[Past], still: bool) -> Result<()> {
-    let began = first.handed_over_us.with_context(|| format!("{} was answered and never handed over", step.name))?;
+    let began = first.dispatched_us.with_context(|| format!("{} was answered and never dispatched", step.name))?;
     for &parent in &planned.parents {
         let parent = &past[parent];
         let done = matches!(parent.state, StepState::Complete | StepState::ResolvedManually);
@@ -264,7 +264,7 @@ fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]
         let result = seen_of.result.as_deref().unwrap_or("null");
         // A further ancestor may not be done yet: an operator settled the step between them. Then it ended no earlier than this began.
         let further = !workflow.steps[no].parents.contains(&step_of(name));
-        let later = seen_of.finished_us.is_none_or(|ended| last.handed_over_us.is_some_and(|began| began <= ended));
+        let later = seen_of.finished_us.is_none_or(|ended| last.dispatched_us.is_some_and(|began| began <= ended));
         let early = *seen == digest("null") && further && later;
         ensure!(early || digest(result) == *seen, "{} saw another result of {name} than {result}", step.name);
     }

@@ -31,7 +31,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Longer than every deadline of a started step.
 const LEAP_MS: i64 = 101_000;
-const STATEMENTS: [&str; 4] = ["complete_v1", "sweep_v1", "hand_over_v1", "messages_v1"];
+const STATEMENTS: [&str; 4] = ["complete_v1", "sweep_v1", "dispatch_v1", "load_run_steps_v1"];
 
 /// A process with everything that runs in it; all of it ends when this is dropped.
 struct Process {

@@ -14,7 +14,7 @@ pub enum Plant {
     ParentsReadWithTheDecrement,
     /// Of two parents in one batch only one counts.
     DecrementNotAggregated,
-    /// An operator's retry hands over under the lease of the failed try.
+    /// An operator's retry dispatches under the lease of the failed attempt.
     LeaseNotRaisedAtRetry,
     /// Messages leave before the commit.
     SendBeforeCommit,
@@ -78,19 +78,19 @@ impl Plant {
                            from tasker.steps p where p.task_id = s.task_id and p.no = any (s.parents || s.further_ancestors)) as results)",
                     ),
                     (
-                        "array_agg(r.task_id) filter (where r.pending_parents = 0)",
-                        "array_agg(r.task_id) filter (where r.pending_parents = 0),
+                        "filter (where r.pending_parents = 0 and k_lease is null)",
+                        "filter (where r.pending_parents = 0 and k_lease is null),
                          array_agg(r.results) filter (where r.state = 'enqueued')",
                     ),
                     ("e_task, e_no, e_lease, r_task from", "e_task, e_no, e_lease, r_task, seen from"),
                     (
-                        "return query select * from tasker.messages_v1(e_task[:p_bodies], e_no[:p_bodies], p_max_bytes);",
+                        "return query select * from tasker.load_run_steps_v1(e_task[:p_bodies], e_no[:p_bodies], p_max_bytes);",
                         "return query select m.kind, m.idx, m.task_id, m.no, m.lease, m.attempt, m.max_attempts, m.resends, m.losses,
                            m.ms, m.state, m.template_id, m.environment, m.correlation_id, m.traceparent, m.context,
                            case when m.kind = 'run' then (select u.results from unnest(e_task, e_no, seen) u(task_id, no, results)
                              where u.task_id = m.task_id and u.no = m.no) end,
                            m.result_bytes, m.inputs, m.checkpoint
-                         from tasker.messages_v1(e_task[:p_bodies], e_no[:p_bodies], p_max_bytes) m;",
+                         from tasker.load_run_steps_v1(e_task[:p_bodies], e_no[:p_bodies], p_max_bytes) m;",
                     ),
                 ],
             )],
@@ -104,10 +104,10 @@ impl Plant {
             ],
             Self::SweepsDoNotSkip => &[("sweep_v1", &[("for update skip locked", "")])],
             Self::AncestorForgotten => {
-                &[("messages_v1", &[("unnest(s.further_ancestors) n)", "unnest(s.further_ancestors) n where n > (select min(a) from unnest(s.further_ancestors) a))")])]
+                &[("load_run_steps_v1", &[("unnest(s.further_ancestors) n)", "unnest(s.further_ancestors) n where n > (select min(a) from unnest(s.further_ancestors) a))")])]
             }
             Self::AncestorWithoutResult => &[(
-                "messages_v1",
+                "load_run_steps_v1",
                 &[("select p.name, p.result, sum(", "select p.name, case when u.parent then p.result end as result, sum(")],
             )],
             Self::SendBeforeCommit | Self::WakeUpLostAfterSend | Self::NotedForNothing | Self::RecoveryFindsNothing => &[],

@@ -24,7 +24,7 @@ async fn of_ten_messages_with_a_malformed_one_nine_are_done_and_one_is_a_letter_
 
     // A completion that says which step it is about, and nothing else of use, is noted with the step.
     let task = cell.submit(&order("O-20", json!({"work_ms": 2_000}))).await;
-    let step = cell.value(&format!("select task_id from tasker.steps where task_id = '{task}' and no = 0")).await.unwrap();
+    let step = cell.value(&format!("select task_id from tasker.steps where task_id = '{task}' and no = 16384")).await.unwrap();
     cell.send("completions", &[json!({"v": 1, "task_id": step, "step_id": step, "outcome": {"nonsense": {}}}).to_string()]).await;
     cell.letters("completions", 1).await;
     let entry = "select reason || ' ' || reason_detail || ' ' || no from tasker.dlq_entries";

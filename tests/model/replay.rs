@@ -7,7 +7,11 @@ use serde_json::Value;
 use tasker_domain::{decide, decide::decide_lost, token::TemplateRef};
 use tasker_store::{Change, Completion, DispatchSettings, NewTask, RunRow, Store, TemplateRows};
 use tasker_test_support::Database;
-use tasker_wire::{Outcome, StepState, TaskId, ids::step_no, message::Lease};
+use tasker_wire::{
+    Outcome, StepState, TaskId,
+    ids::{NUMBERS_PER_POSITION, step_no},
+    message::Lease,
+};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -77,7 +81,7 @@ impl Replay {
     pub async fn submit(&self, models: &[&Model]) -> Vec<Twin> {
         let new: Vec<NewTask> = models.iter().map(|m| new_task(m)).collect();
         let submitted = self.store.submit(&new, SETTINGS).await.unwrap();
-        assert!(submitted.iter().all(|s| s.created && s.handed_over));
+        assert!(submitted.iter().all(|s| s.created && s.dispatched));
         let twins: Vec<Twin> = models.iter().zip(&submitted).map(|(m, s)| Twin { task: s.task, rows: m.submitted() }).collect();
         self.compare(&twins.iter().zip(models).map(|(t, m)| (*t, *m)).collect::<Vec<_>>(), |_| "submit".into()).await;
         twins
@@ -153,7 +157,7 @@ impl Replay {
             take(self.store.complete(&completions, SETTINGS).await.unwrap());
         }
         if !wake_ups.is_empty() {
-            take(self.store.hand_over(&wake_ups, SETTINGS).await.unwrap());
+            take(self.store.dispatch(&wake_ups, SETTINGS).await.unwrap());
         }
         if sweeps {
             take(self.store.sweep(100_000, SETTINGS).await.unwrap());
@@ -204,13 +208,13 @@ impl Replay {
         let sql = format!(
             "select concat_ws(E'\\n', t.state || ' active=' || t.active_steps || ' failed=' || t.failed_steps, s.text, a.text) \
              from unnest($1::uuid[]) with ordinality k(task_id, place) join tasker.tasks t using (task_id), \
-             lateral (select string_agg(concat_ws(' ', q.no / {position}, q.state, q.lease, q.attempt, q.pending_parents, q.losses, \
+             lateral (select string_agg(concat_ws(' ', q.no / {numbers} - 1, q.state, q.lease, q.attempt, q.pending_parents, q.losses, \
                  q.state = 'in_progress' and q.wake_at <= tasker.clock(), coalesce(q.result::text, '-'), q.wake_at is not null), \
                  E'\\n' order by q.no) as text from tasker.steps q where q.task_id = t.task_id offset 0) s, \
-             lateral (select string_agg(concat_ws(' ', q.no / {position}, q.lease, q.outcome, q.applied, q.digest), \
+             lateral (select string_agg(concat_ws(' ', q.no / {numbers} - 1, q.lease, q.outcome, q.applied, q.digest), \
                  E'\\n' order by q.no, q.lease) as text from tasker.attempts q where q.task_id = t.task_id offset 0) a \
              order by k.place",
-            position = step_no(1),
+            numbers = NUMBERS_PER_POSITION,
         );
         let ids: Vec<Uuid> = twins.iter().map(|(t, _)| t.task.uuid()).collect();
         let rows = self.sql.query(&sql, &[&ids]).await.unwrap();
@@ -371,7 +375,7 @@ fn key(task: TaskId, step: u8, lease: u8) -> Lease {
 }
 
 fn position(key: Lease) -> usize {
-    key.step.position()
+    key.step.position().expect("a step of the task")
 }
 
 fn fresh() -> TaskId {

@@ -1,6 +1,6 @@
 //! The life of a few tasks, told by the statements of the store alone: what each may cost stands beside it.
 
-use tasker_wire::limits;
+use tasker_wire::{ids::step_no, limits};
 use uuid::Uuid;
 
 use crate::cost::{Meter, Session};
@@ -8,7 +8,7 @@ use crate::cost::{Meter, Session};
 /// Tasks of a batch, each with one step to complete at once.
 const BATCH: usize = 50;
 /// Milliseconds of a send lease, bodies, and bytes of inputs.
-const HAND_OVER: [&str; 3] = ["30000", "100", "1000000"];
+const DISPATCH: [&str; 3] = ["30000", "100", "1000000"];
 
 /// Everything that happens to tasks: a diamond step by step, a batch, an operator.
 pub async fn tell(session: &mut Session, meter: Meter) {
@@ -60,8 +60,8 @@ pub async fn count(session: &mut Session, situation: &'static str) {
 pub async fn succeed(session: &mut Session, meter: Meter) {
     let task = Uuid::now_v7();
     submit(session, meter, &[task], "a task of four steps", 120).await;
-    for no in 0..4 {
-        complete(session, meter, &[(task, no, 1)], "complete", "of one", 100).await;
+    for position in 0..4 {
+        complete(session, meter, &[(task, position, 1)], "complete", "of one", 100).await;
     }
 }
 
@@ -70,11 +70,11 @@ async fn diamond(session: &mut Session, meter: Meter, task: Uuid) {
     submit(session, meter, &[task], "the same again", 30).await;
     let key = keys(&[(task, 0, 1)]);
     let [tasks, nos, leases] = key.each_ref().map(String::as_str);
-    session.run(meter, "messages", "one", &[tasks, nos, "1000000"], 30).await;
-    session.run(meter, "sent", "one", &[tasks, nos, leases, "'{60000}'"], 30).await;
+    session.run(meter, "load_run_steps", "one", &[tasks, nos, "1000000"], 30).await;
+    session.run(meter, "mark_sent", "one", &[tasks, nos, leases, "'{60000}'"], 30).await;
     complete(session, meter, &[(task, 0, 1)], "started", "of one", 60).await;
     complete(session, meter, &[(task, 0, 1)], "retry", "of one", 60).await;
-    session.run(meter, "hand_over", "one", &[tasks, nos, leases, HAND_OVER[0], HAND_OVER[1], HAND_OVER[2]], 60).await;
+    session.run(meter, "dispatch", "one", &[tasks, nos, leases, DISPATCH[0], DISPATCH[1], DISPATCH[2]], 60).await;
     complete(session, meter, &[(task, 0, 1)], "complete", "under an old lease", 60).await;
     complete(session, meter, &[(task, 0, 2)], "complete", "of the first of a diamond", 100).await;
     complete(session, meter, &[(task, 0, 2)], "complete", "again", 60).await;
@@ -86,38 +86,38 @@ async fn read(session: &mut Session, meter: Meter, task: Uuid) {
     let one = format!("'{task}'");
     session.run(meter, "task_state", "one", &[&one], 10).await;
     session.run(meter, "get_tasks", "one", &[&format!("'{{{task}}}'"), "1000000"], 20).await;
-    session.run(meter, "show_tasks", "one", &[&format!("'{{{task}}}'")], 50).await;
+    session.run(meter, "task_details", "one", &[&format!("'{{{task}}}'")], 50).await;
     session.run(meter, "list_steps", "of a task", &[&one, "null", "1000000"], 50).await;
-    session.run(meter, "list_steps", "one of a task", &[&one, "3", "1000000"], 30).await;
+    session.run(meter, "list_steps", "one of a task", &[&one, &step_no(3).to_string(), "1000000"], 30).await;
     session.run(meter, "list_resolutions", "of a task", &[&one], 10).await;
 }
 
 /// A batch costs no more than its tasks and steps one by one.
 async fn batch(session: &mut Session, meter: Meter) {
     let tasks: Vec<Uuid> = (0..BATCH).map(|_| Uuid::now_v7()).collect();
-    let steps = |no, lease| tasks.iter().map(|&task| (task, no, lease)).collect::<Vec<_>>();
+    let steps = |position, lease| tasks.iter().map(|&task| (task, position, lease)).collect::<Vec<_>>();
     let many = BATCH as u64;
     submit(session, meter, &tasks, "fifty tasks of four steps", 120 * many).await;
     let key = keys(&steps(0, 1));
     let [ids, nos, leases] = key.each_ref().map(String::as_str);
-    session.run(meter, "messages", "fifty", &[ids, nos, "1000000"], 20 * many).await;
+    session.run(meter, "load_run_steps", "fifty", &[ids, nos, "1000000"], 20 * many).await;
     let ms = format!("'{{{}}}'", vec!["60000"; BATCH].join(","));
-    session.run(meter, "sent", "fifty", &[ids, nos, leases, &ms], 20 * many).await;
+    session.run(meter, "mark_sent", "fifty", &[ids, nos, leases, &ms], 20 * many).await;
     complete(session, meter, &steps(0, 1), "complete", "of fifty", 100 * many).await;
     let listed = format!("'{{{}}}'", tasks.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
     session.run(meter, "get_tasks", "fifty", &[&listed, "1000000"], 20 * many).await;
-    session.run(meter, "show_tasks", "fifty", &[&listed], 40 * many).await;
+    session.run(meter, "task_details", "fifty", &[&listed], 40 * many).await;
     // What is left is due at once, or known to this process alone.
-    for no in [1, 2] {
-        complete(session, meter, &steps(no, 1), "retry", "of fifty", 60 * many).await;
+    for position in [1, 2] {
+        complete(session, meter, &steps(position, 1), "retry", "of fifty", 60 * many).await;
     }
 }
 
 /// The fifty are due twice over: a hundred steps.
 async fn time(session: &mut Session, meter: Meter) {
-    session.run(meter, "sweep", "a hundred due", &["500", "null", HAND_OVER[1], HAND_OVER[2]], 6_000).await;
-    session.run(meter, "sweep", "nothing due", &["500", "null", HAND_OVER[1], HAND_OVER[2]], 60).await;
-    session.run(meter, "unsent", "the first ten", &["'00000000-0000-0000-0000-000000000000'", "-1", "10"], 1_000).await;
+    session.run(meter, "sweep", "a hundred due", &["500", "null", DISPATCH[1], DISPATCH[2]], 6_000).await;
+    session.run(meter, "sweep", "nothing due", &["500", "null", DISPATCH[1], DISPATCH[2]], 60).await;
+    session.run(meter, "list_unsent", "the first ten", &["'00000000-0000-0000-0000-000000000000'", "-1", "10"], 1_000).await;
     session.run(meter, "return_started", "of nothing", &[], 1_000).await;
 }
 
@@ -125,10 +125,10 @@ async fn operate(session: &mut Session, meter: Meter) {
     let task = Uuid::now_v7();
     submit(session, meter, &[task], "for an operator", 120).await;
     complete(session, meter, &[(task, 0, 1)], "error", "that fails its task", 120).await;
-    let one = format!("'{task}'");
-    session.run(meter, "retry_step", "one", &[&one, "0", "'me'", "'why'", HAND_OVER[0], HAND_OVER[2]], 120).await;
-    let more = ["'me'", "'why'", "null", HAND_OVER[0], HAND_OVER[1], HAND_OVER[2]];
-    session.run(meter, "resolve_step", "one", &[&[one.as_str(), "0", "'1'"][..], &more[..]].concat(), 150).await;
+    let (one, no) = (format!("'{task}'"), step_no(0).to_string());
+    session.run(meter, "retry_step", "one", &[&one, &no, "'me'", "'why'", DISPATCH[0], DISPATCH[2]], 120).await;
+    let more = ["'me'", "'why'", "null", DISPATCH[0], DISPATCH[1], DISPATCH[2]];
+    session.run(meter, "resolve_step", "one", &[&[one.as_str(), &no, "'1'"][..], &more[..]].concat(), 150).await;
     session.run(meter, "cancel_task", "one", &[&one, "'me'", "'why'"], 100).await;
 }
 
@@ -161,20 +161,20 @@ async fn submit(session: &mut Session, meter: Meter, tasks: &[Uuid], what: &str,
         "'{1}'",
         "'{4}'",
         "'{0,0,0,0}'",
-        "'{0,1,2,3}'",
+        "'{16384,32768,49152,65536}'",
         "'{a,b,c,d}'",
         "'{3,3,3,3}'",
-        r#"'{"{}","{0}","{0}","{1,2}"}'"#,
-        r#"'{"{1,2}","{3}","{3}","{}"}'"#,
-        r#"'{"{}","{}","{}","{0}"}'"#,
-        HAND_OVER[0],
+        r#"'{"{}","{16384}","{16384}","{32768,49152}"}'"#,
+        r#"'{"{32768,49152}","{65536}","{65536}","{}"}'"#,
+        r#"'{"{}","{}","{}","{16384}"}'"#,
+        DISPATCH[0],
     ];
     let params: Vec<&str> = params.iter().map(String::as_str).chain(plan).collect();
     session.run(meter, "submit", what, &params, bound).await;
 }
 
 /// Gives each of these steps the same verdict; a retry is due at once.
-async fn complete(session: &mut Session, meter: Meter, steps: &[(Uuid, i32, i32)], verdict: &str, what: &str, bound: u64) {
+async fn complete(session: &mut Session, meter: Meter, steps: &[(Uuid, usize, i32)], verdict: &str, what: &str, bound: u64) {
     let each = |text: &str| format!("'{{{}}}'", vec![text; steps.len()].join(","));
     let [tasks, nos, leases] = keys(steps);
     let delay = if verdict == "started" { each("60000") } else { each("0") };
@@ -194,16 +194,16 @@ async fn complete(session: &mut Session, meter: Meter, steps: &[(Uuid, i32, i32)
         each("1"),
         each("false"),
     ];
-    let params: Vec<&str> = columns.iter().map(String::as_str).chain(HAND_OVER).collect();
+    let params: Vec<&str> = columns.iter().map(String::as_str).chain(DISPATCH).collect();
     session.run(meter, "complete", &format!("{verdict} {what}"), &params, bound).await;
 }
 
-/// Tasks, numbers and leases as literals of arrays.
-fn keys(steps: &[(Uuid, i32, i32)]) -> [String; 3] {
+/// Tasks, numbers and leases as literals of arrays; a step is given by its position.
+fn keys(steps: &[(Uuid, usize, i32)]) -> [String; 3] {
     let literal = |texts: Vec<String>| format!("'{{{}}}'", texts.join(","));
     [
         literal(steps.iter().map(|s| s.0.to_string()).collect()),
-        literal(steps.iter().map(|s| s.1.to_string()).collect()),
+        literal(steps.iter().map(|s| step_no(s.1).to_string()).collect()),
         literal(steps.iter().map(|s| s.2.to_string()).collect()),
     ]
 }

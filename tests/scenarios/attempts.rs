@@ -80,7 +80,7 @@ async fn a_time_out_uses_an_attempt_and_is_tried_again() {
     assert_eq!((step.result, step.error), (Some(json!("in time")), None));
     let rows = world
         .rows(
-            "select attempt, outcome, error->>'error_type' as error, worker, duration_ms, handed_over_at <= finished_at as ordered \
+            "select attempt, outcome, error->>'error_type' as error, worker, duration_ms, dispatched_at <= finished_at as ordered \
              from tasker.attempts order by lease",
         )
         .await;

@@ -54,7 +54,7 @@ async fn looks_that_come_together_are_one_statement() {
         tasks.push(world.submit("one", json!({"n": n})).await);
     }
     let before = world.engine.store().counts().statements;
-    let shown = futures::future::join_all(tasks.iter().map(|&task| world.engine.store().show(task))).await;
+    let shown = futures::future::join_all(tasks.iter().map(|&task| world.engine.store().task_detail(task))).await;
     let statements = world.engine.store().counts().statements - before;
     assert!(statements <= 4, "{statements} statements");
     for (task, shown) in tasks.iter().zip(shown) {

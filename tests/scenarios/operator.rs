@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json, value::RawValue};
 use tasker_engine::OperatorError;
-use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState};
+use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState, ids::step_no};
 
 use crate::world::{World, by, failure, permanent, success, template};
 
@@ -94,7 +94,7 @@ async fn a_step_that_is_not_failed_is_not_retried() {
     assert_eq!(refuse(b).await, (true, "resolved_manually".into()));
     world.engine.cancel_task(task, by("enough")).await.unwrap();
     assert_eq!(refuse(c).await, (false, "cancelled".into()), "the task must be reopened first");
-    let nobody = TaskId::from_fresh(uuid::Uuid::now_v7()).step(0);
+    let nobody = TaskId::from_fresh(uuid::Uuid::now_v7()).step(step_no(0));
     for unknown in [nobody, task.step(c.no + 1)] {
         assert!(matches!(world.engine.retry_step(unknown, by("x")).await, Err(OperatorError::NotFound)));
         assert!(matches!(world.engine.resolve_step(unknown, None, by("x")).await, Err(OperatorError::NotFound)));

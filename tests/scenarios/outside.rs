@@ -287,12 +287,12 @@ async fn an_answer_that_is_faster_than_the_note_of_its_sending_wins() {
     let run = &world.engine.queue().runs()[0];
     world.answer(run, failure("at once")).await;
     let before = world.wakes_in_ms(task, "a").await;
-    world.engine.store().sent(&[(run.lease(), 900_000)]).await.unwrap();
+    world.engine.store().mark_sent(&[(run.lease(), 900_000)]).await.unwrap();
     assert_eq!(world.wakes_in_ms(task, "a").await, before);
     world.engine.sweep().await.unwrap();
     world.engine.queue().runs();
     world.execute("update tasker.steps set wake_at = tasker.clock() + interval '30 s' where name = 'a'").await;
-    world.engine.store().sent(&[(run.lease(), 900_000)]).await.unwrap();
+    world.engine.store().mark_sent(&[(run.lease(), 900_000)]).await.unwrap();
     assert_eq!(world.wakes_in_ms(task, "a").await, Some(30_000), "nor does it count for the next hand-over");
     world.check().await;
 }

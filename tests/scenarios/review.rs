@@ -73,11 +73,11 @@ async fn plans_made_for_empty_tables_serve_full_ones() {
     for table in tables {
         world.execute(&format!("vacuum analyze tasker.{table}")).await;
     }
-    let calls = "select count(*) from tasker.complete_v1(array[gen_random_uuid()], array[0], array[1], array[1], array['complete'], \
+    let calls = "select count(*) from tasker.complete_v1(array[gen_random_uuid()], array[16384], array[1], array[1], array['complete'], \
                    array[0::bigint], array['1'], array[null], array[null], array[1::bigint], array['w'], array[1::bigint], array[false], null, 1, 1); \
-                 select count(*) from tasker.hand_over_v1(array[gen_random_uuid()], array[0], array[1], null, 1, 1); \
+                 select count(*) from tasker.dispatch_v1(array[gen_random_uuid()], array[16384], array[1], null, 1, 1); \
                  select count(*) from tasker.advance_v1(array[gen_random_uuid()], array[-1], array[0], \
-                   array[gen_random_uuid()], array[0], array[1], null, 1, 1)";
+                   array[gen_random_uuid()], array[16384], array[1], null, null, 1, 1)";
     world.execute(calls).await;
     world
         .execute(
@@ -88,8 +88,8 @@ async fn plans_made_for_empty_tables_serve_full_ones() {
              insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children, \
                further_ancestors, finished_at) \
              select t.task_id, n * 16384, n, 'complete', 1, 1, 1, 0, '{}', '{}', '{}', now() \
-             from tasker.tasks t, generate_series(0, 3) n; \
-             update tasker.steps set state = 'waiting_for_retry', wake_at = now() - interval '1 h', finished_at = null where no = 0",
+             from tasker.tasks t, generate_series(1, 4) n; \
+             update tasker.steps set state = 'waiting_for_retry', wake_at = now() - interval '1 h', finished_at = null where no = 16384",
         )
         .await;
     let read = "select (sum(pg_stat_get_xact_tuples_returned(c::regclass)) + sum(pg_stat_get_xact_tuples_fetched(c::regclass)))::int8 \

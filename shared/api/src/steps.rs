@@ -11,7 +11,7 @@ use axum::{
 use tasker_domain::action::{StepVerb, parse_step_action};
 use tasker_engine::By;
 use tasker_queue::Queue;
-use tasker_store::read::{Resolution, Step};
+use tasker_store::{Resolution, StepDetail};
 use tasker_wire::{StepId, StepState, limits, rest::StepResponse};
 
 use crate::{
@@ -71,13 +71,13 @@ async fn shown<Q: Queue>(app: &App<Q>, step: StepId) -> Result<StepResponse, Pro
 }
 
 /// Who settled a step is read only when an operator did.
-async fn responses<Q: Queue>(app: &App<Q>, steps: Vec<Step>) -> Result<Vec<StepResponse>, Problem> {
+async fn responses<Q: Queue>(app: &App<Q>, steps: Vec<StepDetail>) -> Result<Vec<StepResponse>, Problem> {
     let mut resolutions: HashMap<StepId, Resolution> = HashMap::new();
     if let Some(settled) = steps.iter().find(|s| s.state == StepState::ResolvedManually) {
         let of_task = app.engine.store().resolutions(settled.step.task).await?;
         resolutions.extend(of_task.into_iter().map(|r| (r.step, r)));
     }
-    let response = |step: Step| {
+    let response = |step: StepDetail| {
         let resolution = resolutions.get(&step.step);
         shape::step(step, resolution)
     };

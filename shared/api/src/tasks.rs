@@ -12,7 +12,7 @@ use axum::{
 use tasker_domain::{action::parse_cancellation, request::parse_task_request};
 use tasker_engine::{By, SubmitError};
 use tasker_queue::Queue;
-use tasker_store::read::TaskFilter;
+use tasker_store::TaskFilter;
 use tasker_wire::{
     TaskId, TaskState, limits,
     rest::{Pagination, TaskListResponse, TaskResponse},
@@ -132,7 +132,7 @@ async fn wait_for<Q: Queue>(app: &App<Q>, place: &Place, task: TaskId, wait: Opt
 }
 
 async fn shown<Q: Queue>(app: &App<Q>, id: TaskId) -> Result<TaskResponse, Problem> {
-    app.engine.store().show(id).await?.map(shape::task).ok_or_else(|| Problem::not_found("task"))
+    app.engine.store().task_detail(id).await?.map(shape::task).ok_or_else(|| Problem::not_found("task"))
 }
 
 /// The states that a word means: a stored one, or one of Tasker's two, of which `pending` is all that is not complete.

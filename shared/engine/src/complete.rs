@@ -61,9 +61,8 @@ impl<Q: Queue> Engine<Q> {
         let Some(template) = self.templates.get(&self.store, &reference).await? else {
             return Ok(Admitted::Not(Answer::Unknown));
         };
-        let position = completion.step_id.position();
-        let known = position < template.workflow.steps.len();
-        Ok(if known { Admitted::By(template, position) } else { Admitted::Not(Answer::Forged) })
+        let position = completion.step_id.position().filter(|&position| position < template.workflow.steps.len());
+        Ok(position.map_or(Admitted::Not(Answer::Forged), |position| Admitted::By(template, position)))
     }
 }
 

@@ -30,11 +30,11 @@ impl<Q: Queue> Engine<Q> {
                 let accepted = work.sent(sent, &results);
                 if self.queue.send_lease().is_some() && !accepted.is_empty() {
                     // Should this fail, a sweep sends them once more: the same lease, so it costs a message and nothing else.
-                    let _ = self.store.sent(&accepted).await;
+                    let _ = self.store.mark_sent(&accepted).await;
                 }
             }
             if let Some(page) = work.next_page() {
-                work.changes = self.store.messages(&page, limits::INPUT_BYTES as i64).await?;
+                work.changes = self.store.load_run_steps(&page, limits::INPUT_BYTES as i64).await?;
             } else if let Some((places, round)) = work.next_round() {
                 match self.store.complete(&round, self.dispatch_settings()).await {
                     Ok(changes) => work.recorded(&places, &round, changes),
@@ -133,7 +133,7 @@ impl<Q: Queue> Engine<Q> {
 
     /// The messages of dispatched steps, and the leases of those for which there was no room. Nothing is sent.
     pub async fn load(&self, leases: &[Lease]) -> Result<(Vec<RunStep>, Vec<Lease>), StoreError> {
-        let mut work = Work::of(self.store.messages(leases, limits::INPUT_BYTES as i64).await?);
+        let mut work = Work::of(self.store.load_run_steps(leases, limits::INPUT_BYTES as i64).await?);
         self.messages(&mut work).await?;
         let (messages, no_room) = (std::mem::take(&mut work.messages), std::mem::take(&mut work.unloaded));
         self.dispatch(work).await?;

@@ -70,7 +70,7 @@ impl Engine<InProcess> {
     pub async fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
         let mut last = None;
         loop {
-            let page = self.store().unsent(last, PAGE).await?;
+            let page = self.store().list_unsent(last, PAGE).await?;
             last = page.last().copied();
             let missing: Vec<Lease> = page.into_iter().filter(|&key| !self.queue().holds(key)).collect();
             self.dispatch(Work::to_load(missing)).await?;

@@ -112,7 +112,7 @@ impl<Q: Queue> Engine<Q> {
                     traceparent = new.traceparent,
                     "task accepted"
                 );
-                if row.handed_over {
+                if row.dispatched {
                     engine.dispatch(Work::to_send(engine.roots(&new, template))).await?;
                 } else if !row.created {
                     // A row of our own id after an unanswered try is our own, and its roots may be known to nobody.

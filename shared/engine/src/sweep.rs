@@ -26,7 +26,7 @@ impl<Q: Queue> Engine<Q> {
     pub async fn evaluate(self: &Arc<Self>, wake_ups: Vec<Evaluate>) -> Result<(), StoreError> {
         self.to_its_end(|engine| async move {
             let leases: Vec<Lease> = wake_ups.iter().map(|e| Lease { step: e.step_id, number: e.lease }).collect();
-            let changes = engine.store.hand_over(&leases, engine.dispatch_settings()).await?;
+            let changes = engine.store.dispatch(&leases, engine.dispatch_settings()).await?;
             engine.dispatch(Work::of(changes)).await.map(drop)
         })
         .await

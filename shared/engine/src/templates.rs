@@ -23,7 +23,7 @@ pub(crate) struct LoadedTemplate {
 impl LoadedTemplate {
     /// The step of a number: made steps share the position of their template step.
     pub fn step(&self, step: tasker_wire::StepId) -> Option<&Planned> {
-        self.workflow.steps.get(step.position())
+        self.workflow.steps.get(step.position()?)
     }
 }
 

@@ -1,4 +1,4 @@
--- Pending steps whose count of open parents is wrong, or which nobody handed over, and live steps of finished tasks.
+-- Pending steps whose count of open parents is wrong, or which nobody dispatched, and live steps of finished tasks.
 -- $1 after this task · $2 up to this one · $3 differences at most
 -- Answers as doctor_tasks does. A parent that does not exist is open.
 select s.task_id, s.no, s.name as step, d.what, d.stored, d.facts, count(*) over () as total
@@ -12,7 +12,7 @@ from tasker.steps s
   cross join lateral (values
     (s.state = 'pending' and s.pending_parents <> open.parents, 'pending_parents', s.pending_parents::text, open.parents::text),
     (s.state = 'pending' and t.state = 'running' and open.parents = 0 and s.wake_at is null,
-      'hand-over', 'pending', 'every parent is done'),
+      'dispatch', 'pending', 'every parent is done'),
     (s.wake_at is not null and t.state <> 'running', 'state', s.state, 'its task is ' || t.state)
   ) d(differs, what, stored, facts)
 where s.task_id > $1 and s.task_id <= $2 and d.differs

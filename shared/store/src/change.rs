@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use tasker_domain::token::TemplateRef;
-use tasker_wire::{Answer, StepId, TaskId, TaskState, message::Lease};
+use tasker_wire::{Answer, StepId, StepState, TaskId, TaskState, message::Lease};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -38,26 +38,20 @@ pub enum Change {
 /// What all messages of a task share.
 #[derive(Debug, Clone)]
 pub struct TaskHeader {
-    /// The task.
     pub task: TaskId,
     /// Whose policy applies.
     pub plan: TemplateRef,
-    /// The task's correlation id.
     pub correlation_id: Uuid,
-    /// The trace it was submitted under.
     pub traceparent: Option<String>,
-    /// The task's context.
     pub context: Arc<RawValue>,
 }
 
 /// What is a step's own in its message.
 #[derive(Debug)]
 pub struct RunRow {
-    /// The hand-over.
     pub key: Lease,
-    /// This try, from 1.
+    /// From 1.
     pub attempt: i32,
-    /// Tries in all.
     pub max_attempts: i32,
     /// How often it was sent before under this lease.
     pub resends: i32,
@@ -65,20 +59,16 @@ pub struct RunRow {
     pub results: Option<String>,
     /// Bytes of all results, whether they are here or not.
     pub result_bytes: i64,
-    /// The step's own inputs.
     pub inputs: Option<Box<RawValue>>,
-    /// Its last checkpoint.
     pub checkpoint: Option<Box<RawValue>>,
 }
 
 /// A step whose time passed while a worker, or a callback, owed an answer.
 #[derive(Debug, Clone)]
 pub struct Lost {
-    /// The hand-over.
     pub key: Lease,
-    /// The try.
     pub attempt: i32,
-    /// How often its worker was lost before under this try.
+    /// How often its worker was lost before under this attempt.
     pub losses: i32,
     /// It is a callback that did not come.
     pub awaits_callback: bool,
@@ -87,8 +77,12 @@ pub struct Lost {
 }
 
 impl Change {
-    /// Reads one row of type `tasker.change`.
-    pub(crate) fn read(row: &Row) -> Self {
+    /// Reads rows of type `tasker.change`.
+    pub(crate) fn read_all(rows: &[Row]) -> Vec<Self> {
+        rows.iter().map(Self::read).collect()
+    }
+
+    fn read(row: &Row) -> Self {
         let task = || task_id(row.get("task_id"));
         let key = || Lease { step: task().step(row.get("no")), number: row.get("lease") };
         let plan = || TemplateRef { template_id: row.get("template_id"), environment: row.get("environment") };
@@ -144,6 +138,11 @@ pub(crate) fn task_id(uuid: Uuid) -> TaskId {
 /// A task's state as the database holds it.
 pub(crate) fn task_state(word: &str) -> TaskState {
     TaskState::parse(word).expect("a CHECK allows only known states")
+}
+
+/// A step's state as the database holds it.
+pub(crate) fn step_state(word: &str) -> StepState {
+    StepState::parse(word).expect("a CHECK allows only known states")
 }
 
 /// JSON text as the database holds it.

@@ -4,7 +4,10 @@ use tasker_wire::StepId;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{
+    Store, StoreError,
+    pool::{Lane, Prepared},
+};
 
 /// Entries that are closed at once; the next sweep goes on.
 const ENTRIES: i64 = 500;
@@ -19,17 +22,23 @@ impl Store {
             (&word as _, Type::TEXT),
             (&known as _, Type::TEXT),
         ];
-        let rows = self.query(include_str!("../sql/open_dlq_entry.sql"), &params).await?;
+        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/open_dlq_entry.sql"), &params).await?;
         Ok(rows.first().map(|row| row.get(0)))
     }
 
     /// The message was handled after all.
     pub async fn remove_dlq_entry(&self, entry: Uuid) -> Result<(), StoreError> {
-        self.query(include_str!("../sql/remove_dlq_entry.sql"), &[(&entry, Type::UUID)]).await.map(drop)
+        self.pool
+            .run(Lane::Requests, Prepared::Never, include_str!("../sql/remove_dlq_entry.sql"), &[(&entry, Type::UUID)])
+            .await
+            .map(drop)
     }
 
     /// Closes entries about messages whose step has moved on since.
     pub async fn close_dlq_entries(&self) -> Result<(), StoreError> {
-        self.query(include_str!("../sql/close_dlq_entries.sql"), &[(&ENTRIES, Type::INT8)]).await.map(drop)
+        self.pool
+            .run(Lane::Requests, Prepared::Never, include_str!("../sql/close_dlq_entries.sql"), &[(&ENTRIES, Type::INT8)])
+            .await
+            .map(drop)
     }
 }

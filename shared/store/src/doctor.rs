@@ -6,7 +6,10 @@
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{
+    Store, StoreError,
+    pool::{Lane, Prepared},
+};
 
 /// Tasks and steps of a page: what one statement checks well within its time.
 const PAGE_TASKS: i64 = 10_000;
@@ -17,9 +20,7 @@ const LISTED: usize = 100;
 /// What was checked and found.
 #[derive(Debug, Default)]
 pub struct Examination {
-    /// Tasks checked.
     pub tasks: i64,
-    /// Steps checked.
     pub steps: i64,
     /// All differences, whether listed or not.
     pub total: i64,
@@ -30,17 +31,13 @@ pub struct Examination {
 /// One place where what is stored is not what the facts say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The task.
     pub task: Uuid,
-    /// The number of the step.
     pub no: Option<i32>,
     /// The step's name, when it has one.
     pub step: Option<String>,
-    /// What differs.
     pub what: String,
-    /// As stored.
     pub stored: Option<String>,
-    /// As the facts say; missing where they do not exist.
+    /// Missing where the facts do not exist.
     pub facts: Option<String>,
 }
 
@@ -51,7 +48,7 @@ impl Store {
         let mut after = Uuid::nil();
         loop {
             let page = [(&after as _, Type::UUID), (&PAGE_TASKS as _, Type::INT8), (&PAGE_STEPS as _, Type::INT8)];
-            let rows = self.query(include_str!("../sql/doctor_page.sql"), &page).await?;
+            let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/doctor_page.sql"), &page).await?;
             let last: Option<Uuid> = rows.first().and_then(|r| r.get("task_id"));
             if let Some(row) = rows.first().filter(|_| last.is_some()) {
                 found.tasks += row.get::<_, i64>("tasks");
@@ -65,7 +62,7 @@ impl Store {
                 include_str!("../sql/doctor_orphans.sql"),
             ] {
                 let params = [(&after as _, Type::UUID), (&up_to as _, Type::UUID), (&(LISTED as i64) as _, Type::INT8)];
-                found.add(&self.query(sql, &params).await?);
+                found.add(&self.pool.run(Lane::Requests, Prepared::Never, sql, &params).await?);
             }
             let Some(last) = last else { return Ok(found) };
             after = last;

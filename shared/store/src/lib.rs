@@ -4,23 +4,34 @@
 //! nothing is ever left half open, and a call that failed or lost its answer can be made again as a whole.
 
 mod change;
+mod complete;
 mod connector;
 mod dead_letters;
+mod dispatch;
 pub mod doctor;
 mod error;
 mod migrations;
+mod operator;
 mod ownership;
 mod pool;
-pub mod read;
-pub mod show;
+mod read;
+mod step;
+mod store;
+mod submit;
+mod task;
 mod templates;
-mod verbs;
 
 pub use change::{Change, Lost, RunRow, TaskHeader};
+pub use complete::Completion;
 pub use connector::{Connector, Credentials, Login};
+pub use dispatch::DispatchSettings;
 pub use error::StoreError;
 pub use migrations::{migrate, migrate_by, migration_status};
 pub use ownership::Ownership;
-pub use pool::{Counts, Store};
-pub use templates::{NewTemplate, StoredTemplate};
-pub use verbs::{Completion, DispatchSettings, NewTask, Submitted, TemplateRows};
+pub use pool::Counts;
+pub use read::TaskFilter;
+pub use step::{Resolution, StepAnswer, StepDetail};
+pub use store::Store;
+pub use submit::{NewTask, Submitted, TemplateRows};
+pub use task::{StepCounts, StepSummary, TaskDetail, TaskSummary, is_ready};
+pub use templates::{NewTemplate, StoredTemplate, TemplateRevision, TemplateVersion};

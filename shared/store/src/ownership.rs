@@ -1,4 +1,4 @@
-//! One process at a time may keep in memory what was handed over: it holds an advisory lock on a connection of its own.
+//! One process at a time may keep dispatched messages in memory: it holds an advisory lock on a connection of its own.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct Ownership {
 impl Ownership {
     /// Takes the ownership; none when another process holds it.
     ///
-    /// Returns only when nothing of the last owner works any more: a statement of its own that commits later would hand over
+    /// Returns only when nothing of the last owner works any more: a statement of its own that commits later would dispatch
     /// steps that nobody knows of.
     pub async fn take(database_url: &str) -> Result<Option<Self>, StoreError> {
         let owner = Self::connect(database_url).await?;

@@ -68,14 +68,14 @@ async fn every_wrong_counter_is_found() {
 }
 
 #[tokio::test]
-async fn a_step_that_nobody_handed_over_is_found() {
+async fn a_step_that_nobody_dispatched_is_found() {
     let database = database().await;
     let store = healthy(&database).await;
     submit(&store, &plan(&[("a", &[]), ("b", &[]), ("c", &[0])]), "").await;
     database.execute("update tasker.steps set state = 'complete', wake_at = null, finished_at = now() where name = 'a'").await;
     database.execute("update tasker.steps set pending_parents = 0 where name = 'c'").await;
     database.execute("update tasker.tasks set active_steps = 1").await;
-    assert_eq!(whats(&store).await, [r#"hand-over: "every parent is done", not "pending""#]);
+    assert_eq!(whats(&store).await, [r#"dispatch: "every parent is done", not "pending""#]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{complete, done, failed, plan, store, submit};
-use tasker_store::read::{StepCounts, TaskFilter};
+use tasker_store::{StepCounts, TaskFilter};
 use tasker_test_support::database;
 use tasker_wire::{StepId, StepState, TaskId, TaskState, ids::step_no};
 use uuid::Uuid;
@@ -20,7 +20,7 @@ async fn a_task_is_shown_with_how_its_steps_stand() {
     complete(&store, task, 0, 1, done("1")).await;
     complete(&store, task, 1, 1, failed(true)).await;
     complete(&store, task, 2, 1, failed(false)).await;
-    let shown = store.show(task).await.unwrap().unwrap().task;
+    let shown = store.task_detail(task).await.unwrap().unwrap().task;
     assert_eq!(
         shown.steps,
         StepCounts { total: 5, pending: 1, waiting_for_retry: 1, in_progress: 1, done: 1, failed: 1, cancelled: 0, ready: 0 }
@@ -29,8 +29,8 @@ async fn a_task_is_shown_with_how_its_steps_stand() {
     assert_eq!((shown.priority, shown.tags, shown.initiator), (Some(5), vec!["a".to_owned()], "me".to_owned()));
     assert!(shown.updated_at > shown.created_at && shown.finished_at.is_none() && !shown.paused);
     database.advance_clock(Duration::from_secs(61)).await;
-    assert_eq!(store.show(task).await.unwrap().unwrap().task.steps.ready, 1);
-    assert!(store.show(TaskId::from_fresh(Uuid::now_v7())).await.unwrap().is_none());
+    assert_eq!(store.task_detail(task).await.unwrap().unwrap().task.steps.ready, 1);
+    assert!(store.task_detail(TaskId::from_fresh(Uuid::now_v7())).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -59,11 +59,11 @@ async fn a_failure_is_shown_also_while_a_pause_holds_the_retry_of_an_operator() 
     let store = store(&database);
     let task = submit(&store, &plan(&[("a", &[])]), "me").await;
     complete(&store, task, 0, 1, failed(false)).await;
-    let failed_at = store.show(task).await.unwrap().unwrap().steps[0].failed_at;
+    let failed_at = store.task_detail(task).await.unwrap().unwrap().steps[0].failed_at;
     assert!(failed_at.is_some());
     database.execute("update tasker.tasks set paused_at = now()").await;
     store.retry_step(task, step_no(0), ("me", "why"), common::SETTINGS).await.unwrap();
-    let shown = store.show(task).await.unwrap().unwrap();
+    let shown = store.task_detail(task).await.unwrap().unwrap();
     assert_eq!((shown.steps[0].state, shown.steps[0].failed_at), (StepState::Pending, failed_at));
 }
 
@@ -85,10 +85,10 @@ async fn a_step_of_no_task_and_a_task_without_steps_are_told_apart() {
     let store = store(&database);
     let task = submit(&store, &plan(&[]), "me").await;
     assert!(store.steps(task, 0).await.unwrap().unwrap().is_empty());
-    assert!(store.step(task.step(0)).await.unwrap().is_none());
+    assert!(store.step(task.step(step_no(0))).await.unwrap().is_none());
     let other = TaskId::from_fresh(Uuid::now_v7());
     assert!(store.steps(other, 0).await.unwrap().is_none());
-    assert!(store.step(StepId { task: other, no: 0 }).await.unwrap().is_none());
+    assert!(store.step(StepId { task: other, no: step_no(0) }).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn ten_thousand_steps_are_read_well_under_a_second() {
         )
         .await;
     let begin = Instant::now();
-    assert_eq!(store.show(task).await.unwrap().unwrap().task.steps.in_progress, 10_000);
+    assert_eq!(store.task_detail(task).await.unwrap().unwrap().task.steps.in_progress, 10_000);
     assert_eq!(store.steps(task, 0).await.unwrap().unwrap().len(), 10_000);
     let took = begin.elapsed();
     assert!(took < Duration::from_millis(900), "{took:?}");
@@ -138,10 +138,10 @@ async fn who_settled_a_step_is_told() {
     let database = database().await;
     let store = store(&database);
     let task = submit(&store, &plan(&[("a", &[])]), "me").await;
-    store.resolve_step((task, 0), (Some("2"), Some(r#"{"k":1}"#)), ("anna", "checked"), common::SETTINGS).await.unwrap();
+    store.resolve_step((task, step_no(0)), (Some("2"), Some(r#"{"k":1}"#)), ("anna", "checked"), common::SETTINGS).await.unwrap();
     let resolutions = store.resolutions(task).await.unwrap();
     assert_eq!(
         (resolutions[0].step, resolutions[0].actor.as_str(), resolutions[0].reason.as_str()),
-        (task.step(0), "anna", "checked")
+        (task.step(step_no(0)), "anna", "checked")
     );
 }

@@ -9,10 +9,11 @@ use uuid::Uuid;
 const STEP_BITS: u32 = 28;
 const STEP_MASK: u128 = (1 << STEP_BITS) - 1;
 
-/// The step numbers of one position in a template: index 0 is the step itself, further ones are its batch workers.
+/// The step numbers of one position in a template: the first is the step itself, further ones are its batch workers.
 pub const NUMBERS_PER_POSITION: i32 = 16_384;
 
-/// Position of a step in its task: a topological number, so a parent's is always lower. Below 2^28.
+/// A step's number in its task: a topological number, so a parent's is always lower. At least 1, so that no step shares its
+/// task's UUID, and below 2^28.
 pub type StepNo = i32;
 
 /// A task's id: a UUID whose low 28 bits are zero.
@@ -89,9 +90,9 @@ impl StepId {
         Self { task: TaskId::from_fresh(uuid), no }
     }
 
-    /// Position of the step in its template's topological order.
-    pub fn position(self) -> usize {
-        (self.no / NUMBERS_PER_POSITION) as usize
+    /// Position of the step in its template's topological order; none for a number that no step has.
+    pub fn position(self) -> Option<usize> {
+        usize::try_from(self.no / NUMBERS_PER_POSITION - 1).ok()
     }
 }
 
@@ -123,7 +124,7 @@ impl<'de> Deserialize<'de> for StepId {
 
 /// The number of the step at `position` of its template's topological order.
 pub fn step_no(position: usize) -> StepNo {
-    position as StepNo * NUMBERS_PER_POSITION
+    (position as StepNo + 1) * NUMBERS_PER_POSITION
 }
 
 /// The id that Tasker's clients know a step's *name* by: a UUIDv5 of namespace, template and step name.
@@ -138,11 +139,19 @@ mod tests {
     #[test]
     fn a_step_id_holds_its_task_and_its_number() {
         let task = TaskId::from_fresh(Uuid::from_u128(u128::MAX));
-        for no in [0, 1, step_no(9_999), step_no(9_999) + 16_383] {
+        for no in [1, step_no(0), step_no(9_999), step_no(9_999) + 16_383] {
             let step = task.step(no);
             assert_eq!(StepId::from_uuid(step.uuid()), step);
         }
-        assert_eq!(task.step(step_no(7) + 3).position(), 7);
+        assert_eq!((step_no(0), step_no(9_999) < 1 << STEP_BITS), (16_384, true));
+        assert_eq!(task.step(step_no(7) + 3).position(), Some(7));
+    }
+
+    #[test]
+    fn the_first_step_has_another_uuid_than_its_task() {
+        let task = TaskId::from_fresh(Uuid::from_u128(u128::MAX));
+        assert_ne!(task.step(step_no(0)).uuid(), task.uuid());
+        assert_eq!(StepId::from_uuid(task.uuid()).position(), None);
     }
 
     #[test]

@@ -20,14 +20,14 @@ pub async fn finished(client: &Client, tasks: i64) -> Result<()> {
         ),
         format!(
             "insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
-               further_ancestors, handed_over_at, finished_at, result, result_bytes)
-             select {id}, n * 16384, 's' || n, 'complete', 1, 1, 3, 0, '{{}}', '{{}}', '{{}}', now(), now(),
+               further_ancestors, dispatched_at, finished_at, result, result_bytes)
+             select {id}, (n + 1) * 16384, 's' || n, 'complete', 1, 1, 3, 0, '{{}}', '{{}}', '{{}}', now(), now(),
                '{{\"order\": \"6b1f0c7e-52a1-4c58-9f3e-0d9a2a1f7b11\", \"status\": \"done\"}}', 66
              from {range}, generate_series(0, {STEPS} - 1) n"
         ),
         format!(
             "insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, worker, duration_ms, finished_at)
-             select {id}, n * 16384, 1, 1, 'success', true, 1, 'w', 1, now() from {range}, generate_series(0, {STEPS} - 1) n"
+             select {id}, (n + 1) * 16384, 1, 1, 'success', true, 1, 'w', 1, now() from {range}, generate_series(0, {STEPS} - 1) n"
         ),
         format!(
             "insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
@@ -53,9 +53,9 @@ pub async fn waiting(client: &Client, tasks: i64) -> Result<()> {
         format!(
             "insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
                further_ancestors, wake_at)
-             select {id}, n * 16384, 's' || n, case n when 0 then 'waiting_for_retry' else 'pending' end, (n = 0)::int, (n = 0)::int, 3,
-               (n > 0)::int, case n when 0 then '{{}}'::int[] else array[(n - 1) * 16384] end,
-               case n when {STEPS} - 1 then '{{}}'::int[] else array[(n + 1) * 16384] end, '{{}}',
+             select {id}, (n + 1) * 16384, 's' || n, case n when 0 then 'waiting_for_retry' else 'pending' end, (n = 0)::int, (n = 0)::int, 3,
+               (n > 0)::int, case n when 0 then '{{}}'::int[] else array[n * 16384] end,
+               case n when {STEPS} - 1 then '{{}}'::int[] else array[(n + 2) * 16384] end, '{{}}',
                case n when 0 then now() + interval '1 hour' end
              from {range}, generate_series(0, {STEPS} - 1) n"
         ),

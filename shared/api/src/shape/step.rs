@@ -2,9 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
-use tasker_store::read::{Resolution, Step, StepAnswer};
+use tasker_store::{Resolution, StepAnswer, StepDetail, is_ready};
 use tasker_wire::{
-    StepState, TaskState,
+    StepState,
     outcome::Failure,
     rest::{StepExecutionError, StepExecutionMetadata, StepExecutionResult, StepResponse},
 };
@@ -12,9 +12,9 @@ use tasker_wire::{
 use super::micros;
 
 /// A step, and who settled it when an operator did.
-pub(crate) fn step(mut step: Step, resolution: Option<&Resolution>) -> StepResponse {
+pub(crate) fn step(mut step: StepDetail, resolution: Option<&Resolution>) -> StepResponse {
     let answered_at = step.answer.as_ref().map(|a| a.answered_at);
-    let moved = [step.handed_over_at, step.started_at, answered_at, step.finished_at];
+    let moved = [step.dispatched_at, step.started_at, answered_at, step.finished_at];
     StepResponse {
         step_uuid: step.step.uuid(),
         task_uuid: step.step.task.uuid(),
@@ -26,14 +26,14 @@ pub(crate) fn step(mut step: Step, resolution: Option<&Resolution>) -> StepRespo
         current_state: step.state.into(),
         dependencies_satisfied: step.pending_parents == 0,
         retry_eligible: retry_eligible(step.state, step.attempt, step.max_attempts),
-        ready_for_execution: ready(step.state, step.pending_parents, step.retry_due, step.task_state),
+        ready_for_execution: is_ready(step.state, step.pending_parents, step.retry_due, step.task_state),
         total_parents: step.parents,
         completed_parents: step.parents - step.pending_parents,
         attempts: step.attempt,
         max_attempts: step.max_attempts,
         last_failure_at: step.failed_at.map(micros),
         next_retry_at: step.retry_at.map(micros),
-        last_attempted_at: step.started_at.max(step.handed_over_at).map(micros),
+        last_attempted_at: step.started_at.max(step.dispatched_at).map(micros),
         name: step.name,
     }
 }
@@ -43,12 +43,7 @@ pub(super) fn retry_eligible(state: StepState, attempt: i32, max_attempts: i32) 
     !state.is_finished() && (state == StepState::WaitingForRetry || attempt < max_attempts)
 }
 
-/// Only the dispatch is missing.
-pub(super) fn ready(state: StepState, pending_parents: i32, retry_due: bool, task: TaskState) -> bool {
-    (state == StepState::Pending && pending_parents == 0 || retry_due) && task == TaskState::Running
-}
-
-fn results(step: &mut Step, resolution: Option<&Resolution>) -> Option<StepExecutionResult> {
+fn results(step: &mut StepDetail, resolution: Option<&Resolution>) -> Option<StepExecutionResult> {
     if step.state == StepState::ResolvedManually {
         return Some(settled(step, resolution));
     }
@@ -57,7 +52,7 @@ fn results(step: &mut Step, resolution: Option<&Resolution>) -> Option<StepExecu
 }
 
 /// What an operator said in the place of a worker.
-fn settled(step: &mut Step, resolution: Option<&Resolution>) -> StepExecutionResult {
+fn settled(step: &mut StepDetail, resolution: Option<&Resolution>) -> StepExecutionResult {
     let result = step.result.take();
     let mut custom = custom(resolution.and_then(|r| r.metadata.clone()), "operator_metadata");
     let word = if result.is_some() { "manually_completed" } else { "manually_resolved" };
@@ -87,7 +82,7 @@ fn custom(metadata: Option<Value>, key: &str) -> Map<String, Value> {
     }
 }
 
-fn answered(step: &mut Step, answer: StepAnswer) -> StepExecutionResult {
+fn answered(step: &mut StepDetail, answer: StepAnswer) -> StepExecutionResult {
     let success = answer.failure.is_none();
     let ran = SignedDuration::from_millis(answer.duration_ms);
     let failure = answer.failure.as_ref();

@@ -1,19 +1,13 @@
 //! A task, and Tasker's words for it, computed from the states of its steps.
 
-use tasker_store::{
-    read::{StepCounts, Task},
-    show::{StepSummary, TaskDetail},
-};
+use tasker_store::{StepCounts, StepSummary, TaskDetail, TaskSummary, is_ready};
 use tasker_wire::{
     TaskState,
     ids::named_step_uuid,
     rest::{StepReadiness, TaskResponse},
 };
 
-use super::{
-    micros, naive,
-    step::{ready, retry_eligible},
-};
+use super::{micros, naive, step::retry_eligible};
 
 pub(crate) fn task(TaskDetail { task, steps }: TaskDetail) -> TaskResponse {
     let steps = steps.into_iter().map(|step| readiness(step, &task)).collect();
@@ -21,7 +15,7 @@ pub(crate) fn task(TaskDetail { task, steps }: TaskDetail) -> TaskResponse {
 }
 
 /// A task in a list, which has no steps.
-pub(crate) fn listed(task: Task) -> TaskResponse {
+pub(crate) fn listed(task: TaskSummary) -> TaskResponse {
     let counts = task.steps;
     let (execution_status, recommended_action) = execution(task.state, counts);
     TaskResponse {
@@ -59,7 +53,7 @@ pub(crate) fn listed(task: Task) -> TaskResponse {
     }
 }
 
-fn readiness(step: StepSummary, task: &Task) -> StepReadiness {
+fn readiness(step: StepSummary, task: &TaskSummary) -> StepReadiness {
     StepReadiness {
         workflow_step_uuid: step.step.uuid(),
         task_uuid: task.task.uuid(),
@@ -67,7 +61,7 @@ fn readiness(step: StepSummary, task: &Task) -> StepReadiness {
         current_state: step.state.into(),
         dependencies_satisfied: step.pending_parents == 0,
         retry_eligible: retry_eligible(step.state, step.attempt, step.max_attempts),
-        ready_for_execution: ready(step.state, step.pending_parents, step.retry_due, task.state),
+        ready_for_execution: is_ready(step.state, step.pending_parents, step.retry_due, task.state),
         last_failure_at: step.failed_at.map(naive),
         next_retry_at: step.retry_at.map(naive),
         total_parents: step.parents,

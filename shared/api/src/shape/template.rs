@@ -1,12 +1,12 @@
 //! Registered templates.
 
 use tasker_domain::template::Template;
-use tasker_store::read;
+use tasker_store::{TemplateRevision, TemplateVersion};
 use tasker_wire::rest::{NamespaceSummary, StepDefinition, TemplateDetail, TemplateListResponse, TemplateSummary};
 
 /// As in Tasker the namespaces and the total do not know of the filter.
-pub(crate) fn templates(templates: Vec<read::TemplateVersion>, namespaces: Vec<(String, i64)>) -> TemplateListResponse {
-    let summary = |template: read::TemplateVersion| {
+pub(crate) fn templates(templates: Vec<TemplateVersion>, namespaces: Vec<(String, i64)>) -> TemplateListResponse {
+    let summary = |template: TemplateVersion| {
         let [namespace, name, version] = template.identity;
         TemplateSummary { name, namespace, version, description: template.description, step_count: template.steps }
     };
@@ -20,7 +20,7 @@ pub(crate) fn templates(templates: Vec<read::TemplateVersion>, namespaces: Vec<(
 
 pub(crate) fn detail(
     [namespace, name, version]: [String; 3],
-    revision: read::TemplateRevision,
+    revision: TemplateRevision,
 ) -> Result<TemplateDetail, serde_json::Error> {
     let template: Template = serde_json::from_str(revision.definition.get())?;
     let steps = template.steps.into_iter().map(|step| StepDefinition {

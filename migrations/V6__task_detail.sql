@@ -1,16 +1,16 @@
--- What callers look at most: tasks, each with how its steps stand. A function, because planning such a statement costs more than
--- carrying it out.
+-- What callers read most: tasks, each with how its steps stand. A function, because planning such a statement costs more than
+-- running it.
 
 -- One row for each task that exists, ascending. Of its steps one array a column, in topological order; null without steps.
--- The last failure is looked for only where one can have been: in a step that was handed over more than once, or failed, or waits
--- again after it was handed over.
-create function tasker.show_v1(p_task uuid[]) returns table (
+-- The last failure is looked for only where one can have been: in a step that was dispatched more than once, or failed, or waits
+-- again after it was dispatched.
+create function tasker.task_detail_v1(p_task uuid[]) returns table (
   task_id uuid, namespace text, name text, version text, environment text, state text, paused boolean, context text, priority int,
   tags text[], initiator text, source_system text, reason text, correlation_id uuid, parent_correlation_id uuid,
-  created_at timestamptz, paused_at timestamptz, finished_at timestamptz,
+  created_at timestamptz, paused_at timestamptz, finished_at timestamptz, moved_at timestamptz,
   s_no int[], s_name text[], s_state text[], s_attempt int[], s_max_attempts int[], s_parents int[], s_pending_parents int[],
-  s_tolerated boolean[], s_retry_at timestamptz[], s_retry_due boolean[], s_hint float8[], s_handed_over_at timestamptz[],
-  s_started_at timestamptz[], s_finished_at timestamptz[], s_failed_at timestamptz[])
+  s_tolerated boolean[], s_retry_at timestamptz[], s_retry_due boolean[], s_hint float8[], s_last_attempted_at timestamptz[],
+  s_failed_at timestamptz[])
 language plpgsql stable
 set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
 as $$
@@ -25,12 +25,13 @@ begin
   from (select u.task_id from unnest(p_task) u(task_id) group by 1 order by 1) k,
     lateral (select * from tasker.tasks q where q.task_id = k.task_id offset 0) t,
     lateral (
-      select array_agg(q.no), array_agg(q.name), array_agg(q.state), array_agg(q.attempt), array_agg(q.max_attempts),
+      select max(greatest(q.dispatched_at, q.started_at, q.finished_at)),
+        array_agg(q.no), array_agg(q.name), array_agg(q.state), array_agg(q.attempt), array_agg(q.max_attempts),
         array_agg(cardinality(q.parents)), array_agg(q.pending_parents), array_agg(q.tolerated),
         array_agg(case q.state when 'waiting_for_retry' then q.wake_at end),
         array_agg(q.state = 'waiting_for_retry' and q.wake_at <= tasker.clock()),
         array_agg(case q.state when 'waiting_for_retry' then (q.error->>'delay_seconds')::float8 end),
-        array_agg(q.handed_over_at), array_agg(q.started_at), array_agg(q.finished_at),
+        array_agg(greatest(q.dispatched_at, q.started_at)),
         array_agg(case when q.lease > 1 or q.error is not null or q.state = 'pending' and q.lease > 0 then (
           select a.finished_at from tasker.attempts a
           where a.task_id = q.task_id and a.no = q.no and a.applied and a.outcome = 'failure' order by a.lease desc limit 1) end)

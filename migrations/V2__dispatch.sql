@@ -1,6 +1,7 @@
--- What leaves the database when a step is handed over, and the one place where counters move.
+-- Dispatch: a step becomes enqueued under a new lease, and what its message says is answered. Apart from the roots of a new task
+-- steps are dispatched only here, and apart from a cancel counters move only here.
 
--- A row of an answer of complete, hand_over, sweep and the operator's functions. `kind` says which columns mean what:
+-- A row of an answer of complete, dispatch, sweep and the operator's functions. `kind` says which columns are set:
 --   accepted, duplicate, stale, refused, ignored   idx: what became of the completion at that place (from 1)
 --   finished      task_id, state: the task is finished now
 --   task          task_id and what all its messages share: template_id, environment, correlation_id, traceparent, context
@@ -9,32 +10,44 @@
 --   early         task_id, no, lease, ms: a retry that is due only in so many milliseconds
 --   lost          task_id, no, lease, attempt, losses, template_id, environment: started, and silent beyond its deadline
 --   expired       the same, for a callback that did not come
+--   done          state: the operator action was carried out; the step was in this state before
+--   not_found     there is no such task or step
+--   conflict      task_id, no, state: the step, or without a number the task, is in a state that forbids the action
 create type tasker.change as (
   kind text, idx int, task_id uuid, no int, lease int, attempt int, max_attempts int, resends int, losses int,
   ms bigint, state text, template_id uuid, environment text, correlation_id uuid, traceparent text,
   context text, results text, result_bytes bigint, inputs text, checkpoint text
 );
 
--- The messages of steps: first what is shared by a task's messages, once for each task, then one row a step.
+-- One such row. It stands in a FROM, where the planner replaces it by its columns: it costs nothing when it runs.
+create function tasker.change_row(
+  kind text, idx int default null, task_id uuid default null, no int default null, lease int default null,
+  attempt int default null, max_attempts int default null, resends int default null, losses int default null,
+  ms bigint default null, state text default null, template_id uuid default null, environment text default null,
+  correlation_id uuid default null, traceparent text default null, context text default null, results text default null,
+  result_bytes bigint default null, inputs text default null, checkpoint text default null)
+returns setof tasker.change language sql immutable rows 1 as $$
+  select kind, idx, task_id, no, lease, attempt, max_attempts, resends, losses, ms, state, template_id, environment,
+    correlation_id, traceparent, context, results, result_bytes, inputs, checkpoint
+$$;
+
+-- The messages of steps that are enqueued: first what is shared by a task's messages, once for each task, then one row a step.
 -- Results of parents above p_max_bytes are left out and only counted; the caller fails the step. Those of further ancestors come
 -- along, the nearest first, as long as there is room. What does not fit into four times p_max_bytes with the messages
--- before it is answered as a key, to be loaded when these are gone.
+-- before it is answered as a key too, to be loaded when these are gone.
 -- `lateral (… offset 0)` keeps the look-ups by key whatever young statistics say of the tables.
-create function tasker.messages_v1(p_task uuid[], p_no int[], p_max_bytes bigint) returns setof tasker.change
+create function tasker.load_run_steps_v1(p_task uuid[], p_no int[], p_max_bytes bigint) returns setof tasker.change
 language sql stable as $$
-  select 'task', null::int, t.task_id, null::int, null::int, null::int, null::int, null::int, null::int, null::bigint, t.state,
-    t.template_id, t.environment, t.correlation_id, t.traceparent, t.context::text, null::text, null::bigint, null::text, null::text
-  from (select distinct u.task_id from unnest(p_task) u(task_id)) k,
-    lateral (select q.task_id, q.state, q.template_id, q.environment, q.correlation_id, q.traceparent, q.context
-      from tasker.tasks q where q.task_id = k.task_id offset 0) t
+  select c.* from (select distinct u.task_id from unnest(p_task) u(task_id)) k,
+    lateral (select q.task_id, q.template_id, q.environment, q.correlation_id, q.traceparent, q.context
+      from tasker.tasks q where q.task_id = k.task_id offset 0) t,
+    tasker.change_row('task', task_id => t.task_id, template_id => t.template_id, environment => t.environment,
+      correlation_id => t.correlation_id, traceparent => t.traceparent, context => t.context::text) c
   union all
-  select case when s.fits then 'run' else 'run_key' end, null, s.task_id, s.no, s.lease, s.attempt, s.max_attempts, s.resends,
-    s.losses, null, s.state, null, null, null, null, null, r.results, s.bytes, case when s.fits then s.inputs::text end,
-    case when s.fits then s.checkpoint::text end
-  from (select q.*, b.bytes, sum(least(b.bytes, p_max_bytes)) over (order by k.place) <= 4 * p_max_bytes as fits
+  select c.* from (select q.*, b.bytes, sum(least(b.bytes, p_max_bytes)) over (order by k.place) <= 4 * p_max_bytes as fits
         from unnest(p_task, p_no) with ordinality k(task_id, no, place),
-          lateral (select q.task_id, q.no, q.state, q.lease, q.attempt, q.max_attempts, q.resends, q.losses, q.inputs, q.checkpoint,
-              q.parents, q.further_ancestors
+          lateral (select q.task_id, q.no, q.lease, q.attempt, q.max_attempts, q.resends, q.inputs, q.checkpoint, q.parents,
+              q.further_ancestors
             from tasker.steps q where q.task_id = k.task_id and q.no = k.no and q.state = 'enqueued' offset 0) q,
           lateral (select coalesce(sum(p.result_bytes), 0)::bigint as bytes from unnest(q.parents) u(no),
             lateral (select p.result_bytes from tasker.steps p where p.task_id = q.task_id and p.no = u.no offset 0) p) b) s,
@@ -45,19 +58,23 @@ language sql stable as $$
           lateral (select p.name, p.result, p.result_bytes from tasker.steps p
             where p.task_id = s.task_id and p.no = u.no offset 0) p
         where s.fits and s.bytes <= p_max_bytes) a
-      where a.bytes <= p_max_bytes) r
+      where a.bytes <= p_max_bytes) r,
+    tasker.change_row(case when s.fits then 'run' else 'run_key' end, task_id => s.task_id, no => s.no, lease => s.lease,
+      attempt => s.attempt, max_attempts => s.max_attempts, resends => s.resends, results => r.results, result_bytes => s.bytes,
+      inputs => case when s.fits then s.inputs::text end, checkpoint => case when s.fits then s.checkpoint::text end) c
 $$;
 
 -- Applies what was decided about steps to their children and tasks, and answers with what must be sent.
 --   d_*  a change of a task's counters for each step that ended or came back (a task may stand there often)
---   k_*  steps to count down by n parents, ascending, each once; those that reach 0 are handed over. n = 0: hand over now
+--   k_*  steps to count down by n parents, ascending, each once; those that reach 0 are dispatched. n = 0: dispatch now.
+--        With leases the steps are active already: dispatch each only under its lease, and only once it is due.
 -- The own steps were locked and updated by the caller, in a statement before this one.
--- p_send_ms: how long a hand-over may be on its way before it is sent again; null: for ever.
+-- p_send_ms: how long a message may be on its way to the queue before it is sent again; null: for ever.
 -- p_bodies: how many messages are answered whole; of the rest only the keys.
 -- `task_id = any (array[…])` here and in the other updates means `=`, but is no clause to order a scan by: a plan that was made
 -- while the tables were nearly empty, and stays with its session, can then never walk the whole index for each call.
 create function tasker.advance_v1(
-  d_task uuid[], d_active int[], d_failed int[], k_task uuid[], k_no int[], k_n int[],
+  d_task uuid[], d_active int[], d_failed int[], k_task uuid[], k_no int[], k_n int[], k_lease int[],
   p_send_ms bigint, p_bodies int, p_max_bytes bigint)
 returns setof tasker.change
 language plpgsql
@@ -75,22 +92,25 @@ begin
     with ready as (
       update tasker.steps s set
         pending_parents = s.pending_parents - k.n,
-        state = case when s.pending_parents = k.n and not k.held then 'enqueued' else 'pending' end,
+        state = case when s.pending_parents = k.n and not k.held then 'enqueued' else s.state end,
         lease = case when s.pending_parents = k.n and not k.held then s.lease + 1 else s.lease end,
-        attempt = case when s.pending_parents = k.n and not k.held then greatest(s.attempt, 1) else s.attempt end,
+        attempt = case when s.pending_parents = k.n and not k.held
+                       then greatest(s.attempt + (s.state = 'waiting_for_retry')::int, 1) else s.attempt end,
         resends = 0,
         started_at = null,
-        handed_over_at = case when s.pending_parents = k.n and not k.held then tasker.clock() else s.handed_over_at end,
+        dispatched_at = case when s.pending_parents = k.n and not k.held then tasker.clock() else s.dispatched_at end,
         wake_at = case when s.pending_parents <> k.n then null
-                       when k.held then tasker.clock() + interval '60 s'
-                       when p_send_ms is null then 'infinity'
-                       else tasker.clock() + p_send_ms * interval '1 ms' end
-      from (select u.task_id, u.no, u.n, u.task_id = any (coalesce(held, '{}')) as held
-            from unnest(k_task, k_no, k_n) u(task_id, no, n)) k
-      where s.task_id = any (array[k.task_id]) and s.no = k.no and s.state = 'pending'
+                       when k.held then tasker.clock_after(tasker.hold_ms()) else tasker.clock_after(p_send_ms) end
+      from (select u.task_id, u.no, u.n, u.lease, u.task_id = any (coalesce(held, '{}')) as held
+            from unnest(k_task, k_no, k_n, k_lease) u(task_id, no, n, lease)) k
+      -- A CASE, so that no plan finds these rows by their time: it would lock what is due in the order in which it lies there.
+      where s.task_id = any (array[k.task_id]) and s.no = k.no
+        and case when k_lease is null then s.state = 'pending'
+                 else s.lease = k.lease and s.state in ('waiting_for_retry', 'pending') and s.wake_at <= tasker.clock() end
       returning s.task_id, s.no, s.lease, s.state, s.pending_parents)
     select array_agg(r.task_id) filter (where r.state = 'enqueued'), array_agg(r.no) filter (where r.state = 'enqueued'),
-      array_agg(r.lease) filter (where r.state = 'enqueued'), array_agg(r.task_id) filter (where r.pending_parents = 0)
+      array_agg(r.lease) filter (where r.state = 'enqueued'),
+      array_agg(r.task_id) filter (where r.pending_parents = 0 and k_lease is null)
     into e_task, e_no, e_lease, r_task from ready r;
   end if;
 
@@ -132,18 +152,35 @@ begin
               order by p.no limit 20) q) e
     where u.state = 'error'
     on conflict (task_id, reason) where status = 'pending' do nothing;
-    return query select 'finished', null::int, u.task_id, null::int, null::int, null::int, null::int, null::int, null::int,
-      null::bigint, u.state, null::uuid, null::text, null::uuid, null::text, null::text, null::text, null::bigint, null::text, null::text
-    from unnest(f_task, f_state) u(task_id, state);
+    return query select c.* from unnest(f_task, f_state) u(task_id, state),
+      tasker.change_row('finished', task_id => u.task_id, state => u.state) c;
   end if;
 
   -- Read only now: a statement that waited for a lock keeps its old snapshot of all other rows, and would miss a parent's result.
   if e_task is not null then
-    return query select * from tasker.messages_v1(e_task[:p_bodies], e_no[:p_bodies], p_max_bytes);
+    return query select * from tasker.load_run_steps_v1(e_task[:p_bodies], e_no[:p_bodies], p_max_bytes);
     if cardinality(e_task) > p_bodies then
-      return query select 'run_key', null::int, u.task_id, u.no, u.lease, null::int, null::int, null::int, null::int,
-        null::bigint, null::text, null::uuid, null::text, null::uuid, null::text, null::text, null::text, null::bigint, null::text, null::text
-      from unnest(e_task[p_bodies + 1:], e_no[p_bodies + 1:], e_lease[p_bodies + 1:]) u(task_id, no, lease);
+      return query select c.* from unnest(e_task[p_bodies + 1:], e_no[p_bodies + 1:], e_lease[p_bodies + 1:]) u(task_id, no, lease),
+        tasker.change_row('run_key', task_id => u.task_id, no => u.no, lease => u.lease) c;
     end if;
   end if;
+end $$;
+
+-- Dispatches steps whose time has come: due retries, and ready steps that a pause held. Ascending by (task_id, no).
+-- Only under the named lease, and only once due; a retry that is not due is answered with the remainder.
+create function tasker.dispatch_v1(
+  p_task uuid[], p_no int[], p_lease int[], p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+returns setof tasker.change
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+as $$
+begin
+  return query select * from tasker.advance_v1(
+    null, null, null, p_task, p_no, array_fill(0, array[cardinality(p_task)]), p_lease, p_send_ms, p_bodies, p_max_bytes);
+
+  return query select c.* from unnest(p_task, p_no, p_lease) k(task_id, no, lease),
+    lateral (select * from tasker.steps q where q.task_id = k.task_id and q.no = k.no offset 0) s,
+    tasker.change_row('early', task_id => s.task_id, no => s.no, lease => s.lease,
+      ms => ceil(extract(epoch from s.wake_at - tasker.clock()) * 1000)::bigint) c
+  where s.lease = k.lease and s.state = 'waiting_for_retry' and s.wake_at > tasker.clock();
 end $$;

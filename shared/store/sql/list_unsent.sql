@@ -1,4 +1,4 @@
--- Hand-overs that only a queue inside this process knows of, a page at a time.
+-- Dispatched steps that only a queue inside this process knows of, a page at a time.
 -- $1, $2 the last key of the page before · $3 rows
 -- Answers (task_id, no, lease), ascending. Materialized, because the order and the bound would tempt a planner with young
 -- statistics to walk the key, past every finished step, instead of the index of the live ones.

@@ -1,0 +1,51 @@
+-- What time makes due.
+
+-- Takes up at most p_limit steps whose time has passed: due retries and held steps are dispatched, messages that nobody
+-- answered are sent again under their lease, started steps past their deadline are answered for the caller to decide.
+-- Two at once take different rows, and a step that a completion works on is left to it.
+create function tasker.sweep_v1(p_limit bigint, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+returns setof tasker.change
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+as $$
+declare
+  h_task uuid[]; h_no int[]; h_lease int[]; r_task uuid[]; r_no int[]; l_task uuid[]; l_no int[];
+begin
+  with due as materialized (
+    select s.task_id, s.no, s.lease, s.state from tasker.steps s where s.wake_at <= tasker.clock()
+    order by s.wake_at limit p_limit for update skip locked
+  ), o as (select * from due order by task_id, no)
+  select array_agg(o.task_id) filter (where o.state in ('pending', 'waiting_for_retry')),
+    array_agg(o.no) filter (where o.state in ('pending', 'waiting_for_retry')),
+    array_agg(o.lease) filter (where o.state in ('pending', 'waiting_for_retry')),
+    array_agg(o.task_id) filter (where o.state = 'enqueued'), array_agg(o.no) filter (where o.state = 'enqueued'),
+    array_agg(o.task_id) filter (where o.state = 'in_progress'), array_agg(o.no) filter (where o.state = 'in_progress')
+  into h_task, h_no, h_lease, r_task, r_no, l_task, l_no from o;
+
+  if r_task is not null then
+    update tasker.steps s set resends = s.resends + 1, wake_at = tasker.clock_after(p_send_ms)
+    from unnest(r_task, r_no) k(task_id, no) where s.task_id = any (array[k.task_id]) and s.no = k.no;
+    -- Nobody takes it: after the third re-send an operator should know. The step stays enqueued.
+    insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
+    select s.task_id, s.no, 'running', 'worker_unavailable', 'sent again three times and not answered',
+      json_build_object('step', s.name, 'lease', s.lease, 'attempt', s.attempt), tasker.clock(), tasker.clock()
+    from unnest(r_task, r_no) k(task_id, no),
+      lateral (select * from tasker.steps q where q.task_id = k.task_id and q.no = k.no offset 0) s
+    where s.resends = 3
+    on conflict (task_id, reason) where status = 'pending' do nothing;
+    return query select * from tasker.load_run_steps_v1(r_task, r_no, p_max_bytes);
+  end if;
+
+  if l_task is not null then
+    return query select c.* from unnest(l_task, l_no) k(task_id, no),
+      lateral (select * from tasker.steps q where q.task_id = k.task_id and q.no = k.no offset 0) s,
+      lateral (select * from tasker.tasks q where q.task_id = k.task_id offset 0) t,
+      tasker.change_row(case when s.awaits_callback then 'expired' else 'lost' end, task_id => s.task_id, no => s.no,
+        lease => s.lease, attempt => s.attempt, losses => s.losses, template_id => t.template_id,
+        environment => t.environment) c;
+  end if;
+
+  if h_task is not null then
+    return query select * from tasker.dispatch_v1(h_task, h_no, h_lease, p_send_ms, p_bodies, p_max_bytes);
+  end if;
+end $$;

@@ -1,0 +1,191 @@
+//! Tasks as they are shown: with how many steps stand where, or with each step.
+
+use std::iter::zip;
+
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use tasker_wire::{StepId, StepState, TaskId, TaskState};
+use tokio_postgres::{Row, types::FromSql};
+use uuid::Uuid;
+
+use crate::change::{raw, step_state, task_id, task_state};
+
+/// A task, and how many of its steps stand where.
+#[derive(Debug)]
+pub struct TaskSummary {
+    pub task: TaskId,
+    /// The template's.
+    pub namespace: String,
+    /// The template's.
+    pub name: String,
+    /// The template's.
+    pub version: String,
+    pub environment: String,
+    pub state: TaskState,
+    /// It, its template or its namespace is paused.
+    pub paused: bool,
+    /// Missing when the contexts of a page are too large together.
+    pub context: Option<Box<RawValue>>,
+    pub priority: Option<i32>,
+    pub tags: Vec<String>,
+    pub initiator: String,
+    pub source_system: String,
+    pub reason: String,
+    pub correlation_id: Uuid,
+    pub parent_correlation_id: Option<Uuid>,
+    pub created_at: Timestamp,
+    /// When it or a step of it last moved.
+    pub updated_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    pub steps: StepCounts,
+}
+
+/// How many steps of a task stand where. All but `ready` add up to `total`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepCounts {
+    pub total: i64,
+    pub pending: i64,
+    pub waiting_for_retry: i64,
+    /// Dispatched, or reported as started.
+    pub in_progress: i64,
+    /// Complete, settled by an operator, or failed and tolerated.
+    pub done: i64,
+    /// Failed for good.
+    pub failed: i64,
+    pub cancelled: i64,
+    /// Of the pending and waiting ones: nothing but a dispatch is missing.
+    pub ready: i64,
+}
+
+/// A task with its steps, in topological order.
+#[derive(Debug)]
+pub struct TaskDetail {
+    pub task: TaskSummary,
+    pub steps: Vec<StepSummary>,
+}
+
+/// How a step stands, without what was said of it.
+#[derive(Debug)]
+pub struct StepSummary {
+    pub step: StepId,
+    pub name: String,
+    pub state: StepState,
+    /// Attempts begun.
+    pub attempt: i32,
+    pub max_attempts: i32,
+    /// Steps that it waits for.
+    pub parents: i32,
+    /// Of those, the ones that are not done.
+    pub pending_parents: i32,
+    /// When its retry is due, while it waits for one.
+    pub retry_at: Option<Timestamp>,
+    pub retry_due: bool,
+    /// Seconds that its handler asked to wait, while it waits.
+    pub hint_seconds: Option<f64>,
+    /// When it was last dispatched, or reported as started.
+    pub last_attempted_at: Option<Timestamp>,
+    pub failed_at: Option<Timestamp>,
+}
+
+impl TaskSummary {
+    /// Reads a row in which a place of the step's columns stands for `s_count` steps that stand alike.
+    pub(crate) fn read(row: &Row) -> Self {
+        Self::with_counts(row, &column(row, "s_count"))
+    }
+
+    /// `alike`: for how many steps each place of the step's columns stands.
+    fn with_counts(row: &Row, alike: &[i64]) -> Self {
+        let state = task_state(row.get("state"));
+        let created_at = row.get("created_at");
+        let finished_at: Option<Timestamp> = row.get("finished_at");
+        let moved: [Option<Timestamp>; 3] = [row.get("paused_at"), finished_at, row.get("moved_at")];
+        Self {
+            task: task_id(row.get("task_id")),
+            namespace: row.get("namespace"),
+            name: row.get("name"),
+            version: row.get("version"),
+            environment: row.get("environment"),
+            state,
+            paused: row.get("paused"),
+            context: row.get::<_, Option<String>>("context").map(raw),
+            priority: row.get("priority"),
+            tags: row.get("tags"),
+            initiator: row.get("initiator"),
+            source_system: row.get("source_system"),
+            reason: row.get("reason"),
+            correlation_id: row.get("correlation_id"),
+            parent_correlation_id: row.get("parent_correlation_id"),
+            created_at,
+            updated_at: moved.into_iter().flatten().fold(created_at, Timestamp::max),
+            finished_at,
+            steps: StepCounts::read(row, state, alike),
+        }
+    }
+}
+
+impl StepCounts {
+    fn read(row: &Row, task: TaskState, alike: &[i64]) -> Self {
+        let states: Vec<&str> = column(row, "s_state");
+        let (tolerated, retry_due): (Vec<bool>, Vec<bool>) = (column(row, "s_tolerated"), column(row, "s_retry_due"));
+        let pending_parents: Vec<i32> = column(row, "s_pending_parents");
+        let mut counts = Self::default();
+        for (at, (state, alike)) in zip(states, alike).enumerate() {
+            let state = step_state(state);
+            let count = match state {
+                StepState::Pending => &mut counts.pending,
+                StepState::WaitingForRetry => &mut counts.waiting_for_retry,
+                StepState::Enqueued | StepState::InProgress => &mut counts.in_progress,
+                StepState::Complete | StepState::ResolvedManually => &mut counts.done,
+                StepState::Error if tolerated[at] => &mut counts.done,
+                StepState::Error => &mut counts.failed,
+                StepState::Cancelled => &mut counts.cancelled,
+            };
+            *count += alike;
+            counts.total += alike;
+            if is_ready(state, pending_parents[at], retry_due[at], task) {
+                counts.ready += alike;
+            }
+        }
+        counts
+    }
+}
+
+/// Whether nothing but a dispatch is missing.
+pub fn is_ready(state: StepState, pending_parents: i32, retry_due: bool, task: TaskState) -> bool {
+    task == TaskState::Running && (state == StepState::Pending && pending_parents == 0 || retry_due)
+}
+
+impl TaskDetail {
+    /// Reads a row that has one place for each step.
+    pub(crate) fn read(row: &Row) -> Self {
+        let numbers: Vec<i32> = column(row, "s_no");
+        let task = TaskSummary::with_counts(row, &vec![1; numbers.len()]);
+        let (names, states): (Vec<String>, Vec<&str>) = (column(row, "s_name"), column(row, "s_state"));
+        let (attempt, max_attempts): (Vec<i32>, Vec<i32>) = (column(row, "s_attempt"), column(row, "s_max_attempts"));
+        let (parents, pending_parents): (Vec<i32>, Vec<i32>) = (column(row, "s_parents"), column(row, "s_pending_parents"));
+        let (retry_at, retry_due): (Vec<Option<Timestamp>>, Vec<bool>) = (column(row, "s_retry_at"), column(row, "s_retry_due"));
+        let hint_seconds: Vec<Option<f64>> = column(row, "s_hint");
+        let last_attempted_at: Vec<Option<Timestamp>> = column(row, "s_last_attempted_at");
+        let failed_at: Vec<Option<Timestamp>> = column(row, "s_failed_at");
+        let summary = |(at, name)| StepSummary {
+            step: task.task.step(numbers[at]),
+            name,
+            state: step_state(states[at]),
+            attempt: attempt[at],
+            max_attempts: max_attempts[at],
+            parents: parents[at],
+            pending_parents: pending_parents[at],
+            retry_at: retry_at[at],
+            retry_due: retry_due[at],
+            hint_seconds: hint_seconds[at],
+            last_attempted_at: last_attempted_at[at],
+            failed_at: failed_at[at],
+        };
+        Self { steps: names.into_iter().enumerate().map(summary).collect(), task }
+    }
+}
+
+/// A column of the steps; a task without steps has none.
+fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Vec<T> {
+    row.get::<_, Option<Vec<T>>>(name).unwrap_or_default()
+}
