@@ -1,4 +1,4 @@
-//! A step, with its result in the shape of Tasker's execution result.
+//! A step, with its result in the form of Tasker's execution result.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use tasker_wire::{
 
 use super::micros;
 
-/// A step, and who settled it when an operator did.
+/// `resolution` is the operator action that settled the step.
 pub(crate) fn step(mut step: Step, resolution: Option<&Resolution>) -> StepResponse {
     let answered_at = step.answer.as_ref().map(|a| a.answered_at);
     let moved = [step.handed_over_at, step.started_at, answered_at, step.finished_at];
@@ -38,12 +38,12 @@ pub(crate) fn step(mut step: Step, resolution: Option<&Resolution>) -> StepRespo
     }
 }
 
-/// Another attempt needs no operator.
+/// Whether another attempt is possible without an operator.
 pub(super) fn retry_eligible(state: StepState, attempt: i32, max_attempts: i32) -> bool {
     !state.is_finished() && (state == StepState::WaitingForRetry || attempt < max_attempts)
 }
 
-/// Only the dispatch is missing.
+/// Whether only the dispatch is missing.
 pub(super) fn ready(state: StepState, pending_parents: i32, retry_due: bool, task: TaskState) -> bool {
     (state == StepState::Pending && pending_parents == 0 || retry_due) && task == TaskState::Running
 }
@@ -56,7 +56,7 @@ fn results(step: &mut Step, resolution: Option<&Resolution>) -> Option<StepExecu
     Some(answered(step, answer))
 }
 
-/// What an operator said in the place of a worker.
+/// The result that an operator gave.
 fn settled(step: &mut Step, resolution: Option<&Resolution>) -> StepExecutionResult {
     let result = step.result.take();
     let mut custom = custom(resolution.and_then(|r| r.metadata.clone()), "operator_metadata");
@@ -78,7 +78,7 @@ fn settled(step: &mut Step, resolution: Option<&Resolution>) -> StepExecutionRes
     }
 }
 
-/// Metadata as a map; what is none stands under `key`.
+/// Metadata as an object. Any other value goes under `key`.
 fn custom(metadata: Option<Value>, key: &str) -> Map<String, Value> {
     match metadata {
         None => Map::new(),

@@ -1,4 +1,4 @@
-//! A task, and Tasker's words for it, computed from the states of its steps.
+//! A task, with Tasker's words for its progress, computed from the states of its steps.
 
 use tasker_store::{
     read::{StepCounts, Task},
@@ -20,7 +20,7 @@ pub(crate) fn task(TaskDetail { task, steps }: TaskDetail) -> TaskResponse {
     TaskResponse { steps, ..listed(task) }
 }
 
-/// A task in a list, which has no steps.
+/// A task in a list, without steps.
 pub(crate) fn listed(task: Task) -> TaskResponse {
     let counts = task.steps;
     let (execution_status, recommended_action) = execution(task.state, counts);
@@ -80,7 +80,7 @@ fn readiness(step: StepSummary, task: &Task) -> StepReadiness {
     }
 }
 
-/// Tasker's words for what goes on in a task, and for what is to be done about it.
+/// Tasker's words for the progress of a task, and for the recommended action.
 fn execution(state: TaskState, counts: StepCounts) -> (&'static str, &'static str) {
     match state {
         TaskState::Complete | TaskState::ResolvedManually => ("all_complete", "none"),
@@ -92,7 +92,7 @@ fn execution(state: TaskState, counts: StepCounts) -> (&'static str, &'static st
     }
 }
 
-/// Tasker's words for how well a task does.
+/// Tasker's words for the health of a task.
 fn health(state: TaskState, counts: StepCounts) -> &'static str {
     match state {
         TaskState::Complete | TaskState::ResolvedManually => "healthy",
@@ -102,7 +102,7 @@ fn health(state: TaskState, counts: StepCounts) -> &'static str {
     }
 }
 
-/// Done steps of all, in percent with two digits.
+/// The percentage of steps that are done, with two digits.
 fn percentage(counts: StepCounts) -> f64 {
     if counts.total == 0 {
         return 100.0;
