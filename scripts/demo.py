@@ -1,5 +1,5 @@
-"""The demo: starts the whole system, or takes one that runs, and sends it the orders. Started by scripts/demo and
-scripts/localstack, which build first. Standard library only.
+"""The demo: starts the whole system, or uses a running one, and sends it the orders. scripts/demo and
+scripts/localstack build everything and start it. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import orders
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARIES = ROOT / "target/debug"
-# Far longer than twenty orders take; a demo that gets here has failed.
+# The demo fails after this time, which is far longer than twenty orders take.
 PATIENCE_SECONDS = 180
-# Where every step is several messages and invocations of an emulator, which share the machine with it.
+# On LocalStack, every step takes several messages and invocations, which share the machine with the emulator.
 EMULATOR_PATIENCE_SECONDS = 900
 
 
@@ -43,18 +43,18 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", required=True)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--port", type=int, help="of the system that is started here")
-    where.add_argument("--url", help="of a system that runs already, as scripts/localstack starts one")
+    where.add_argument("--port", type=int, help="the port of the system that the demo starts")
+    where.add_argument("--url", help="the URL of a running system, such as that of scripts/localstack")
     parser.add_argument("--stay", action="store_true")
     return parser.parse_args()
 
 
 class System:
-    """`tasker-ctl dev` with a Rust and a Python worker; ended in order when the demo is over."""
+    """`tasker-ctl dev` with a Rust and a Python worker, stopped when the demo ends."""
 
     def __init__(self, data: Path, port: int) -> None:
         self.log = data / "dev.log"
-        # A worker's command is split as a shell would split it, and folders may have spaces.
+        # A worker's command is split like a shell does, and folders may contain spaces.
         python = shlex.join([sys.executable, str(ROOT / "workers/python/examples/order_handlers.py")])
         rust = shlex.quote(str(BINARIES / "tasker-example-rust"))
         command = [
@@ -68,7 +68,7 @@ class System:
         ]
         environment = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "TASKER_ENV", "TASKER_LOG")}
         environment["PYTHONPATH"] = str(ROOT / "workers/python/src")
-        # A session of its own: Ctrl-C reaches us alone, and we end it in order.
+        # A session of its own: Ctrl-C reaches only us, and we stop the system gracefully.
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -78,7 +78,7 @@ class System:
             start_new_session=True,
         )
         self.url = ""
-        # However we end, also before everything is up, the system ends with us.
+        # The system ends with us in every case, also before everything is running.
         atexit.register(self.end)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.interrupted)
@@ -93,7 +93,7 @@ class System:
                 log.write(line)
         if not self.url:
             self.process.wait()
-            sys.exit(f"the system did not start; its log is {self.log}")
+            sys.exit(f"the system did not start; see its log {self.log}")
         threading.Thread(target=self.keep_log, daemon=True).start()
         return self
 
@@ -110,7 +110,7 @@ class System:
             print()
 
     def interrupted(self, number: int, _: object) -> None:
-        # Not waited for here: the wait that is interrupted holds the lock of `wait`.
+        # No wait here, because the interrupted wait holds its lock.
         self.process.send_signal(signal.SIGTERM)
         sys.exit(128 + number)
 
@@ -133,7 +133,7 @@ The system is still running at {system.url}; its log is {system.log}. Things to 
   tasker-ctl step resolve {failed["task_uuid"]} authorize_payment --result '{{"paid": 1}}' --reason 'paid'
   tasker-ctl task wait {failed["task_uuid"]}
   tasker-ctl doctor
-  kill -9 {system.process.pid}        # then start the demo again: it goes on
+  kill -9 {system.process.pid}        # then start the demo again: it continues
 
 Ctrl-C ends it.""")
 

@@ -1,6 +1,6 @@
-"""How large the functions are, and how soon they ask for their first event, started as Lambda starts them.
+"""Measures the functions: their sizes, and the time to their first poll when started as Lambda starts them.
 
-Sizes are bounds and fail; times are printed. Standard library only.
+Fails if a size is above its limit; times are only printed. Standard library only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ENVIRONMENT = {
     "AWS_REGION": "eu-central-1",
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
-    # Nobody answers there: what a function asks for before its first event must not hold it up.
+    # Nothing listens there: calls before the first event must not delay it.
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
     "AWS_LAMBDA_FUNCTION_NAME": "measured",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
@@ -40,7 +40,7 @@ ENVIRONMENT = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the built functions are")
+    parser.add_argument("folder", type=Path, help="the folder of the built functions")
     folder = parser.parse_args().folder
     columns = ["binary MiB", "zip MiB", f"start ms, median of {STARTS}", "resident MiB"]
     print(f"{'function':<20}  " + "  ".join(columns))
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def sizes(program: Path) -> tuple[float, float]:
-    """Mebibytes of a program, and of its package."""
+    """The size of a program and of its zip package, in MiB."""
     with tempfile.TemporaryFile() as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as package:
             package.write(program, "bootstrap")
@@ -69,7 +69,7 @@ def sizes(program: Path) -> tuple[float, float]:
 
 
 def start(program: Path) -> tuple[float, float]:
-    """Milliseconds from the start of the process to its first poll, and its mebibytes of memory then."""
+    """The milliseconds from the start of the process to its first poll, and its memory then in MiB."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
         environment = {
@@ -83,7 +83,7 @@ def start(program: Path) -> tuple[float, float]:
                 connection, _ = server.accept()
                 with connection:
                     if not connection.recv(4096).startswith(b"GET /2018-06-01/runtime/invocation/next"):
-                        raise SystemExit(f"{program.name} asked for something else than its first event")
+                        raise SystemExit(f"{program.name} requested something other than its first event")
                     took = (time.perf_counter() - began) * 1000
                     status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
             finally:

@@ -1,4 +1,4 @@
-"""The orders of config/demo/orders.json: sends them to an API, and holds what came of them against what is expected.
+"""Sends the orders of config/demo/orders.json to an API, and compares the results with the expectations.
 Standard library only.
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# What passes: too much at once, or a gateway whose function was not soon enough.
-PASSING = (429, 502, 503, 504)
+# Temporary errors: overload, or a function that did not answer the gateway in time.
+TEMPORARY = (429, 502, 503, 504)
 
 
 def run(api: Api, data: Path) -> tuple[list[dict], int]:
-    """Sends every order and waits; the finished tasks, and how many of them are not as expected."""
+    """Sends every order and waits. Returns the finished tasks, and how many are not as expected."""
     orders = json.loads((ROOT / "config/demo/orders.json").read_text(encoding="utf-8"))
     number = Run(data)
     print(f"\nSending {len(orders)} orders to {api.url} (run {number.number})")
@@ -34,21 +34,21 @@ def run(api: Api, data: Path) -> tuple[list[dict], int]:
             report(api, order, task)
     print()
     if wrong:
-        print(f"{wrong} of {len(orders)} orders did not come out as expected")
+        print(f"{wrong} of {len(orders)} orders did not end as expected")
     else:
-        print(f"All {len(orders)} orders came out as expected.")
+        print(f"All {len(orders)} orders ended as expected.")
     return finished, wrong
 
 
 class Api:
-    """The interface at an address; what passes is waited for until the patience is at its end."""
+    """The API at a URL. Retries temporary errors until the deadline."""
 
     def __init__(self, url: str, patience_seconds: float) -> None:
         self.url = url
         self.deadline = time.monotonic() + patience_seconds
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One request, which may be sent again; the body of the answer."""
+        """Sends a request, possibly several times. Returns the body of the response."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
         while True:
@@ -56,16 +56,16 @@ class Api:
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     return json.load(answer)
             except urllib.error.HTTPError as error:
-                if error.code not in PASSING or self.out_of_patience():
+                if error.code not in TEMPORARY or self.is_past_deadline():
                     sys.exit(f"{method} {request.full_url}: {error.code} {error.read().decode(errors='replace')}")
             time.sleep(0.5)
 
-    def out_of_patience(self) -> bool:
+    def is_past_deadline(self) -> bool:
         return time.monotonic() > self.deadline
 
 
 class Run:
-    """A number for each run of the demo, so that its orders are new ones; a run that was cut short is gone on with."""
+    """A number for each run of the demo, so that its orders are new. An interrupted run keeps its number."""
 
     def __init__(self, data: Path) -> None:
         self.file = data / "run"
@@ -77,7 +77,7 @@ class Run:
 
 
 def submit(api: Api, orders: list[dict], run: int) -> list[str]:
-    """Sends every order once, however often the demo was interrupted; their task ids."""
+    """Sends every order once, however often the demo is interrupted. Returns the task ids."""
     ids = []
     for order in orders:
         context = order["order"]
@@ -96,7 +96,7 @@ def submit(api: Api, orders: list[dict], run: int) -> list[str]:
 
 
 def follow(api: Api, orders: list[dict], ids: list[str]) -> list[dict]:
-    """Waits for all tasks, and says what finishes; the finished tasks, in the orders' order."""
+    """Waits for all tasks and prints progress. Returns the finished tasks, in the order of the orders."""
     lock = threading.Lock()
     count = 0
 
@@ -106,7 +106,7 @@ def follow(api: Api, orders: list[dict], ids: list[str]) -> list[dict]:
             task = api.call("GET", f"/v1/tasks/{ids[number]}?wait=20")
             if task["status"] != "running":
                 break
-            if api.out_of_patience():
+            if api.is_past_deadline():
                 sys.exit(f"order {orders[number]['order']['order_id']} has not finished: {task}")
         with lock:
             count += 1
@@ -118,7 +118,7 @@ def follow(api: Api, orders: list[dict], ids: list[str]) -> list[dict]:
 
 
 def progress(done: int, total: int, last: str) -> None:
-    """One line that is written over on a terminal, a line an order elsewhere."""
+    """Prints one line that is updated on a terminal, or else one line per order."""
     bar = "#" * done + "." * (total - done)
     if sys.stdout.isatty():
         print(f"\r  [{bar}] {done}/{total}  {last:<30}", end="\n" if done == total else "", flush=True)
@@ -131,16 +131,16 @@ def attempts(task: dict) -> dict[str, int]:
 
 
 def faults(order: dict, task: dict, steps: list[dict]) -> list[str]:
-    """What is not as expected."""
+    """The differences from the expectations of an order."""
     expect = order["expect"]
-    tries = attempts(task)
+    counts = attempts(task)
     found = []
     if task["status"] != expect["status"]:
         found.append(f"expected {expect['status']}")
-    if sum(tries.values()) != expect["attempts"]:
+    if sum(counts.values()) != expect["attempts"]:
         found.append(f"expected {expect['attempts']} attempts")
     for step, count in expect.get("retried", {}).items():
-        if tries.get(step) != count:
+        if counts.get(step) != count:
             found.append(f"expected {count} attempts of {step}")
     if "failed_step" in expect:
         step = next(s for s in steps if s["name"] == expect["failed_step"])
@@ -150,8 +150,8 @@ def faults(order: dict, task: dict, steps: list[dict]) -> list[str]:
 
 
 def table(api: Api, orders: list[dict], tasks: list[dict]) -> int:
-    """Prints a line for each order; how many are not as expected."""
-    print(f"\n  {'ORDER':<11} {'OUTCOME':<9} {'ATTEMPTS':>8} {'SECONDS':>8}  WHAT WAS SPECIAL")
+    """Prints a line for each order. Returns how many are not as expected."""
+    print(f"\n  {'ORDER':<11} {'OUTCOME':<9} {'ATTEMPTS':>8} {'SECONDS':>8}  WHAT HAPPENS")
     wrong = 0
     for order, task in zip(orders, tasks):
         found = faults(order, task, steps_of(api, task))
@@ -165,7 +165,7 @@ def table(api: Api, orders: list[dict], tasks: list[dict]) -> int:
 
 
 def longest(orders: list[dict]) -> int:
-    """The order with the most attempts that succeeds: the one worth explaining."""
+    """The successful order with the most attempts, which is worth explaining."""
     good = [i for i, order in enumerate(orders) if order["expect"]["status"] == "complete"]
     return max(good, key=lambda i: orders[i]["expect"]["attempts"])
 
@@ -175,16 +175,16 @@ def steps_of(api: Api, task: dict) -> list[dict]:
 
 
 def explain(api: Api, task: dict, order: dict) -> None:
-    """Tells the story of one order, step by step."""
+    """Prints one order step by step."""
     start = moment(task["created_at"])
     print(f"\n{order['order']['order_id']}, step by step ({order['note']}); task {task['task_uuid']}")
     for step in steps_of(api, task):
-        tries = step["attempts"]
+        count = step["attempts"]
         began, ended = (moment(step[key]) - start for key in ("last_attempted_at", "completed_at"))
         times = (
-            "at the first try"
-            if tries == 1
-            else f"at try {tries} of {step['max_attempts']}, handed over at {began:.2f} s"
+            "in the first attempt"
+            if count == 1
+            else f"in attempt {count} of {step['max_attempts']}, dispatched at {began:.2f} s"
         )
         print(f"  {ended:5.2f} s  {step['name']:<19} {step['current_state']} {times}")
         if step["last_failure_at"]:
@@ -193,7 +193,7 @@ def explain(api: Api, task: dict, order: dict) -> None:
 
 
 def report(api: Api, order: dict, task: dict) -> None:
-    """Says why an order failed, and what became of its other steps."""
+    """Prints why an order failed, and the states of its other steps."""
     print(f"\n{order['order']['order_id']} failed ({order['note']}); task {task['task_uuid']}")
     for step in steps_of(api, task):
         line = f"  {step['name']:<19} {step['current_state']}"
@@ -202,7 +202,7 @@ def report(api: Api, order: dict, task: dict) -> None:
 
 
 def moment(text: str) -> float:
-    """Seconds of a time stamp in UTC."""
+    """The seconds of a timestamp in UTC."""
     seconds, _, fraction = text.rstrip("Z").partition(".")
     return time.mktime(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction or 0}")
 

@@ -1,4 +1,4 @@
-# Sourced by the scripts: prints, finds what they need (has_…), and installs what is missing (install_…).
+# Functions for the scripts: messages, checks for tools (has_…), and installation of missing tools (install_…).
 # shellcheck shell=sh
 
 say() {
@@ -10,7 +10,7 @@ die() {
     exit 1
 }
 
-# One loud line for what cannot be checked here; scripts/test counts them at the end.
+# Prints one line for a check that cannot run here. scripts/test counts these lines at the end.
 skip() {
     printf 'SKIPPED: %s\n' "$*" >&2
     [ -z "${TASKER_SKIPS:-}" ] || printf '%s\n' "$*" >>"$TASKER_SKIPS"
@@ -20,7 +20,7 @@ has() {
     command -v "$1" >/dev/null
 }
 
-# PostgreSQL's programs, for every cluster here is a private one; `tasker-ctl` finds the right ones and says what is wrong with them.
+# PostgreSQL's programs, because every cluster here is private. `tasker-ctl` chooses among them and reports problems.
 has_postgres() {
     for bin in "${PG_BIN:-}" "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin; do
         ! [ -x "$bin/initdb" ] || return 0
@@ -28,10 +28,10 @@ has_postgres() {
     return 1
 }
 
-# What follows installs what is missing. It says so before, and asks nothing: tests run unattended.
+# These functions install what is missing. They print what they install and do not ask, because tests run unattended.
 
 install_compilers() {
-    has cargo || die "cargo is missing: install Rust 1.94 or newer by rustup"
+    has cargo || die "cargo is missing: install Rust 1.94 or newer with rustup"
     has cc || apt_install gcc
 }
 
@@ -45,12 +45,12 @@ install_postgres() {
 }
 
 apt_install() {
-    has apt-get || die "$* is missing, and there is no apt-get to install it with"
+    has apt-get || die "$* is missing, and there is no apt-get to install it"
     as_root=""
     [ "$(id -u)" -eq 0 ] || as_root="sudo"
-    say "installing $* by ${as_root:+$as_root }apt-get"
+    say "installing $* with ${as_root:+$as_root }apt-get"
     $as_root apt-get update -qq
-    # A server that Debian would start by itself is not wanted.
+    # Without recommended packages, which may start services.
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null || die "$* could not be installed"
 }
 
@@ -61,7 +61,7 @@ install_cargo_tool() {
     cargo install --quiet --locked "$2@$3" || die "$2 could not be installed"
 }
 
-# The linters of scripts/tools.txt, in an environment of their own under target/.
+# The linters of scripts/tools.txt, in a virtual environment under target/.
 install_linters() {
     linters="$PWD/target/linters"
     if [ ! -x "$linters/bin/ruff" ] || ! cmp -s scripts/tools.txt "$linters/tools.txt"; then
@@ -74,7 +74,7 @@ install_linters() {
     PATH="$linters/bin:$PATH"
 }
 
-# LocalStack, in an environment of its own under target/. Fails where there is no Python 3.11.
+# LocalStack, in a virtual environment under target/. Fails without Python 3.11.
 install_localstack() {
     localstack="$PWD/target/localstack"
     if [ -x "$localstack/bin/python" ] && cmp -s localstack/requirements.txt "$localstack/requirements.txt"; then

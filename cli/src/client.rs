@@ -1,4 +1,4 @@
-//! The API over HTTP: one request, and its answer or the reason why there is none. It knows no task and no template.
+//! The API over HTTP: sends one request and returns its response or an error. This module knows no tasks and no templates.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::{
     output::line,
 };
 
-/// How long an answer may take.
+/// The timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
-/// How often a `GET` is repeated while the server answers 503, and the longest pause before each.
-const ASK_AGAIN: u32 = 4;
+/// How often a `GET` is repeated while the server answers 503, and the longest pause before each repetition.
+const RETRIES: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 pub struct Client {
@@ -23,10 +23,9 @@ pub struct Client {
     base: Url,
 }
 
-/// A successful answer.
 #[derive(Debug)]
 pub struct Answer {
-    /// The body: JSON, as it came.
+    /// The body, which is JSON.
     pub text: String,
     from: String,
 }
@@ -37,13 +36,13 @@ impl Answer {
             let start: String = self.text.chars().take(80).collect();
             CommandError::new(
                 Exit::Error,
-                format!("{} answered what this command does not understand ({error}): {}", self.from, line(&start)),
+                format!("{} sent a response that this command cannot read ({error}): {}", self.from, line(&start)),
             )
         })
     }
 }
 
-/// Reads a server's address from the command line.
+/// Parses the URL of a server.
 pub fn parse_url(text: &str) -> std::result::Result<Url, String> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
@@ -56,26 +55,25 @@ impl Client {
         let mut builder =
             reqwest::Client::builder().connect_timeout(CONNECT).user_agent(concat!("tasker-ctl/", env!("CARGO_PKG_VERSION")));
         if is_loopback(&base) {
-            // A proxy cannot reach this machine's own servers.
+            // A proxy cannot reach servers of this machine.
             builder = builder.no_proxy();
         }
-        let http =
-            builder.build().map_err(|error| CommandError::new(Exit::Error, format!("cannot prepare for HTTP: {error}")))?;
+        let http = builder.build().map_err(|error| CommandError::new(Exit::Error, format!("cannot set up HTTP: {error}")))?;
         Ok(Self { http, base })
     }
 
-    /// Sends a `GET`, and repeats it a few times while the server answers 503.
+    /// Sends a `GET`, and retries it a few times while the server answers 503.
     pub async fn get(&self, path: &[impl AsRef<str>], query: &impl Serialize) -> Result<Answer> {
         self.get_within(path, query, PATIENCE).await
     }
 
-    /// The same for a request that the server may hold back for a while.
+    /// The same with another timeout, for a request that waits at the server.
     pub async fn get_within(&self, path: &[impl AsRef<str>], query: &impl Serialize, patience: Duration) -> Result<Answer> {
         let request = || self.request(Method::GET, path).query(query).timeout(patience);
         let mut tried = 0;
         loop {
             let response = self.exchange(request()).await?;
-            if response.status() != StatusCode::SERVICE_UNAVAILABLE || tried == ASK_AGAIN {
+            if response.status() != StatusCode::SERVICE_UNAVAILABLE || tried == RETRIES {
                 return self.answer(response).await;
             }
             tokio::time::sleep(pause(&response, tried)).await;
@@ -83,7 +81,7 @@ impl Client {
         }
     }
 
-    /// Sends a change, once: when the answer is lost, the change may have happened.
+    /// Sends a change once: if the response is lost, the change may have happened.
     pub async fn send(&self, method: Method, path: &[impl AsRef<str>], body: &impl Serialize) -> Result<Answer> {
         let response = self.exchange(self.request(method, path).json(body).timeout(PATIENCE)).await?;
         self.answer(response).await
@@ -132,12 +130,12 @@ fn not_answered(error: &reqwest::Error, from: &str) -> CommandError {
         return CommandError::new(Exit::Unavailable, format!("no server answers at {from} ({why})\n{remedy}"));
     }
     if error.is_timeout() {
-        return CommandError::new(Exit::TimedOut, format!("{from} did not answer in time; what was asked for may have happened"));
+        return CommandError::new(Exit::TimedOut, format!("{from} did not respond in time; the request may have taken effect"));
     }
-    CommandError::new(Exit::Unavailable, format!("the answer of {from} was lost ({why}); what was asked for may have happened"))
+    CommandError::new(Exit::Unavailable, format!("the response of {from} was lost ({why}); the request may have taken effect"))
 }
 
-/// The innermost message: the outer ones repeat the address, which may hold a password.
+/// The innermost message: the outer ones contain the address, which may contain a password.
 fn root_message(error: &reqwest::Error) -> String {
     let cause = tasker_process::root_cause(error);
     if cause.downcast_ref::<reqwest::Error>().is_some() { "the connection broke".into() } else { cause.to_string() }
@@ -152,7 +150,7 @@ fn pause(response: &Response, tried: u32) -> Duration {
     retry_after(response).unwrap_or(Duration::from_millis(500) * 2u32.pow(tried)).min(LONGEST_PAUSE)
 }
 
-/// The failure that an error answer stands for, with all faults and their places.
+/// Turns an error response into the command's error, with all faults and their places.
 fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: &str) -> CommandError {
     let exit = match status.as_u16() {
         404 => Exit::NotFound,
@@ -172,14 +170,14 @@ fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: 
     CommandError::new(exit, lines.join("\n"))
 }
 
-/// The message, and under it the faults, the difference, the task or the versions that exist.
+/// The message, followed by the faults, the differences, the task or the registered versions.
 fn details(ErrorWords { message, details, .. }: &ErrorWords) -> Vec<String> {
     let mut lines = vec![line(message)];
     match details {
         Some(ErrorDetails::Faults { faults }) => match &faults[..] {
             [] => {}
             [fault] => return vec![line(&fault.to_string())],
-            // The message only repeats the first ones.
+            // The message repeats only the first faults.
             faults => {
                 lines = vec![format!("{} faults:", faults.len())];
                 lines.extend(faults.iter().map(|fault| format!("  {}", line(&fault.to_string()))));

@@ -1,4 +1,4 @@
-//! `tasker-ctl db …`: the schema of a database. These commands need the database itself, not a server.
+//! `tasker-ctl db …`: the schema of a database. These commands connect to the database, not to a server.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -11,9 +11,9 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub enum DbCommand {
-    /// Apply the migrations that are missing
+    /// Apply the missing migrations
     Migrate(Database),
-    /// List all migrations, and which are applied
+    /// List all migrations, and whether they are applied
     Status(Database),
 }
 
@@ -26,7 +26,7 @@ pub struct Database {
 
 const DATABASE_URL: &str = "DATABASE_URL";
 
-/// The address of a database by its flag, else by the environment. An empty flag is an unset variable that a shell put in.
+/// The URL of a database from the flag, or else the environment. An empty flag, as from an unset shell variable, counts as absent.
 pub fn database_url(flag: Option<&str>) -> std::result::Result<Option<String>, BadSetting> {
     if let Some(url) = flag.filter(|url| !url.is_empty()) {
         return Ok(Some(url.to_owned()));
@@ -48,7 +48,7 @@ async fn migrate(database_url: &str, format: Format) -> Result {
     let applied = tasker_server::migrate(database_url).await?;
     match format {
         Format::Json => output::print_json(&json!({ "applied": applied }).to_string()),
-        Format::Table if applied.is_empty() => output::print("nothing to do: the schema is of this version"),
+        Format::Table if applied.is_empty() => output::print("nothing to do: the schema is up to date"),
         Format::Table => output::print(&applied.iter().map(|name| format!("applied {name}")).collect::<Vec<_>>().join("\n")),
     }
 }

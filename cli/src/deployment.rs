@@ -1,5 +1,4 @@
-//! Which deployment on SQS a command is about, and which queues it has. AWS itself is told by its usual variables, AWS_ENDPOINT_URL
-//! among them.
+//! Finds the queues of a deployment on SQS. AWS's usual variables configure the client, including AWS_ENDPOINT_URL.
 
 use clap::Args;
 use tasker_aws::{CallError, Clients, QueueAdmin, Queues, queue_of_dead_letters};
@@ -7,32 +6,29 @@ use tasker_process::BadSetting;
 
 use crate::error::{CommandError, Exit, Result};
 
-/// Where the deployment's queues are.
+/// Selects a deployment by its queues.
 #[derive(Debug, Args)]
 pub struct Which {
-    /// What the URLs of the deployment's queues begin with, as http://127.0.0.1:4566/000000000000/tasker- [env: TASKER_QUEUES]
+    /// The prefix of the URLs of the deployment's queues, such as http://127.0.0.1:4566/000000000000/tasker- [env: TASKER_QUEUES]
     #[arg(long, global = true, value_name = "URL_PREFIX")]
     queues: Option<String>,
 }
 
-/// The queues of a deployment.
 pub struct Deployment {
-    /// Speaks to SQS.
     pub depot: QueueAdmin,
-    /// The names of all queues, sorted; there is at least one.
+    /// The names of all queues, sorted; at least one.
     names: Vec<String>,
 }
 
 impl Which {
-    /// Finds the queues.
     pub async fn open(&self) -> Result<Deployment> {
         let queues = self.queues()?;
         let depot = QueueAdmin::new(Clients::from_env().await.sqs, queues);
         let names = depot.names().await.map_err(|error| failure("list the queues", &error))?;
         if names.is_empty() {
             let prefix = depot.queues().prefix();
-            let remedy = "give the --queues of a deployment that exists, and the AWS_REGION or AWS_ENDPOINT_URL it is in";
-            return Err(CommandError::new(Exit::NotFound, format!("there is no queue of a deployment `{prefix}`: {remedy}")));
+            let remedy = "give the --queues of an existing deployment, and its AWS_REGION or AWS_ENDPOINT_URL";
+            return Err(CommandError::new(Exit::NotFound, format!("there are no queues of a deployment `{prefix}`: {remedy}")));
         }
         Ok(Deployment { depot, names })
     }
@@ -43,14 +39,14 @@ impl Which {
         let example = "http://127.0.0.1:4566/000000000000/tasker-";
         if let Some(beginning) = self.queues.as_deref().filter(|text| !text.is_empty()) {
             return Queues::new(beginning).map_err(|_| {
-                let what = "expected what the URLs of queues begin with, up to the hyphen before a queue's own name";
-                CommandError::usage(format!("--queues is wrong: {what}, as {example}, not `{beginning}`"))
+                let what = "expected the prefix of the queues' URLs, up to the hyphen before a queue's own name";
+                CommandError::usage(format!("--queues is wrong: {what}, such as {example}, not `{beginning}`"))
             });
         }
         Queues::from_env().map_err(|error| match error {
             BadSetting::Missing { name, .. } => {
-                let what = "what the URLs of its queues begin with";
-                CommandError::usage(format!("no deployment is named: give --queues or {name}, {what}, as {example}"))
+                let what = "the prefix of the URLs of its queues";
+                CommandError::usage(format!("no deployment is named: give --queues or {name}, {what}, such as {example}"))
             }
             wrong => wrong.into(),
         })
@@ -58,35 +54,34 @@ impl Which {
 }
 
 impl Deployment {
-    /// The names of the queues that are not for dead letters.
+    /// The names of the queues that are not dead-letter queues.
     pub fn working(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str).filter(|name| queue_of_dead_letters(name).is_none())
     }
 
-    /// The names of the queues for dead letters.
+    /// The names of the dead-letter queues.
     pub fn dead(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str).filter(|name| queue_of_dead_letters(name).is_some())
     }
 
-    /// Whether there is a queue of this name.
     pub fn has(&self, name: &str) -> bool {
         self.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
     }
 
-    /// The dead-letter queue that is meant by a name, whole or without what all names begin or end with; all of them without a name.
-    /// Looking into a queue counts as a try in one that gives messages up, so such a queue is refused.
+    /// The dead-letter queue with a name, which may leave out the deployment's prefix and `-dlq`; all of them without a name. A queue with
+    /// a redrive policy is rejected, because reading its messages would use up their receives.
     pub async fn choose(&self, name: Option<&str>) -> Result<Vec<String>> {
         let chosen: Vec<String> = match name {
             Some(name) => vec![self.find(name)?],
             None => self.dead().map(str::to_owned).collect(),
         };
         for queue in &chosen {
-            let facts = self.depot.facts(queue).await.map_err(|error| failure(&format!("look at {queue}"), &error))?;
+            let facts = self.depot.facts(queue).await.map_err(|error| failure(&format!("read {queue}"), &error))?;
             if facts.max_receives.is_some() {
-                let why = "has a redrive policy, by which looking at its messages would use their receives up";
+                let why = "has a redrive policy, so reading its messages would use up their receives";
                 return Err(CommandError::new(
                     Exit::Conflict,
-                    format!("{queue} {why}: remove the policy, as no dead-letter queue needs one"),
+                    format!("{queue} {why}: remove the policy, which no dead-letter queue needs"),
                 ));
             }
         }
@@ -106,13 +101,13 @@ impl Deployment {
     }
 }
 
-/// Why SQS did not do something, as the user is told.
+/// The command's error for a failed call to SQS.
 pub fn failure(what: &str, error: &CallError) -> CommandError {
     match error {
         CallError::Refused(why) => CommandError::new(Exit::Error, format!("cannot {what}: {why}")),
         CallError::Unanswered(why) => {
-            let remedy = "look at AWS_ENDPOINT_URL, AWS_REGION and the credentials, as AWS_ACCESS_KEY_ID or AWS_PROFILE";
-            CommandError::new(Exit::Unavailable, format!("cannot {what}, for SQS could not be asked: {why}; {remedy}"))
+            let remedy = "check AWS_ENDPOINT_URL, AWS_REGION and the credentials (AWS_ACCESS_KEY_ID or AWS_PROFILE)";
+            CommandError::new(Exit::Unavailable, format!("cannot {what}, because SQS did not answer: {why}; {remedy}"))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `tasker-ctl dev`: a main over the server, with a private PostgreSQL where no other is named.
+//! `tasker-ctl dev`: runs the server, with a private PostgreSQL unless another database is given.
 
 use std::{collections::HashSet, path::PathBuf};
 
@@ -20,33 +20,33 @@ pub struct DevArgs {
     /// A database to use instead of a private one: postgres://USER:PASSWORD@HOST:PORT/DATABASE [env: DATABASE_URL]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
-    /// Where the private database is kept
+    /// The folder of the private database
     #[arg(long, default_value = ".tasker", value_name = "DIR")]
     data_dir: PathBuf,
-    /// A folder of templates to register at the start
+    /// A folder of templates to register at startup
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
-    /// A worker to start: it runs the steps whose `worker` is NAME; a single one runs all others too. May be given several times
+    /// A worker to start: it runs the steps whose `worker` is NAME. If it is the only worker, it runs all other steps too. May be repeated
     #[arg(long = "worker", value_name = "NAME=COMMAND")]
     workers: Vec<WorkerCommand>,
-    /// How many steps each worker runs at once
+    /// How many steps each worker runs concurrently
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     max_concurrent_handlers: u16,
-    /// The environment whose overlay of a template applies [env: TASKER_ENV] [default: development]
+    /// The environment, which selects the overlays of templates [env: TASKER_ENV] [default: development]
     #[arg(long, value_name = "NAME", value_parser = settings::environment)]
     environment: Option<String>,
 }
 
-/// Runs until a signal asks for the end; a second one ends it at once.
+/// Runs until a signal. A second one ends it immediately.
 pub async fn run(args: DevArgs) -> Result {
-    refuse_twins(&args.workers)?;
+    refuse_duplicates(&args.workers)?;
     let environment = match args.environment {
         None => settings::read("TASKER_ENV", settings::environment)?,
         given => given,
     };
     let database_url = database_url(args.database_url.as_deref())?;
     begin_logs(Stream::Stdout, &[]);
-    // From here on a signal waits until it is asked for: a start that is cut short would leave a server behind.
+    // From here on signals are queued: an interrupted start would leave a database server behind.
     let shutdown = listen_to_signals()?;
     let pools: Vec<_> = args.workers.iter().map(|worker| worker.pool.clone()).collect();
     let options = Options {
@@ -61,7 +61,7 @@ pub async fn run(args: DevArgs) -> Result {
     Ok(tasker_server::run(&options, shutdown, |event| tell(event, &pools)).await?)
 }
 
-/// From now on a signal waits until it is asked for.
+/// From now on signals are queued.
 pub fn listen_to_signals() -> Result<Shutdown> {
     Shutdown::listen().map_err(|error| CommandError::new(Exit::Error, format!("cannot listen to signals: {error}")))
 }
@@ -71,17 +71,17 @@ fn tell(event: Event, pools: &[String]) {
         Event::Warning(text) => eprintln!("{}", output::line(&text)),
         Event::Ready { address, templates } => {
             let workers = if pools.is_empty() { "none".to_owned() } else { pools.join(", ") };
-            // Nobody may be reading; the system runs all the same.
+            // stdout may be closed; the server runs all the same.
             let _ = output::print(&format!("ready: http://{address} · {templates} templates · workers: {workers}"));
         }
     }
 }
 
-fn refuse_twins(workers: &[WorkerCommand]) -> Result {
+fn refuse_duplicates(workers: &[WorkerCommand]) -> Result {
     let mut names = HashSet::new();
     match workers.iter().find(|worker| !names.insert(&worker.pool)) {
-        Some(twin) => {
-            Err(CommandError::usage(format!("--worker {} is given twice; give each worker a name of its own", twin.pool)))
+        Some(duplicate) => {
+            Err(CommandError::usage(format!("--worker {} is given twice; give each worker a name of its own", duplicate.pool)))
         }
         None => Ok(()),
     }
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn two_workers_of_one_name_are_refused() {
         let worker: WorkerCommand = "a=true".parse().unwrap();
-        let failure = refuse_twins(&[worker.clone(), worker]).unwrap_err();
+        let failure = refuse_duplicates(&[worker.clone(), worker]).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
     }
 }

@@ -1,4 +1,4 @@
-//! `tasker-ctl doctor`: the server compares its counters with the facts, and this shows where they differ.
+//! `tasker-ctl doctor`: shows the stored counters that differ from the rows they count.
 
 use tasker_wire::rest::{CounterDifference, DoctorReport};
 
@@ -17,7 +17,7 @@ pub async fn run(client: &Client, format: Format) -> Result {
     }
     match report.total.max(report.differences.len() as i64) {
         0 => Ok(()),
-        count => Err(CommandError::new(Exit::Error, format!("counters differ from the facts: {count}"))),
+        count => Err(CommandError::new(Exit::Error, format!("counters that differ from the facts: {count}"))),
     }
 }
 

@@ -1,20 +1,20 @@
-//! How a command ends when it does not succeed. Exit codes are interface: scripts branch on them.
+//! Errors of commands. Exit codes are interface: scripts branch on them.
 
 use std::fmt;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Every failure that is not one of the others.
+    /// Every other failure.
     Error,
-    /// The command line, or a file that it names, cannot be read.
+    /// The command line, or a file that it names, is invalid.
     Usage,
     NotFound,
-    /// The state does not allow it, or it exists with other content.
+    /// The state does not allow the action, or the object exists with other content.
     Conflict,
     TimedOut,
     /// The awaited task failed or was cancelled.
     TaskFailed,
-    /// No server answers, or it is overloaded: try again later.
+    /// The server does not answer or is overloaded.
     Unavailable,
 }
 
@@ -31,11 +31,10 @@ impl Exit {
     }
 }
 
-/// Why a command did not succeed.
 #[derive(Debug)]
 pub struct CommandError {
     pub exit: Exit,
-    /// What is wrong, where, and the remedy. It may hold text from outside as it came; [`crate::output`] escapes that.
+    /// What is wrong, where, and the remedy. It may contain unescaped text from outside; [`crate::output`] escapes it.
     pub message: String,
 }
 

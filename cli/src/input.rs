@@ -1,4 +1,4 @@
-//! JSON on the command line, in a file or on stdin, and files of YAML: read up to a limit, and checked before anything is sent.
+//! Reads JSON from the command line, a file or stdin, and YAML files: up to a limit, and checked before anything is sent.
 
 use std::{
     fs::File,
@@ -13,14 +13,11 @@ use tasker_wire::limits;
 
 use crate::error::{CommandError, Exit, Result};
 
-/// Where a JSON document is given: itself, `@FILE`, or `-` for stdin.
+/// An argument with a JSON document: the document itself, `@FILE`, or `-` for stdin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JsonSource {
-    /// On the command line.
     Text(String),
-    /// In a file.
     File(PathBuf),
-    /// On stdin.
     Stdin,
 }
 
@@ -37,7 +34,7 @@ impl FromStr for JsonSource {
 }
 
 impl JsonSource {
-    /// Reads the document; `option` names it in errors. It stays text, so that numbers keep their digits.
+    /// Reads the document, which stays text so that numbers keep their digits. Errors name `option`.
     pub fn read(&self, option: &str) -> Result<Box<RawValue>> {
         let (text, place) = match self {
             Self::Text(text) => (text.clone(), option.to_owned()),
@@ -45,7 +42,7 @@ impl JsonSource {
             Self::Stdin => (read_bounded(io::stdin(), "stdin", limits::RESULT_BYTES)?, "stdin".to_owned()),
         };
         if let Err(fault) = json::check(&text) {
-            return Err(CommandError::usage(format!("{place} is not usable JSON: {fault}")));
+            return Err(CommandError::usage(format!("{place} is not valid JSON: {fault}")));
         }
         RawValue::from_string(text.trim().to_owned())
             .map_err(|error| CommandError::usage(format!("{place} is not JSON: {error}")))
@@ -64,12 +61,12 @@ fn read_bounded(source: impl Read, place: &str, limit: usize) -> Result<String> 
     let read = source.take(limit as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| CommandError::usage(format!("cannot read {place}: {error}")))?;
     if bytes.len() > limit {
-        return Err(CommandError::new(Exit::Error, format!("{place} has more than the {limit} bytes that are allowed")));
+        return Err(CommandError::new(Exit::Error, format!("{place} has more than {limit} bytes, which is the limit")));
     }
     String::from_utf8(bytes).map_err(|_| CommandError::new(Exit::Error, format!("{place} is not UTF-8 text")))
 }
 
-/// Who acts, for the audit log, where the command line does not say it.
+/// The default actor for the audit log.
 pub fn default_actor() -> String {
     tasker_process::settings::optional("USER").ok().flatten().unwrap_or_else(|| "cli-operator".into())
 }
@@ -95,17 +92,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_a_usage_error_that_names_the_option_and_the_place() {
+    fn invalid_json_is_a_usage_error_that_names_the_option_and_the_place() {
         for bad in ["{a: 1}", "", "{\"a\": 1", "{\"a\": 1, \"a\": 2}", "\"\\u0000\""] {
             let failure = read(bad).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage, "{bad}");
-            assert!(failure.message.starts_with("--context is not usable JSON: "), "{}", failure.message);
+            assert!(failure.message.starts_with("--context is not valid JSON: "), "{}", failure.message);
         }
     }
 
     #[test]
     fn a_missing_file_and_an_endless_one_are_refused() {
         assert!(read("@/nowhere/at all").unwrap_err().message.contains("cannot open /nowhere/at all"));
-        assert!(read("@/dev/zero").unwrap_err().message.contains("more than the"));
+        assert!(read("@/dev/zero").unwrap_err().message.contains("has more than "));
     }
 }

@@ -1,4 +1,4 @@
-//! The command line of the orchestrator: a client of its REST interface and of its queues. `dev` is a main over `tasker-server`.
+//! The command line of the orchestrator: a client of its REST interface and its queues. `dev` runs the server (`tasker-server`).
 
 mod client;
 mod db;
@@ -25,7 +25,7 @@ use crate::{client::Client, output::Format};
 
 /// Submit, watch and repair workflows.
 ///
-/// Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 5 conflict, 6 time-out, 7 the awaited task failed.
+/// Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 5 conflict, 6 timeout, 7 the awaited task failed.
 #[derive(Debug, Parser)]
 #[command(name = "tasker-ctl", version, propagate_version = false)]
 struct Cli {
@@ -37,7 +37,7 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// How to print results: table, or json, which is the API's own answer where a server is asked
+    /// How to print results: table or json. For commands that call the server, json is its response
     #[arg(short, long, global = true, value_enum, hide_possible_values = true, default_value_t = Format::Table)]
     output: Format,
     /// The server's address [env: TASKER_URL] [default: http://127.0.0.1:8080]
@@ -51,7 +51,7 @@ impl Global {
             None => settings::read("TASKER_URL", client::parse_url)?,
             given => given.clone(),
         };
-        Client::new(url.unwrap_or_else(|| Url::parse("http://127.0.0.1:8080").expect("it is a URL")))
+        Client::new(url.unwrap_or_else(|| Url::parse("http://127.0.0.1:8080").expect("the default is a URL")))
     }
 }
 
@@ -59,25 +59,25 @@ impl Global {
 enum Command {
     /// Run the whole system in this process
     Dev(dev::DevArgs),
-    /// Submit, look at, wait for and cancel tasks
+    /// Submit, show, wait for and cancel tasks
     #[command(subcommand)]
     Task(task::TaskCommand),
     /// Retry or settle a step
     #[command(subcommand)]
     Step(step::StepCommand),
-    /// Check, register and look at workflow templates
+    /// Check, register and show workflow templates
     #[command(subcommand)]
     Template(template::TemplateCommand),
-    /// Compare the server's counters with the facts
+    /// Compare the server's counters with the rows they count
     Doctor,
-    /// List, show, send back and delete the messages that nobody could handle, of a deployment on SQS
+    /// List, show, redrive and delete the dead letters of a deployment on SQS
     ///
-    /// SQS is found by the usual variables of AWS (AWS_REGION, AWS_PROFILE or AWS_ACCESS_KEY_ID, …), and elsewhere by AWS_ENDPOINT_URL.
+    /// AWS's usual variables configure the client (AWS_REGION, AWS_PROFILE or AWS_ACCESS_KEY_ID, …); AWS_ENDPOINT_URL selects another endpoint.
     Dlq(Box<dlq::Dlq>),
     /// Show what is in the queues of a deployment on SQS
     ///
-    /// Counts are those of SQS, which follow within a minute. The age of the oldest message is known of dead letters alone: SQS tells it
-    /// only to CloudWatch (ApproximateAgeOfOldestMessage), and to receive a message that is to be worked on would use up one of its tries.
+    /// The counts are those of SQS, which may lag by a minute. Only dead letters have an age: SQS reports the age of the oldest message only
+    /// to CloudWatch (ApproximateAgeOfOldestMessage), and receiving a message from a working queue would use up one of its receives.
     Queues(queues::QueuesArgs),
     /// Bring a database to this version's schema
     #[command(subcommand)]
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn taskers_own_spelling_of_create_is_understood() {
+    fn the_options_of_taskers_own_create_are_accepted() {
         let line = [
             "tasker-ctl",
             "task",
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_at_the_command_line() {
+    fn invalid_arguments_are_usage_errors() {
         for line in [
             "task get not-an-id",
             "task list --limit 101",

@@ -1,5 +1,5 @@
-//! What the user sees: tables for people, JSON for programs. Text from outside is escaped before it reaches a terminal: control characters
-//! could move the cursor, hide text or forge a line.
+//! Output: tables for people, JSON for programs. Text from outside is escaped, because control characters could move the cursor of a
+//! terminal, hide text or forge a line.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,27 +9,26 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::error::{CommandError, Exit, Result};
 
-/// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.
     Table,
-    /// For programs: the API's own answer.
+    /// For programs: the response of the API.
     Json,
 }
 
-/// Prints text for people. The line breaks are ours; control characters within a line are escaped.
+/// Prints text for people. Line breaks stay; other control characters are escaped.
 pub fn print(text: &str) -> Result {
     write_out(&harmless(text))
 }
 
-/// Prints a JSON document, indented and otherwise as it came: numbers keep their digits and keys their order.
+/// Prints a JSON document, indented and otherwise unchanged: numbers keep their digits and keys their order.
 pub fn print_json(json: &str) -> Result {
     write_out(&indent(json))
 }
 
 pub fn report(failure: &CommandError) {
-    // Where stderr is closed nobody is left to be told.
+    // If stderr is closed, the exit code must do.
     let _ = writeln!(io::stderr(), "error: {}", harmless(&failure.message));
 }
 
@@ -42,14 +41,14 @@ pub fn remark(text: &str) {
 
 fn write_out(text: &str) -> Result {
     match writeln!(io::stdout(), "{}", text.trim_end()) {
-        // As in `… | head`: the reader has seen enough.
+        // As with `… | head`: the reader needs no more.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(CommandError::new(Exit::Error, format!("cannot write the result: {error}"))),
         Ok(()) => Ok(()),
     }
 }
 
-/// Any text as one line: control characters are shown as escapes.
+/// Any text as one line, with control characters escaped.
 pub fn line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -58,17 +57,17 @@ pub fn line(text: &str) -> String {
     shown
 }
 
-/// Several lines of ours: as [`line`], but line ends stay.
+/// As [`line`], but line breaks stay.
 fn harmless(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Controls, and the marks that reorder, hide or break text.
+/// Control characters, and marks that reorder, hide or break text.
 fn is_hostile(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// At most so many characters of a line; the end is cut, and it shows.
+/// A line cut to a number of characters, with `…` at a cut end.
 pub fn shortened(text: &str, characters: usize) -> String {
     let shown = line(text);
     if shown.chars().count() <= characters {
@@ -77,7 +76,7 @@ pub fn shortened(text: &str, characters: usize) -> String {
     shown.chars().take(characters - 1).chain(['…']).collect()
 }
 
-/// A table without lines, as wide as the terminal where there is one.
+/// A table without lines, at most as wide as the terminal.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
@@ -88,25 +87,25 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> St
     table.trim_fmt()
 }
 
-/// Lines of `name  value`, without those that have no value.
+/// Lines of `name  value`, without empty values.
 pub fn fields(pairs: &[(&str, String)]) -> String {
     let known = || pairs.iter().filter(|(_, value)| !value.is_empty());
     let width = known().map(|(name, _)| name.len()).max().unwrap_or(0);
     known().map(|(name, value)| format!("{name:width$}  {}\n", line(value))).collect()
 }
 
-/// A time of the API, in UTC and whole seconds; as it came where it is none.
+/// A time of the API, in UTC and whole seconds. Any other text stays unchanged.
 pub fn moment(text: &str) -> String {
     parse_time(text).map_or_else(|| text.to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
-/// How long after `from` it was `to`; empty where one is unknown.
+/// The duration between two times of the API; empty if one is unknown.
 pub fn between(from: &str, to: &str) -> String {
     let (Some(from), Some(to)) = (parse_time(from), parse_time(to)) else { return String::new() };
     seconds(to.duration_since(from).as_secs_f64().max(0.0))
 }
 
-/// An age in whole seconds; a clock that is ahead of ours makes none.
+/// An age in whole seconds; 0 if the other clock is ahead of ours.
 pub fn age(whole: i64) -> String {
     match whole {
         ..60 => format!("{} s", whole.max(0)),
@@ -124,13 +123,13 @@ fn seconds(seconds: f64) -> String {
     }
 }
 
-/// The API's times come with a zone, or without one and in UTC.
+/// Parses a time with a zone, or one without a zone as UTC.
 fn parse_time(text: &str) -> Option<Timestamp> {
     let zoned = text.parse::<Timestamp>().ok();
     zoned.or_else(|| Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp()))
 }
 
-/// Indents a JSON text without reading its values. Hostile characters can only be inside strings, where an escape means the same.
+/// Indents a JSON text without parsing its values. Hostile characters can only be in strings, where an escape means the same.
 fn indent(json: &str) -> String {
     let (mut shown, mut depth, mut in_string, mut escaped) = (String::with_capacity(json.len() * 2), 0usize, false, false);
     let mut rest = json.chars().peekable();
@@ -177,7 +176,7 @@ fn new_line(shown: &mut String, depth: usize) {
 
 fn push_in_string(shown: &mut String, c: char) {
     if is_hostile(c) {
-        // All hostile characters are in the first plane: one escape each.
+        // All hostile characters are in the basic plane, so each is one escape.
         shown.push_str(&format!("\\u{:04x}", u32::from(c)));
     } else {
         shown.push(c);

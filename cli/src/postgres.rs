@@ -1,4 +1,4 @@
-//! `tasker-ctl postgres …`: private PostgreSQLs for tests and scripts. These commands need PostgreSQL's programs, not a server.
+//! `tasker-ctl postgres …`: private PostgreSQL servers for tests and scripts. These commands need PostgreSQL's programs, not our server.
 
 use std::{ffi::OsString, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus};
 
@@ -19,17 +19,17 @@ use crate::{
     output,
 };
 
-/// Tests run side by side, each with connections of its own.
+/// Tests run concurrently, each with connections of its own.
 const CONNECTIONS: &str = "max_connections=300";
 
 #[derive(Debug, Subcommand)]
 pub enum PostgresCommand {
-    /// Run a command with a throw-away PostgreSQL, which is removed afterwards
+    /// Run a command with a temporary PostgreSQL, and remove it afterwards
     ///
     /// The command finds the server's URL in TASKER_TEST_DATABASE_URL; with --tls, HOST:PORT in TASKER_TEST_DATABASE_TLS and the file of the
-    /// authority's certificate in TASKER_TEST_DATABASE_CA. The exit code is the command's, or 128 and the signal that ended it.
+    /// authority's certificate in TASKER_TEST_DATABASE_CA. The exit code is the command's, or 128 plus the signal that ended it.
     Run {
-        /// Sync every commit to the disk, as a server whose data matters or is measured
+        /// Sync every commit to the disk, for data that matters and for measurements
         #[arg(long)]
         durable: bool,
         #[command(flatten)]
@@ -38,11 +38,11 @@ pub enum PostgresCommand {
         #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Start the PostgreSQL of a folder and leave it running; print as JSON how to reach it
+    /// Start the PostgreSQL of a folder, leave it running, and print how to connect to it as JSON
     ///
-    /// The data is made at first and kept. A PostgreSQL that runs already is left as it is.
+    /// Creates the data on the first start, and keeps it. Does not change a PostgreSQL that already runs.
     Start {
-        /// Where the data is kept
+        /// The folder of the data
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
         #[command(flatten)]
@@ -50,10 +50,10 @@ pub enum PostgresCommand {
     },
     /// Stop the PostgreSQL of a folder
     Stop {
-        /// Where the data is kept
+        /// The folder of the data
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
-        /// Remove the folder and the data too
+        /// Remove the folder and its data too
         #[arg(long)]
         remove: bool,
     },
@@ -61,10 +61,10 @@ pub enum PostgresCommand {
 
 #[derive(Debug, Args)]
 pub struct ServerArgs {
-    /// Listen on a free port of 127.0.0.1 too, by TLS and with a password, under a certificate authority of its own
+    /// Also listen on a free port of 127.0.0.1, with TLS, a password, and a certificate authority of its own
     #[arg(long)]
     tls: bool,
-    /// A setting of the server. May be given several times
+    /// A setting of the server. May be repeated
     #[arg(long = "setting", value_name = "NAME=VALUE")]
     settings: Vec<String>,
 }
@@ -80,10 +80,10 @@ pub async fn run(command: PostgresCommand) -> Result {
     match command {
         PostgresCommand::Run { durable, server, command } => {
             let setup = server.setup(if durable { Setup::default() } else { Setup::unsynced() });
-            // From here on a signal waits until the server can be removed again.
+            // From here on signals are queued, so that the server is removed in any case.
             let mut shutdown = listen_to_signals()?;
             let code = postgres::throw_away(&setup, async |address| supervise(&command, address, &mut shutdown).await).await??;
-            // Nothing is left to be dropped.
+            // Nothing is left to drop.
             std::process::exit(code)
         }
         PostgresCommand::Start { data_dir, server } => {
@@ -102,7 +102,7 @@ fn shown(Address { url, tls }: &Address) -> Value {
     json!({"url": url, "tls": tls})
 }
 
-/// Runs the command to its end and returns its exit code, as a shell tells it.
+/// Runs the command and returns its exit code as a shell does.
 async fn supervise(words: &[OsString], address: &Address, shutdown: &mut Shutdown) -> Result<i32> {
     if let Some(signal) = shutdown.signal().now_or_never() {
         return Ok(128 + signal.as_raw_value());
@@ -118,7 +118,7 @@ async fn supervise(words: &[OsString], address: &Address, shutdown: &mut Shutdow
         tokio::select! {
             status = child.wait() => return Ok(code_of(status.map_err(failed)?)),
             signal = shutdown.signal() => {
-                // Ctrl-C reaches the command by itself: a terminal interrupts everything that runs in it.
+                // A terminal sends Ctrl-C to the command too.
                 if let (true, Some(id)) = (signal != SignalKind::interrupt(), child.id()) {
                     let _ = kill(Pid::from_raw(id.cast_signed()), Signal::try_from(signal.as_raw_value()).ok());
                 }

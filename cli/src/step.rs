@@ -1,4 +1,4 @@
-//! `tasker-ctl step …`: what an operator does to one step.
+//! `tasker-ctl step …`: operator actions on one step.
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -13,31 +13,28 @@ use crate::{
     task::steps_path,
 };
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum StepCommand {
-    /// Try a failed step again, with all its tries anew
+    /// Retry a failed step, with its attempts reset
     Retry(StepArgs),
-    /// Settle a step by hand, with a result that its children see, or without
+    /// Settle a step manually, with a result that its children see, or without one
     Resolve(Resolve),
 }
 
-/// A step, and who does what to it why.
 #[derive(Debug, Args)]
 pub struct StepArgs {
     /// The task's id
     task: Uuid,
     /// The step's name or id
     step: String,
-    /// Why, for the audit log
+    /// The reason, for the audit log
     #[arg(short, long)]
     reason: String,
-    /// Who, for the audit log
+    /// Who acts, for the audit log
     #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
     actor: String,
 }
 
-/// A step and what came of it.
 #[derive(Debug, Args)]
 pub struct Resolve {
     #[command(flatten)]
@@ -68,7 +65,7 @@ pub async fn run(command: &StepCommand, client: &Client, format: Format) -> Resu
     output::print(&format!("step {} is {}", output::line(&step.name), step.current_state))
 }
 
-/// The step's id. The API knows steps by their ids; people know them by their names.
+/// The step's id, because the API identifies steps by id and people by name.
 async fn id_of(which: &StepArgs, client: &Client) -> Result<String> {
     if let Ok(id) = which.step.parse::<Uuid>() {
         return Ok(id.to_string());

@@ -1,4 +1,4 @@
-//! `tasker-ctl template …`: check workflow templates without a server, register them, and look at what is registered.
+//! `tasker-ctl template …`: checks workflow templates without a server, registers them, and shows registered ones.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,6 @@ use crate::{
     output::{self, Format, fields, line, table},
 };
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum TemplateCommand {
     /// Check template files; needs no server
@@ -32,7 +31,6 @@ pub enum TemplateCommand {
     Show(Show),
 }
 
-/// Template files.
 #[derive(Debug, Args)]
 pub struct Files {
     /// YAML files, or folders of them
@@ -40,7 +38,6 @@ pub struct Files {
     files: Vec<PathBuf>,
 }
 
-/// Which templates to list.
 #[derive(Debug, Args, Serialize)]
 pub struct TemplateListArgs {
     /// Only templates of this namespace
@@ -48,20 +45,19 @@ pub struct TemplateListArgs {
     namespace: Option<String>,
 }
 
-/// Which template to show.
 #[derive(Debug, Args)]
 pub struct Show {
     /// The template's name
     name: String,
-    /// Its namespace
+    /// The template's namespace
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// Its version; the highest one when it is left out
+    /// The template's version; the highest one by default
     #[arg(short, long)]
     version: Option<String>,
 }
 
-/// Checks files. Faults are the result of this command: they go to stdout.
+/// Checks files. Faults are the result of this command, so they go to stdout.
 pub fn validate(files: &Files, format: Format) -> Result {
     let mut checks = Vec::new();
     for path in expand(&files.files)? {
@@ -104,7 +100,7 @@ impl Check {
     }
 }
 
-/// The files, and those in the folders, in the order of their names.
+/// The files, and those in the folders sorted by name.
 fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
@@ -123,7 +119,6 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Runs a command that needs a server.
 pub async fn run(command: &TemplateCommand, client: &Client, format: Format) -> Result {
     match command {
         TemplateCommand::Validate(files) => validate(files, format),
@@ -133,7 +128,7 @@ pub async fn run(command: &TemplateCommand, client: &Client, format: Format) -> 
     }
 }
 
-/// Registers one file after the other. A bad one does not stop the others; the exit code is that of the first failure.
+/// Registers one file after the other. A bad one does not stop the others. The exit code is that of the first failure.
 async fn register(files: &Files, client: &Client, format: Format) -> Result {
     let (mut answers, mut failure) = (Vec::new(), None);
     for path in expand(&files.files)? {
@@ -143,7 +138,7 @@ async fn register(files: &Files, client: &Client, format: Format) -> Result {
             Err(one) => {
                 let one = CommandError::new(one.exit, format!("{}: {}", line(&path.display().to_string()), one.message));
                 if let Some(earlier) = failure.replace(one) {
-                    // Reported as it comes; only the last one ends the command.
+                    // The last failure ends the command, so earlier ones are reported here.
                     output::report(&earlier);
                     failure = failure.map(|last: CommandError| CommandError::new(earlier.exit, last.message));
                 }
@@ -197,7 +192,7 @@ async fn show(which: &Show, client: &Client, format: Format) -> Result {
     }
 }
 
-/// The version of a task that does not name one.
+/// The highest released version, which a task without a version gets.
 async fn highest(which: &Show, client: &Client) -> Result<String> {
     let query = TemplateListArgs { namespace: Some(which.namespace.clone()) };
     let TemplateListResponse { templates, .. } = client.get(&["v1", "templates"], &query).await?.read()?;
@@ -220,14 +215,14 @@ fn detail(template: &TemplateDetail) -> String {
     let configuration = template.configuration.as_ref().and_then(|text| serde_json::from_str(text.get()).ok());
     let configuration: Value = configuration.unwrap_or_default();
     let row = |step: &StepDefinition| {
-        let tries = if step.default_retryable { step.default_max_attempts } else { 1 };
+        let attempts = if step.default_retryable { step.default_max_attempts } else { 1 };
         let (handler, parents) = definition(&configuration, &step.name);
-        vec![step.name.clone(), handler, tries.to_string(), parents]
+        vec![step.name.clone(), handler, attempts.to_string(), parents]
     };
-    format!("{head}\n{}", table(&["STEP", "HANDLER", "TRIES", "AFTER"], template.steps.iter().map(row)))
+    format!("{head}\n{}", table(&["STEP", "HANDLER", "ATTEMPTS", "AFTER"], template.steps.iter().map(row)))
 }
 
-/// Handler and parents of a step, where the server shows the definition.
+/// The handler and parents of a step, if the response has the definition.
 fn definition(configuration: &Value, step: &str) -> (String, String) {
     let steps = configuration["steps"].as_array();
     let Some(step) = steps.into_iter().flatten().find(|s| s["name"] == step) else { return Default::default() };

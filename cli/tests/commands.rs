@@ -115,7 +115,7 @@ async fn a_context_that_is_not_json_is_a_usage_error_and_nothing_is_sent() {
     let server = Server::answering([(201, task("running"))]).await;
     let output = server.run(&["task", "create", "--name", "order", "--context", "{n: 1}"]).await;
     assert_eq!(code(&output), 2);
-    assert!(err(&output).starts_with("error: --context is not usable JSON: 1:"), "{}", err(&output));
+    assert!(err(&output).starts_with("error: --context is not valid JSON: 1:"), "{}", err(&output));
     assert!(server.asked().is_empty());
 }
 
@@ -203,7 +203,7 @@ async fn a_server_of_another_kind_is_an_error() {
     let server = Server::saying([(200, "<html>\u{1b}[2Jhello</html>".into())]).await;
     let output = server.run(&["task", "list"]).await;
     assert_eq!(code(&output), 1);
-    assert!(err(&output).contains("does not understand") && !err(&output).contains('\u{1b}'), "{}", err(&output));
+    assert!(err(&output).contains("cannot read") && !err(&output).contains('\u{1b}'), "{}", err(&output));
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn a_wait_that_takes_too_long_is_a_time_out() {
     let server = Server::answering([(200, task("running"))]).await;
     let output = server.run(&["task", "wait", TASK, "--timeout", "0.1"]).await;
     assert_eq!(code(&output), 6);
-    assert!(err(&output).contains("was not finished after 0.1 s; it goes on"), "{}", err(&output));
+    assert!(err(&output).contains("was not finished after 0.1 s and continues"), "{}", err(&output));
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn the_doctor_fails_when_counters_differ() {
     let report = json!({"checked": {"tasks": 1, "steps": 4}, "differences": [{"task_uuid": TASK, "step": null, "what": "active_steps", "stored": "1", "facts": "0"}]});
     let server = Server::answering([(200, report)]).await;
     let output = server.run(&["doctor"]).await;
-    assert_eq!((code(&output), err(&output).as_str()), (1, "error: counters differ from the facts: 1\n"));
+    assert_eq!((code(&output), err(&output).as_str()), (1, "error: counters that differ from the facts: 1\n"));
     let healthy = Server::answering([(200, json!({"checked": {"tasks": 1, "steps": 4}, "differences": []}))]).await;
     assert_eq!(out(&healthy.run(&["doctor"]).await), "checked 1 tasks and 4 steps: no differences\n");
 }

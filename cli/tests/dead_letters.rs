@@ -295,5 +295,5 @@ async fn queues_that_are_unknown_unsafe_or_without_a_way_back_are_refused() {
         assert!(ran.code == 5 && ran.err.contains("worker-a-dlq has a redrive policy"), "{}", ran.err);
     }
     let nobody = World { prefix: "nobody-".into(), ..world }.run("queues").await;
-    assert!(nobody.code == 3 && nobody.err.starts_with("error: there is no queue of a deployment `nobody-`"), "{}", nobody.err);
+    assert!(nobody.code == 3 && nobody.err.starts_with("error: there are no queues of a deployment `nobody-`"), "{}", nobody.err);
 }

@@ -78,7 +78,7 @@ async fn an_sqs_that_is_away_is_told_with_what_to_look_at() {
     for line in ["queues", "dlq list"] {
         let (code, said) = run(&format!("{line} --queues {QUEUES}")).await;
         assert_eq!(code, 1, "{said}");
-        assert!(said.starts_with("error: cannot list the queues, for SQS could not be asked: "), "{said}");
+        assert!(said.starts_with("error: cannot list the queues, because SQS did not answer: "), "{said}");
         assert!(said.contains("AWS_ENDPOINT_URL") && said.lines().count() == 1, "{said}");
     }
 }

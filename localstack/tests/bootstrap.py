@@ -1,4 +1,4 @@
-"""A small function for the tests: it does what its event says. Standard library only, over the Runtime API."""
+"""A small function for tests, which does what its event says. Standard library only, over the Runtime API."""
 
 from __future__ import annotations
 

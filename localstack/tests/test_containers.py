@@ -1,4 +1,4 @@
-"""The containers of unpacked images: what runc is told, and what is left of them."""
+"""The containers of unpacked images: their configuration and their removal."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class BundleTest(unittest.TestCase):
 
 
 class UnpackedTest(unittest.TestCase):
-    """Which images a map gets, in a checkout of the test's own."""
+    """The entries of an image map, in a checkout of the test."""
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
@@ -93,7 +93,7 @@ class UnpackedTest(unittest.TestCase):
         image = image_of("tasker-worker-python:local")
         folder = self.root / "target/images/tasker-worker-python"
         self.assertEqual(image, Unpacked(folder / "rootfs", {"Cmd": ["tasker-worker-python"]}))
-        self.assertIn("root file systems of their images", packages.said_of_images(self.map))
+        self.assertIn("containers of their images", packages.describe_images(self.map))
 
     def test_after_a_change_commands_are_taken_and_it_is_said(self) -> None:
         for file in (self.programs / "tasker-worker", self.root / "handlers.py"):
@@ -101,7 +101,7 @@ class UnpackedTest(unittest.TestCase):
             file.write_text("changed", encoding="ascii")
             packages.write_images(self.map, self.programs)
             self.assertIn("tasker-worker", image_of("tasker-worker-rust:local").command[0])
-            self.assertIn("no image was built", packages.said_of_images(self.map))
+            self.assertIn("no image is built", packages.describe_images(self.map))
             file.write_bytes(before)
 
     def test_without_runc_commands_are_taken(self) -> None:

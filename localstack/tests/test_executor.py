@@ -1,4 +1,4 @@
-"""An execution environment as LocalStack uses it, with a small function that really runs."""
+"""An execution environment as LocalStack uses it, with a small real function."""
 
 from __future__ import annotations
 

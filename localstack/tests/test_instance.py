@@ -1,4 +1,4 @@
-"""The Runtime API and the processes behind it, with a small function that really runs."""
+"""The Runtime API and the processes behind it, with a small real function."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class InstanceTest(unittest.TestCase):
 
 
 def gone(pid: int) -> bool:
-    """Whether a process is there no more, or only waits to be buried."""
+    """Whether a process has ended; a zombie has too."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:

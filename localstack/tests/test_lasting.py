@@ -1,4 +1,4 @@
-"""What is found of an environment that was left in any state."""
+"""The status of an environment in any state."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LastingTest(unittest.TestCase):
     def test_a_port_that_another_has_is_refused_in_a_sentence(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
-            with self.assertRaisesRegex(SystemExit, f"port {port} of 127.0.0.1 cannot be used"):
+            with self.assertRaisesRegex(SystemExit, f"port {port} of 127.0.0.1 is not available"):
                 Emulator(self.folder, port).start()
 
 

@@ -1,4 +1,4 @@
-"""How queues are read: what becomes one event, and what is deleted."""
+"""The polling of queues: the events of messages, and the deleted messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def message(name: str, body: str = "{}") -> dict:
 
 
 class Poller:
-    """What `mappings` uses of LocalStack's own poller."""
+    """The parts of LocalStack's poller that `mappings` uses."""
 
     source_arn = "arn:aws:sqs:us-east-1:000000000000:q"
     queue_url = "http://127.0.0.1/000000000000/q"
@@ -43,7 +43,7 @@ class Poller:
         self.deleted |= ids
 
     def poll(self) -> None:
-        """Polls once, and waits until what came of it is done: its place is free again."""
+        """Polls once, and waits until its batch is done."""
         mappings._poll(self)
         self.tasker_places.acquire()
         self.tasker_places.release()

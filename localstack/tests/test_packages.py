@@ -1,4 +1,4 @@
-"""What stands for a function's code, and for an image."""
+"""The packages of functions, and the image map."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PackagesTest(unittest.TestCase):
         self.assertEqual((package / "bootstrap").read_text(encoding="ascii"), "#!/bin/sh\n")
         self.assertTrue(os.access(package / "bootstrap", os.X_OK))
 
-    def test_the_same_program_is_packaged_once_and_a_new_one_anew(self) -> None:
+    def test_the_same_program_is_packaged_once_and_a_changed_one_again(self) -> None:
         first = self.package()
         self.assertEqual(self.package(), first)
         self.program.write_text("#!/bin/sh\nexit 1\n", encoding="ascii")

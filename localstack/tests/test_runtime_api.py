@@ -1,4 +1,4 @@
-"""The Runtime API as runtimes of several languages speak it."""
+"""The Runtime API as runtimes of several languages use it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasker_localstack.runtime_api import PREFIX, RuntimeApi
 
 
 class Told:
-    """Stands for an instance: gives one event, and keeps what it is told."""
+    """Stands in for an instance: serves one event and records the calls."""
 
     def __init__(self) -> None:
         self.settled: queue.Queue[tuple[str, bytes, bool]] = queue.Queue()

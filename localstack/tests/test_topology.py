@@ -1,4 +1,4 @@
-"""What a deployment may say differently from the topology, and who answers which route."""
+"""Overrides of the topology, and the function of each route."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ use crate::{
     output::{self, Format, between, moment, table},
 };
 
-/// Which tasks to list, as the query of the API.
 #[derive(Debug, Args, Serialize)]
 pub struct TaskListArgs {
     /// Only tasks of this namespace
@@ -22,10 +21,10 @@ pub struct TaskListArgs {
     /// Only tasks of templates with this name
     #[arg(long)]
     name: Option<String>,
-    /// Which page
+    /// The page, from 1
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     page: u32,
-    /// Rows of a page
+    /// Rows per page
     #[arg(short = 'l', long = "per-page", visible_alias = "limit", default_value_t = 25,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(tasker_wire::limits::PAGE)))]
     per_page: u32,

@@ -1,4 +1,4 @@
-//! `tasker-ctl task …`: submit, look at, wait for and cancel tasks.
+//! `tasker-ctl task …`: submit, show, wait for and cancel tasks.
 
 mod list;
 mod view;
@@ -17,14 +17,13 @@ use crate::{
     output::{self, Format},
 };
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum TaskCommand {
     /// Submit a task
     Create(Box<Create>),
-    /// Show one task: its steps, tries and errors
+    /// Show a task: its steps, attempts and errors
     Get(One),
-    /// List tasks, the newest first
+    /// List tasks, newest first
     List(list::TaskListArgs),
     /// Cancel a task that is not finished
     Cancel(Cancel),
@@ -34,14 +33,12 @@ pub enum TaskCommand {
     Wait(Wait),
 }
 
-/// A task by its id.
 #[derive(Debug, Args)]
 pub struct One {
     /// The task's id
     task: Uuid,
 }
 
-/// What to submit.
 #[derive(Debug, Args)]
 pub struct Create {
     /// The template's name
@@ -50,55 +47,53 @@ pub struct Create {
     /// The template's namespace
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// The template's version; the highest one when it is left out
+    /// The template's version; the highest one by default
     #[arg(short, long)]
     version: Option<String>,
     /// The task's context: JSON, @FILE, or - for stdin
     #[arg(short = 'i', long, visible_alias = "input", value_name = "JSON", default_value = "{}")]
     context: JsonSource,
-    /// An idempotency key: a second task with the same one is refused
+    /// An idempotency key: a second task with the same key is rejected
     #[arg(long, visible_alias = "idempotency-key")]
     key: Option<String>,
-    /// A tag; may be given several times
+    /// A tag. May be repeated
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// A number that is kept with the task
+    /// A number that is stored with the task
     #[arg(short, long, allow_negative_numbers = true)]
     priority: Option<i32>,
-    /// The id that the task's logs and messages have in common; made up when it is left out
+    /// The id that all logs and messages of the task carry; random by default
     #[arg(short, long, value_name = "UUID")]
     correlation_id: Option<Uuid>,
-    /// Who asks for it
+    /// Who submits the task
     #[arg(long, default_value = "tasker-ctl")]
     initiator: String,
-    /// Why
+    /// Why it is submitted
     #[arg(short = 'd', long, visible_alias = "description", default_value = "CLI task creation")]
     reason: String,
-    /// Wait until it is finished; with a number (--wait=60), at most so many seconds
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = wait::FOR_EVER)]
+    /// Wait until the task is finished; --wait=60 waits at most 60 seconds
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = wait::INDEFINITELY)]
     wait: Option<Limit>,
 }
 
-/// What to cancel.
 #[derive(Debug, Args)]
 pub struct Cancel {
     /// The task's id
     task: Uuid,
-    /// Why, for the audit log
+    /// The reason, for the audit log
     #[arg(short, long)]
     reason: Option<String>,
-    /// Who, for the audit log
+    /// Who acts, for the audit log
     #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
     actor: String,
 }
 
-/// What to wait for.
 #[derive(Debug, Args)]
 pub struct Wait {
     /// The task's id
     task: Uuid,
-    /// Give up after so many seconds; without it, wait as long as it takes
-    #[arg(short, long, value_name = "SECONDS", default_value = wait::FOR_EVER, hide_default_value = true)]
+    /// Give up after so many seconds; by default, wait indefinitely
+    #[arg(short, long, value_name = "SECONDS", default_value = wait::INDEFINITELY, hide_default_value = true)]
     timeout: Limit,
 }
 
@@ -136,7 +131,7 @@ async fn create(new: &Create, client: &Client, format: Format) -> Result {
             Format::Table => output::print(&view::created(&task)),
         };
     };
-    // Said before the wait, so that it is known whatever becomes of the wait.
+    // Printed before the wait, so that the id is known if the wait fails.
     output::remark(&view::created(&task));
     await_end(task.task_uuid, limit, client, format).await
 }

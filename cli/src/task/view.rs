@@ -1,4 +1,4 @@
-//! A task on one screen: what it is, how far it is, what failed, and the command that helps.
+//! A task on one screen: its fields, its progress, its errors, and the commands that help.
 
 use tasker_wire::{
     StepState,
@@ -7,14 +7,13 @@ use tasker_wire::{
 
 use crate::output::{between, fields, line, moment, shortened, table};
 
-/// Steps that one screen shows.
 const SHOWN_STEPS: usize = 40;
-/// Errors that are told in full.
+/// Errors that are shown in full.
 const SHOWN_ERRORS: usize = 5;
 /// Characters of an error in a row of the table.
 const NOTE: usize = 100;
 
-/// One line about a task that was accepted.
+/// One line about an accepted task.
 pub fn created(task: &TaskResponse) -> String {
     let plural = if task.total_steps == 1 { "" } else { "s" };
     format!(
@@ -27,7 +26,7 @@ pub fn created(task: &TaskResponse) -> String {
     )
 }
 
-/// The answer to "what is going on with this task".
+/// The whole screen.
 pub fn task(task: &TaskResponse, steps: &[StepResponse]) -> String {
     let shown = worth_showing(steps);
     let mut view = head(task, steps);
@@ -51,7 +50,7 @@ fn head(task: &TaskResponse, steps: &[StepResponse]) -> String {
         ("task", task.task_uuid.to_string()),
         ("template", format!("{} {} in {}", task.name, task.version, task.namespace)),
         ("status", status),
-        ("steps", tally(steps)),
+        ("steps", counts_by_state(steps)),
         ("created", format!("{} by {} ({}): {}", moment(&task.created_at), task.initiator, task.source_system, task.reason)),
         ("ended", end.unwrap_or_default()),
         ("priority", task.priority.map(|p| p.to_string()).unwrap_or_default()),
@@ -60,8 +59,8 @@ fn head(task: &TaskResponse, steps: &[StepResponse]) -> String {
     ])
 }
 
-/// `3 complete, 1 error, 2 pending of 6`, in the order in which the states first appear.
-fn tally(steps: &[StepResponse]) -> String {
+/// Such as `3 complete, 1 error, 2 pending of 6`, in the order in which the states first appear.
+fn counts_by_state(steps: &[StepResponse]) -> String {
     let mut counts: Vec<(String, usize)> = Vec::new();
     for step in steps {
         let state = step.current_state.to_string().replace('_', " ");
@@ -74,7 +73,7 @@ fn tally(steps: &[StepResponse]) -> String {
     if words.is_empty() { "none".into() } else { format!("{} of {}", words.join(", "), steps.len()) }
 }
 
-/// All steps when they fit on a screen; otherwise those that are neither pending nor complete.
+/// All steps if they fit on the screen, otherwise those that are neither pending nor complete.
 fn worth_showing(steps: &[StepResponse]) -> Vec<&StepResponse> {
     if steps.len() <= SHOWN_STEPS {
         return steps.iter().collect();
@@ -94,10 +93,10 @@ pub fn steps<'a>(steps: impl Iterator<Item = &'a StepResponse>) -> String {
             note(step),
         ]
     };
-    table(&["STEP", "STATE", "TRIES", "LAST TRY", "NOTE"], steps.map(row))
+    table(&["STEP", "STATE", "ATTEMPTS", "LAST ATTEMPT", "NOTE"], steps.map(row))
 }
 
-/// Why a step is where it is.
+/// The reason for the step's state.
 fn note(step: &StepResponse) -> String {
     let why = error(step).map(|error| shortened(&described(error), NOTE)).unwrap_or_default();
     let retry = || step.next_retry_at.as_deref().map(|at| format!("again at {}", moment(at))).unwrap_or_default();
@@ -115,7 +114,7 @@ fn note(step: &StepResponse) -> String {
     }
 }
 
-/// Why its last attempt failed.
+/// The error of the last attempt.
 fn error(step: &StepResponse) -> Option<&StepExecutionError> {
     step.results.as_ref()?.error.as_ref()
 }
@@ -127,7 +126,7 @@ fn described(error: &StepExecutionError) -> String {
     }
 }
 
-/// The errors in full, and how to go on.
+/// The errors in full, with the command that retries each step.
 fn errors(task: &TaskResponse, steps: &[StepResponse]) -> String {
     let failed: Vec<&StepResponse> = steps.iter().filter(|step| step.current_state.known() == Some(StepState::Error)).collect();
     let mut view = String::new();
@@ -135,7 +134,7 @@ fn errors(task: &TaskResponse, steps: &[StepResponse]) -> String {
         let Some(error) = error(step) else { continue };
         let name = line(&step.name);
         view.push_str(&format!(
-            "\n{name} failed on try {} of {}: {}\n",
+            "\n{name} failed in attempt {} of {}: {}\n",
             step.attempts,
             step.max_attempts,
             line(&described(error))
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn one_screen_tells_how_far_a_task_is_what_failed_and_what_to_do() {
+    fn one_screen_shows_the_progress_the_errors_and_the_remedy() {
         let waiting = step(
             serde_json::json!({"name": "ship it", "current_state": "pending", "max_attempts": 3, "total_parents": 2, "completed_parents": 1}),
         );
@@ -183,11 +182,11 @@ steps     1 error, 1 pending of 2
 created   2026-01-02 03:04:00Z by me (cli): test
 ended     2026-01-02 03:04:06Z, after 6.5 s
 
-STEP     STATE    TRIES  LAST TRY              NOTE
-charge   error    3/3    2026-01-02 03:04:05Z  declined: no\\u{1b}[2J money
-ship it  pending  0/3                          waits for 1 of 2 parents
+STEP     STATE    ATTEMPTS  LAST ATTEMPT          NOTE
+charge   error    3/3       2026-01-02 03:04:05Z  declined: no\\u{1b}[2J money
+ship it  pending  0/3                             waits for 1 of 2 parents
 
-charge failed on try 3 of 3: declined: no\\u{1b}[2J money
+charge failed in attempt 3 of 3: declined: no\\u{1b}[2J money
   tasker-ctl step retry 01990000-0000-7000-8000-000000000000 charge --reason …
 ";
         let trimmed: String = shown.lines().map(|line| format!("{}\n", line.trim_end())).collect();
@@ -195,7 +194,7 @@ charge failed on try 3 of 3: declined: no\\u{1b}[2J money
     }
 
     #[test]
-    fn a_step_that_waits_tells_when_it_is_tried_again_and_why() {
+    fn a_waiting_step_shows_when_its_next_attempt_is_and_why() {
         let waiting =
             step(serde_json::json!({"name": "a", "current_state": "waiting_for_retry", "next_retry_at": "2026-01-02T03:04:05",
             "results": {"error": {"message": "busy", "error_type": "timeout"}}}));
@@ -203,7 +202,7 @@ charge failed on try 3 of 3: declined: no\\u{1b}[2J money
     }
 
     #[test]
-    fn of_many_steps_those_are_shown_that_something_happens_to() {
+    fn of_many_steps_only_active_and_failed_ones_are_shown() {
         let calm = || (0..100).map(|_| step(serde_json::json!({"name": "calm", "current_state": "complete"})));
         let steps: Vec<StepResponse> = calm().chain([failed()]).chain(calm()).collect();
         let shown = task(&order(), &steps);

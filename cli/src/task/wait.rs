@@ -1,4 +1,4 @@
-//! Waiting for a task by long polls, with progress on a terminal. A server may be away for a moment.
+//! Waits for a task by long polls, with progress on a terminal. Tolerates short outages of the server.
 
 use std::{str::FromStr, time::Duration};
 
@@ -17,13 +17,13 @@ use crate::{
     output::shortened,
 };
 
-pub const FOR_EVER: &str = "for-ever";
-/// How long the server may be away while we wait: long enough for a restart.
+pub const INDEFINITELY: &str = "indefinitely";
+/// How long an outage of the server may last: long enough for a restart.
 const AWAY: Duration = Duration::from_secs(60);
-/// The least time between two polls, in case the server answers at once.
+/// The shortest time between two polls, in case the server responds immediately.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long to wait; `None` is for ever.
+/// How long to wait; `None` means indefinitely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(Option<Duration>);
 
@@ -31,7 +31,7 @@ impl FromStr for Limit {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        if text == FOR_EVER {
+        if text == INDEFINITELY {
             return Ok(Self(None));
         }
         let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
@@ -39,7 +39,7 @@ impl FromStr for Limit {
     }
 }
 
-/// Waits until a task is finished, and returns the server's last answer.
+/// Waits until a task is finished, and returns the last response.
 pub async fn until_finished(task: Uuid, Limit(limit): Limit, client: &Client) -> Result<Answer> {
     let progress = progress();
     let waiting = poll(task, client, &progress);
@@ -52,13 +52,14 @@ pub async fn until_finished(task: Uuid, Limit(limit): Limit, client: &Client) ->
 }
 
 fn too_late(task: Uuid, limit: Duration) -> CommandError {
-    let message = format!("task {task} was not finished after {} s; it goes on: tasker-ctl task get {task}", limit.as_secs_f64());
+    let message =
+        format!("task {task} was not finished after {} s and continues: tasker-ctl task get {task}", limit.as_secs_f64());
     CommandError::new(Exit::TimedOut, message)
 }
 
-/// Polls until the task is finished. Once the server has answered, it may be away for a moment.
+/// Polls until the task is finished. Outages are tolerated only once the server has answered.
 async fn poll(task: Uuid, client: &Client, progress: &ProgressBar) -> Result<Answer> {
-    // On a terminal a person watches the progress; elsewhere a poll may take as long as the server allows.
+    // A terminal shows progress, so it needs short polls. Other polls take as long as the server allows.
     let hold = if progress.is_hidden() { limits::WAIT_SECONDS } else { 1 };
     let mut seen: Option<Instant> = None;
     loop {
@@ -88,7 +89,7 @@ fn is_passing(failure: &CommandError) -> bool {
     matches!(failure.exit, Exit::Unavailable | Exit::TimedOut)
 }
 
-/// What the end of a task means to the shell.
+/// The exit code for the final state of a task.
 pub fn verdict(task: &TaskResponse) -> Result {
     match task.status.known() {
         Some(TaskState::Complete | TaskState::ResolvedManually) => Ok(()),
@@ -96,7 +97,7 @@ pub fn verdict(task: &TaskResponse) -> Result {
     }
 }
 
-/// A line on stderr, on a terminal only.
+/// A progress line on stderr, on a terminal only.
 fn progress() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:24} {pos}/{len} steps  {elapsed}  {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn a_limit_is_a_number_of_seconds_or_none() {
         assert_eq!("1.5".parse(), Ok(Limit(Some(Duration::from_millis(1500)))));
-        assert_eq!(FOR_EVER.parse(), Ok(Limit(None)));
+        assert_eq!(INDEFINITELY.parse(), Ok(Limit(None)));
         for bad in ["", "-1", "soon", "NaN", "1e300"] {
             assert!(bad.parse::<Limit>().is_err(), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! Applies what workers say of steps.
+//! Applies the outcomes of steps.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::process::ExitCode {

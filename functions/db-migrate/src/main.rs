@@ -1,4 +1,4 @@
-//! Brings the database to this version's schema.
+//! Migrates the database to this version's schema.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::process::ExitCode {

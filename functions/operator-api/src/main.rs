@@ -1,4 +1,4 @@
-//! Every route of the REST interface.
+//! Serves every route of the REST interface.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::process::ExitCode {

@@ -1,4 +1,4 @@
-//! Hands over what time makes ready.
+//! Evaluates steps whose retry is due, and sweeps what time makes due.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::process::ExitCode {

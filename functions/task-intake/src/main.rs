@@ -1,4 +1,4 @@
-//! Takes tasks in, by HTTP and by the queue of intake.
+//! Accepts tasks over HTTP and from the intake queue.
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::process::ExitCode {

@@ -1,1 +1,1 @@
-"""AWS on this machine: LocalStack whose functions are processes, a PostgreSQL with TLS, and the topology deployed."""
+"""AWS on this machine: LocalStack with functions as processes, a PostgreSQL with TLS, and the deployed topology."""

@@ -1,6 +1,6 @@
-"""Containers of images that were unpacked, started by runc: what Lambda lets a function see, and nothing left behind.
+"""Containers of unpacked images, started by runc: they see what a function on Lambda sees, and leave nothing behind.
 
-It shares the network of this machine, for the Runtime API is at a loopback address.
+They share the network of this machine, because the Runtime API listens on a loopback address.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 from tasker_localstack.images import Unpacked
 
-# Writable in a function; Lambda's own has this size unless more is asked for.
+# The size of the writable /tmp, as Lambda's default.
 TMP_MIB = 512
 # As on Lambda.
 OPEN_FILES = 1024
-# Those of the machine, so that names mean the same inside.
+# Bound from the machine, so that names resolve as outside.
 NAMES = ("/etc/hosts", "/etc/resolv.conf")
-# Ends what is left once the standard input is closed, which is when whoever holds the other end is gone. What was just
-# being started then may be there a moment later. (Not by `runc list`: that makes the folder again.)
+# Deletes the remaining containers when standard input closes, which means that the owner has ended. It repeats, because
+# a container that was just being started may appear later. (Not with `runc list`, which would create the folder again.)
 WATCH = """
 while read -r _; do :; done
 for _ in 1 2 3 4 5; do
@@ -31,12 +31,12 @@ for _ in 1 2 3 4 5; do
     sleep 0.3
 done
 """
-# Held as long as this process lives.
+# Keeps the watchers' standard input open while this process lives.
 _WATCHED: list[subprocess.Popen[bytes]] = []
 
 
 class Container:
-    """A bundle of its own over a root file system that many share, and the container that `command` makes of it."""
+    """A bundle over a root file system that several containers share. `command` runs it as a container."""
 
     def __init__(self, folder: Path, name: str, image: Unpacked, environment: dict[str, str]) -> None:
         self._id = f"{name}-{secrets.token_hex(4)}"
@@ -48,30 +48,30 @@ class Container:
 
     @property
     def command(self) -> list[str]:
-        """Lasts as long as the container, and has its exit status; 128 and a signal when that ended it."""
+        """Runs as long as the container, with its exit status: 128 plus the signal if one ended it."""
         bundle, pid_file = str(self._bundle), str(self._bundle / "pid")
         return ["runc", "--root", str(self._states), "run", "--bundle", bundle, "--pid-file", pid_file, self._id]
 
     def pid(self) -> int | None:
-        """The function's own process, as this machine numbers it."""
+        """The pid of the function's process outside of the container."""
         try:
             return int((self._bundle / "pid").read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
 
     def kill(self) -> bool:
-        """Kills whatever is in it, so that `command` ends; false where there is nothing yet."""
+        """Kills the container's processes, so that `command` ends. False if the container has not started."""
         return _runc(self._states, "kill", self._id, "KILL") == 0
 
     def remove(self) -> None:
-        """What `command` left, which has ended before, so that nothing is started any more."""
+        """Removes what `command` left. It must have ended."""
         if (self._states / self._id).exists():
             _delete(self._states, self._id)
         shutil.rmtree(self._bundle, ignore_errors=True)
 
 
 def bundle(image: Unpacked, environment: dict[str, str]) -> dict[str, Any]:
-    """runc's config.json for an image; of two values of a variable the function's own holds."""
+    """runc's config.json for an image. The function's variables take precedence over the image's."""
     root, settings = image.root, image.settings
     words = [*(settings.get("Entrypoint") or []), *(settings.get("Cmd") or [])]
     if not words:
@@ -79,7 +79,7 @@ def bundle(image: Unpacked, environment: dict[str, str]) -> dict[str, Any]:
     of_image = dict(variable.split("=", 1) for variable in settings.get("Env") or [])
     user, _, group = (settings.get("User") or "0").partition(":")
     if not (user.isdigit() and (group or user).isdigit()):
-        raise LookupError(f"the image {root} has the user {settings['User']}: give it as numbers")
+        raise LookupError(f"the image {root} has the user {settings['User']}: use numeric ids")
     no_rights: dict[str, list[str]] = {kind: [] for kind in ("bounding", "effective", "permitted", "ambient")}
     small = ["nosuid", "nodev", "mode=1777", f"size={TMP_MIB}m"]
     read_only = ["bind", "ro", "nosuid", "nodev", "noexec"]
@@ -103,7 +103,7 @@ def bundle(image: Unpacked, environment: dict[str, str]) -> dict[str, Any]:
             *({"destination": n, "type": "bind", "source": n, "options": read_only} for n in NAMES if Path(n).exists()),
         ],
         "linux": {
-            # Without one of its own for the network.
+            # No network namespace: see the module's comment.
             "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
             "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug"],
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
@@ -113,11 +113,11 @@ def bundle(image: Unpacked, environment: dict[str, str]) -> dict[str, Any]:
 
 @functools.cache
 def own(folder: Path) -> None:
-    """Once in a process: removes the containers that are in a folder already, and all others when this process is gone,
-    however it ended. They would live on: a container does not die with its runc."""
+    """Removes the containers left in a folder, and starts a watcher that removes those of this process when it ends. A
+    container does not end with its runc, so it would keep running. Runs once per process."""
     remove_all(folder)
     states = states_in(folder)
-    # Its group is its own: it outlives whoever ends ours.
+    # In a session of its own, so that killing our process group does not end it.
     _WATCHED.append(
         subprocess.Popen(
             ["sh", "-c", WATCH, "watch", str(states)],
@@ -130,14 +130,14 @@ def own(folder: Path) -> None:
 
 
 def remove_all(folder: Path) -> None:
-    """Removes what earlier processes left in a folder."""
+    """Removes the containers that earlier processes left in a folder."""
     for container in states_in(folder).parent.glob("*/*"):
         _delete(container.parent, container.name)
     shutil.rmtree(folder / "bundles", ignore_errors=True)
 
 
 def states_in(folder: Path) -> Path:
-    """Where runc keeps what it knows of the containers of this process: who watches another one leaves them alone."""
+    """runc's state folder for the containers of this process. Watchers of other processes do not touch it."""
     return folder / "runc" / str(os.getpid())
 
 

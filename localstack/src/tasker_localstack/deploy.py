@@ -1,4 +1,4 @@
-"""Brings a deployment of the topology about, through AWS's own interfaces; and takes it away again."""
+"""Deploys the topology through AWS's APIs, and removes a deployment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/tasker"
 
 @dataclasses.dataclass(frozen=True)
 class Database:
-    """How functions reach the database; its login is in the secret."""
+    """How functions connect to the database. User and password go into the secret."""
 
     address: str
     authority: str
@@ -34,18 +34,18 @@ class Database:
 
 
 class Deployment:
-    """A deployment under a prefix, in the LocalStack of an endpoint."""
+    """A deployment with a prefix, in the LocalStack at an endpoint."""
 
     def __init__(self, endpoint: str, prefix: str, zips: bool = False) -> None:
         self.endpoint = endpoint
         self.prefix = prefix
-        # Upload zips, as elsewhere, instead of naming folders; it takes longer.
+        # Upload zips, as on AWS, instead of naming folders. This takes longer.
         self.zips = zips
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def client(self, service: str) -> Any:
-        # To make one takes long, and must not be done by two threads at once; to use one may.
+        # Creating a client is slow and not thread-safe; using one is thread-safe.
         with self._lock:
             if service not in self._clients:
                 config = Config(retries={"max_attempts": 2}, read_timeout=60, proxies={}, max_pool_connections=20)
@@ -68,7 +68,7 @@ class Deployment:
     def deploy(
         self, topology: dict[str, Any], programs: dict[str, Path], database: Database, schedule: bool
     ) -> dict[str, Any]:
-        """Everything that is missing is made, what is there is brought up to date. Answers where things are.
+        """Creates what is missing and updates what exists. Returns the names and addresses of the deployment.
 
         `programs` are the packages of the functions.
         """
@@ -93,7 +93,7 @@ class Deployment:
             made = [pool.submit(self._function, n, f, programs[n], queues, words) for n, f in functions.items()]
             made += [pool.submit(self._worker, p, worker, words) for p in pools]
             _all(before + made)
-            # The schema before anybody who needs it.
+            # The functions read their queues only after the migration.
             self._migrate()
             _all([pool.submit(self._source, name, source) for name, source in reads.items()])
         if schedule:
@@ -110,7 +110,7 @@ class Deployment:
         }
 
     def remove(self) -> None:
-        """Takes everything of the prefix away; what is not there is no fault."""
+        """Removes everything with the prefix. It may be incomplete."""
         functions, sqs, apis = self.client("lambda"), self.client("sqs"), self.client("apigateway")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
             if mapping["FunctionArn"].rsplit(":", 1)[-1].startswith(f"{self.prefix}-"):
@@ -154,7 +154,7 @@ class Deployment:
         name = fill(topology["secrets"]["database"], words)
         if _unless_there(client.create_secret, Name=name, SecretString=login) is None:
             client.put_secret_value(SecretId=name, SecretString=login)
-        # Once there are keys they stay: messages on their way were signed by them.
+        # Existing keys stay, because they signed messages that are still in queues.
         key = {"id": "local-1", "secret": base64.b64encode(secrets.token_bytes(32)).decode()}
         signing = fill(topology["secrets"]["signing"], words)
         _unless_there(client.create_secret, Name=signing, SecretString=json.dumps({"keys": [key]}))
@@ -244,7 +244,7 @@ class Deployment:
 
 
 def queues_of(topology: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every queue by its short name, those of the pools among them."""
+    """Every queue by its short name, including those of the pools."""
     keys = ("visibility_seconds", "max_receive_count", "retention_seconds", "dead_letter_retention_seconds")
     worker = {key: topology["worker"][key] for key in keys}
     return {**topology["queues"], **{f"worker-{pool}": worker for pool in topology["pools"]}}
@@ -256,7 +256,7 @@ def _all(futures: list[Future[None]]) -> None:
 
 
 def _unless_there(make: Any, **arguments: Any) -> Any:
-    """Makes something; none when it is there already."""
+    """Creates something. None if it exists already."""
     try:
         return make(**arguments)
     except ClientError as error:
@@ -268,7 +268,7 @@ def _unless_there(make: Any, **arguments: Any) -> Any:
 
 
 def _quietly(call: Any, **arguments: Any) -> None:
-    """For what may be gone already."""
+    """Ignores errors, for things that may not exist."""
     try:
         call(**arguments)
     except ClientError:

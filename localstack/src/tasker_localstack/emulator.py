@@ -1,4 +1,4 @@
-"""LocalStack as a process of this machine: everything in one folder, listening on the loopback alone."""
+"""LocalStack as a local process: it keeps everything in one folder and listens only on the loopback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SERVICES = "apigateway,cloudwatch,events,iam,lambda,logs,s3,secretsmanager,sqs,s
 
 
 class Emulator:
-    """A LocalStack in a folder; it may have been started by another process."""
+    """A LocalStack in a folder. Another process may have started it."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
@@ -34,10 +34,10 @@ class Emulator:
         return self.folder / "images.json"
 
     def pid(self) -> int | None:
-        """Its process, whoever started it; none when it does not live."""
+        """The pid of its process, or None if it is not running."""
         try:
             pid = int((self.folder / "pid").read_text(encoding="ascii"))
-            # The number may have gone to another process meanwhile.
+            # The pid may belong to another process by now.
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
             ours = b"localstack.runtime.main" in command and Path(f"/proc/{pid}/cwd").samefile(self.folder)
         except (OSError, ValueError):
@@ -51,7 +51,7 @@ class Emulator:
             try:
                 probe.bind(("127.0.0.1", self.port))
             except OSError as error:
-                what = f"port {self.port} of 127.0.0.1 cannot be used ({error.strerror})"
+                what = f"port {self.port} of 127.0.0.1 is not available ({error.strerror})"
                 raise SystemExit(f"{what}; stop what listens there, or give another --port") from error
         for name in ("root", "tmp", "cache", "logs"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -72,11 +72,11 @@ class Emulator:
         while not self.answers():
             if process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise SystemExit(f"LocalStack did not start; {self.folder}/logs/localstack.log says why")
+                raise SystemExit(f"LocalStack did not start; see {self.folder}/logs/localstack.log")
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Ends it and what it started."""
+        """Stops it and everything that it started."""
         pid = self.pid()
         if pid is not None:
             stop(pid)
@@ -99,7 +99,7 @@ class Emulator:
             "GATEWAY_SERVER": "hypercorn",
             "GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
             "LOCALSTACK_HOST": f"127.0.0.1:{self.port}",
-            # URLs of queues as they are called here, without a name that only a resolver on the network knows.
+            # Queue URLs with this endpoint, without a host name that needs a DNS resolver.
             "SQS_ENDPOINT_STRATEGY": "off",
             "SERVICES": SERVICES,
             "SKIP_SSL_CERT_DOWNLOAD": "1",
@@ -110,7 +110,7 @@ class Emulator:
             "XDG_CACHE_HOME": str(self.folder / "cache"),
             "LAMBDA_RUNTIME_EXECUTOR": "process",
             "LAMBDA_KEEPALIVE_MS": "600000",
-            # Queues are polled long (see mappings), so there need be no pause between polls.
+            # Queues are long-polled (see mappings), so polls need no pause between them.
             "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.001",
             "TASKER_LOCALSTACK_DIR": str(self.folder),
             "TASKER_IMAGES": str(self.images),
@@ -118,7 +118,7 @@ class Emulator:
 
 
 def stop(pid: int) -> None:
-    """Ends a LocalStack and what it started."""
+    """Stops a LocalStack and everything that it started."""
     for sent, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
         try:
             os.killpg(pid, sent)
@@ -127,7 +127,7 @@ def stop(pid: int) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
-                # Ours or not: whoever started it may be another process.
+                # It is a child only if this process started it.
                 if os.waitpid(pid, os.WNOHANG)[0] == pid:
                     return
             except ChildProcessError:

@@ -1,7 +1,7 @@
-"""Runs functions as processes of this machine, where LocalStack would start containers.
+"""Runs functions as local processes, where LocalStack would start containers with Docker.
 
-A function of a package is its `bootstrap`. One of an image is what the image map names for its URI: an image that was
-unpacked, which runc starts as a container, or a command.
+The process of a zip package is its `bootstrap`. For an image, the image map names an unpacked image, which runc starts
+as a container, or a command.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from tasker_localstack.images import Image, Unpacked, image_of
 from tasker_localstack.instance import Instance
 
 LOG = logging.getLogger(__name__)
-# The folder of this LocalStack: `logs/` is in it.
+# The folder of this LocalStack, which contains `logs/`.
 FOLDER = Path(os.environ.get("TASKER_LOCALSTACK_DIR", "."))
-# What a function sees of this process's own environment.
+# The variables that a function inherits from this process.
 PASSED_ON = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
-# Bytes of the log of an invocation that are handed to LocalStack.
+# Bytes of an invocation's log that LocalStack receives.
 LOGGED_BYTES = 64 * 1024
-# Lines of a log that are shown when a function cannot start.
+# Lines of the log to show if a function cannot start.
 SHOWN = 20
 
 
 class ProcessExecutor(RuntimeExecutor):
-    """One execution environment. Its process is started again, with the next invocation, when it died."""
+    """One execution environment. If its process died, the next invocation starts a new one."""
 
     def __init__(self, id: str, function_version: FunctionVersion) -> None:
         super().__init__(id=id, function_version=function_version)
@@ -67,14 +67,14 @@ class ProcessExecutor(RuntimeExecutor):
             event=payload["payload"].encode(),
             timeout=timeout,
         )
-        # As Lambda does it: LocalStack's CloudWatch takes nothing that is empty.
+        # START and END lines as on Lambda. They are also needed because LocalStack's CloudWatch rejects empty logs.
         request = f"RequestId: {payload['invoke-id']}"
         version = self.function_version.id.qualifier
         logs = f"START {request} Version: {version}\n{self._logged_since(begin)}END {request}\n"
         return InvocationResult(payload["invoke-id"], answer.payload, is_error=answer.is_error, logs=logs)
 
     def _logged_since(self, begin: int) -> str:
-        """What was logged meanwhile, also by the function's other instances; LocalStack hands it to its CloudWatch."""
+        """The log since an offset, including that of the function's other instances, for LocalStack's CloudWatch."""
         with self._log().open("rb") as log:
             log.seek(begin)
             return log.read(LOGGED_BYTES).decode("utf-8", errors="replace")

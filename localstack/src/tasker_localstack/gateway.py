@@ -1,4 +1,4 @@
-"""API Gateway in front of the functions that have routes."""
+"""Deploys an API Gateway for the functions that have routes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 STAGE = "local"
 PROXY = "{proxy+}"
 
-# A path by its parts, and the function that answers each method there.
+# For each path, by its parts: the function of each method.
 Routes = dict[tuple[str, ...], dict[str, str]]
 
 
 def routes_of(functions: dict[str, Any]) -> Routes:
-    """Who answers what. API Gateway never goes back to a shorter path: whoever has the rest gets what is below one."""
+    """The function of every route. API Gateway never falls back to a shorter path, so every subtree gets the proxy."""
     routes: Routes = {}
     for short, function in functions.items():
         for route in function.get("routes", []):
@@ -22,7 +22,7 @@ def routes_of(functions: dict[str, Any]) -> Routes:
             routes.setdefault(tuple(path.strip("/").split("/")), {})[method] = short
     rest = routes.get((PROXY,), {}).get("ANY")
     if rest is None:
-        raise SystemExit("the topology has no function with the route ANY /{proxy+}, which answers what no other does")
+        raise SystemExit("the topology has no function with the route ANY /{proxy+}, for all other routes")
     for parts in [path[:depth] for path in routes for depth in range(1, len(path) + 1)]:
         if parts[-1] != PROXY:
             routes.setdefault(parts, {}).setdefault("ANY", rest)
@@ -31,15 +31,15 @@ def routes_of(functions: dict[str, Any]) -> Routes:
 
 
 def deploy(client: Any, name: str, functions: dict[str, Any], invocation: Callable[[str], str]) -> str:
-    """Makes the API of a name, unless there is one with the same routes. Answers its id."""
+    """Creates the API with a name, unless it exists with the same routes. Returns its id."""
     routes = routes_of(functions)
     said = json.dumps([["/".join(parts), methods] for parts, methods in sorted(routes.items())])
     for api in apis_of(client, name):
-        # One without a stage was not finished.
+        # An API without a stage is incomplete.
         if api.get("description") == said and client.get_stages(restApiId=api["id"])["item"]:
             return api["id"]
         client.delete_rest_api(restApiId=api["id"])
-    # LocalStack takes an id from this tag: the address stays the same from one deployment to the next.
+    # LocalStack takes the id from this tag, so the address stays the same in every deployment.
     api = client.create_rest_api(name=name, description=said, tags={"_custom_id_": name})["id"]
     made = {(): client.get_resources(restApiId=api)["items"][0]["id"]}
     for parts, methods in routes.items():

@@ -1,7 +1,7 @@
-"""Container images of this machine: what is started for an image's URI.
+"""The image map: what to start for the URI of an image.
 
-The file that TASKER_IMAGES names maps URIs to images that were unpacked (by scripts/images), or to commands that stand
-for them. It is read at each start: deployments come and go.
+The file in TASKER_IMAGES maps URIs to unpacked images (made by scripts/images) or to commands in their place. It is
+read at each start of a function, because deployments change it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """A command that is started for a function."""
+    """A command to start for a function."""
 
     command: list[str]
     directory: str
@@ -24,20 +24,20 @@ class Image:
 
 @dataclasses.dataclass(frozen=True)
 class Unpacked:
-    """An image's root file system, and its settings as an image says them: Entrypoint, Cmd, Env, User, WorkingDir."""
+    """An image's root file system, and its settings: Entrypoint, Cmd, Env, User, WorkingDir."""
 
     root: Path
     settings: dict[str, Any]
 
 
 def unpacked(folder: Path) -> Unpacked:
-    """What scripts/images made of an image."""
+    """Reads an image that scripts/images has unpacked."""
     image = json.loads((folder / "image.json").read_text(encoding="utf-8"))
     return Unpacked(folder / "rootfs", image["config"])
 
 
 def image_of(uri: str) -> Image | Unpacked:
-    """What stands for an image; an error names the file that should say it."""
+    """What to start for an image. Errors name the image map."""
     file = Path(os.environ.get("TASKER_IMAGES", ""))
     try:
         images = json.loads(file.read_text(encoding="utf-8"))
@@ -49,4 +49,4 @@ def image_of(uri: str) -> Image | Unpacked:
             return unpacked(Path(entry["unpacked"]))
         return Image(list(entry["command"]), entry.get("directory", "/"), dict(entry.get("environment", {})))
     except (KeyError, OSError, ValueError) as error:
-        raise LookupError(f"the image map {file} has nothing to start for {uri}: {error!r}") from error
+        raise LookupError(f"the image map {file} has no valid entry for {uri}: {error!r}") from error

@@ -1,4 +1,4 @@
-"""A process of a function, and the Runtime API that it asks for events."""
+"""A process of a function, with the Runtime API that it polls for events."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from pathlib import Path
 from tasker_localstack.containers import Container
 from tasker_localstack.runtime_api import RuntimeApi
 
-# A child dies with the thread that started it, not only with the process: all are started by one thread that lives as
-# long as this process.
+# The kernel kills a child when the thread that started it ends. So one thread, which lives as long as this process,
+# starts all of them.
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
-# What a function may take from its start to its first poll.
+# The time from the start of a function to its first poll.
 INIT_SECONDS = 10
-# What a container may take to be gone after it was killed.
+# The time for a killed container to end.
 KILL_SECONDS = 5
-# AWS's limit for an answer.
+# AWS's limit for a response.
 ANSWER_BYTES = 6 * 1024 * 1024 + 100
-# What AWS calls deaths by signals, where that is not the signal's name.
+# AWS's words for signals, where they differ from the signal's name.
 SIGNALS = {signal.SIGKILL: "killed", signal.SIGABRT: "aborted", signal.SIGSEGV: "segmentation fault"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came of an invocation."""
+    """The result of an invocation."""
 
     payload: bytes
     is_error: bool = False
@@ -41,7 +41,7 @@ class Answer:
 
 @dataclasses.dataclass
 class Event:
-    """An invocation on its way to the process."""
+    """An invocation for the process."""
 
     request_id: str
     arn: str
@@ -51,7 +51,7 @@ class Event:
     answer: Future[Answer] = dataclasses.field(default_factory=Future)
 
     def settle(self, answer: Answer) -> None:
-        # The first answer counts: a process may be killed just as it answers.
+        # Only the first answer counts: a process may be killed while it answers.
         if not self.answer.done():
             try:
                 self.answer.set_result(answer)
@@ -60,7 +60,7 @@ class Event:
 
 
 class Instance:
-    """A process that is alive until it ends by itself, is ended, or exceeds its time."""
+    """A process that runs until it ends, is stopped, or exceeds its timeout."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Instance:
         logs: Path,
         container: Callable[[dict[str, str]], Container] | None = None,
     ) -> None:
-        """Where `container` makes one for the environment, that is started instead of the command."""
+        """If `container` is given, it creates a container for the environment, which runs instead of the command."""
         logs.mkdir(parents=True, exist_ok=True)
         self._function = function
         self._logs = logs
@@ -91,7 +91,7 @@ class Instance:
             with (logs / f"{function}.log").open("ab") as log:
                 self._process = _STARTER.submit(_start, command, directory, environment, log.fileno()).result()
         except BaseException:
-            # Nobody else would: a function that cannot be started is tried over and over.
+            # Nothing else cleans up, and a function that cannot start is attempted repeatedly.
             self._api.close()
             if self._container is not None:
                 self._container.remove()
@@ -103,8 +103,8 @@ class Instance:
         return self._process.poll() is None
 
     def invoke(self, request_id: str, arn: str, trace: str, event: bytes, timeout: int) -> Answer:
-        """Gives the process an event and waits for what it says of it."""
-        # Init is not the invocation's own time.
+        """Sends an event to the process and waits for its answer."""
+        # The init phase does not count toward the timeout.
         self._await_first_poll()
         deadline_ms = int((time.time() + timeout) * 1000)
         event = Event(request_id, arn, trace, event, deadline_ms)
@@ -128,20 +128,20 @@ class Instance:
     def end(self) -> None:
         """Kills the process and everything that it started."""
         if self._container is not None and self.alive() and self._container.kill():
-            # Its runc buries it.
+            # Its runc waits for the container and ends too.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(KILL_SECONDS)
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        # Until a container is gone too.
+        # The watcher ends once a container is removed too.
         self._watcher.join()
 
-    # What the Runtime API asks and tells.
+    # Called by the Runtime API.
 
     def next_event(self) -> Event | None:
-        """Waits for an event; none once the process is gone."""
+        """Waits for an event. None once the process has ended."""
         if not self._ready.is_set():
             self._note_start()
             self._ready.set()
@@ -160,12 +160,12 @@ class Instance:
         return True
 
     def init_failed(self, payload: bytes) -> None:
-        """What the process says of why it cannot start answers the invocation that it was started for."""
+        """The process reports why it cannot start. That answers the invocation that it was started for."""
         self._log_line(f"init failed: {payload.decode(errors='replace')}")
         with self._lock:
             self._init_error = Answer(payload, is_error=True)
 
-    # The rest.
+    # Internal.
 
     def _await_first_poll(self) -> None:
         deadline = time.monotonic() + INIT_SECONDS
@@ -175,7 +175,7 @@ class Instance:
 
     def _watch(self) -> None:
         self._process.wait()
-        # What a function started does not outlive it.
+        # Processes that the function started do not outlive it.
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
@@ -224,7 +224,7 @@ def _error(kind: str, message: str) -> Answer:
 
 def _start(command: list[str], directory: str, environment: dict[str, str], log: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        # It dies with this process, however that ends.
+        # The kernel kills it when this process ends for any reason.
         ["setpriv", "--pdeathsig", "KILL", *command],
         cwd=directory,
         env=environment,

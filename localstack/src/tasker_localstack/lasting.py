@@ -1,4 +1,4 @@
-"""The environment that stays: a LocalStack in a folder, and a PostgreSQL. What runs is adopted, the rest is mended."""
+"""The permanent environment: a LocalStack and a PostgreSQL in a folder. Adopts what runs and restarts what does not."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ PORT = 4566
 
 
 def up(folder: Path, programs: Path, port: int | None) -> dict[str, Any]:
-    """Brings everything about that is not there. Answers where things are."""
+    """Starts what is not running and deploys the topology. Returns the names and addresses."""
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         state = _read(folder)
         local = Emulator(folder, state.get("port", PORT))
         running = local.pid() is not None and local.answers()
         if running and port not in (None, local.port):
-            raise SystemExit(f"LocalStack runs at {local.endpoint} already; `scripts/localstack down` first")
+            raise SystemExit(f"LocalStack already runs at {local.endpoint}; run `scripts/localstack down` first")
         local.port = port or local.port
         _write(folder, {**state, "port": local.port})
         if not running:
             print("starting LocalStack", file=sys.stderr)
-            # One that lives and does not answer is of no use.
+            # It may be running without answering.
             local.stop()
             try:
                 local.start()
             except SystemExit:
-                # A port that cannot be used is not the one to try next time.
+                # Do not keep a port that is not available.
                 _write(folder, state)
                 raise
         if not postgres.runs(folder / "postgres"):
@@ -46,7 +46,7 @@ def up(folder: Path, programs: Path, port: int | None) -> dict[str, Any]:
         server = postgres.start(folder / "postgres")
         tls = server["tls"]
         packages.write_images(local.images, programs)
-        note = packages.said_of_images(local.images)
+        note = packages.describe_images(local.images)
         print(note, file=sys.stderr)
         print("deploying", file=sys.stderr)
         wanted = topology.read([])
@@ -61,7 +61,7 @@ def up(folder: Path, programs: Path, port: int | None) -> dict[str, Any]:
 
 
 def down(folder: Path, and_remove: bool) -> None:
-    """Ends everything; its data stays, unless it is removed too."""
+    """Stops everything. The data stays unless `and_remove` is set."""
     if not folder.exists():
         return
     with _alone(folder):
@@ -73,22 +73,22 @@ def down(folder: Path, and_remove: bool) -> None:
 
 
 def status(folder: Path) -> list[tuple[str, str]]:
-    """What there is, and where."""
+    """What is running, and where."""
     state = _read(folder)
     if "port" not in state:
-        return [("nothing", "is here; `scripts/localstack up` makes it")]
+        return [("nothing", "is set up; `scripts/localstack up` sets it up")]
     local = Emulator(folder, state["port"])
     alive = local.pid() is not None
     database = postgres.runs(folder / "postgres")
     if not alive and not database:
-        return [("everything", "is stopped; `scripts/localstack up` starts it again")]
-    mend = "; `scripts/localstack up` mends it"
+        return [("everything", "is stopped; `scripts/localstack up` starts it")]
+    fix = "; `scripts/localstack up` fixes this"
     answers = alive and local.answers()
-    rows = [("LocalStack", local.endpoint if answers else f"{'does not answer' if alive else 'is not running'}{mend}")]
-    rows.append(("PostgreSQL", state.get("database", "runs") if database else f"is not running{mend}"))
+    rows = [("LocalStack", local.endpoint if answers else f"{'does not answer' if alive else 'is not running'}{fix}")]
+    rows.append(("PostgreSQL", state.get("database", "runs") if database else f"is not running{fix}"))
     if not answers:
         return rows
-    rows.append(("API", state.get("api", f"is not deployed{mend}")))
+    rows.append(("API", state.get("api", f"is not deployed{fix}")))
     rows += [("function", f"{name:<28}  {folder}/logs/{name}.log") for name in state.get("functions", [])]
     sqs = Deployment(local.endpoint, PREFIX).client("sqs")
     for url in sorted(sqs.list_queues(QueueNamePrefix=f"{PREFIX}-").get("QueueUrls", [])):
@@ -100,7 +100,7 @@ def status(folder: Path) -> list[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One at a time."""
+    """Lets one process at a time change a folder."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

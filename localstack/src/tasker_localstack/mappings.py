@@ -1,8 +1,8 @@
-"""How queues are read for functions: as AWS does it, by long polls, several batches at once, bodies as they were sent.
+"""Reads queues for functions as AWS does: with long polls, several concurrent batches, and unchanged bodies.
 
-LocalStack's own way asks again and again, has one batch of a mapping under way whatever its MaximumConcurrency is, and
-writes bodies that are JSON anew, so that `1e400` becomes `Infinity`, which is none. Only its reading is replaced:
-visibility, receives and redrive are its queues'.
+LocalStack's own poller uses short polls, runs one batch per mapping whatever its MaximumConcurrency is, and rewrites
+JSON bodies, so that `1e400` becomes `Infinity`, which is not JSON. Only the polling is replaced: visibility, receives
+and redrive are those of LocalStack's queues.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from localstack.services.lambda_.invocation.models import lambda_stores
 from localstack.utils.aws.arns import parse_arn
 
 LOG = logging.getLogger(__name__)
-# How long a mapping that was deleted goes on asking, at most.
+# At most how long a deleted mapping continues to poll.
 LONG_POLL_SECONDS = 2
-# Batches of a mapping at once; AWS begins with as many, and a machine of two cores has enough of them.
+# Concurrent batches per mapping. AWS starts with as many, and two cores do not need more.
 BATCHES = 5
-# Bytes of bodies in an event; AWS's limit for the whole of it is 6 MiB.
+# Bytes of bodies in an event. AWS's limit for the whole event is 6 MiB.
 EVENT_BYTES = 5_500_000
 
 
 def replace_reading() -> None:
-    """From now on every mapping of this LocalStack reads so."""
+    """Replaces the polling of every mapping of this LocalStack."""
     SqsPoller.poll_events = _poll
 
 
@@ -35,7 +35,7 @@ def _poll(poller: SqsPoller) -> None:
     places = poller.__dict__.get("tasker_places")
     if places is None:
         places = poller.tasker_places = threading.Semaphore(_concurrency(poller))
-    # First the place: what is received and waits for one would use its visibility up.
+    # Acquire a place first: received messages that wait for one would use up their visibility timeout.
     places.acquire()
     try:
         answer = poller.source_client.receive_message(
@@ -60,14 +60,14 @@ def _work(poller: SqsPoller, messages: list[dict], places: threading.Semaphore) 
         for batch in _events(messages):
             poller.delete_messages(batch, _handled(poller, batch))
     except Exception as error:
-        # As on AWS: what was not deleted comes again when its visibility is over.
+        # As on AWS, messages that were not deleted are delivered again after their visibility timeout.
         LOG.warning("a batch of %s failed: %s", poller.source_arn, error)
     finally:
         places.release()
 
 
 def _handled(poller: SqsPoller, messages: list[dict]) -> set[str]:
-    """Invokes the function; the ids that it did not report as failed."""
+    """Invokes the function. Returns the ids that it did not report as failed."""
     ids = {message["MessageId"] for message in messages}
     try:
         poller.processor.process_events_batch(poller.add_source_metadata(transform_into_events(messages)))
@@ -77,7 +77,7 @@ def _handled(poller: SqsPoller, messages: list[dict]) -> set[str]:
 
 
 def _events(messages: list[dict]) -> Iterator[list[dict]]:
-    """The messages in as many events as their size needs."""
+    """Splits messages into events below the size limit."""
     batch, size = [], 0
     for message in messages:
         length = len(message["Body"].encode())

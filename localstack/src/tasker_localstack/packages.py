@@ -1,4 +1,4 @@
-"""What stands for a function's code: a folder with its program, or the command that is started for an image."""
+"""The code of functions: a folder with a program, or an entry of the image map."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
-# Of code that is said to be in this bucket LocalStack takes the folder that the key names, as it is. To upload, store
-# and unpack zips takes it longer than all the rest of a deployment.
+# For code in this bucket LocalStack uses the folder that the key names. Uploading, storing and unpacking zips takes it
+# longer than the rest of a deployment.
 BUCKET = "hot-reload"
-# What handlers of the sample workers are run by: any Python will do, and the machine's own is what users have.
+# The Python for the handlers of the sample workers: the machine's own by default, as users have it.
 PYTHON = os.environ.get("TASKER_WORKER_PYTHON", "python3")
 
 
 def package_all(functions: Iterable[str], programs: Path, folder: Path) -> dict[str, Path]:
-    """The packages of functions, in the folder of a LocalStack, which lives as long as they do."""
+    """Packages functions in the folder of their LocalStack, which exists as long as they do."""
     return {name: package(programs / name, folder / "packages") for name in functions}
 
 
 def package(program: Path, folder: Path) -> Path:
-    """A folder below `folder` that holds a program alone, as `bootstrap`. The same program gives the same one."""
+    """A folder below `folder` that contains only a program, as `bootstrap`. The same program gives the same folder."""
     if not program.exists():
         raise SystemExit(f"{program} is missing: build the functions first (scripts/localstack up does)")
     stamp = program.stat()
@@ -40,21 +40,21 @@ def package(program: Path, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         content = Path(beside) / "content"
         content.mkdir()
-        # Without what a debugger needs, as it is deployed elsewhere. What is no binary is taken as it is.
+        # Stripped of debug information, as on AWS. A script stays unchanged.
         shutil.copy(program, content / "bootstrap")
         if shutil.which("strip"):
             subprocess.run(["strip", "-s", str(content / "bootstrap")], check=False, stderr=subprocess.DEVNULL)
         try:
             content.rename(place)
         except OSError:
-            # Another deployment was faster.
+            # Another deployment may have been faster.
             if not place.exists():
                 raise
     return place
 
 
 def zipped(package: Path) -> bytes:
-    """A package as it is uploaded elsewhere: a zip with its program. The same program gives the same bytes."""
+    """A package as a zip, as on AWS. The same program gives the same bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         entry = zipfile.ZipInfo("bootstrap", (2000, 1, 1, 0, 0, 0))
@@ -65,7 +65,7 @@ def zipped(package: Path) -> bytes:
 
 
 def remove_others(kept: dict[str, Path]) -> None:
-    """Takes away what no function is started from any more."""
+    """Removes packages that no function uses any more."""
     for folder in {place.parent for place in kept.values()}:
         for place in folder.iterdir():
             if place not in kept.values():
@@ -73,26 +73,24 @@ def remove_others(kept: dict[str, Path]) -> None:
 
 
 def write_images(file: Path, programs: Path) -> None:
-    """What stands here for the images of the workers: what scripts/images unpacked, if it was made of these programs;
-    else these programs, started by the same entry point."""
+    """Writes the image map of the workers: the images that scripts/images unpacked if they contain these programs, or
+    else commands with these programs and the same entry points."""
     images = unpacked_images(programs) or commands_for_images(programs)
     beside = file.with_suffix(".new")
     beside.write_text(json.dumps(images, indent=1), encoding="utf-8")
     os.replace(beside, file)
 
 
-def said_of_images(file: Path) -> str:
-    """One line on what the workers of an image map are, so that nobody takes it for more."""
+def describe_images(file: Path) -> str:
+    """One line that says whether the workers of an image map run from images or from the checkout."""
     images = json.loads(file.read_text(encoding="utf-8"))
     if any("unpacked" in image for image in images.values()):
-        return "workers: the root file systems of their images, by their own entry points, in containers of runc"
-    return (
-        "workers: the files of this checkout, started by their entry points; no image was built (scripts/images does)"
-    )
+        return "workers: runc containers of their images"
+    return "workers: the files of this checkout, because no image is built (scripts/images builds them)"
 
 
 def unpacked_images(programs: Path) -> dict[str, dict[str, str]]:
-    """The images of the workers, where both are there, made of these programs and this checkout, and can be started."""
+    """The images of the workers, if both exist, contain these programs and this checkout, and can be started."""
     if os.geteuid() != 0 or not shutil.which("runc"):
         return {}
     images = {}
@@ -114,7 +112,7 @@ def _sum(file: Path) -> str:
 
 
 def commands_for_images(programs: Path) -> dict[str, dict[str, Any]]:
-    """The same programs, started by the same entry points, without an image."""
+    """Commands with the same programs and entry points, without images."""
     worker = str(programs / "tasker-worker")
     environment = {"PYTHONPATH": str(ROOT / "workers/python/src")}
     handlers = str(ROOT / "workers/python/examples/order_handlers.py")

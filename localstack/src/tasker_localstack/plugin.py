@@ -1,4 +1,4 @@
-"""How LocalStack finds the executor: by its entry point, when LAMBDA_RUNTIME_EXECUTOR is `process`."""
+"""The plugin by which LocalStack finds the executor, if LAMBDA_RUNTIME_EXECUTOR is `process`."""
 
 from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
 
@@ -10,7 +10,7 @@ class ProcessPlugin(RuntimeExecutorPlugin):
         from tasker_localstack import containers, mappings
         from tasker_localstack.executor import FOLDER, ProcessExecutor
 
-        # The executor is asked for before the first function is there, and no mapping is before its function.
+        # LocalStack loads the executor before the first function, and so before the first mapping.
         mappings.replace_reading()
         containers.own(FOLDER)
         return ProcessExecutor

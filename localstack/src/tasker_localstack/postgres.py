@@ -1,4 +1,4 @@
-"""The PostgreSQL of an environment that stays, by `tasker-ctl postgres`: over TLS, with a password."""
+"""The PostgreSQL of the permanent environment, with TLS and a password, run by `tasker-ctl postgres`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TASKER_CTL = ROOT / "target/debug/tasker-ctl"
 
 
 def start(folder: Path) -> dict[str, Any]:
-    """Starts it where it does not run, and says how to reach it: `url` by its socket, and `tls`."""
+    """Starts it if it is not running. Returns how to connect to it: `url` through its socket, and `tls`."""
     return json.loads(_tasker_ctl("start", "--tls", "--data-dir", str(folder)))
 
 
@@ -33,9 +33,9 @@ def runs(folder: Path) -> bool:
 
 def _tasker_ctl(*arguments: str) -> str:
     if not TASKER_CTL.exists():
-        raise SystemExit(f"{TASKER_CTL} is missing: cargo build -p tasker-ctl")
+        raise SystemExit(f"{TASKER_CTL} is missing: run cargo build -p tasker-ctl")
     done = subprocess.run([TASKER_CTL, "postgres", *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        # It has said why.
+        # It has printed the reason.
         raise SystemExit(done.returncode)
     return done.stdout

@@ -1,4 +1,4 @@
-"""Lambda's Runtime API for one process, on a loopback port: the next event, and what came of it or of the start."""
+"""Lambda's Runtime API for one process, on a loopback port: it serves the next event and takes responses and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SAID = re.compile(PREFIX + "/invocation/(?P<id>[^/]+)/(?P<what>response|error)")
 
 
 class RuntimeApi:
-    """A server that lives as long as its process."""
+    """A server that runs as long as its process."""
 
     def __init__(self, instance: Instance) -> None:
         handler = type("Handler", (_Handler,), {"instance": instance})
@@ -37,7 +37,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request, client_address) -> None:  # noqa: ARG002 - of the base class
-        # A process that was killed leaves broken connections behind; the watch tells of its death.
+        # A killed process leaves broken connections behind; the watcher reports its death.
         return
 
 

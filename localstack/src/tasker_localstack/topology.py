@@ -1,4 +1,4 @@
-"""The topology, with the values that a deployment sets differently, and the words of its environments filled in."""
+"""Reads the topology, applies overrides, and fills in the {words} of its environments."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ FILE = Path(__file__).resolve().parents[3] / "infra" / "topology.yaml"
 
 
 def read(overrides: list[str], file: Path = FILE) -> dict[str, Any]:
-    """The topology; each override is `path.to.value=new value`. The common environment's hold for every function."""
+    """Each override is `path.to.value=new value`. Overrides of the common environment apply to every function."""
     topology = yaml.safe_load(file.read_text(encoding="utf-8"))
-    # YAML shares what an anchor names; here each has its own.
+    # YAML shares the value of an anchor; here each user gets a copy.
     for function in topology["functions"].values():
         function["environment"] = dict(function["environment"])
     topology["queues"] = {name: dict(queue) for name, queue in topology["queues"].items()}
@@ -43,11 +43,11 @@ def _set(topology: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def fill(template: str, words: dict[str, str]) -> str:
-    """Fills in {words}; one that is not known is a fault of the topology."""
+    """Fills in {words}. An unknown word is a fault of the topology."""
 
     def word(match: re.Match[str]) -> str:
         if match[1] not in words:
-            raise SystemExit(f"the topology says {match[0]}, which is not known here")
+            raise SystemExit(f"the topology contains {match[0]}, which is unknown")
         return words[match[1]]
 
     return re.sub(r"\{([a-z_]+)\}", word, template)

@@ -1,4 +1,4 @@
-//! `GET /v1/doctor`: whether what is stored is what the facts say.
+//! `GET /v1/doctor`: compares stored counters with the rows they count.
 
 use axum::{Json, extract::State, http::Uri};
 use tasker_queue::Queue;

@@ -1,4 +1,4 @@
-//! `/health`: whether the process lives, and whether it can do something useful.
+//! `/health`: whether the process is alive, and whether it is ready for requests.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use tasker_wire::rest::{Health, HealthCheck, Readiness, ReadinessChecks, Readine
 
 use crate::{App, problem::Problem};
 
-/// How long the database may take to answer; a load balancer decides by it where to send requests.
+/// How long the database may take to answer. A load balancer decides from the response where to send requests.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// `GET /health`. With `worker_id`, so that it is also what Tasker's clients expect of a worker under the same path.
+/// `GET /health`. It has a `worker_id`, because Tasker's clients expect the same document from a worker.
 pub(crate) async fn basic<Q: Queue>(State(app): State<App<Q>>) -> Json<Health> {
     Json(health("healthy", &app))
 }
@@ -26,7 +26,7 @@ fn health<Q>(status: &str, app: &App<Q>) -> Health {
     Health { status: status.into(), timestamp: now(), worker_id: app.settings.worker_id.clone() }
 }
 
-/// `GET /health/ready`. Everything but the database is in this process, so it is as well as this answer.
+/// `GET /health/ready`. Only the database is checked: every other component runs in this process.
 pub(crate) async fn ready<Q: Queue>(State(app): State<App<Q>>) -> Result<Json<Readiness>, Problem> {
     let begin = Instant::now();
     match tokio::time::timeout(PATIENCE, app.engine.store().ping()).await {
@@ -58,7 +58,7 @@ pub(crate) async fn ready<Q: Queue>(State(app): State<App<Q>>) -> Result<Json<Re
     }))
 }
 
-/// This process's time: it is shown, and nothing is decided by it.
+/// The clock of this process, for display only.
 fn now() -> String {
     format!("{:.6}", Timestamp::now()).replace('Z', "+00:00")
 }

@@ -1,7 +1,7 @@
 //! The REST interface: Tasker's routes and JSON over the engine's verbs.
 //!
-//! A handler reads the request, calls one verb or statement, and shows what is stored. It decides nothing about workflows, and
-//! every answer, also to what no route understands, is JSON of ours.
+//! A handler reads the request, calls one verb or statement, and returns what is stored. It decides nothing about workflows. Every
+//! response is JSON, also that of an unknown route.
 
 mod doctor;
 mod health;
@@ -33,12 +33,12 @@ use uuid::Uuid;
 
 use problem::Problem;
 
-/// What the interface is told about the process it runs in.
+/// Settings of the process that serves the interface.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Names this process in `/health`.
+    /// The name of this process in `/health`.
     pub worker_id: String,
-    /// Requests that are worked on at once; one more is rejected. Health checks do not count against the limit.
+    /// Requests in progress; further ones are rejected. Health checks do not count.
     pub max_requests: usize,
 }
 
@@ -48,7 +48,7 @@ impl Default for Settings {
     }
 }
 
-/// What every handler sees.
+/// The state of every handler.
 struct App<Q> {
     engine: Arc<Engine<Q>>,
     settings: Arc<Settings>,
@@ -60,7 +60,6 @@ impl<Q> Clone for App<Q> {
     }
 }
 
-/// Every route of the interface.
 pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
     let step = get(steps::show::<Q>).patch(steps::act::<Q>);
     let routes = Router::new()
@@ -77,13 +76,13 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
         .route("/health/ready", get(health::ready::<Q>))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such route"))
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this route does not have this method")
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this route does not support this method")
         })
         .with_state(App { engine, settings: Arc::new(settings) });
     guarded(routes)
 }
 
-/// The route of intake alone, for a process that does nothing else.
+/// The route that submits tasks, for a process that does nothing else.
 pub fn intake_router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
     let routes = Router::new()
         .route("/v1/tasks", post(tasks::create::<Q>))
@@ -93,7 +92,7 @@ pub fn intake_router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Ro
     guarded(routes)
 }
 
-/// What holds for every route: a panic is an answer, and an answer has an id.
+/// For every route: turns a panic into a response, and gives every response an id.
 fn guarded(routes: Router) -> Router {
     routes.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(name_request))
 }
@@ -101,7 +100,7 @@ fn guarded(routes: Router) -> Router {
 /// Rejects overload immediately: a rejected request has waited for nothing and has no effect.
 async fn limit_requests(State(places): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
     let Ok(place) = places.try_acquire_owned() else {
-        return Problem::overloaded("too many requests are worked on").into_response();
+        return Problem::overloaded("too many requests are in progress").into_response();
     };
     let place = Place(Arc::new(Mutex::new(Some(place))));
     request.extensions_mut().insert(place.clone());
@@ -110,18 +109,18 @@ async fn limit_requests(State(places): State<Arc<Semaphore>>, mut request: Reque
     response
 }
 
-/// The place of a request among those that are worked on.
+/// The permit of a request in progress.
 #[derive(Clone)]
 struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 
 impl Place {
-    /// Gives the place to another request: from here on this one only waits.
+    /// Releases the permit, because from now on the request only waits.
     fn leave(&self) {
         self.0.lock().take();
     }
 }
 
-/// Gives every answer an id of its own; what a caller sends under that name is not trusted.
+/// Gives every response a new id. An id from the caller is not trusted.
 async fn name_request(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let id = Uuid::new_v4().to_string();
@@ -130,7 +129,7 @@ async fn name_request(request: Request, next: Next) -> Response {
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    tracing::error!(panic = panic_text(&*panic), "a request panicked; this is a defect of the orchestrator");
+    tracing::error!(panic = panic_text(&*panic), "a request panicked; this is a bug in the orchestrator");
     Problem::internal().into_response()
 }
 

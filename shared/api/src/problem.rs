@@ -1,4 +1,4 @@
-//! What a caller is told when a request fails: `{"error": {"code", "message", "details"?}}`, in Tasker's codes.
+//! The response to a failed request: `{"error": {"code", "message", "details"?}}`, with Tasker's codes.
 
 use axum::{
     Json,
@@ -13,14 +13,14 @@ use tasker_wire::{
     rest::{ErrorBody, ErrorDetails, ErrorWords},
 };
 
-/// Seconds after which a caller may try again when the database is away: long enough for a restart, short enough for a person.
+/// `Retry-After` while the database is unavailable, in seconds: long enough for a restart, short enough for a person.
 const RETRY_AFTER_SECONDS: u32 = 2;
-/// Seconds after which a caller that was refused may try again: long enough that refusing costs little beside working.
+/// `Retry-After` of an overload, in seconds: long enough that rejections cost little.
 const BUSY_SECONDS: u32 = 1;
-/// Faults that the message itself names; all of them are in the details.
+/// Faults in the message. The details contain all of them.
 const FAULTS_IN_MESSAGE: usize = 3;
 
-/// A request that failed, by what the caller can do about it.
+/// A failed request. The constructors distinguish what the caller can do about it.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -28,44 +28,40 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// A problem without details.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let words = ErrorWords { code: code.into(), details: None, message: message.into(), retry_after_seconds: None };
         Self { status, words }
     }
 
-    /// There is no such task, step or template.
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("{what} not found"))
     }
 
-    /// The request says something wrong, at these places.
     pub fn malformed(faults: Faults) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", "").with_faults(faults)
     }
 
-    /// The body is larger than what is read or kept.
+    /// The body is above a limit.
     pub fn too_large(fault: Fault) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "").with_faults(fault.into())
     }
 
-    /// We are wrong; the log says how.
+    /// A bug in the orchestrator. Only the log describes it.
     pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "the server failed; its log says why")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "the server failed; see its log for the reason")
     }
 
-    /// The world is unwell.
+    /// The infrastructure fails.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message).retry_after(RETRY_AFTER_SECONDS)
     }
 
-    /// We have enough to do. Said at once, so that a caller loses no time with it.
+    /// The server is at a limit. It rejects immediately, so the caller loses no time.
     pub fn overloaded(what: &str) -> Self {
-        let message = format!("too busy: {what}; nothing of the request was done, send it again later");
+        let message = format!("too busy: {what}; the request had no effect, send it again later");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "BACKPRESSURE", message).retry_after(BUSY_SECONDS)
     }
 
-    /// The same with another code.
     pub fn with_code(mut self, code: &'static str) -> Self {
         self.words.code = code.into();
         self
@@ -137,7 +133,7 @@ impl From<SubmitError> for Problem {
             SubmitError::Invalid(faults) => Self::malformed(faults),
             SubmitError::Duplicate { task, state } => Self::new(StatusCode::CONFLICT, "CONFLICT", message)
                 .with_details(ErrorDetails::Task { status: state.to_string(), task_uuid: task.uuid() }),
-            SubmitError::Full => Self::overloaded("too many steps wait for workers already"),
+            SubmitError::Full => Self::overloaded("too many steps are waiting for workers"),
             SubmitError::Store(error) => error.into(),
         }
     }

@@ -1,4 +1,4 @@
-//! Reading a request: its body, its query and its ids, each refused in our own words.
+//! Reads the body, the query and the ids of a request.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
@@ -13,15 +13,13 @@ use uuid::Uuid;
 
 use crate::problem::Problem;
 
-/// Content types of a JSON body.
 pub(crate) const JSON: &[&str] = &["application/json"];
-/// Content types of a template.
 pub(crate) const TEMPLATE: &[&str] =
     &["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "text/plain", "application/json"];
 
-/// The body, when it is empty or says to be of one of these types, and is at most `bytes` long.
+/// The body of a request. It must be empty or have one of these content types, and have at most `bytes` bytes.
 ///
-/// One that does not say its type is refused: a page in a browser can send such a request to any address without being asked.
+/// A body without a content type is rejected: a web page can send one to any address without a preflight request.
 pub(crate) async fn body(headers: &HeaderMap, body: Body, types: &[&str], bytes: usize) -> Result<Bytes, Problem> {
     let given = headers.get(CONTENT_TYPE).map(|v| String::from_utf8_lossy(v.as_bytes()).to_ascii_lowercase());
     let essence = given.as_deref().map(|v| v.split(';').next().unwrap_or_default().trim());
@@ -34,7 +32,7 @@ pub(crate) async fn body(headers: &HeaderMap, body: Body, types: &[&str], bytes:
     }
     let read = tokio::time::timeout(Duration::from_secs(limits::BODY_SECONDS), to_bytes(body, bytes)).await;
     let late = |_| {
-        let message = format!("the body did not come within {} s", limits::BODY_SECONDS);
+        let message = format!("the body did not arrive within {} s", limits::BODY_SECONDS);
         Problem::new(StatusCode::REQUEST_TIMEOUT, "TIMEOUT", message)
     };
     let read = read.map_err(late)?.map_err(|error| unread(&error, bytes))?;
@@ -46,16 +44,16 @@ fn unread(error: &axum::Error, bytes: usize) -> Problem {
     if too_long {
         return Problem::too_large(Fault::new("", format!("the body is longer than {bytes} bytes")));
     }
-    Problem::malformed(Fault::new("", "the body could not be read to its end").into())
+    Problem::malformed(Fault::new("", "the body could not be read completely").into())
 }
 
-/// Tells a body that is no JSON at all apart, as Tasker's codes do.
+/// Gives a body that is not JSON the code that Tasker has for it.
 pub(crate) fn refused_json(body: &[u8], problem: Problem) -> Problem {
     let syntax = serde_json::from_slice::<IgnoredAny>(body).is_err();
     if syntax { problem.with_code("JSON_ERROR") } else { problem }
 }
 
-/// The parts of a path by position.
+/// The parameters of a path by position.
 pub(crate) struct InPath<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
@@ -67,12 +65,12 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<
     }
 }
 
-/// The id of a task; a UUID that no task can have is merely unknown.
+/// The id of a task. A UUID that no task can have is not found.
 pub(crate) fn task_id(text: &str) -> Result<TaskId, Problem> {
     TaskId::from_uuid(uuid(text)?).ok_or_else(|| Problem::not_found("task"))
 }
 
-/// The id of a step of that task.
+/// The id of a step of the task.
 pub(crate) fn step_id(task: &str, step: &str) -> Result<StepId, Problem> {
     let (task, step) = (task_id(task)?, StepId::from_uuid(uuid(step)?));
     if step.task == task { Ok(step) } else { Err(Problem::not_found("step")) }
@@ -80,15 +78,15 @@ pub(crate) fn step_id(task: &str, step: &str) -> Result<StepId, Problem> {
 
 fn uuid(text: &str) -> Result<Uuid, Problem> {
     Uuid::parse_str(text)
-        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "INVALID_UUID", "the path holds an id that is not a UUID"))
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "INVALID_UUID", "the path contains an id that is not a UUID"))
 }
 
-/// A W3C `traceparent` header; one that is malformed is ignored, as the standard wants it.
+/// The W3C `traceparent` header. A malformed one is ignored, as the standard requires.
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<String> {
     headers.get("traceparent")?.to_str().ok().filter(|text| is_traceparent(text)).map(str::to_owned)
 }
 
-/// The query of a request while it is read: keys are taken out one by one, and everything that is wrong is collected.
+/// Reads a query parameter by parameter, and collects every fault.
 pub(crate) struct QueryReader {
     given: BTreeMap<String, String>,
     known: Vec<&'static str>,
@@ -96,16 +94,15 @@ pub(crate) struct QueryReader {
 }
 
 impl QueryReader {
-    /// Reads the query of a URI.
     pub fn new(uri: &Uri) -> Self {
         let mut reader = Self { given: BTreeMap::new(), known: Vec::new(), faults: Vec::new() };
         match Query::<Vec<(String, String)>>::try_from_uri(uri) {
             Ok(Query(pairs)) => {
                 for (key, value) in pairs {
                     if value.contains('\0') {
-                        reader.faults.push(Fault::new(place(&key), "holds the control character U+0000"));
+                        reader.faults.push(Fault::new(place(&key), "contains the control character U+0000"));
                     } else if reader.given.insert(key.clone(), value).is_some() {
-                        reader.faults.push(Fault::new(place(&key), "is there twice"));
+                        reader.faults.push(Fault::new(place(&key), "is given twice"));
                     }
                 }
             }
@@ -114,13 +111,13 @@ impl QueryReader {
         reader
     }
 
-    /// A text; an empty one is an absent one.
+    /// A text. An empty one counts as absent.
     pub fn text(&mut self, key: &'static str) -> Option<String> {
         self.known.push(key);
         self.given.remove(key).filter(|text| !text.is_empty())
     }
 
-    /// A whole number within a range.
+    /// A whole number in a range.
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
         let text = self.text(key)?;
         let number = text.parse().ok().filter(|n| range.contains(n));
@@ -130,28 +127,27 @@ impl QueryReader {
         number
     }
 
-    /// Seconds to wait for a task to finish; at most [`limits::WAIT_SECONDS`].
+    /// How long to wait for a task to finish; at most [`limits::WAIT_SECONDS`].
     pub fn wait(&mut self) -> Option<Duration> {
         let seconds = self.number("wait", 0..=limits::WAIT_SECONDS)?;
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }
 
-    /// A fault at a key.
     pub fn fault(&mut self, key: &str, message: impl Into<String>) {
         self.faults.push(Fault::new(place(key), message));
     }
 
-    /// Ends the reading: what was not asked for is unknown.
+    /// Ends the reading. Every parameter that was not read is a fault.
     pub fn finish(mut self) -> Result<(), Problem> {
         for key in self.given.keys().take(limits::FAULTS) {
-            let known = if self.known.is_empty() { "nothing".to_owned() } else { self.known.join(", ") };
-            self.faults.push(Fault::new(place(key), format!("unknown parameter; known here are {known}")));
+            let known = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
+            self.faults.push(Fault::new(place(key), format!("unknown parameter; the known parameters are {known}")));
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::malformed(Faults(self.faults))) }
     }
 }
 
-/// The place of a parameter, without what could move a terminal's cursor.
+/// The place of a parameter, cut, with control characters escaped.
 fn place(key: &str) -> String {
     let shown = key.chars().take(limits::NAME_CHARS);
     shown.fold("?".to_owned(), |mut place, c| {

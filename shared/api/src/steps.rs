@@ -1,4 +1,4 @@
-//! `/v1/tasks/{task}/workflow_steps`: list, show, and what operators do to a step.
+//! `/v1/tasks/{task}/workflow_steps`: list and show steps, and apply operator actions.
 
 use std::collections::HashMap;
 
@@ -54,7 +54,7 @@ pub(crate) async fn act<Q: Queue>(
 ) -> Result<Json<StepResponse>, Problem> {
     QueryReader::new(&uri).finish()?;
     let step = request::step_id(&task, &step)?;
-    // A result as large as is kept, every character of it escaped.
+    // Room for the largest result with every character escaped.
     let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
     let action = parse_step_action(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
     let by = By { actor: action.actor, reason: action.reason, metadata: action.metadata };

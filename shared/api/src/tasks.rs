@@ -25,7 +25,7 @@ use crate::{
     shape,
 };
 
-/// Rows of a page when the request does not say.
+/// The default for `per_page`.
 const PER_PAGE: u32 = 25;
 
 /// `POST /v1/tasks`
@@ -67,7 +67,7 @@ pub(crate) async fn create<Q: Queue>(
 pub(crate) async fn list<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Result<Json<TaskListResponse>, Problem> {
     let mut query = QueryReader::new(&uri);
     let per_page = query.number("per_page", 1..=limits::PAGE).unwrap_or(PER_PAGE);
-    // As deep as tasks are counted: whoever looks for older ones filters.
+    // Pages end where counting ends. Filters reach older tasks.
     let page = query.number("page", 1..=limits::COUNTED_ROWS as u32 / per_page).unwrap_or(1);
     let status = query.text("status");
     let states = status.as_deref().and_then(states);
@@ -135,7 +135,7 @@ async fn shown<Q: Queue>(app: &App<Q>, id: TaskId) -> Result<TaskResponse, Probl
     app.engine.store().task_detail(id).await?.map(shape::task).ok_or_else(|| Problem::not_found("task"))
 }
 
-/// The states that a word means: a stored one, or one of Tasker's two, of which `pending` is all that is not complete.
+/// The states that a word means: a stored state, or one of Tasker's two words. `pending` means every state but complete.
 fn states(word: &str) -> Option<Vec<TaskState>> {
     match word {
         "completed" => Some(vec![TaskState::Complete]),

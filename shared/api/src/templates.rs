@@ -61,7 +61,7 @@ pub(crate) async fn show<Q: Queue>(
     uri: Uri,
 ) -> Result<Json<TemplateDetail>, Problem> {
     QueryReader::new(&uri).finish()?;
-    // PostgreSQL cannot even be asked for such a name.
+    // PostgreSQL rejects such a parameter.
     if identity.iter().any(|part| part.contains('\0')) {
         return Err(Problem::not_found("template"));
     }

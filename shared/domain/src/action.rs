@@ -1,4 +1,4 @@
-//! What an operator asks for: the bodies of `PATCH` on a step and `DELETE` on a task, with every fault at once.
+//! Reads operator requests: the bodies of `PATCH` on a step and of `DELETE` on a task. All faults are reported at once.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -10,37 +10,29 @@ use crate::{
 };
 use tasker_wire::{Fault, Faults, limits};
 
-/// Members of an object, each as it came.
+/// The members of an object, each as raw JSON.
 type Members = BTreeMap<String, Box<RawValue>>;
 
-/// An action on a step.
 #[derive(Debug)]
 pub struct StepAction {
-    /// What to do.
     pub verb: StepVerb,
-    /// Who asks; stands in the audit log.
     pub actor: String,
-    /// Why; likewise.
     pub reason: String,
-    /// What the operator said beside a result; likewise.
+    /// Given beside a result. The audit log keeps it; children of the step do not see it.
     pub metadata: Option<Box<RawValue>>,
 }
 
-/// What to do with a step.
 #[derive(Debug)]
 pub enum StepVerb {
-    /// Give it a new budget.
+    /// Resets the step's attempts.
     Retry,
-    /// Settle it; its children see this result, or null.
+    /// Settles the step. Its children see this result, or null.
     Resolve(Option<Box<RawValue>>),
 }
 
-/// Why a task is cancelled.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cancellation {
-    /// Who asks.
     pub actor: String,
-    /// Why.
     pub reason: String,
 }
 
@@ -54,7 +46,7 @@ enum Word {
 const WORDS: &[(&str, Word)] =
     &[("reset_for_retry", Word::Reset), ("resolve_manually", Word::Resolve), ("complete_manually", Word::Complete)];
 
-/// Reads the action on a step, in the words of Tasker's clients.
+/// Reads an action on a step, in the form that Tasker's clients send.
 pub fn parse_step_action(body: &[u8]) -> Result<StepAction, Faults> {
     let findings = RefCell::new(Findings::default());
     let mut members = members(body, &findings)?;
@@ -64,7 +56,7 @@ pub fn parse_step_action(body: &[u8]) -> Result<StepAction, Faults> {
     Ok(action.expect("a map is an object"))
 }
 
-/// Reads why a task is cancelled; an empty body says nothing.
+/// Reads the actor and the reason of a cancellation. The body may be empty.
 pub fn parse_cancellation(body: &[u8]) -> Result<Cancellation, Faults> {
     let unknown = || "unknown".to_owned();
     if body.is_empty() {
@@ -112,7 +104,7 @@ fn step_action(mut object: Object, completion: Option<Box<RawValue>>, findings: 
     StepAction { verb, actor: by, reason, metadata }
 }
 
-/// The result and the metadata in `completion_data`, as they came.
+/// The result and the metadata in `completion_data`, as raw JSON.
 fn completion_data(
     completion: Option<Box<RawValue>>,
     object: &Object,
@@ -131,7 +123,7 @@ fn completion_data(
     for key in members.keys() {
         findings
             .borrow_mut()
-            .fault(tasker_wire::fault::pointer("/completion_data", key), "unknown key; known here are result, metadata");
+            .fault(tasker_wire::fault::pointer("/completion_data", key), "unknown key; the known keys are result, metadata");
     }
     if result.is_none() {
         findings.borrow_mut().fault("/completion_data/result", "is missing");
@@ -194,21 +186,21 @@ mod tests {
                 r#"{"action_type": "reset_for_retry", "reason": "\u001b", "resolved_by": 1, "completion_data": {}}"#,
                 vec![
                     "/completion_data: is for complete_manually only".into(),
-                    "/reason: holds the control character U+001B".into(),
+                    "/reason: contains the control character U+001B".into(),
                     "/reset_by: is missing".into(),
-                    "/resolved_by: unknown key; known here are action_type, reason, reset_by".into(),
+                    "/resolved_by: unknown key; the known keys are action_type, reason, reset_by".into(),
                 ],
             ),
             (
                 r#"{"action_type": "complete_manually", "reason": "x", "completed_by": "y", "completion_data": {"results": 1}}"#,
                 vec![
                     "/completion_data/result: is missing".into(),
-                    "/completion_data/results: unknown key; known here are result, metadata".into(),
+                    "/completion_data/results: unknown key; the known keys are result, metadata".into(),
                 ],
             ),
             (
                 r#"{"action_type": "complete_manually", "reason": "x", "completed_by": "y", "completion_data": {"result": "\u0000"}}"#,
-                vec![r"/completion_data/result: holds \u0000, which cannot be stored".into()],
+                vec![r"/completion_data/result: contains \u0000, which cannot be stored".into()],
             ),
             ("[", vec!["1:1: EOF while parsing a list".into()]),
             ("[]", vec!["the body must be a JSON object".into()]),
@@ -226,7 +218,7 @@ mod tests {
         let faults = parse_cancellation(br#"{"actor": 1, "because": "x"}"#).unwrap_err();
         assert_eq!(
             faults.to_string(),
-            "/actor: must be a string, not a number; /because: unknown key; known here are actor, reason"
+            "/actor: must be a string, not a number; /because: unknown key; the known keys are actor, reason"
         );
     }
 

@@ -1,14 +1,12 @@
-//! The pause between two tries of a step.
+//! The pause between two attempts of a step.
 
 use serde::{Deserialize, Serialize};
 
 use tasker_wire::limits;
 
-/// How the pause grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackoffKind {
-    /// No pause.
     None,
     /// base · n
     Linear,
@@ -18,21 +16,19 @@ pub enum BackoffKind {
     Fibonacci,
 }
 
-/// The pauses of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// How it grows.
     pub kind: BackoffKind,
-    /// Milliseconds of the first pause.
+    /// The first pause.
     pub base_ms: u64,
-    /// Milliseconds that no pause exceeds, before jitter.
+    /// The longest pause, before jitter.
     pub max_ms: u64,
 }
 
 impl Backoff {
     /// Milliseconds between the failed `attempt` (from 1) and the next one.
     ///
-    /// `jitter` in 0..1 becomes a factor of 0.85..1.15. A hint of the outcome can only lengthen the pause.
+    /// `jitter` from 0 to 1 becomes a factor from 0.85 to 1.15. The outcome's hint can only lengthen the pause.
     pub fn delay_ms(&self, attempt: i32, hint_seconds: Option<f64>, jitter: f64) -> u64 {
         let n = attempt.max(1) as u32;
         let grown = match self.kind {

@@ -1,16 +1,16 @@
-//! Directed graphs of steps, as lists of parents by index: an order, the cycles that forbid one, and who is near.
+//! Directed graphs of steps, given as lists of parents by index: topological order, cycles, and nearest ancestors.
 //!
-//! It knows no names and no templates. Everything is linear in edges, except where a comment says otherwise.
+//! This module knows no names and no templates. Every function is linear in edges, unless its comment says otherwise.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-/// Steps that a cycle spelled out names at most; the middle of a longer one is left out.
+/// The most steps that the text of a cycle names. The middle of a longer cycle is left out.
 const SPELLED: usize = 20;
 
-/// The nodes with every parent before its children, and otherwise as they came; or the cycles that make that impossible.
+/// A topological order that otherwise keeps the given order; or the cycles that make it impossible.
 ///
-/// A cycle is a list of nodes of which each depends on the next, and the last on the first. Every group of nodes that
-/// depend on each other gives at least one.
+/// In a cycle each node depends on the next one, and the last on the first. Every group of nodes that
+/// depend on each other yields at least one cycle.
 pub fn order(parents: &[Vec<usize>]) -> Result<Vec<usize>, Vec<Vec<usize>>> {
     let children = children(parents);
     let mut waits_for: Vec<usize> = parents.iter().map(Vec::len).collect();
@@ -39,16 +39,16 @@ pub fn children(parents: &[Vec<usize>]) -> Vec<Vec<usize>> {
     children
 }
 
-/// Of every node the nearest ancestors that are not its parents: at most `limit`, ascending.
+/// For every node, the nearest ancestors that are not its parents: at most `limit`, ascending.
 ///
-/// Distance is the shortest way up. A node whose ancestors are fewer than `limit` costs all edges above it, so the sum is
-/// quadratic only for graphs that are dense and shallow at once; a template's size bounds those.
+/// The distance is the shortest path. A node with fewer than `limit` ancestors costs all edges above it, so the sum is
+/// quadratic only for graphs that are both dense and shallow. The size of a template bounds those.
 pub fn further_ancestors(parents: &[Vec<usize>], limit: usize) -> Vec<Vec<usize>> {
     let mut seen_by = vec![usize::MAX; parents.len()];
     (0..parents.len()).map(|node| nearest(parents, node, limit, &mut seen_by)).collect()
 }
 
-/// Breadth first from `node`. `seen_by` is shared between calls, so that a call does not pay for clearing it.
+/// Breadth-first search from `node`. Calls share `seen_by`, so no call has to clear it.
 fn nearest(parents: &[Vec<usize>], node: usize, limit: usize, seen_by: &mut [usize]) -> Vec<usize> {
     for &parent in &parents[node] {
         seen_by[parent] = node;
@@ -67,7 +67,7 @@ fn nearest(parents: &[Vec<usize>], node: usize, limit: usize, seen_by: &mut [usi
     found
 }
 
-/// The first `limit` parents of `of` that `node` has not seen, now seen.
+/// Marks and returns the first `limit` parents of `of` that `node` has not seen.
 fn unseen(parents: &[Vec<usize>], of: usize, node: usize, limit: usize, seen_by: &mut [usize]) -> Vec<usize> {
     let fresh: Vec<usize> = parents[of].iter().copied().filter(|&p| seen_by[p] != node).take(limit).collect();
     for &parent in &fresh {
@@ -76,7 +76,7 @@ fn unseen(parents: &[Vec<usize>], of: usize, node: usize, limit: usize, seen_by:
     fresh
 }
 
-/// `a -> b -> c -> a`: each depends on the next.
+/// The text of a cycle: `a -> b -> c -> a`. Each node depends on the next one.
 pub fn spell<'a>(cycle: &[usize], name: impl Fn(usize) -> &'a str) -> String {
     let mut names: Vec<&str> = cycle.iter().chain(cycle.first()).map(|&node| name(node)).collect();
     let left_out = format!("({} more)", names.len().saturating_sub(SPELLED));
@@ -87,8 +87,8 @@ pub fn spell<'a>(cycle: &[usize], name: impl Fn(usize) -> &'a str) -> String {
     names.join(" -> ")
 }
 
-/// One cycle at least of every group of nodes that depend on each other: depth first along the parents, where an edge
-/// back into the path that led here closes a cycle.
+/// At least one cycle of every group of nodes that depend on each other. A depth-first search along the parents finds them:
+/// an edge back into the current path closes a cycle.
 fn cycles(parents: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let mut search = Search { marks: vec![Mark::New; parents.len()], in_cycle: vec![false; parents.len()], cycles: Vec::new() };
     for node in 0..parents.len() {
@@ -108,14 +108,14 @@ enum Mark {
 
 struct Search {
     marks: Vec<Mark>,
-    /// Nodes known to lie on some cycle; a second cycle through them is not news.
+    /// Nodes on a cycle that was found. A second cycle of only such nodes is not reported.
     in_cycle: Vec<bool>,
     cycles: Vec<Vec<usize>>,
 }
 
 impl Search {
     fn descend(&mut self, parents: &[Vec<usize>], root: usize) {
-        // An explicit stack: a chain may be 10,000 long.
+        // An explicit stack, because a chain may have 10,000 nodes.
         let mut path = vec![root];
         let mut next_parent = vec![0];
         self.marks[root] = Mark::OnPath;
@@ -140,7 +140,7 @@ impl Search {
     }
 
     fn close(&mut self, path: &[usize], first: usize) {
-        let start = path.iter().rposition(|&n| n == first).expect("a node marked so is on the path");
+        let start = path.iter().rposition(|&n| n == first).expect("a node marked OnPath is on the path");
         let cycle = &path[start..];
         if !cycle.iter().any(|&n| self.in_cycle[n]) {
             self.cycles.push(cycle.to_vec());

@@ -1,7 +1,7 @@
-//! JSON texts that are kept as they came: checked here, never rebuilt.
+//! Checks JSON texts that are stored unchanged.
 //!
-//! What passes means the same to every parser on the way (PostgreSQL's, Python's, ours): names are unique, numbers fit a
-//! double, text can be stored, nesting is bounded. It does not know what a text is for.
+//! A text that passes means the same to every parser (PostgreSQL's, Python's, ours): keys are unique, numbers fit a
+//! double, PostgreSQL can store the strings, nesting is bounded. This module does not know what a text is for.
 
 use std::{borrow::Cow, cell::RefCell, collections::HashSet, fmt};
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use tasker_wire::{Fault, fault::pointer, limits};
 
-/// Keys that serde_json gives a meaning of its own: an object with one would not be read as itself.
+/// The prefix of keys that serde_json reserves: it reads an object with such a key as something else.
 const RESERVED: &str = "$serde_json::private::";
 
-/// The first thing that is wrong with a JSON text. Its place is a JSON pointer, or `line:column` of a broken syntax.
+/// Fails with the first fault of a JSON text. Its place is a JSON pointer, or `line:column` of a syntax error.
 pub fn check(text: &str) -> Result<(), Fault> {
     faults(text)?.into_iter().next().map_or(Ok(()), Err)
 }
@@ -23,7 +23,7 @@ pub fn canonical(value: &Value) -> String {
     serde_json_canonicalizer::to_string(value).expect("a JSON value has string keys and finite numbers")
 }
 
-/// All that is wrong with a text that can be read; an error where it cannot, or is too deep to go on.
+/// All faults of a text. An error if it is not JSON or is nested too deeply to read on.
 pub(crate) fn faults(text: &str) -> Result<Vec<Fault>, Fault> {
     let found = RefCell::new(Found::default());
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -37,17 +37,17 @@ pub(crate) fn faults(text: &str) -> Result<Vec<Fault>, Fault> {
     }
 }
 
-/// Not UTF-8, not JSON, or a value that no reader of JSON can hold; the latter has a place of its own.
+/// The fault of a text that is not UTF-8, is not JSON, or has a value that no JSON reader can hold. Only the last has a JSON pointer.
 fn unreadable(error: &serde_json::Error, place: String) -> Fault {
     let fault = syntax_fault(error);
     match fault.message.as_str() {
         "number out of range" => Fault::new(place, "is a number beyond the range of a double"),
-        m if m.contains("surrogate") || m.contains("hex escape") => Fault::new(place, "holds half of a surrogate pair"),
+        m if m.contains("surrogate") || m.contains("hex escape") => Fault::new(place, "contains half of a surrogate pair"),
         _ => fault,
     }
 }
 
-/// The error without its position, which becomes the place.
+/// Moves the position from the message to the place.
 fn syntax_fault(error: &serde_json::Error) -> Fault {
     let (line, column) = (error.line(), error.column());
     let message = error.to_string();
@@ -58,13 +58,13 @@ fn syntax_fault(error: &serde_json::Error) -> Fault {
 #[derive(Default)]
 struct Found {
     faults: Vec<Fault>,
-    /// A fault after which reading stopped.
+    /// The fault that stopped the reading.
     last: Option<Fault>,
-    /// Where the parser gave up, as a pointer.
+    /// Where the parser stopped, as a JSON pointer.
     place: Option<String>,
 }
 
-/// The way to a value, borrowed from the stack: a pointer is only written when there is a fault.
+/// The path to a value, borrowed from the stack. The JSON pointer is only built for a fault.
 enum Path<'a> {
     Root,
     Key(&'a Path<'a>, &'a str),
@@ -98,13 +98,13 @@ impl Checker<'_> {
         E::custom("stopped")
     }
 
-    /// Stops a document whose faults are too many to report.
+    /// Stops reading a document that has too many faults to report.
     fn go_on<E: de::Error>(&self) -> Result<(), E> {
         let found = self.found.borrow().faults.len();
         if found < limits::FAULTS {
             Ok(())
         } else {
-            Err(self.stop(format!("has {found} faults before it; the rest was not read")))
+            Err(self.stop(format!("follows {found} faults; the rest of the document was not read")))
         }
     }
 
@@ -117,7 +117,7 @@ impl Checker<'_> {
 
     fn text(&self, text: &str) {
         if text.contains('\0') {
-            self.note("holds \\u0000, which cannot be stored");
+            self.note("contains \\u0000, which cannot be stored");
         }
     }
 }
@@ -185,7 +185,7 @@ impl<'de> Visitor<'de> for Checker<'_> {
                 inner.note("is a reserved key");
             }
             if keys.contains(&key) {
-                inner.note("is there twice");
+                inner.note("is a duplicate key");
             }
             object.next_value_seed(inner)?;
             keys.insert(key);
@@ -195,7 +195,7 @@ impl<'de> Visitor<'de> for Checker<'_> {
     }
 }
 
-/// Reads a key, borrowed where it has no escapes.
+/// Reads a key. One without escapes is borrowed.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn what_parsers_disagree_on_is_refused_at_its_pointer() {
         for (text, place, word) in [
-            (r#"{"a": {"b": 1, "\u0062": 2}}"#, "/a/b", "twice"),
+            (r#"{"a": {"b": 1, "\u0062": 2}}"#, "/a/b", "duplicate"),
             (r#"{"a": ["x", "\u0000"]}"#, "/a/1", "u0000"),
             (r#"{"a/b": {"~\u0000": 1}}"#, "/a~1b/~0\\u{0}", "u0000"),
             (r#"{"a": {"$serde_json::private::RawValue": "no JSON"}}"#, "/a/$serde_json::private::RawValue", "reserved"),

@@ -1,4 +1,4 @@
-//! The rules of workflows: templates, graphs, what is decided from an outcome, and how requests are read.
+//! The rules of workflows: templates, graphs, the decision about an outcome, and the reading of requests.
 //!
 //! Everything here is a function of its arguments. This crate does no I/O, reads no clock and makes no ids.
 

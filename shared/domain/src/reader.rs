@@ -1,6 +1,6 @@
-//! A JSON object while it is read: keys are taken out one by one, and everything that is wrong is collected with its place.
+//! Reads a JSON object key by key, and collects every fault with its place.
 //!
-//! A null is an absent key: YAML writes an empty value so, and Tasker's clients send one for what is unset.
+//! A null counts as an absent key: YAML reads an empty value as null, and Tasker's clients send null for an unset value.
 
 use std::{cell::RefCell, ops::RangeInclusive};
 
@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 
 use tasker_wire::{Fault, Faults, fault::pointer, limits};
 
-/// Names among which a likely meant one is looked for; more would make a file of typing errors expensive.
+/// No name is suggested from a longer list: many suggestions from many names would be expensive.
 const GUESSED_AMONG: usize = 1_000;
-/// Characters shown of a text that is at fault.
+/// Characters of a faulty text that a message shows.
 const SHOWN_CHARS: usize = 80;
 
-/// What was found in an input: faults, of which one is enough to refuse it, and notes on what has no effect.
+/// The findings about an input: faults, one of which is enough to reject it, and notes on keys without effect.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     faults: Vec<Fault>,
@@ -22,7 +22,6 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// A fault at `place`.
     pub(crate) fn fault(&mut self, place: impl Into<String>, message: impl Into<String>) {
         if self.faults.len() < limits::FAULTS {
             self.faults.push(Fault::new(place, message));
@@ -31,7 +30,7 @@ impl Findings {
         }
     }
 
-    /// A note; one with the same words is only counted.
+    /// Adds a note. A note with the same text on the same key is only counted.
     pub(crate) fn note(&mut self, place: impl Into<String>, message: &str) {
         let place = place.into();
         let same = |note: &Fault| note.message == message && key_of(&note.place) == key_of(&place);
@@ -43,7 +42,7 @@ impl Findings {
 
     /// The notes, or the faults when there are any.
     ///
-    /// Both in the order of their places: what is wrong with one step stands together.
+    /// Both are sorted by place, so the faults of one step are together.
     pub(crate) fn finish(mut self) -> Result<Vec<Fault>, Faults> {
         self.faults.sort_by_cached_key(|fault| in_order(&fault.place));
         self.notes.sort_by_cached_key(|(note, _)| in_order(&note.place));
@@ -63,13 +62,13 @@ impl Findings {
     }
 }
 
-/// A pointer by which lists sort by index: the tenth step after the second.
+/// A sort key for a JSON pointer that compares indexes as numbers.
 fn in_order(place: &str) -> Vec<(usize, String)> {
     let token = |token: &str| token.parse().map_or_else(|_| (usize::MAX, token.to_owned()), |index| (index, String::new()));
     place.split('/').map(token).collect()
 }
 
-/// One object, its place, and where its faults go.
+/// An object, its place in the input, and the findings of that input.
 pub(crate) struct Object<'f> {
     place: String,
     map: Map<String, Value>,
@@ -78,7 +77,7 @@ pub(crate) struct Object<'f> {
 }
 
 impl<'f> Object<'f> {
-    /// The value as an object; a fault when it is something else.
+    /// `None`, with a fault, if the value is not an object.
     pub(crate) fn new(value: Value, place: String, findings: &'f RefCell<Findings>) -> Option<Self> {
         match value {
             Value::Object(map) => Some(Self { place, map, known: Vec::new(), findings }),
@@ -89,43 +88,39 @@ impl<'f> Object<'f> {
         }
     }
 
-    /// The place of a key.
     pub(crate) fn place(&self, key: &str) -> String {
         pointer(&self.place, key)
     }
 
-    /// A fault at a key.
     pub(crate) fn fault(&self, key: &str, message: impl Into<String>) {
         self.findings.borrow_mut().fault(self.place(key), message);
     }
 
-    /// A note at a key.
     pub(crate) fn note(&self, key: &str, message: &str) {
         self.findings.borrow_mut().note(self.place(key), message);
     }
 
-    /// Any value.
     pub(crate) fn value(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         self.map.remove(key).filter(|value| !value.is_null())
     }
 
-    /// A value that stays.
+    /// A value, without taking it out.
     pub(crate) fn peek(&self, key: &str) -> Option<&Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// Renames `alias` to `key`; both at once are a fault.
+    /// Renames `alias` to `key`. Both together are a fault.
     pub(crate) fn alias(&mut self, alias: &'static str, key: &'static str) {
         let Some(value) = self.value(alias) else { return };
         if self.peek(key).is_some() {
-            self.fault(alias, format!("is another spelling of {key}, which is also there"));
+            self.fault(alias, format!("is another name for {key}, which is also present"));
             return;
         }
         self.map.insert(key.to_owned(), value);
     }
 
-    /// Takes a key that is known and has no effect; an empty value is not worth a note.
+    /// Takes out a known key that has no effect, with a note unless its value is empty.
     pub(crate) fn ignore(&mut self, key: &'static str, note: &str) {
         let empty = |v: &Value| v.as_array().is_some_and(Vec::is_empty) || v.as_object().is_some_and(Map::is_empty);
         if self.value(key).is_some_and(|value| !empty(&value)) {
@@ -133,7 +128,6 @@ impl<'f> Object<'f> {
         }
     }
 
-    /// A string.
     pub(crate) fn text(&mut self, key: &'static str) -> Option<String> {
         match self.value(key)? {
             Value::String(text) => Some(text),
@@ -144,7 +138,7 @@ impl<'f> Object<'f> {
         }
     }
 
-    /// A string that must be there; empty after a fault.
+    /// A required string; empty after a fault.
     pub(crate) fn required(&mut self, key: &'static str) -> String {
         if self.peek(key).is_none() {
             self.value(key);
@@ -154,7 +148,7 @@ impl<'f> Object<'f> {
         self.text(key).unwrap_or_default()
     }
 
-    /// A string in which `refuse` finds no fault.
+    /// A string that `refuse` accepts.
     pub(crate) fn checked(&mut self, key: &'static str, refuse: impl Fn(&str) -> Option<String>) -> Option<String> {
         let text = self.text(key)?;
         match refuse(&text) {
@@ -166,7 +160,7 @@ impl<'f> Object<'f> {
         }
     }
 
-    /// A string that must be there and in which `refuse` finds no fault; empty after a fault.
+    /// A required string that `refuse` accepts; empty after a fault.
     pub(crate) fn required_checked(&mut self, key: &'static str, refuse: impl Fn(&str) -> Option<String>) -> String {
         if self.peek(key).is_none() {
             return self.required(key);
@@ -174,7 +168,6 @@ impl<'f> Object<'f> {
         self.checked(key, refuse).unwrap_or_default()
     }
 
-    /// True or false.
     pub(crate) fn flag(&mut self, key: &'static str) -> Option<bool> {
         match self.value(key)? {
             Value::Bool(flag) => Some(flag),
@@ -185,7 +178,7 @@ impl<'f> Object<'f> {
         }
     }
 
-    /// A whole number within a range.
+    /// A whole number in a range.
     pub(crate) fn number<N>(&mut self, key: &'static str, range: RangeInclusive<N>) -> Option<N>
     where
         N: TryFrom<i128> + PartialOrd + Copy + std::fmt::Display,
@@ -203,7 +196,7 @@ impl<'f> Object<'f> {
         number
     }
 
-    /// One of some words, with what it means.
+    /// The meaning of one of these words.
     pub(crate) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
         let meaning = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
@@ -214,18 +207,17 @@ impl<'f> Object<'f> {
         meaning
     }
 
-    /// An object inside.
     pub(crate) fn object(&mut self, key: &'static str) -> Option<Object<'f>> {
         let value = self.value(key)?;
         Object::new(value, self.place(key), self.findings)
     }
 
-    /// A map of any content.
+    /// An object with any content.
     pub(crate) fn map(&mut self, key: &'static str) -> Map<String, Value> {
         self.object(key).map(|object| object.map).unwrap_or_default()
     }
 
-    /// The objects of a map, with their keys.
+    /// The objects in an object, by key. A null counts as an empty object.
     pub(crate) fn objects_by_key(&mut self, key: &'static str) -> Vec<(String, Object<'f>)> {
         let Some(object) = self.object(key) else { return Vec::new() };
         let place = object.place;
@@ -237,7 +229,6 @@ impl<'f> Object<'f> {
         object.map.into_iter().filter_map(inner).collect()
     }
 
-    /// The elements of a list.
     pub(crate) fn list(&mut self, key: &'static str) -> Vec<Value> {
         match self.value(key) {
             None => Vec::new(),
@@ -249,16 +240,15 @@ impl<'f> Object<'f> {
         }
     }
 
-    /// The objects of a list.
     pub(crate) fn objects(&mut self, key: &'static str) -> Vec<Object<'f>> {
         let list = self.list(key);
         let place = self.place(key);
         list.into_iter().enumerate().filter_map(|(i, value)| Object::new(value, pointer(&place, i), self.findings)).collect()
     }
 
-    /// The strings of a list in which `refuse` finds no fault.
+    /// The strings of a list.
     ///
-    /// An empty string stands for one that is at fault, so that indexes are those of the input.
+    /// An empty string replaces one that `refuse` does not accept, so indexes are those of the input.
     pub(crate) fn texts(&mut self, key: &'static str, refuse: impl Fn(&str) -> Option<String>) -> Vec<String> {
         let list = self.list(key);
         let place = self.place(key);
@@ -275,14 +265,14 @@ impl<'f> Object<'f> {
         list.into_iter().enumerate().map(report).collect()
     }
 
-    /// Ends the reading: what was not asked for is unknown.
+    /// Ends the reading. Every key that was not read is a fault.
     pub(crate) fn close(self) {
         for key in self.map.keys() {
             let message = match key.strip_prefix(':').filter(|key| self.known.contains(key)) {
-                Some(key) => format!("unknown key: Ruby's symbols are not read, write {key}"),
+                Some(key) => format!("unknown key: Ruby symbols are not supported, write {key}"),
                 None => match guess(key, self.known.iter().copied()) {
                     Some(guess) => format!("unknown key; did you mean {guess}?"),
-                    None => format!("unknown key; known here are {}", self.known.join(", ")),
+                    None => format!("unknown key; the known keys are {}", self.known.join(", ")),
                 },
             };
             self.fault(key, message);
@@ -290,7 +280,7 @@ impl<'f> Object<'f> {
     }
 }
 
-/// The name that was likely meant: one that two typing errors away at most.
+/// The name that the text probably means: at most two typing errors away.
 pub(crate) fn guess<'a>(text: &str, names: impl ExactSizeIterator<Item = &'a str>) -> Option<&'a str> {
     if names.len() > GUESSED_AMONG || text.chars().count() > limits::NAME_CHARS {
         return None;
@@ -300,7 +290,7 @@ pub(crate) fn guess<'a>(text: &str, names: impl ExactSizeIterator<Item = &'a str
     (distance <= 2 && distance * 2 < name.len()).then_some(name)
 }
 
-/// A text of an input in quotes: escaped, because it goes to terminals and logs, and not longer than useful.
+/// A text of an input in quotes. It is escaped, because it goes to terminals and logs, and cut.
 pub(crate) fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         None => format!("{text:?}"),
@@ -308,12 +298,12 @@ pub(crate) fn shown(text: &str) -> String {
     }
 }
 
-/// Why a text is not a name.
+/// The fault of a text that is not a name.
 pub(crate) fn refuse_name(name: &str) -> Option<String> {
     refuse_text(name, limits::NAME_CHARS, &[])
 }
 
-/// Why a text is not a namespace, or the name of a worker pool.
+/// The fault of a text that is neither a namespace nor the name of a pool.
 pub(crate) fn refuse_namespace(name: &str) -> Option<String> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     if (1..=limits::NAMESPACE_CHARS).contains(&name.len()) && name.chars().all(allowed) {
@@ -322,7 +312,7 @@ pub(crate) fn refuse_namespace(name: &str) -> Option<String> {
     Some(format!("is {}; it must be 1 to {} of a-z, 0-9, _ and -", shown(name), limits::NAMESPACE_CHARS))
 }
 
-/// Why a text is empty, too long, or holds control characters other than the allowed ones.
+/// The fault of a text that is empty, too long, or contains control characters that are not allowed.
 pub(crate) fn refuse_text(text: &str, max_chars: usize, allowed: &[char]) -> Option<String> {
     if text.is_empty() {
         return Some("must not be empty".to_owned());
@@ -332,7 +322,7 @@ pub(crate) fn refuse_text(text: &str, max_chars: usize, allowed: &[char]) -> Opt
         return Some(format!("has {chars} characters; at most {max_chars} are allowed"));
     }
     let control = text.chars().find(|c| c.is_control() && !allowed.contains(c))?;
-    Some(format!("holds the control character U+{:04X}", u32::from(control)))
+    Some(format!("contains the control character U+{:04X}", u32::from(control)))
 }
 
 fn kind_of(value: &Value) -> &'static str {
@@ -346,7 +336,7 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// The last token of a pointer: notes about one key, wherever it stands, are one note.
+/// The last token of a pointer. Notes about one key are one note, wherever the key is.
 fn key_of(place: &str) -> &str {
     place.rsplit('/').next().unwrap_or_default()
 }
@@ -399,7 +389,7 @@ mod tests {
             "/d/1: must be a string, not a number",
             "/e: must be a map, not a list",
             "/f: is missing",
-            "/g~1h: unknown key; known here are a, b, c, d, e, f, text",
+            "/g~1h: unknown key; the known keys are a, b, c, d, e, f, text",
             "/tetx: unknown key; did you mean text?",
         ];
         assert_eq!(faults, expected.join("; "));
@@ -412,7 +402,7 @@ mod tests {
             o.alias("old", "new");
             o.value("new");
         });
-        assert_eq!(both, "/old: is another spelling of new, which is also there");
+        assert_eq!(both, "/old: is another name for new, which is also present");
     }
 
     #[test]

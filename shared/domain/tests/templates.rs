@@ -119,7 +119,7 @@ fn what_has_no_effect_is_noted_once_for_each_kind() {
     ];
     assert_eq!(lines(&notes), expected);
     let noted = |name| lines(&good(name).1);
-    assert!(noted("boundaries").contains(&"/steps/0/retry/max_attempts: 0 is read as 1: a step is tried once".to_owned()));
+    assert!(noted("boundaries").contains(&"/steps/0/retry/max_attempts: 0 is read as 1: every step has one attempt".to_owned()));
     assert!(noted("our_keys").contains(&"/lifecycle: is kept, but nothing acts on it yet".to_owned()));
     let events = [
         "/domain_events: is kept, but nothing acts on it yet",
@@ -245,7 +245,7 @@ fn a_cycle_is_spelled_out() {
 #[test]
 fn keys_as_ruby_symbols_are_refused_with_the_right_spelling() {
     let found = faults(&text("ruby_symbols"));
-    assert!(found.contains(&"/:name: unknown key: Ruby's symbols are not read, write name".to_owned()), "{found:?}");
+    assert!(found.contains(&"/:name: unknown key: Ruby symbols are not supported, write name".to_owned()), "{found:?}");
 }
 
 #[test]

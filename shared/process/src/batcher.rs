@@ -1,16 +1,15 @@
-//! Calls of one kind that arrive together run as one batch: while a batch runs, new calls gather for the next one. A call that
-//! arrives alone does not wait.
+//! Runs calls of one kind in batches: while a batch runs, new calls wait for the next one. A call that arrives alone does not wait.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// A place where calls gather. Each batch is a task of its own, so a caller that is dropped cancels nothing.
+/// Collects calls. Each batch runs in its own tokio task, so dropping a caller cancels nothing.
 pub struct Batcher<I, O> {
-    /// Batches that run at once.
+    /// Batches that run concurrently.
     lanes: usize,
-    /// What the calls of a batch may weigh together; a heavier call runs alone.
+    /// The total weight of a batch. A heavier call runs alone.
     most: usize,
     weight: fn(&I) -> usize,
     state: Mutex<State<I, O>>,
@@ -21,7 +20,7 @@ struct State<I, O> {
     running: usize,
 }
 
-/// A batch that runs, and those that follow it.
+/// Runs one batch after the other until no call waits.
 struct Lane<I, O> {
     place: Arc<Batcher<I, O>>,
     ended: bool,
@@ -30,8 +29,7 @@ struct Lane<I, O> {
 impl<I, O> Drop for Lane<I, O> {
     fn drop(&mut self) {
         if !self.ended {
-            // It panicked. The calls that gathered may have been counting on this lane: they get no answer, and the next call
-            // starts a new one.
+            // The lane panicked. Waiting calls may have depended on it: they get no answer, and the next call starts a new lane.
             let mut state = self.place.state.lock();
             state.running -= 1;
             state.waiting.clear();
@@ -44,8 +42,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         Arc::new(Self { lanes, most, weight, state: Mutex::new(State { waiting: VecDeque::new(), running: 0 }) })
     }
 
-    /// Runs a call together with those that wait by then; `carry_out` answers each of its items, in their order.
-    /// `None`: it panicked, or gave too few answers.
+    /// Runs a call in a batch. `carry_out` returns one answer per item, in their order. `None` if it panicked or returned too few.
     pub async fn call<F>(self: &Arc<Self>, item: I, carry_out: impl Fn(Vec<I>) -> F + Send + 'static) -> Option<O>
     where
         F: Future<Output = Vec<O>> + Send,
@@ -63,7 +60,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             tokio::spawn(async move {
                 while let Some((items, senders)) = lane.next_batch() {
                     for (sender, answer) in senders.into_iter().zip(carry_out(items).await) {
-                        // Its caller may have gone away.
+                        // The caller may have been dropped.
                         let _ = sender.send(answer);
                     }
                 }
@@ -74,7 +71,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
 }
 
 impl<I, O> Lane<I, O> {
-    /// `None`: no call waits, and the lane is given up under the same lock, so the next call starts another one.
+    /// `None` if no call waits. The lane ends under the same lock, so the next call starts a new one.
     fn next_batch(&mut self) -> Option<(Vec<I>, Vec<oneshot::Sender<O>>)> {
         let mut state = self.place.state.lock();
         let mut weight = 0;

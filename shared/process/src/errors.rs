@@ -1,4 +1,4 @@
-//! The text inside errors and panics.
+//! Texts of errors and panics.
 
 use std::{any::Any, error::Error};
 
@@ -8,7 +8,7 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.unwrap_or("without a message")
 }
 
-/// The innermost error, which says what happened; the outer ones say what was being done.
+/// The innermost error, which describes the cause. The outer ones describe the operation.
 pub fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut cause = error;
     while let Some(deeper) = cause.source() {

@@ -1,5 +1,5 @@
-//! What every main needs: settings from the environment, logs, an orderly shutdown, secrets, and calls in batches. It knows no
-//! AWS, no database and no HTTP.
+//! Shared by every program: settings from the environment, logs, graceful shutdown, secrets, and batched calls. It knows no AWS, no
+//! database and no HTTP.
 
 mod batcher;
 mod errors;

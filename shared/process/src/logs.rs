@@ -1,4 +1,4 @@
-//! Logs: `TASKER_LOG` says which levels, the stream says the format: compact and coloured on a terminal, else one JSON object a line.
+//! Logs. `TASKER_LOG` sets the levels. A terminal gets compact, coloured lines; any other stream gets one JSON object per line.
 
 use std::io::{self, IsTerminal};
 
@@ -12,18 +12,18 @@ use tracing_subscriber::{
 use crate::settings::{self, BadSetting};
 
 const VARIABLE: &str = "TASKER_LOG";
-/// Without `TASKER_LOG`. Libraries report their internals only to those who ask for it.
+/// The default levels. Libraries report only warnings and errors.
 const USUAL: &str =
     "info,lambda_runtime=warn,lambda_http=warn,refinery_core=warn,tokio_postgres=warn,deadpool=error,aws_config=warn";
 
-/// Where a process writes its logs: stdout, unless that carries its results.
+/// Where a process logs: stdout, unless that carries its results.
 #[derive(Debug, Clone, Copy)]
 pub enum Stream {
     Stdout,
     Stderr,
 }
 
-/// Starts the logs of this process. `own` are levels of targets that this main adds to the usual ones.
+/// Starts the logs of this process. `own` adds levels to the defaults.
 pub fn begin_logs(to: Stream, own: &[(&'static str, LevelFilter)]) {
     match to {
         Stream::Stdout => begin(io::stdout, io::stdout().is_terminal(), own),
@@ -36,7 +36,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let asked = settings::optional(VARIABLE).and_then(|text| text.as_deref().map(parse).transpose());
-    let usual = || parse(USUAL).expect("the usual levels are levels").with_targets(own.iter().copied());
+    let usual = || parse(USUAL).expect("the default levels are valid").with_targets(own.iter().copied());
     let (levels, wrong) = match asked {
         Ok(levels) => (levels.unwrap_or_else(usual), None),
         Err(wrong) => (usual(), Some(wrong)),
@@ -46,7 +46,7 @@ where
         if is_terminal { lines.compact().boxed() } else { lines.json().flatten_event(true).with_span_list(false).boxed() };
     tracing_subscriber::registry().with(lines.with_filter(levels)).init();
     if let Some(wrong) = wrong {
-        tracing::error!("{wrong}; the usual levels are used");
+        tracing::error!("{wrong}; the default levels are used");
     }
 }
 
@@ -54,7 +54,7 @@ where
 fn parse(text: &str) -> Result<Targets, BadSetting> {
     let wrong = || BadSetting::wrong(VARIABLE, "expected levels, as debug or info,tasker_engine=debug");
     let levels: String = text.split_whitespace().collect();
-    // A bare word that is no level would be the only target that is logged.
+    // `Targets` would read another bare word as the only target to log.
     if levels.split(',').any(|one| one.is_empty() || !one.contains('=') && one.parse::<LevelFilter>().is_err()) {
         return Err(wrong());
     }

@@ -1,15 +1,15 @@
-//! Secrets by name: read when first needed, kept in memory, re-read after a rotation. Where they come from is a [`SecretSource`].
+//! Secrets by name, from a [`SecretSource`]: read on first use, cached in memory, re-read after a rotation.
 
 use std::{collections::HashMap, fmt, ops::Deref, sync::Arc};
 
 use parking_lot::Mutex;
 
-/// Which version of a secret.
+/// A version of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The one in use.
+    /// The version in use.
     Current,
-    /// The one that a rotation is about to put into use; there may be none.
+    /// The version that a rotation is about to put into use. There may be none.
     Pending,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret cannot be had. `why` must not repeat what is in it.
+/// A secret cannot be read. `why` must not contain its value.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the secret {id} cannot be read: {why}")]
 pub struct SecretError {
@@ -45,13 +45,13 @@ pub struct SecretError {
     pub why: String,
 }
 
-/// A place that keeps secrets.
+/// A store of secrets, such as AWS Secrets Manager.
 pub trait SecretSource: Send + Sync {
-    /// Reads a secret as it is now.
+    /// Reads the current value.
     fn read(&self, id: &str, stage: Stage) -> impl Future<Output = Result<Secret, SecretError>> + Send;
 }
 
-/// The secrets of a source, as far as this process has needed them.
+/// The secrets that this process has read from a source.
 #[derive(Clone)]
 pub struct Secrets<S>(Arc<Inner<S>>);
 
@@ -65,7 +65,7 @@ impl<S: SecretSource> Secrets<S> {
         Self(Arc::new(Inner { source, known: Mutex::default() }))
     }
 
-    /// A secret as it was when last read; it is read if it never was.
+    /// The cached value; reads it on first use.
     pub async fn get(&self, id: &str) -> Result<Secret, SecretError> {
         let known = self.0.known.lock().get(id).cloned();
         match known {
@@ -74,7 +74,7 @@ impl<S: SecretSource> Secrets<S> {
         }
     }
 
-    /// A secret as it is now.
+    /// Reads the current value again, and caches it if it is the one in use.
     pub async fn read(&self, id: &str, stage: Stage) -> Result<Secret, SecretError> {
         let secret = self.0.source.read(id, stage).await?;
         if stage == Stage::Current {

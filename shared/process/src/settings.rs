@@ -1,14 +1,13 @@
-//! Settings come from environment variables, by one rule: an empty variable is an unset one, and a wrong one ends the process with
-//! a sentence that names it and says what was expected. The sentence does not repeat a value that may hold a secret.
+//! Settings from environment variables, by one rule: an empty variable counts as unset, and a wrong one is an error that names the
+//! variable and the expected value. The error does not repeat a value that may be a secret.
 
 use std::{env, ffi::OsString, fmt::Display, ops::RangeInclusive, path::PathBuf};
 
-/// A setting that this process cannot run with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSetting {
     #[error("{name} is not set: give {what}")]
     Missing { name: &'static str, what: &'static str },
-    /// `why` must not hold a secret.
+    /// `why` must not contain a secret.
     #[error("{name} is wrong: {why}")]
     Wrong { name: &'static str, why: String },
 }
@@ -19,32 +18,32 @@ impl BadSetting {
     }
 }
 
-/// A setting that may be left out.
+/// An optional setting.
 pub fn optional(name: &'static str) -> Result<Option<String>, BadSetting> {
     not_empty(env::var_os(name)).map(|value| text(name, value)).transpose()
 }
 
-/// A setting that must be there; `what` says what it should hold.
+/// A required setting. `what` describes the expected value.
 pub fn required(name: &'static str, what: &'static str) -> Result<String, BadSetting> {
     optional(name)?.ok_or(BadSetting::Missing { name, what })
 }
 
-/// A setting that may be left out, read by `parse`, whose error must not hold a secret.
+/// An optional setting, read by `parse`, whose error must not contain a secret.
 pub fn read<T, E: Display>(name: &'static str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, BadSetting> {
     optional(name)?.map(|text| parse(&text).map_err(|why| BadSetting::wrong(name, why))).transpose()
 }
 
-/// A number that may be left out; `what` says what it counts.
+/// An optional number. `what` describes it.
 pub fn number<T: TryFrom<i64>>(name: &'static str, what: &str, allowed: RangeInclusive<i64>) -> Result<Option<T>, BadSetting> {
     read(name, |text| parse_number(text, what, allowed))
 }
 
-/// A file or folder that may be left out.
+/// An optional file or folder.
 pub fn path(name: &str) -> Option<PathBuf> {
     not_empty(env::var_os(name)).map(PathBuf::from)
 }
 
-/// The name of an environment, whose overlay of a template applies.
+/// Checks the name of an environment, which selects the overlays of templates.
 pub fn environment(name: &str) -> Result<String, &'static str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
@@ -63,7 +62,7 @@ fn text(name: &'static str, value: OsString) -> Result<String, BadSetting> {
 
 fn parse_number<T: TryFrom<i64>>(text: &str, what: &str, allowed: RangeInclusive<i64>) -> Result<T, String> {
     let expected = format!("expected {what}, from {} to {}", allowed.start(), allowed.end());
-    // Only a number is repeated: other text may be a secret that was put into the wrong variable.
+    // The error repeats only a number: other text may be a secret in the wrong variable.
     let Ok(number) = text.parse::<i64>() else { return Err(expected) };
     let fits = Some(number).filter(|n| allowed.contains(n)).and_then(|n| T::try_from(n).ok());
     fits.ok_or_else(|| format!("{expected}, not {number}"))

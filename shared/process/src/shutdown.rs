@@ -1,20 +1,20 @@
-//! The end of a process: the first signal asks for an orderly end, the second one ends at once.
+//! Shutdown of a process: the first signal starts a graceful end, the second one ends it immediately.
 
 use std::{io, pin::pin};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// SIGTERM, SIGINT and SIGHUP, which no longer end the process by themselves.
+/// Receives SIGTERM, SIGINT and SIGHUP, so they no longer end the process by themselves.
 pub struct Shutdown([Signal; 3]);
 
 impl Shutdown {
-    /// Listens from now on. A signal that comes before [`Shutdown::run`] waits for it.
+    /// Starts to listen. A signal that arrives before [`Shutdown::run`] counts as its first one.
     pub fn listen() -> io::Result<Self> {
         Ok(Self([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?]))
     }
 
-    /// Runs `work` until it ends. The first signal cancels its token. The second one drops it: `None`.
+    /// Runs `work` until it ends. The first signal cancels its token. The second one drops the work, and returns `None`.
     pub async fn run<T, F: Future<Output = T>>(mut self, work: impl FnOnce(CancellationToken) -> F) -> Option<T> {
         let asked = CancellationToken::new();
         let mut work = pin!(work(asked.clone()));
@@ -28,7 +28,7 @@ impl Shutdown {
         }
     }
 
-    /// Waits for the next signal, and says which it was.
+    /// Waits for the next signal.
     pub async fn signal(&mut self) -> SignalKind {
         let Self([terminate, interrupt, hangup]) = self;
         tokio::select! {

@@ -1,4 +1,4 @@
-//! Serves HTTP to a bounded number of connections; a client beyond it gets 503 at once. A connection without a request in time is closed.
+//! Serves HTTP to a bounded number of connections. Further clients get 503 immediately. A connection without a timely request is closed.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -17,20 +17,20 @@ use tokio::{
     time::timeout,
 };
 
-/// Refused clients whose request is read to its end; one beyond them may lose the answer when it sends at the wrong moment.
+/// Rejected clients whose request is read to its end. A further one may lose the response if it is still sending.
 const REFUSALS: usize = 1024;
-/// How long a refused client may take to read its answer.
+/// How long a rejected client may take to read its response.
 const REFUSAL: Duration = Duration::from_secs(1);
 const BODY: &str = r#"{"error":{"code":"BACKPRESSURE","message":"too busy: too many connections are open; send the request again later","retry_after_seconds":1}}"#;
 
-/// How many connections there may be, and how long each may take for the head of a request.
+/// The maximum number of connections, and the time for the head of a request.
 pub struct Bounds {
     pub connections: usize,
     pub head: Duration,
 }
 
-/// As many connections as there are file descriptors for, at most `most`. Half of the descriptors are for everything else. A shell usually
-/// starts with 1,024 and may have more.
+/// The number of connections that the file descriptors allow, at most `most`. Half of the descriptors are for everything else. Raises the
+/// soft limit if it can: a shell usually starts with 1,024.
 pub fn affordable(most: usize) -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return most };
     let wanted = 2 * most as u64;
@@ -41,7 +41,7 @@ pub fn affordable(most: usize) -> usize {
     most.min(usize::try_from(soft / 2).unwrap_or(most)).max(1)
 }
 
-/// Serves until `shutdown`; then answers the requests that have arrived, and returns.
+/// Serves until `shutdown`, answers the requests that have arrived, and returns.
 pub async fn serve(mut listener: TcpListener, router: Router, bounds: Bounds, shutdown: impl Future<Output = ()>) {
     let open = GracefulShutdown::new();
     tokio::select! {
@@ -57,18 +57,18 @@ async fn accept(listener: &mut TcpListener, router: Router, bounds: Bounds, open
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head);
     loop {
-        // axum's accept waits and tries again when there are no file descriptors.
+        // axum's accept waits and retries when file descriptors run out.
         let (stream, _) = Listener::accept(listener).await;
         let Ok(place) = places.clone().try_acquire_owned() else {
             refuse(stream, &refusals);
             continue;
         };
-        // An answer leaves at once, also when the last one was not acknowledged yet.
+        // A response is sent immediately, even if the last one is not acknowledged yet.
         let _ = stream.set_nodelay(true);
         let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
         let connection = open.watch(connection);
         tokio::spawn(async move {
-            // A client that hangs up, breaks the protocol or is too slow is no error of ours.
+            // A client that hangs up, breaks the protocol or is too slow is not an error of the server.
             let _ = connection.await;
             drop(place);
         });
@@ -76,7 +76,7 @@ async fn accept(listener: &mut TcpListener, router: Router, bounds: Bounds, open
 }
 
 fn refuse(stream: TcpStream, refusals: &Arc<Semaphore>) {
-    // It fits into the buffer of a new connection; if it does not, the client sees a closed connection.
+    // The response fits into the buffer of a new connection. Otherwise the client sees a closed connection.
     let _ = stream.try_write(refusal().as_bytes());
     if let Ok(place) = refusals.clone().try_acquire_owned() {
         tokio::spawn(async move {
@@ -91,7 +91,7 @@ fn refusal() -> String {
     format!("{head}content-length: {}\r\n\r\n{BODY}", BODY.len())
 }
 
-/// Reads to the end: closing with unread data would reset the connection and discard the answer.
+/// Reads to the end: closing with unread data would reset the connection and discard the response.
 async fn read_to_the_end(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut said = [0; 4096];
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_beyond_the_places_is_told_to_come_back_and_may_when_one_is_free() {
+    async fn a_client_beyond_the_limit_gets_503_and_is_served_once_a_connection_is_free() {
         let (address, server) = server(Bounds { connections: 2, head: LONG }, pending()).await;
         let (first, answer) = get_from(address).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -143,7 +143,7 @@ mod tests {
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(body["error"]["code"], "BACKPRESSURE");
         drop(first);
-        // The server hears of it a little later.
+        // The server notices the closed connection a little later.
         while !get_from(address).await.1.starts_with("HTTP/1.1 200") {}
         server.abort();
     }

@@ -1,4 +1,4 @@
-//! The folder of a private PostgreSQL. It is locked for as long as a [`DataDir`] lives, so there is one user at a time.
+//! The folder of a private PostgreSQL. It is locked while a [`DataDir`] exists, so it has one user at a time.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -12,25 +12,25 @@ use anyhow::{Context, Result, bail};
 
 pub struct DataDir {
     path: PathBuf,
-    // The kernel releases the lock when the process ends, however it ends. Children do not inherit it: the file is closed on exec.
+    // The kernel releases the lock whenever the process ends. Children do not inherit it, because the file is closed on exec.
     _lock: File,
 }
 
 impl DataDir {
-    /// Makes the folder where it is missing, and locks it.
+    /// Creates the folder if it is missing, and locks it.
     pub fn open(path: &Path) -> Result<Self> {
-        // 0711 and not 0700: when we are root, PostgreSQL runs as another user and must be able to walk through.
+        // 0711 and not 0700: if we are root, PostgreSQL runs as another user, who must be able to enter.
         DirBuilder::new()
             .recursive(true)
             .mode(0o711)
             .create(path)
-            .with_context(|| format!("cannot make the data dir {}", path.display()))?;
+            .with_context(|| format!("cannot create the data dir {}", path.display()))?;
         let path = path.canonicalize().with_context(|| format!("cannot find the data dir {}", path.display()))?;
         let lock = lock(&path)?;
         Ok(Self { path, _lock: lock })
     }
 
-    /// The folder, as an absolute path without links.
+    /// An absolute path without links.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -69,7 +69,7 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// Reads a one-line file of the data folder; `None` where it does not exist.
+/// Reads a one-line file of the data dir. `None` if it does not exist.
 pub fn read_line(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_user_is_told_who_has_the_folder_and_what_to_do() {
+    fn a_second_user_gets_the_process_that_has_the_folder_and_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDir::open(dir.path()).unwrap();
         let refusal = DataDir::open(dir.path()).err().unwrap().to_string();
@@ -97,6 +97,6 @@ mod tests {
     fn a_file_is_not_a_data_dir() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let refusal = DataDir::open(file.path()).err().unwrap().to_string();
-        assert!(refusal.contains("cannot make the data dir"), "{refusal}");
+        assert!(refusal.contains("cannot create the data dir"), "{refusal}");
     }
 }

@@ -1,10 +1,10 @@
-//! The database of a server: the one that was named, or a private PostgreSQL. No error of it holds its password.
+//! The database of a server: a given one, or a private PostgreSQL. No error contains its password.
 
 use std::fmt::Display;
 
 use crate::{Error, Options, Result, data_dir::DataDir, postgres::PrivatePostgres};
 
-/// Where the data is, and what must be kept and ended for it.
+/// A given database, or a private one with its lock.
 pub enum Database {
     Given(String),
     Private(PrivatePostgres, DataDir),
@@ -35,31 +35,31 @@ impl Database {
     }
 }
 
-/// Refuses an address of a database that cannot be read.
+/// Checks that a database URL can be parsed.
 pub fn check_url(database_url: &str) -> Result {
     tasker_store::Connector::by_url(database_url).map(drop).map_err(|error| without_password(&error, database_url))
 }
 
-/// Brings a database to this version's schema. Returns the names of the migrations that were applied.
+/// Migrates a database to this version's schema. Returns the names of the applied migrations.
 pub async fn migrate(database_url: &str) -> Result<Vec<String>> {
     tasker_store::migrate(database_url).await.map_err(|error| without_password(&error, database_url))
 }
 
-/// Every migration of this version, and whether the database has it.
+/// Every migration of this version, and whether it is applied.
 pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>> {
     tasker_store::migration_status(database_url).await.map_err(|error| without_password(&error, database_url))
 }
 
-/// An error about a database without its password, whatever put it in.
+/// An error about a database, with its password replaced.
 pub fn without_password(error: &impl Display, database_url: &str) -> Error {
     let message = passwords(database_url).into_iter().fold(error.to_string(), |message, secret| message.replace(&secret, "***"));
     Error(message)
 }
 
-/// The password as it is written in a URL, or in a string of `name=value` pairs.
+/// The passwords in a URL, or in a string of `name=value` pairs.
 fn passwords(database_url: &str) -> Vec<String> {
     let authority = database_url.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
-    // A password may itself hold an @ that should have been escaped.
+    // A password may contain an @ that should have been escaped.
     let user_info = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user_info, _)| user_info);
     let in_authority = user_info.and_then(|user_info| user_info.split_once(':')).map(|(_, password)| password.to_owned());
     let named = database_url.split(['?', '&', ' ']).filter_map(|pair| pair.strip_prefix("password="));

@@ -1,7 +1,7 @@
 //! The orchestrator as one process: the engine over a database, the REST interface, and a supervised process for each worker.
-//! [`postgres`] is the private PostgreSQL of this process, of tests and of scripts.
+//! [`postgres`] runs private PostgreSQL servers for this process, tests and scripts.
 //!
-//! A main parses its arguments, listens to signals and calls [`run`]. This crate prints nothing: it returns errors and tells of events.
+//! A program parses its arguments, listens to signals and calls [`run`]. This crate prints nothing: it returns errors and reports events.
 
 mod connections;
 mod data_dir;
@@ -17,7 +17,7 @@ pub use options::{Options, WorkerCommand};
 pub use system::{Event, run};
 pub use templates::yaml_files;
 
-/// What went wrong, in a sentence that names the remedy.
+/// One sentence that names the problem and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Error(String);

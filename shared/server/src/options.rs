@@ -1,4 +1,4 @@
-//! What a main asks the server to run.
+//! The options of a server.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -8,22 +8,22 @@ use tasker_worker::Command;
 pub struct Options {
     /// The port of the REST interface on 127.0.0.1; 0 takes a free one.
     pub port: u16,
-    /// The database; a private one in `data_dir` where none is named.
+    /// The database. If absent, a private one in `data_dir`.
     pub database_url: Option<String>,
     pub data_dir: PathBuf,
-    /// Every template in this folder is registered.
+    /// A folder of templates to register at the start.
     pub templates: Option<PathBuf>,
     pub workers: Vec<WorkerCommand>,
-    /// Steps that each worker runs at once.
+    /// Steps that each worker runs concurrently.
     pub max_concurrent_handlers: usize,
-    /// Chooses the overlay of templates.
+    /// Selects the overlays of templates.
     pub environment: String,
 }
 
 /// A worker and the command line that starts it, without a shell. Written as `NAME=COMMAND`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerCommand {
-    /// The pool of steps that it runs.
+    /// The pool that the worker serves.
     pub pool: String,
     /// A program and its arguments; `NAME=value` words before it go into its environment.
     pub command: Command,

@@ -12,7 +12,7 @@ use tasker_engine::{Engine, InProcess, RegisterError};
 
 use crate::{Event, WorkerCommand};
 
-/// Registers every template of a folder. A bad one is reported and the others go on. Returns how many are registered.
+/// Registers every template of a folder. A bad one is reported and skipped. Returns the number of registered templates.
 pub async fn register_all(
     engine: &Arc<Engine<InProcess>>,
     dir: &Path,
@@ -35,7 +35,7 @@ pub async fn register_all(
             Ok(_) => {
                 registered += 1;
                 for pool in pools_without_a_worker(&yaml, workers) {
-                    warn(format!("{shown}: steps of worker {pool} will wait, for no --worker {pool}=COMMAND is given"));
+                    warn(format!("{shown}: steps of the pool {pool} will wait, because no --worker {pool}=COMMAND is given"));
                 }
             }
             Err(RegisterError::Store(e)) => bail!(e),
@@ -45,12 +45,12 @@ pub async fn register_all(
     }
     if registered < files.len() {
         let missing = files.len() - registered;
-        warn(format!("{missing} of {} templates were not registered; mend them and start again", files.len()));
+        warn(format!("{missing} of {} templates were not registered; fix them and start again", files.len()));
     }
     Ok(registered)
 }
 
-/// The template files of a folder, by name.
+/// The template files of a folder, sorted by name.
 pub fn yaml_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries: std::io::Result<Vec<_>> = std::fs::read_dir(dir)?.collect();
     let mut files: Vec<PathBuf> = entries?.into_iter().map(|e| e.path()).collect();
@@ -59,7 +59,7 @@ pub fn yaml_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A step of a pool without a worker would wait for ever without a word.
+/// Pools without a worker. Their steps would wait indefinitely, and nothing else would report it.
 fn pools_without_a_worker(yaml: &str, workers: &[WorkerCommand]) -> HashSet<String> {
     let Ok((template, _)) = template::parse(yaml) else { return HashSet::new() };
     let named = template.steps.iter().filter_map(|s| s.worker.clone());

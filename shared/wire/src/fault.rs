@@ -1,22 +1,20 @@
-//! What is wrong with an input, and where: every fault of an input is reported at once, each with its place.
+//! Faults of an input. All of them are reported at once, each with its place.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that is wrong with an input.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Fault {
-    /// Where: a JSON pointer (RFC 6901) into the input, or `line:column` where it could not be parsed.
+    /// A JSON pointer (RFC 6901) into the input, or `line:column` if it could not be parsed.
     pub place: String,
-    /// What is wrong and what would be right, in one sentence without the place.
+    /// What is wrong and what is expected, in one sentence without the place.
     pub message: String,
 }
 
 impl Fault {
-    /// A fault at `place`.
     pub fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self { place: place.into(), message: message.into() }
     }
@@ -31,7 +29,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// All faults of one input; never empty when it is an error.
+/// All faults of one input. An error has at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Faults(pub Vec<Fault>);
 
@@ -55,9 +53,9 @@ impl From<Fault> for Faults {
     }
 }
 
-/// Appends one reference token to a JSON pointer, escaped as RFC 6901 says.
+/// Appends one reference token to a JSON pointer, escaped as RFC 6901 requires.
 ///
-/// Control characters are shown as escapes: places end up on terminals and in log lines.
+/// Control characters become escapes, because places are printed on terminals and in log lines.
 pub fn pointer(parent: &str, token: impl fmt::Display) -> String {
     let mut pointer = format!("{parent}/");
     for c in token.to_string().chars() {

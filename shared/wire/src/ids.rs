@@ -1,11 +1,11 @@
-//! Names of things: a task, a step of it, and the public id that holds both.
+//! The ids of tasks and steps. A step's public id contains the id of its task.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Low bits of a task's UUID that are zero, and that hold the step's number in a step's UUID.
+/// The low bits of a UUID: zero in a task's, the step's number in a step's.
 const STEP_BITS: u32 = 28;
 const STEP_MASK: u128 = (1 << STEP_BITS) - 1;
 
@@ -22,17 +22,17 @@ pub type StepNo = i32;
 pub struct TaskId(Uuid);
 
 impl TaskId {
-    /// The task id made of a fresh UUID (version 7, so that ids sort by time): its low 28 bits are cleared.
+    /// Makes a task id from a fresh UUID by clearing its low 28 bits. Version 7 makes ids sort by time.
     pub fn from_fresh(uuid: Uuid) -> Self {
         Self(Uuid::from_u128(uuid.as_u128() & !STEP_MASK))
     }
 
-    /// The id as it is stored and shown. `None` when its low 28 bits are not zero: no task has such an id.
+    /// `None` if the low 28 bits are not zero: no task has such an id.
     pub fn from_uuid(uuid: Uuid) -> Option<Self> {
         (uuid.as_u128() & STEP_MASK == 0).then_some(Self(uuid))
     }
 
-    /// The UUID that is stored and shown.
+    /// The UUID that the database stores and clients see.
     pub fn uuid(self) -> Uuid {
         self.0
     }
@@ -49,7 +49,7 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// A string is not the id of a task, or not of a step.
+/// The string is not the id of a task or step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id of this system")]
 pub struct NotAnId;
@@ -72,19 +72,18 @@ impl<'de> Deserialize<'de> for TaskId {
 /// A step's public id: its task's UUID with the step's number in the low 28 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId {
-    /// The step's task.
     pub task: TaskId,
-    /// The step's number in it.
+    /// The step's number in its task.
     pub no: StepNo,
 }
 
 impl StepId {
-    /// The UUID that is shown.
+    /// The UUID that clients see.
     pub fn uuid(self) -> Uuid {
         Uuid::from_u128(self.task.0.as_u128() | (self.no as u32 as u128 & STEP_MASK))
     }
 
-    /// Reads a step's public id; every UUID is one.
+    /// Every UUID is a valid step id.
     pub fn from_uuid(uuid: Uuid) -> Self {
         let no = (uuid.as_u128() & STEP_MASK) as StepNo;
         Self { task: TaskId::from_fresh(uuid), no }
@@ -127,7 +126,7 @@ pub fn step_no(position: usize) -> StepNo {
     (position as StepNo + 1) * NUMBERS_PER_POSITION
 }
 
-/// The id that Tasker's clients know a step's *name* by: a UUIDv5 of namespace, template and step name.
+/// The id by which Tasker's clients identify a step's *name*: a UUIDv5 of namespace, template and step name.
 pub fn named_step_uuid(namespace: &str, template: &str, step: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("tasker/{namespace}/{template}/{step}").as_bytes())
 }

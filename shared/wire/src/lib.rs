@@ -1,6 +1,6 @@
 //! Everything that crosses a process boundary: ids, messages, outcomes, answers and the documents of the REST interface.
 //!
-//! Types and their (de)serialization only. No rules, no YAML, no JSON Schema: what a document means is decided in `tasker-domain`.
+//! Only types and their (de)serialization: no rules, no YAML, no JSON Schema. `tasker-domain` decides what a document means.
 
 pub mod answer;
 pub mod fault;

@@ -1,4 +1,4 @@
-//! What travels between the orchestrator and its workers. Every message carries `v`.
+//! The messages between the orchestrator and its workers. Every message has a version, `v`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use crate::{StepId, TaskId, outcome::Outcome};
 
-/// The version of the messages that this code writes and reads.
+/// The version of the messages that this code reads and writes.
 pub const VERSION: u32 = 1;
 
-/// Whether a text is a W3C trace context of the version that is known here. One that is not is ignored wherever it comes from.
+/// Whether a text is a W3C `traceparent` of version 00. Any other is ignored.
 pub fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let [version, trace, parent, flags] = parts[..] else { return false };
@@ -20,27 +20,26 @@ pub fn is_traceparent(text: &str) -> bool {
     version == "00" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && some(trace) && some(parent)
 }
 
-/// One dispatch of one step. A re-send has the same lease; every other dispatch of the step has a higher one.
+/// One dispatch of one step. A re-send has the same lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lease {
-    /// The step.
     pub step: StepId,
-    /// Its lease: rises with every dispatch, and is never reset.
+    /// Rises with every dispatch; never reset.
     pub number: i32,
 }
 
-/// Which code runs a step, and with what settings.
+/// The code that runs a step, and its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Handler {
-    /// The name a handler was registered under.
+    /// The name that the handler is registered under.
     pub callable: String,
     /// The entry point of a class-based handler.
     #[serde(default = "call")]
     pub method: String,
-    /// How the callable is looked up, where the default is not meant.
+    /// How the callable is looked up; absent for the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolver: Option<String>,
-    /// The template's settings for this handler.
+    /// The template's settings for the handler.
     #[serde(default)]
     pub initialization: serde_json::Map<String, serde_json::Value>,
 }
@@ -49,47 +48,40 @@ fn call() -> String {
     "call".into()
 }
 
-/// Orchestrator to worker: run this step. Holds everything a handler needs.
+/// Orchestrator to worker: run this step. It contains everything that a handler needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunStep {
-    /// [`VERSION`].
     pub v: u32,
-    /// The task.
     pub task_id: TaskId,
-    /// The step; stable over all tries, so handlers use it as an idempotency key.
+    /// The same in all attempts, so handlers use it as an idempotency key.
     pub step_id: StepId,
-    /// The step's name in its template.
     pub step_name: String,
-    /// The fence: an answer counts only under the step's current lease.
+    /// The fence: an outcome counts only under the step's current lease.
     pub lease: i32,
-    /// This try, from 1.
+    /// From 1.
     pub attempt: i32,
-    /// Tries in all.
     pub max_attempts: i32,
-    /// Signed by the engine; comes back with the answer.
+    /// Signed by the engine; the worker returns it with the outcome.
     pub token: String,
-    /// Seconds that the handler may run.
+    /// How long the handler may run.
     pub timeout_seconds: u32,
-    /// The worker should report its start, so that its loss is noticed by the step's deadline.
+    /// The worker reports the start, so that the step's deadline detects the loss of the worker.
     #[serde(default)]
     pub report_start: bool,
     /// The same in every step, log line and message of the task.
     pub correlation_id: Uuid,
-    /// W3C trace context of the request, when it had one.
+    /// The W3C trace context of the request that submitted the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// The task's namespace.
     pub namespace: String,
-    /// What to run.
     pub handler: Handler,
-    /// The task's context.
     pub context: Arc<RawValue>,
-    /// Results by step name: of all parents, and of the nearest further ancestors. Null for a step that was not created.
+    /// Results by step name: of all parents, and of the nearest ancestors beyond them. Null for a step that was not created.
     pub dependency_results: BTreeMap<String, Box<RawValue>>,
-    /// Inputs of this step alone, such as a batch cursor.
+    /// Inputs of this step only, such as a batch cursor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_inputs: Option<Box<RawValue>>,
-    /// What the same try stored with its last checkpoint.
+    /// The last checkpoint of the same attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Box<RawValue>>,
     /// How often this lease was sent before.
@@ -98,12 +90,12 @@ pub struct RunStep {
 }
 
 impl RunStep {
-    /// The lease that it was dispatched under.
+    /// The lease of this dispatch.
     pub fn lease(&self) -> Lease {
         Lease { step: self.step_id, number: self.lease }
     }
 
-    /// The answer to this message.
+    /// The completion that answers this message.
     pub fn complete(&self, outcome: Outcome, worker: &str, execution_time_ms: u64) -> CompleteStep {
         CompleteStep {
             v: VERSION,
@@ -121,46 +113,40 @@ impl RunStep {
     }
 }
 
-/// Worker to orchestrator: what came of a step.
+/// Worker to orchestrator: the outcome of a step.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CompleteStep {
-    /// [`VERSION`].
     pub v: u32,
     pub task_id: TaskId,
     pub step_id: StepId,
     pub lease: i32,
     pub attempt: i32,
     pub token: String,
-    /// Who ran it; shown to operators.
+    /// The worker that ran the step; shown to operators.
     #[serde(default)]
     pub worker: String,
-    /// Milliseconds that the handler ran, by the worker's own clock.
+    /// How long the handler ran, by the worker's clock.
     #[serde(default)]
     pub execution_time_ms: u64,
-    /// As received; for logs and traces only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<Uuid>,
-    /// As received; for logs and traces only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// What came of it.
     pub outcome: Outcome,
 }
 
 impl CompleteStep {
-    /// The lease that this answers. Of the step's own task: that is the one the token covers.
+    /// The lease of the dispatch that this answers. Its task is the one in `step_id`, because the token covers that one.
     pub fn lease(&self) -> Lease {
         Lease { step: self.step_id, number: self.lease }
     }
 }
 
-/// To the orchestrator itself: this step's retry is due. A wake-up: it may come early, twice or never.
+/// Orchestrator to itself: this step's retry is due. It may arrive early, twice or never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluate {
-    /// [`VERSION`].
     pub v: u32,
-    /// The step.
     pub step_id: StepId,
-    /// It applies only while the step waits under this lease.
+    /// The message applies only while the step waits under this lease.
     pub lease: i32,
 }

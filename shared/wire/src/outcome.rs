@@ -1,9 +1,9 @@
-//! What a worker says of one attempt.
+//! The outcome of an attempt, as the worker reports it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// What a worker says of one try. On the wire an object with one key: `{"success": {…}}`, `{"failure": {…}}`, ….
+/// In JSON, an object with one key: `{"success": {…}}`, `{"failure": {…}}`, ….
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -11,39 +11,38 @@ pub enum Outcome {
     Success {
         /// Any JSON; children see it.
         result: Box<RawValue>,
-        /// For operators; not seen by children.
+        /// For operators; children do not see it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         metadata: Option<Box<RawValue>>,
     },
     /// The handler failed, timed out, or killed its worker.
     Failure(Failure),
-    /// Progress is stored and the step handed over again under the same attempt.
+    /// Progress is stored, and the step is dispatched again under the same attempt.
     Checkpoint {
-        /// Where to go on; any JSON.
+        /// Where to continue; any JSON.
         cursor: Box<RawValue>,
-        /// How much is done, for operators.
+        /// For operators.
         #[serde(default)]
         items_processed: u64,
-        /// What was gathered so far.
+        /// Results so far.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         accumulated: Option<Box<RawValue>>,
     },
     /// The handler will answer later, by HTTP, with this message's token.
     PendingCallback {
-        /// How long to wait for it.
         #[serde(default = "a_day")]
         timeout_seconds: u32,
     },
-    /// It was not run; hand it over again under the same attempt.
+    /// The step was not run. It is dispatched again under the same attempt.
     Released {},
     /// The handler was started.
     Started {},
-    /// The handler still runs.
+    /// The handler is still running.
     Heartbeat {},
 }
 
 impl Outcome {
-    /// Its word, as on the wire.
+    /// The key in JSON.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Success { .. } => "success",
@@ -61,28 +60,27 @@ fn a_day() -> u32 {
     24 * 3600
 }
 
-/// Why a try failed.
+/// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
-    /// For a person.
     pub message: String,
-    /// A word for machines, such as `timeout`, `worker_crashed`, `permanent_error`.
+    /// For programs: `timeout`, `worker_crashed`, `permanent_error`, ….
     pub error_type: String,
-    /// The handler's own code.
+    /// The handler's own error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
-    /// Trying again may help.
+    /// Whether another attempt may succeed.
     pub retryable: bool,
-    /// Try again no sooner than this; it can only lengthen the back-off.
+    /// The shortest pause before the next attempt. It can only lengthen the backoff.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_seconds: Option<f64>,
-    /// More, for operators; any JSON.
+    /// For operators; any JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<serde_json::Value>,
 }
 
 impl Failure {
-    /// A failure that another try may cure.
+    /// A failure that another attempt may cure.
     pub fn retryable(error_type: &str, message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -94,7 +92,7 @@ impl Failure {
         }
     }
 
-    /// A failure that no other try can cure.
+    /// A failure that no other attempt can cure.
     pub fn permanent(error_type: &str, message: impl Into<String>) -> Self {
         Self { retryable: false, ..Self::retryable(error_type, message) }
     }

@@ -1,5 +1,5 @@
-//! States of tasks and steps. What moves a step is `complete_v1` and the other functions of `migrations/`; `tests/model` holds them
-//! against a machine of its own.
+//! States of tasks and steps. The SQL functions in `migrations/`, such as `complete_v1`, change them. `tests/model` checks those functions
+//! against its own state machine.
 
 use std::fmt;
 
@@ -9,21 +9,21 @@ macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        // Not renamed one by one: utoipa does not see a literal that comes through a macro.
+        // `rename_all`, because utoipa does not see a literal that comes through a macro.
         #[serde(rename_all = "snake_case")]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
-            /// All values, in the order of a life.
+            /// In the order in which they usually follow.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The word that is stored and shown.
+            /// The word in the database and in JSON.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            /// The value of a stored or requested word.
+            /// The state of a word.
             pub fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
@@ -36,35 +36,33 @@ macro_rules! words {
 }
 
 words! {
-    /// Where a task stands.
     TaskState {
-        /// Some step can still move by itself, or is held.
+        /// A step can still make progress, or is held by a pause.
         Running = "running",
         /// Every step is done.
         Complete = "complete",
-        /// Nothing can move any more and a step failed.
+        /// No step can make progress any more, and one failed.
         Error = "error",
         /// An operator ended it.
         Cancelled = "cancelled",
-        /// An operator settled it after it failed.
+        /// An operator settled the failed task.
         ResolvedManually = "resolved_manually",
     }
 }
 
 words! {
-    /// Where a step stands.
     StepState {
-        /// Its parents are not done, or it is held by a pause.
+        /// Waits for its parents, or is held by a pause.
         Pending = "pending",
-        /// Handed over: a message for its current lease is on the way or being worked on.
+        /// Dispatched: a message with its current lease is in the queue or at a worker.
         Enqueued = "enqueued",
-        /// A worker reported that it started.
+        /// A worker reported the start.
         InProgress = "in_progress",
-        /// It failed and will be tried again.
+        /// Failed; another attempt follows.
         WaitingForRetry = "waiting_for_retry",
         /// Done, with a result.
         Complete = "complete",
-        /// Failed for good.
+        /// Failed; no attempt follows.
         Error = "error",
         /// An operator ended it.
         Cancelled = "cancelled",
@@ -74,14 +72,14 @@ words! {
 }
 
 impl TaskState {
-    /// Nothing but an operator moves it.
+    /// Only an operator can change a finished one.
     pub fn is_finished(self) -> bool {
         self != Self::Running
     }
 }
 
 impl StepState {
-    /// Nothing but an operator moves it.
+    /// Only an operator can change a finished one.
     pub fn is_finished(self) -> bool {
         matches!(self, Self::Complete | Self::Error | Self::Cancelled | Self::ResolvedManually)
     }

@@ -1,7 +1,6 @@
 """The Python half of the order workflow.
 
-What goes wrong is written in the order itself and decided from it and the number of tries alone, so that every run of
-the demo goes the same way.
+The order itself says what goes wrong in which attempt, so that every run of the demo is the same.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from tasker_worker import PermanentError, RetryableError, StepContext, depends_o
 
 
 def work(context: StepContext) -> None:
-    """Stands for the time that real work takes."""
+    """Simulates the duration of real work."""
     time.sleep(context.get_input_or("work_ms", 40) / 1000)
 
 
@@ -22,7 +21,7 @@ def work(context: StepContext) -> None:
 def validate_order(
     order_id: str, customer: dict[str, Any], items: list[dict[str, Any]], context: StepContext
 ) -> dict[str, Any]:
-    """Checks what the schema cannot, and adds up."""
+    """Checks what the schema cannot check, and computes the total."""
     work(context)
     if "@" not in customer["email"]:
         raise PermanentError(f"{customer['email']!r} is not an e-mail address", error_code="bad_email")
@@ -35,7 +34,7 @@ def validate_order(
 @depends_on(order="validate_order")
 @inputs("payment")
 def authorize_payment(order: dict[str, Any], payment: dict[str, Any], context: StepContext) -> dict[str, Any]:
-    """Asks the gateway for the money."""
+    """Authorizes the payment at the gateway."""
     work(context)
     if context.retry_count < payment.get("gateway_hangs", 0):
         time.sleep(3600)
@@ -47,7 +46,7 @@ def authorize_payment(order: dict[str, Any], payment: dict[str, Any], context: S
             error_code="card_declined",
             context={"card": payment["card"][-4:], "amount_cents": order["total_cents"]},
         )
-    # The step's id is the key under which the gateway recognises a second request for the same money.
+    # The step's id is the idempotency key by which the gateway recognizes a repeated request.
     return {"authorization": f"A-{context.step_uuid}", "amount_cents": order["total_cents"]}
 
 
@@ -61,7 +60,7 @@ def send_confirmation(
     notification: dict[str, Any] | None,
     context: StepContext,
 ) -> dict[str, Any]:
-    """Writes to the customer."""
+    """Sends a mail to the customer."""
     work(context)
     if context.retry_count < (notification or {}).get("rate_limited", 0):
         raise RetryableError(

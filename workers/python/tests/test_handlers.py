@@ -1,4 +1,4 @@
-"""What a handler is given, and what becomes of what it returns or raises."""
+"""The arguments of a handler, and the outcomes of what it returns or raises."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from tasker_worker.runner import outcome_of  # noqa: E402
 
 
 def step(callable_name, **changes):
-    """The message that hands a step over."""
+    """The message that dispatches a step."""
     message = {
         "v": 1,
         "task_id": str(uuid.UUID(int=0)),

@@ -1,4 +1,4 @@
-"""The worker protocol, spoken with a real process."""
+"""The worker protocol with a real process."""
 
 import json
 import os

@@ -29,10 +29,10 @@ impl Deployment {
         };
         let queue_url = queues
             .url(&Destination::Worker(pool.clone()))
-            .ok_or_else(|| BadSetting::wrong(POOL, format_args!("no queue can be called worker-{pool}")))?;
+            .ok_or_else(|| BadSetting::wrong(POOL, format_args!("worker-{pool} is not a valid queue name")))?;
         let mut settings = Settings { worker: format!("{pool}/{}", instance()), log_answers: true, ..Settings::new(pool) };
         let concurrent = match concurrent {
-            None => number(CONCURRENT, "the number of steps that run at once", PLACES)?,
+            None => number(CONCURRENT, "the number of concurrent steps", PLACES)?,
             given => given,
         };
         if let Some(places) = concurrent {
@@ -41,15 +41,15 @@ impl Deployment {
         Ok(Self { queues, queue_url, settings })
     }
 
-    /// How long an invocation of the function may take, which Lambda does not tell.
+    /// The timeout of the Lambda function, which Lambda does not report.
     pub fn timeout(&self) -> Result<Duration, BadSetting> {
-        let seconds = number(TIMEOUT, "the function's time-out in seconds", 1..=900)?;
-        let missing = BadSetting::Missing { name: TIMEOUT, what: "the function's time-out in seconds, from 1 to 900" };
+        let seconds = number(TIMEOUT, "the function's timeout in seconds", 1..=900)?;
+        let missing = BadSetting::Missing { name: TIMEOUT, what: "the function's timeout in seconds, from 1 to 900" };
         seconds.map(Duration::from_secs).ok_or(missing)
     }
 }
 
-/// The name by which an operator finds the instance's logs. In a container the process id is always the same.
+/// A name that leads an operator to the instance's logs. The process id does not: in a container it is always the same.
 fn instance() -> String {
     let names = ["AWS_LAMBDA_LOG_STREAM_NAME", "HOSTNAME"];
     names.into_iter().find_map(|name| optional(name).ok()?).unwrap_or_else(|| std::process::id().to_string())

@@ -1,4 +1,4 @@
-//! What runs steps, seen from outside: steps go in, reports come out. Closing the way in ends it.
+//! The outside of an executor: steps go in, reports come out.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct Executor {
     supervisor: JoinHandle<()>,
 }
 
-/// One thing that an executor says of one step.
+/// An executor's report about a step.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub step: Arc<RunStep>,
@@ -32,24 +32,24 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Whether the step is over with this; a heartbeat is not an answer.
+    /// Whether this ends the step. A start report or heartbeat does not.
     pub fn is_answer(&self) -> bool {
         !matches!(self.outcome, Outcome::Started {} | Outcome::Heartbeat {})
     }
 }
 
-/// How much an executor can hold.
+/// How many steps an executor can hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Capacity {
-    /// False while there is no process that could run a new step.
+    /// Whether there is a process for new steps.
     pub ready: bool,
-    /// Steps in quarantine: they take no place of new ones.
+    /// Steps in quarantine, which take no places of new ones.
     pub aside: usize,
 }
 
 impl Capacity {
-    /// How many steps it may hold, of which `places` run. Steps in quarantine count up to as many again, so a worker whose process dies
-    /// over and over does not take ever more.
+    /// How many steps it may hold: `places`, and at most as many again for those in quarantine. The bound holds even if the process
+    /// keeps dying.
     pub fn steps(self, places: usize) -> usize {
         if self.ready { places + self.aside.min(places) } else { 0 }
     }
@@ -63,15 +63,15 @@ pub(crate) struct Ends {
 }
 
 impl Executor {
-    /// Starts a child process and waits until it says which handlers it has.
+    /// Starts a child process and waits for its list of handlers.
     ///
-    /// From then on it is started again whenever it dies. The steps that it then had run again one at a time in a second child,
-    /// beside new ones in the first. An error says in one sentence why the command is of no use.
+    /// Later the child is restarted whenever it dies. The steps that it had run again one at a time in a second child, while new ones
+    /// run in the first. The error says in one sentence why the command cannot be used.
     pub async fn child(command: Command, settings: &Settings) -> Result<Self, StartError> {
         Self::start(command, settings, None).await
     }
 
-    /// The same, and asks `gate` before each step that it starts.
+    /// The same, with a gate that decides about each step before it starts.
     pub async fn gated(command: Command, settings: &Settings, gate: Arc<dyn Gate>) -> Result<Self, StartError> {
         Self::start(command, settings, Some(gate)).await
     }
@@ -80,7 +80,7 @@ impl Executor {
         let child = ChildProcess::start(&command, settings).await?;
         let handlers = child.handlers.clone();
         let places = settings.max_concurrent_handlers.max(1);
-        // `run` sends no more steps than there are places beside those in quarantine, so a send of a step never waits.
+        // `run` sends no more steps than there are places, beside those in quarantine, so sending a step never waits.
         let (steps, steps_end) = mpsc::channel(places);
         let (reports_end, reports) = mpsc::channel(2 * places);
         let (capacity_end, capacity) = watch::channel(Capacity { ready: true, aside: 0 });
@@ -89,16 +89,16 @@ impl Executor {
         Ok(Self { steps, reports, capacity, handlers, supervisor })
     }
 
-    /// The handlers that the child registered, by name.
+    /// The names of the child's handlers.
     pub fn handlers(&self) -> &[String] {
         &self.handlers
     }
 
-    /// Ends it: no step is taken any more, and the child process is gone when this returns.
+    /// Takes no more steps, and ends the child process before it returns.
     pub async fn close(self) {
         let Self { steps, reports, supervisor, .. } = self;
         drop((steps, reports));
-        // It can only have panicked, which was printed where it happened.
+        // It can only have panicked, and the panic was printed.
         let _ = supervisor.await;
     }
 }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_put_aside_makes_room_for_as_many_new_steps_as_run_at_once_and_no_more() {
+    fn steps_in_quarantine_leave_room_for_new_ones_up_to_the_number_of_places() {
         let capacity = |aside| Capacity { ready: true, aside }.steps(10);
         assert_eq!([0, 3, 10, 25].map(capacity), [10, 13, 20, 20]);
         assert_eq!(Capacity { ready: false, aside: 3 }.steps(10), 0);

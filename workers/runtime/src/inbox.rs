@@ -1,4 +1,4 @@
-//! Runs each dispatch once, however many messages of a queue bring it.
+//! Deduplicates dispatches: several messages with the same lease run once.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,15 +6,15 @@ use parking_lot::Mutex;
 use tasker_queue::{Delivery, Disposition, Receipt, Source};
 use tasker_wire::{RunStep, message::Lease};
 
-/// A source that delivers a lease once while it is in hand. Later messages of the same lease wait for its outcome, and are settled and
+/// A source that delivers each lease once at a time. Further messages with the same lease wait for its outcome: they are settled and
 /// extended with the first one.
 pub struct Inbox<S> {
     source: S,
-    /// By the receipt that was given out: what brought the lease.
+    /// By the lease's receipt: the receipts of the messages that brought the lease.
     held: Mutex<HashMap<Receipt, Vec<Receipt>>>,
 }
 
-/// The receipt of a lease, whatever brings it.
+/// The receipt of a lease, independent of its message.
 pub fn receipt_of(lease: Lease) -> Receipt {
     Receipt { id: lease.step.to_string(), handle: lease.number.to_string(), receives: 1 }
 }
@@ -24,7 +24,7 @@ impl<S> Inbox<S> {
         Self { source, held: Mutex::default() }
     }
 
-    /// Leaves out messages whose lease is in hand. A message that cannot be read keeps its own receipt.
+    /// `None` if the lease is held already. An unreadable message keeps its own receipt.
     fn first(&self, mut delivery: Delivery<RunStep>) -> Option<Delivery<RunStep>> {
         let Ok(step) = &delivery.message else { return Some(delivery) };
         let receipt = receipt_of(step.lease());
@@ -34,7 +34,7 @@ impl<S> Inbox<S> {
         (brought_by.len() == 1).then_some(delivery)
     }
 
-    /// What brought a lease; a receipt that is none of ours is the source's own.
+    /// The messages that brought a lease. An unknown receipt is the source's own.
     fn remove(&self, receipt: Receipt) -> Vec<Receipt> {
         self.held.lock().remove(&receipt).unwrap_or_else(|| vec![receipt])
     }
@@ -63,7 +63,7 @@ impl<S: Source<Message = RunStep>> Source for Inbox<S> {
 
     async fn extend(&self, deliveries: &[Receipt], time: Duration) {
         let brought_by = |receipt: &Receipt| {
-            // What is given back may be delivered again.
+            // A returned message may be delivered again.
             if time.is_zero() { self.remove(receipt.clone()) } else { self.held.lock().get(receipt).cloned().unwrap_or_default() }
         };
         let all: Vec<Receipt> = deliveries.iter().flat_map(brought_by).collect();
@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// Delivers what it was made with, and then nothing more. Notes what becomes of it.
+    /// Delivers what it was made with, then nothing more. Records the calls.
     #[derive(Default)]
     struct Queue {
         deliveries: Mutex<Vec<Vec<Delivery<RunStep>>>>,
@@ -124,7 +124,7 @@ mod tests {
         let inbox = inbox_of(vec![vec![delivery("a", 0), delivery("b", 0)], vec![delivery("c", 0)], vec![delivery("d", 1)]]);
         let first = receipts(inbox.receive(10).await);
         assert_eq!(first.len(), 1);
-        assert_eq!(receipts(inbox.receive(10).await).len(), 1, "the next one that is not in hand");
+        assert_eq!(receipts(inbox.receive(10).await).len(), 1, "the next lease that is not held");
         inbox.extend(&first, Duration::from_secs(1)).await;
         assert_eq!(*inbox.source.extended.lock(), ["a", "b", "c"].map(receipt));
         inbox.settle(vec![(first[0].clone(), Disposition::Done)]).await;

@@ -1,6 +1,6 @@
-//! The steps of a function's invocations, as a source for the worker's loop. Each dispatch is here once, however many messages bring
-//! it, and each invocation waits until the outcomes of its messages are accepted. Also the function's gate: a step is not started
-//! when its invocation cannot finish it.
+//! The steps of a function's invocations, as a source for the worker's loop. Several messages with the same lease are delivered once.
+//! Each invocation waits until the outcomes of its messages are accepted. This is also the function's gate: a step does not start if
+//! its invocation has too little time left.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,18 +19,18 @@ use tokio::{
 
 use crate::inbox::receipt_of;
 
-/// Seconds that must be left when the handler has used all of its time: to end its process, and to send its outcome.
+/// Seconds that must be left after the step's timeout: to end its process, and to send its outcome.
 const ANSWER_SECONDS: u32 = 5;
-/// What may have passed of an invocation before its steps start.
+/// The time from the start of an invocation to the start of its steps.
 const TO_BEGIN: Duration = Duration::from_secs(1);
 
-/// What must be left when a step starts.
+/// The time that must be left when a step starts.
 fn needed(step: &RunStep) -> Duration {
     Duration::from_secs(u64::from(step.timeout_seconds) + u64::from(ANSWER_SECONDS))
 }
 
 pub struct Invocations {
-    /// How long an invocation of this function may take, by its settings.
+    /// The timeout of the function.
     timeout: Duration,
     state: Mutex<State>,
     arrived: Notify,
@@ -39,14 +39,14 @@ pub struct Invocations {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<RunStep>,
-    /// By their receipts, the steps whose outcome is not safe yet.
+    /// The steps whose outcome is not accepted yet, by receipt.
     held: HashMap<Receipt, Held>,
 }
 
 struct Held {
-    /// When the last invocation ends that waits for it.
+    /// The end of the last invocation that waits for the step.
     ends: Instant,
-    /// Answers each message that brought it.
+    /// One per message that brought the step.
     messages: Vec<oneshot::Sender<()>>,
 }
 
@@ -61,18 +61,18 @@ impl Invocations {
         Self { timeout, state: Mutex::default(), arrived: Notify::new() }
     }
 
-    /// Whether a step fits into a whole invocation, and not into one that began so late.
+    /// Whether a step fits into a whole invocation, but not into what is left of this one.
     pub fn began_too_late(&self, step: &RunStep, ends: Instant) -> bool {
         let left = ends.saturating_duration_since(Instant::now());
         needed(step) > left && needed(step) < self.timeout
     }
 
-    /// Takes a step of an invocation that ends at `ends`. The receiver hears when its outcome was accepted. A step whose receivers
-    /// were dropped before it started is forgotten.
+    /// Takes a step of an invocation that ends at `ends`. The receiver completes when its outcome is accepted. A step whose receivers
+    /// are dropped before it starts is removed.
     pub fn put(&self, step: RunStep, ends: Instant) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state.lock();
-        state.forget();
+        state.remove_abandoned();
         let receipt = receipt_of(step.lease());
         if let Some(held) = state.held.get_mut(&receipt) {
             held.ends = held.ends.max(ends);
@@ -101,14 +101,14 @@ impl Invocations {
 
 impl State {
     fn take(&mut self, max: usize) -> Vec<Delivery<RunStep>> {
-        self.forget();
+        self.remove_abandoned();
         let count = self.waiting.len().min(max);
         let delivery = |step: RunStep| Delivery { receipt: receipt_of(step.lease()), receives: 1, message: Ok(step) };
         self.waiting.drain(..count).map(delivery).collect()
     }
 
-    /// A step that did not start and whose invocations are over comes again with its messages.
-    fn forget(&mut self) {
+    /// Removes waiting steps whose invocations have ended. Their messages are delivered again.
+    fn remove_abandoned(&mut self) {
         let Self { waiting, held } = self;
         waiting.retain(|step| {
             let receipt = receipt_of(step.lease());
@@ -144,25 +144,25 @@ impl Source for Invocations {
         for (receipt, _) in settled {
             let held = self.state.lock().held.remove(&receipt);
             for message in held.into_iter().flat_map(|held| held.messages) {
-                // An invocation that is over has answered without it.
+                // An invocation that has ended has answered without it.
                 let _ = message.send(());
             }
         }
     }
 
-    /// The platform hides a message for longer than an invocation takes.
+    /// Not needed: the visibility timeout is longer than an invocation.
     async fn extend(&self, _deliveries: &[Receipt], _time: Duration) {}
 }
 
-/// The outcome of a step that no invocation of this function could ever finish.
+/// The failure of a step that no invocation of this function can finish.
 fn never_fits(timeout_seconds: u32, timeout: Duration) -> Failure {
     let has = timeout.as_secs();
     Failure::permanent(
         "timeout_exceeds_pool",
         format!(
-            "the step's timeout_seconds ({timeout_seconds}) and 6 s to begin and to answer do not fit into the {has} s that an \
-             invocation of its pool has; give the step to a pool whose function has a longer time-out, or let its handler \
-             checkpoint and have a shorter timeout_seconds"
+            "the step's timeout_seconds ({timeout_seconds}) plus 6 s to start and answer do not fit into the {has} s of an invocation \
+             of its pool; assign the step to a pool whose function has a longer timeout, or let its handler checkpoint and shorten \
+             timeout_seconds"
         ),
     )
 }

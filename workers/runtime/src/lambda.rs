@@ -1,6 +1,5 @@
-//! The worker as a function of Lambda: takes the messages of its pool's queue, one invocation after the other, and answers which of
-//! them must come again: all whose outcome is not safe. The process is frozen between invocations, so nothing rests on time passing
-//! there.
+//! The worker as a Lambda function: receives the messages of its pool's queue in invocations, and reports those whose outcome is not
+//! accepted as failures of the batch. The process is frozen between invocations, so nothing relies on time passing there.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -24,24 +23,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{deployment::Deployment, invocations::Invocations, sqs::SqsSteps};
 
-/// Left of an invocation when it answers, whatever is not safe then.
+/// How long before its end an invocation answers, with the remaining messages as failures.
 const TO_ANSWER: Duration = Duration::from_secs(1);
-/// Left of it when messages have been put off, or that is given up.
+/// How long before its end an invocation stops changing the visibility of failed messages.
 const TO_LEAVE: Duration = Duration::from_millis(300);
 
-/// More than this over the time in which a child must be ready: the process was frozen, and the child with it.
+/// A start that exceeds the child's timeout by more than this was frozen with its process.
 const FROZEN: Duration = Duration::from_secs(5);
 
-/// Serves invocations until the platform ends the process. Returns only when something is wrong.
+/// Serves invocations until Lambda ends the process. Returns only on an error.
 pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<dyn std::error::Error>> {
     let invocations = Arc::new(Invocations::new(deployment.timeout()?));
     let Deployment { queues, queue_url, settings } = deployment;
     let clients = Clients::from_env().await;
     let queue = SqsQueue::new(clients.sqs.clone(), queues);
-    // The platform ends the process between invocations, when nothing runs.
+    // Lambda ends the process between invocations, when nothing runs.
     let never = CancellationToken::new();
     let source = SqsSteps::new(SqsSource::new(clients.sqs, queue_url), never.clone());
-    // The platform gives a start ten seconds, and a child may need more: messages that come before it is ready wait.
+    // Lambda allows ten seconds for the init phase, and a child may need more: messages wait until it is ready.
     let running = tokio::spawn({
         let invocations = invocations.clone();
         async move {
@@ -57,22 +56,22 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     });
     tokio::select! {
         ended = lambda_runtime::run(invoked) => ended.map_err(|error| error.to_string().into()),
-        // The platform answers for the invocation under way: all of its messages come again.
+        // The current invocation fails with the process, so all of its messages are delivered again.
         ended = running => match ended {
             Ok(Err(error)) => Err(error.into()),
-            _ => Err("the worker's loop ended by itself".into()),
+            _ => Err("the worker's loop ended unexpectedly".into()),
         },
     }
 }
 
-/// Starts the child. A process that is frozen before its first invocation is thawed when the child's time seems to be over, which
-/// says nothing of the child.
+/// Starts the child. If Lambda freezes the process before its first invocation, the child's timeout has passed when the process
+/// continues, although the child is not at fault.
 async fn start(command: Command, settings: &Settings, gate: &Arc<Invocations>) -> Result<Executor, StartError> {
     loop {
         let begun = Instant::now();
         match Executor::gated(command.clone(), settings, gate.clone()).await {
             Err(error) if begun.elapsed() > settings.ready_timeout + FROZEN => {
-                tracing::warn!(%error, "this process was frozen while the child started; it is started again");
+                tracing::warn!(%error, "this process was frozen while the child started; the child is started again");
             }
             started => return started,
         }
@@ -84,10 +83,10 @@ struct Function {
     invocations: Arc<Invocations>,
 }
 
-/// What became of a message within its invocation.
+/// The result of a message in its invocation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Handled {
-    /// It may leave the queue.
+    /// Its outcome is accepted, so the message may leave the queue.
     Safe,
     NotSafe,
     Panicked,
@@ -101,8 +100,8 @@ impl Function {
         let messages = self.source.read_event(event);
         let until = ends.checked_sub(TO_ANSWER).unwrap_or(begun);
         let (answer, later) = answer(messages, until, |message| self.handle(message, ends)).await;
-        // They are not at fault: they come again soon, later each time, instead of after the whole visibility time-out. What does not
-        // go through is no loss.
+        // These messages are not at fault: they are delivered again after a short, growing delay instead of the whole visibility
+        // timeout. A failure here only lengthens that delay.
         let later = later.into_iter().map(|receipt| (receipt, Disposition::RetryLater)).collect();
         let _ = timeout_at(ends.checked_sub(TO_LEAVE).unwrap_or(begun), self.source.settle(later)).await;
         Ok(answer)
@@ -110,15 +109,18 @@ impl Function {
 
     async fn handle(&self, Delivery { message, receipt, .. }: Delivery<RunStep>, ends: Instant) -> Handled {
         let safe = match message {
-            // Released, it would be dispatched again at once, and for ever if this machine's clock is wrong.
+            // A released step would be dispatched again immediately, and endlessly if this machine's clock is wrong.
             Ok(step) if self.invocations.began_too_late(&step, ends) => {
-                tracing::warn!(message_id = receipt.id, "the invocation began with too little time for a step; it comes again");
+                tracing::warn!(
+                    message_id = receipt.id,
+                    "the invocation started with too little time for a step; its message is delivered again"
+                );
                 false
             }
             Ok(step) => self.invocations.put(step, ends).await.is_ok(),
             Err(Unreadable::Malformed(reason)) => self.source.dead_letter(&receipt, &reason).await,
             Err(other @ Unreadable::OtherVersion(_)) => {
-                tracing::warn!(message_id = receipt.id, reason = %other, "a message of another version; it comes again");
+                tracing::warn!(message_id = receipt.id, reason = %other, "a message has another version; it is delivered again");
                 false
             }
         };
@@ -133,12 +135,12 @@ fn time_until(deadline_ms: u64) -> Duration {
 
 fn no_messages(error: &serde_json::Error) -> Diagnostic {
     let error_message =
-        format!("this function takes the messages of its pool's queue, and was invoked with something else: {}", unquoted(error));
+        format!("this function handles messages of its pool's queue, but its event is something else: {}", unquoted(error));
     Diagnostic { error_type: "InvocationFailed".into(), error_message }
 }
 
-/// Handles messages beside each other. At `until` it answers with all that are not safe by then, and with those of them that are not at
-/// fault. A panic costs only its own message.
+/// Handles messages concurrently. At `until` it returns the failures of the batch, and the receipts of those that did not panic. A
+/// panic affects only its own message.
 async fn answer<F>(
     messages: Vec<Delivery<RunStep>>,
     until: Instant,
@@ -155,14 +157,14 @@ where
     let mut handling: FuturesUnordered<_> = messages.into_iter().enumerate().map(one).collect();
     while let Ok(Some((place, result))) = timeout_at(until, handling.next()).await {
         handled[place].1 = result.unwrap_or_else(|_| {
-            tracing::error!(message_id = handled[place].0.id, "handling a message panicked; it comes again");
+            tracing::error!(message_id = handled[place].0.id, "handling a message panicked; it is delivered again");
             Handled::Panicked
         });
     }
     drop(handling);
     handled.retain(|(_, handled)| *handled != Handled::Safe);
     if !handled.is_empty() {
-        tracing::warn!(messages = handled.len(), "messages whose outcome is not safe come again");
+        tracing::warn!(messages = handled.len(), "messages without an accepted outcome are delivered again");
     }
     let mut answer = SqsBatchResponse::default();
     answer.batch_item_failures = handled.iter().map(|(receipt, _)| failure(&receipt.id)).collect();
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_fails_its_own_message_and_what_is_not_done_in_time_comes_again() {
+    async fn a_panic_fails_its_own_message_and_unfinished_messages_are_delivered_again() {
         let messages = ["panics", "is done", "hangs", "is refused"].map(message).to_vec();
         let until = Instant::now() + Duration::from_millis(50);
         let answered = answer(messages, until, |message| async move {
@@ -203,7 +205,7 @@ mod tests {
         assert_eq!(
             later.iter().map(|m| m.id.as_str()).collect::<Vec<_>>(),
             ["hangs", "is refused"],
-            "who panicked waits its time"
+            "a message that panicked keeps its visibility timeout"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Runs step handlers in a supervised child process of any language ([`Executor`]; `workers/README.md` describes the protocol).
-//! [`run`] joins an executor to a source of steps and to the queue that takes their outcomes. It enforces time-outs and finds out
-//! which step killed a process. It decides no retries, stores nothing, and never sees the database.
+//! [`run`] connects an executor to a source of steps and to the queue for their outcomes. It enforces timeouts and finds the step
+//! that killed a process. It decides no retries, stores nothing, and never sees the database.
 
 mod child;
 mod executor;

@@ -1,5 +1,5 @@
-//! `tasker-worker`: runs steps in a supervised child process. Steps come as lines on stdin, in the invocations of a function of Lambda,
-//! or from the queue of a pool that it polls.
+//! `tasker-worker`: runs steps in a supervised child process. It reads steps as lines from stdin, receives them in invocations of a
+//! Lambda function, or polls the queue of a pool.
 
 mod deployment;
 mod inbox;
@@ -21,31 +21,31 @@ use tokio_util::sync::CancellationToken;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Steps that a worker may be told to run at once.
+/// The allowed number of concurrent steps.
 const PLACES: RangeInclusive<i64> = 1..=1000;
 
 /// Runs step handlers in a supervised child process.
 ///
-/// Without --stdio and --poll it is a function of Lambda, which must have started it.
+/// Without --stdio and --poll it is a Lambda function, which only Lambda can start.
 #[derive(Parser)]
 #[command(name = "tasker-worker", version)]
 struct Arguments {
-    /// Read steps (RunStep, one JSON document a line) from stdin and write outcomes (CompleteStep) to stdout, until stdin ends.
+    /// Read steps (RunStep, one JSON document per line) from stdin and write outcomes (CompleteStep) to stdout, until stdin ends.
     #[arg(long, conflicts_with = "poll")]
     stdio: bool,
-    /// Receive steps from the pool's queue on SQS, which TASKER_QUEUES and TASKER_POOL name, until SIGTERM.
+    /// Receive steps from the pool's SQS queue, which TASKER_QUEUES and TASKER_POOL name, until SIGTERM.
     #[arg(long)]
     poll: bool,
-    /// The pool it serves. With --stdio only shown in log lines, and `default` by default; else by default TASKER_POOL.
+    /// The pool to serve [default: TASKER_POOL]. With --stdio it only appears in logs [default: default].
     #[arg(long)]
     pool: Option<String>,
-    /// Steps that run at once [default: 10, or outside of --stdio TASKER_MAX_CONCURRENT_HANDLERS].
+    /// Steps to run concurrently [default: 10, or without --stdio TASKER_MAX_CONCURRENT_HANDLERS].
     #[arg(long, value_parser = clap::value_parser!(u32).range(PLACES))]
     max_concurrent_handlers: Option<u32>,
-    /// Seconds that running handlers may go on after SIGTERM.
+    /// Seconds that running handlers have after SIGTERM.
     #[arg(long, default_value_t = 25)]
     drain_timeout: u64,
-    /// The command of the worker, after `--`: a program that speaks the child protocol, as every SDK's run() does.
+    /// The command of the worker, after `--`: a program that speaks the child protocol, such as one that calls an SDK's run().
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }
@@ -70,7 +70,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Serves the pool of a deployment, as a function or by polling.
+/// Serves the pool of a deployment, as a Lambda function or by polling.
 async fn deployed(arguments: Arguments) -> Result<()> {
     let Arguments { poll, pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
     let mut deployment = Deployment::from_env(pool, max_concurrent_handlers)?;
@@ -82,10 +82,10 @@ async fn deployed(arguments: Arguments) -> Result<()> {
     until_signalled(|asked| poll::serve(command, deployment, asked)).await
 }
 
-/// The first signal asks `work` for its end. The second one ends the process, whatever still holds it up.
+/// The first signal cancels the token of `work`. The second one ends the process.
 async fn until_signalled<T, F: Future<Output = Result<T>>>(work: impl FnOnce(CancellationToken) -> F) -> Result<T> {
     let Some(ended) = Shutdown::listen()?.run(work).await else {
-        tracing::error!("a second signal ends this worker before its running steps are answered");
+        tracing::error!("a second signal ends this worker; its running steps run again");
         std::process::exit(1);
     };
     ended

@@ -1,6 +1,6 @@
-//! Outcomes on their way to the queue. What the queue refuses is offered again, with growing pauses, until it is accepted: an
-//! outcome lost here would cost a second run. It holds no more answers than the worker holds steps, because a step keeps its place
-//! until its outcome is accepted.
+//! Sends outcomes to the queue. Those that the queue refuses are sent again, with growing pauses, until they are accepted: a lost
+//! outcome would cost a second run. The outbox holds no more outcomes than the worker holds steps, because a step keeps its place until
+//! its outcome is accepted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,19 +12,19 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What is to be sent, what is being sent, and what was refused.
+/// Outcomes that are new, being sent, or refused.
 pub(crate) struct Outbox<Q> {
     queue: Arc<Q>,
     fresh: Vec<Unsent>,
     refused: Vec<Unsent>,
     sending: Option<BoxFuture<'static, Vec<(Unsent, SendResult)>>>,
     pause: Duration,
-    offer_again: Instant,
-    /// The last send brought nothing through, so fresh outcomes wait too.
+    retry_at: Instant,
+    /// The queue refused the whole last send, so new outcomes wait too.
     down: bool,
 }
 
-/// When there is something to send.
+/// When to send next.
 enum Due {
     Now,
     At(Instant),
@@ -37,15 +37,14 @@ struct Unsent {
 }
 
 impl Unsent {
-    /// It already says that the outcome was too large: nothing smaller can be said.
+    /// Whether it is the failure that replaces an outcome that was too large: nothing smaller is possible.
     fn is_small(&self) -> bool {
         matches!(&self.message.outcome, Outcome::Failure(failure) if failure.error_type == TOO_LARGE)
     }
 
-    /// A failure in place of an outcome that the queue cannot carry.
+    /// Replaces an outcome that is too large for the queue by a failure.
     fn replaced(mut self, error: &SendError) -> Self {
-        let message =
-            format!("what the handler answered cannot be sent: {error}. Store large data elsewhere and return a reference");
+        let message = format!("the handler's outcome cannot be sent: {error}. Store large data elsewhere and return a reference");
         self.message.outcome = Outcome::Failure(Failure::permanent(TOO_LARGE, message));
         self
     }
@@ -56,23 +55,23 @@ const TOO_LARGE: &str = "result_too_large";
 impl<Q: Queue> Outbox<Q> {
     pub fn new(queue: Arc<Q>) -> Self {
         let now = Instant::now();
-        Self { queue, fresh: vec![], refused: vec![], sending: None, pause: FIRST_PAUSE, offer_again: now, down: false }
+        Self { queue, fresh: vec![], refused: vec![], sending: None, pause: FIRST_PAUSE, retry_at: now, down: false }
     }
 
-    /// Takes the outcome of a step. It is sent with whatever else waits by then.
+    /// Takes the outcome of a step.
     pub fn put_answer(&mut self, message: CompleteStep) {
         self.fresh.push(Unsent { message: Box::new(message), answer: true });
     }
 
-    /// Takes a start report or heartbeat. It is offered once: a later one says the same.
+    /// Takes a start report or heartbeat. It is sent only once, because a later one replaces it.
     pub fn put_report(&mut self, message: CompleteStep) {
         if !self.down {
             self.fresh.push(Unsent { message: Box::new(message), answer: false });
         }
     }
 
-    /// Sends what there is, and returns the answers that the queue accepted. Waits for ever when there is nothing to send.
-    /// Dropping the future loses nothing: the send goes on with the next call.
+    /// Sends what waits, and returns the outcomes that the queue accepted. Waits indefinitely if there is nothing to send. Dropping the
+    /// future loses nothing: the next call continues the send.
     pub async fn deliver(&mut self) -> Vec<CompleteStep> {
         if self.sending.is_none() {
             match self.due() {
@@ -92,14 +91,14 @@ impl<Q: Queue> Outbox<Q> {
         if !self.fresh.is_empty() && !self.down {
             return Due::Now;
         }
-        if self.refused.is_empty() { Due::Never } else { Due::At(self.offer_again) }
+        if self.refused.is_empty() { Due::Never } else { Due::At(self.retry_at) }
     }
 
     fn begin(&mut self) {
-        let due = Instant::now() >= self.offer_again;
+        let due = Instant::now() >= self.retry_at;
         let mut unsent = if due { std::mem::take(&mut self.refused) } else { Vec::new() };
         unsent.append(&mut self.fresh);
-        // The rest goes with the next send.
+        // The next send takes the rest.
         if unsent.len() > limits::COMPLETION_BATCH {
             self.fresh = unsent.split_off(limits::COMPLETION_BATCH);
         }
@@ -135,9 +134,9 @@ impl<Q: Queue> Outbox<Q> {
         let was_down = std::mem::replace(&mut self.down, sent > 0 && refusals == sent && !self.refused.is_empty());
         if let Some(why) = why {
             if self.down && !was_down {
-                tracing::warn!(waiting = self.refused.len(), "{why}; outcomes wait and are offered again");
+                tracing::warn!(waiting = self.refused.len(), "{why}; outcomes wait and are sent again");
             }
-            self.offer_again = Instant::now() + self.pause;
+            self.retry_at = Instant::now() + self.pause;
             self.pause = (2 * self.pause).min(LONGEST_PAUSE);
         } else if self.refused.is_empty() {
             self.pause = FIRST_PAUSE;
@@ -156,7 +155,7 @@ mod tests {
     use super::*;
     use crate::testing::step;
 
-    /// Carries failures, and nothing that is larger.
+    /// Accepts only failures; everything else is too large.
     #[derive(Default)]
     struct Small(Mutex<Vec<CompleteStep>>);
 
@@ -178,14 +177,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_outcome_that_the_queue_cannot_carry_is_a_failure_that_says_so() {
+    async fn an_outcome_that_is_too_large_for_the_queue_becomes_a_failure_that_says_so() {
         let queue = Arc::new(Small::default());
         let mut outbox = Outbox::new(queue.clone());
         let success = Outcome::Success { result: to_raw_value("large").unwrap(), metadata: None };
         outbox.put_answer(
             step(StepId { task: TaskId::from_fresh(Uuid::from_u128(1 << 90)), no: 0 }, "f").complete(success, "w", 1),
         );
-        assert!(outbox.deliver().await.is_empty(), "it is not safe yet");
+        assert!(outbox.deliver().await.is_empty(), "it is not accepted yet");
         assert_eq!(outbox.deliver().await.len(), 1);
         let sent = queue.0.lock();
         let Outcome::Failure(failure) = &sent[0].outcome else { panic!("a failure") };

@@ -1,5 +1,5 @@
-//! A worker that receives the messages of its pool's queue itself: as many as it has free places for. It keeps what it has in hand
-//! invisible, and deletes a message only when its outcome is safe.
+//! A worker that polls its pool's queue: it receives as many messages as it has free places. It keeps the messages of running steps
+//! invisible, and deletes a message only when its outcome is accepted.
 
 use std::sync::Arc;
 
@@ -22,11 +22,11 @@ pub async fn serve(
     let Deployment { queues, queue_url, settings } = deployment;
     let source = SqsSteps::new(SqsSource::new(Clients::waiting(WAIT).await.sqs, queue_url.clone()), shutdown.clone());
     let visibility = source.visibility().await.map_err(|error| {
-        format!("the queue {queue_url} cannot be read; check TASKER_QUEUES, TASKER_POOL and what this worker may do: {error}")
+        format!("the queue {queue_url} cannot be read; check TASKER_QUEUES, TASKER_POOL and the worker's permissions: {error}")
     })?;
     let settings = Settings { visibility: Some(visibility), ..settings };
     let executor = Executor::child(command, &settings).await?;
     let queue = SqsQueue::new(Clients::from_env().await.sqs, queues);
     tasker_worker::run(Arc::new(Inbox::new(source)), Arc::new(queue), executor, settings, shutdown.clone()).await;
-    if shutdown.is_cancelled() { Ok(()) } else { Err("the worker's loop ended by itself".into()) }
+    if shutdown.is_cancelled() { Ok(()) } else { Err("the worker's loop ended unexpectedly".into()) }
 }

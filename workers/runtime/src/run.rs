@@ -1,6 +1,6 @@
-//! The loop of a worker: receive as many steps as there are free places, run them, send their outcomes, and settle a delivery once
-//! the queue accepted its outcome. A step keeps its place until then or until it goes to quarantine, whose size is bounded, so
-//! nothing here grows with the number of steps that wait.
+//! The loop of a worker: receives as many steps as there are free places, runs them, sends their outcomes, and settles a delivery once
+//! its outcome is accepted. A step keeps its place until then, or until it moves to quarantine, whose size is bounded. So memory does
+//! not grow with the number of waiting steps.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,25 +12,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Executor, Settings, executor::Report, outbox::Outbox};
 
-/// Calls that settle or extend deliveries; when so many are under way nothing more is received.
+/// Concurrent calls that settle or extend deliveries. At this number nothing more is received.
 const CALLS: usize = 16;
-/// Deliveries are extended so often within their visibility: when one call fails there is another chance.
+/// How often deliveries are extended within their visibility timeout, so that one failed call does no harm.
 const EXTENSIONS: u32 = 3;
 
-/// What a worker did from its start to its end.
+/// What a worker did in its lifetime.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Steps whose outcome the queue accepted.
     pub answered: u64,
-    /// Steps that were received and not answered when the drain time was over. They used no attempt and run again.
+    /// Steps without an outcome when the drain timeout ended. They used no attempt and run again.
     pub abandoned: u64,
 }
 
 /// Runs steps until the source has no more, or until `shutdown`.
 ///
-/// When the source has no more, it waits for all that run. On `shutdown` it receives nothing more and waits `drain_timeout` for
-/// those that run. Then the executor is closed, so no child process is left, and what was not answered is given back to the source.
-/// Dropping the future kills the child too.
+/// When the source has no more, this waits for all running steps. On `shutdown` it receives nothing more and waits `drain_timeout` for
+/// running steps. Then it closes the executor, so no child process is left, and returns unanswered deliveries to the source. Dropping
+/// the future kills the child too.
 pub async fn run<S, Q>(
     source: Arc<S>,
     queue: Arc<Q>,
@@ -62,14 +62,14 @@ struct Worker<S, Q> {
     executor: Executor,
     settings: Settings,
     held: Vec<Held>,
-    /// The receive under way. It is not dropped to begin another one: a call that is cut off may have taken messages.
+    /// The current receive. It is never dropped for another one, because an aborted call may have received messages.
     receiving: Option<BoxFuture<'static, Vec<Delivery<RunStep>>>>,
-    /// Calls to the source that settle or extend.
+    /// Current calls to the source that settle or extend.
     calls: FuturesUnordered<BoxFuture<'static, ()>>,
     answered: u64,
 }
 
-/// A delivery whose outcome was not accepted yet. A source may deliver a lease more than once: then each delivery runs.
+/// A delivery whose outcome is not accepted yet. If a source delivers a lease more than once, each delivery runs.
 struct Held {
     lease: Lease,
     step_name: String,
@@ -89,8 +89,8 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
             tokio::select! {
                 count = self.executor.reports.recv_many(&mut reports, 256) => {
                     if count == 0 {
-                        // Only a fault of ours ends an executor while its steps' end is open.
-                        tracing::error!(pool = self.settings.pool, "the executor ended by itself");
+                        // Only a bug ends an executor whose channel of steps is open.
+                        tracing::error!(pool = self.settings.pool, "the executor ended unexpectedly");
                         return;
                     }
                     reports.drain(..).for_each(|report| self.note(report));
@@ -123,7 +123,7 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         let abandoned = held.len() as u64;
         if abandoned > 0 {
             let pool = settings.pool;
-            tracing::warn!(pool, abandoned, "the drain time is over; the steps that still ran will run again");
+            tracing::warn!(pool, abandoned, "the drain timeout is over; the steps that were still running run again");
             let receipts: Vec<Receipt> = held.into_iter().map(|held| held.receipt).collect();
             source.extend(&receipts, Duration::ZERO).await;
         }
@@ -144,8 +144,8 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         self.executor.capacity.borrow().steps(places).saturating_sub(self.held.len())
     }
 
-    /// After this nothing more is received. A source that lends deliveries for a time ends the receive under way; what that still
-    /// brings is given back at once, beside the steps that run.
+    /// Receives nothing more. A source with a visibility timeout still ends the current receive; the deliveries that it brings are
+    /// returned immediately, while steps run.
     fn stop_receiving(&mut self) {
         let receiving = self.receiving.take().filter(|_| self.settings.visibility.is_some());
         if let Some(receiving) = receiving {
@@ -155,7 +155,7 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
                 source.extend(&receipts, Duration::ZERO).await;
             }));
         }
-        // The log says why a worker that was stopped is still there.
+        // The log explains why a stopping worker is still running.
         if !self.held.is_empty() {
             let (pool, seconds) = (&self.settings.pool, self.settings.drain_timeout.as_secs_f32());
             tracing::info!(pool, "waiting at most {seconds} s for {} running steps", self.held.len());
@@ -168,14 +168,14 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
             match message {
                 Ok(step) => {
                     self.held.push(Held { lease: step.lease(), step_name: step.step_name.clone(), receipt });
-                    // The channel has as many places as there are for new steps, and one is free for this step.
+                    // The channel has a place for every new step, so one is free for this step.
                     if let Err(refused) = self.executor.steps.try_send(Arc::new(step)) {
-                        tracing::error!(pool = self.settings.pool, "the executor took no step: {refused}");
+                        tracing::error!(pool = self.settings.pool, "the executor refused a step: {refused}");
                     }
                 }
                 Err(Unreadable::Malformed(reason)) => unreadable.push((receipt, Disposition::Dead(reason))),
                 Err(other @ Unreadable::OtherVersion(_)) => {
-                    tracing::warn!(message_id = receipt.id, reason = %other, "a message of another version; it comes again");
+                    tracing::warn!(message_id = receipt.id, reason = %other, "a message has another version; it is delivered again");
                     unreadable.push((receipt, Disposition::RetryLater));
                 }
             }
@@ -189,13 +189,13 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         if answer { self.outbox.put_answer(message) } else { self.outbox.put_report(message) }
     }
 
-    /// The outcomes are safe: their deliveries leave the source.
+    /// Settles the deliveries of accepted outcomes.
     fn accept(&mut self, outcomes: Vec<CompleteStep>) {
         let mut settled = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             let Some(at) = self.held.iter().position(|held| held.lease == outcome.lease()) else { continue };
             let Held { step_name, receipt, .. } = self.held.swap_remove(at);
-            // First, for once its delivery is settled a function may be frozen.
+            // Before settling, because a function may be frozen once its deliveries are settled.
             if self.settings.log_answers {
                 log_answer(&step_name, &outcome);
             }

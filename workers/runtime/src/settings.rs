@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-/// Made by [`Settings::new`]; change the fields that matter.
+/// Start from [`Settings::new`] and change the fields that matter.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The pool it serves; shown in log lines.
+    /// The pool that the worker serves; shown in logs.
     pub pool: String,
-    /// Its name; shown to operators with each outcome.
+    /// The worker's name; shown to operators with each outcome.
     pub worker: String,
-    /// Steps that run at once. No more than these are received. Until the steps of a crash are answered, one more runs, and up to as
-    /// many again are held; see `workers/README.md`.
+    /// Concurrent steps; no more are received. After a crash, one more may run and up to as many again may be held until its steps are
+    /// answered; see `workers/README.md`.
     pub max_concurrent_handlers: usize,
-    /// How long a child may take to say that it is ready.
+    /// How long a child may take until it is ready.
     pub ready_timeout: Duration,
-    /// The pause before a child that died without having had a step is started again; it doubles up to `longest_restart_pause`.
+    /// The pause before the restart of a child that died without a step. It doubles up to `longest_restart_pause`.
     pub restart_pause: Duration,
     pub longest_restart_pause: Duration,
-    /// How long running handlers may go on after a shutdown begins.
+    /// How long running handlers may continue after a shutdown starts.
     pub drain_timeout: Duration,
-    /// How long the source keeps a delivery from being delivered again, unless it is extended. `None`: for ever.
+    /// The source's visibility timeout: when it delivers a message again unless it is extended. `None` if it never does.
     pub visibility: Option<Duration>,
-    /// Whether each answered step is a log line.
+    /// Whether to log each answered step.
     pub log_answers: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Steps from stdin, outcomes to stdout: one JSON document a line.
+//! Reads steps from stdin and writes outcomes to stdout: one JSON document per line.
 
 use std::{
     io::{self, BufRead, Write},
@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Arguments, until_signalled};
 
-/// Runs until stdin ends or SIGTERM comes. Logs go to stderr.
+/// Runs until stdin ends or a signal. Logs go to stderr.
 pub async fn main(arguments: Arguments) -> ExitCode {
     begin_logs(Stream::Stderr, &[]);
     match until_signalled(|asked| work(arguments, asked)).await {
         Ok(0) => ExitCode::SUCCESS,
         Ok(bad_lines) => {
-            eprintln!("error: {bad_lines} lines of stdin were not steps and were left out");
+            eprintln!("error: {bad_lines} lines of stdin were not steps and were skipped");
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -35,7 +35,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// Returns how many lines were refused.
+/// Returns the number of skipped lines.
 async fn work(arguments: Arguments, shutdown: CancellationToken) -> Result<u64, Box<dyn std::error::Error>> {
     let Arguments { pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
     let mut settings =
@@ -49,19 +49,19 @@ async fn work(arguments: Arguments, shutdown: CancellationToken) -> Result<u64, 
     Ok(stdin.bad_lines.load(Ordering::Relaxed))
 }
 
-/// Steps from stdin. A line that was read is gone, so there is nothing to settle.
+/// Steps from stdin. A line can be read only once, so there is nothing to settle.
 struct Stdin {
     steps: Mutex<mpsc::Receiver<RunStep>>,
     bad_lines: Arc<AtomicU64>,
 }
 
 impl Stdin {
-    /// Starts to read, at most `ahead` steps ahead of those that are taken.
+    /// Starts to read, at most `ahead` steps ahead of the receiver.
     fn open(ahead: usize) -> Arc<Self> {
         let (sender, steps) = mpsc::channel(ahead);
         let bad_lines = Arc::new(AtomicU64::new(0));
         let counter = bad_lines.clone();
-        // A thread of its own: a read of stdin cannot be cancelled.
+        // A thread of its own, because a read of stdin cannot be cancelled.
         std::thread::spawn(move || read_lines(&sender, &counter));
         Arc::new(Self { steps: Mutex::new(steps), bad_lines })
     }
@@ -105,12 +105,11 @@ fn read_lines(steps: &mpsc::Sender<RunStep>, bad_lines: &AtomicU64) {
 fn read_step(line: &[u8]) -> Result<RunStep, String> {
     let step: RunStep = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     if step.v != message::VERSION {
-        return Err(format!("it has version {}; this program knows version {}", step.v, message::VERSION));
+        return Err(format!("it has version {}; this program supports version {}", step.v, message::VERSION));
     }
     Ok(step)
 }
 
-/// Outcomes to stdout.
 struct Stdout;
 
 impl Queue for Stdout {
@@ -120,8 +119,8 @@ impl Queue for Stdout {
         let result = match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                // No retry can succeed any more. The child ends with this process.
-                tracing::error!("stdout is closed; outcomes cannot be written any more");
+                // No retry can succeed. The child ends with this process.
+                tracing::error!("stdout is closed; outcomes can no longer be written");
                 std::process::exit(1);
             }
             Ok(Err(error)) => Err(SendError::Refused(error.to_string())),
@@ -139,7 +138,7 @@ fn write_all(messages: &[Outgoing]) -> io::Result<()> {
     let mut text = Vec::new();
     for outgoing in messages {
         let Outgoing::CompleteStep(complete) = outgoing else { continue };
-        // What a child answered came on one line, so no document in it holds a line end.
+        // A child's answer is one line, so its JSON contains no line breaks.
         serde_json::to_writer(&mut text, complete)?;
         text.push(b'\n');
     }

@@ -1,9 +1,9 @@
-//! A step for the unit tests of library and program.
+//! A step for unit tests of the library and the program.
 
 use serde_json::value::RawValue;
 use tasker_wire::{RunStep, StepId, message};
 
-/// The first try of a step that runs `callable`.
+/// The first attempt of a step that runs `callable`.
 pub fn step(step_id: StepId, callable: &str) -> RunStep {
     RunStep {
         v: message::VERSION,

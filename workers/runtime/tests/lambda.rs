@@ -113,7 +113,7 @@ async fn a_step_that_no_invocation_could_finish_fails_for_good_and_says_what_to_
     let Failure { message, error_type, retryable, .. } = failure(aws.outcome(0));
     assert_eq!((error_type.as_str(), retryable), ("timeout_exceeds_pool", false));
     assert!(message.contains("timeout_seconds (50)") && message.contains(" do not fit into the 20 s"), "{message}");
-    assert!(message.contains("a pool whose function has a longer time-out") && message.contains("checkpoint"), "{message}");
+    assert!(message.contains("a pool whose function has a longer timeout") && message.contains("checkpoint"), "{message}");
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn an_event_that_is_no_message_fails_the_invocation_with_a_sentence() {
     let (kind, answer) = aws.invoke_with(json!({"hello": "world"}), AMPLE).await;
     assert_eq!(kind, "error");
     let said = answer["errorMessage"].as_str().unwrap();
-    assert!(said.starts_with("this function takes the messages of its pool's queue"), "{said}");
+    assert!(said.starts_with("this function handles messages of its pool's queue"), "{said}");
     assert_eq!(aws.invoke([message(&step(0, "ok", json!({})))], AMPLE).await, NOTHING, "the next one is served");
 }
 

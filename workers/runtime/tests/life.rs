@@ -29,11 +29,11 @@ async fn a_command_that_is_no_worker_is_refused_with_one_sentence() {
             "ended before it was ready: it exited with status 7; run the command by hand to see why; it wrote: what a pity",
         ),
         ("true", "without an error; does it call its SDK's run()?"),
-        ("sleep 3600", "did not say within 0.5 s that it is ready"),
-        ("sh -c 'echo hello >&4; sleep 3600'", "did not begin with its ready line but with `hello`"),
+        ("sleep 3600", "was not ready within 0.5 s"),
+        ("sh -c 'echo hello >&4; sleep 3600'", "wrote `hello` instead of its ready line"),
         (
             r#"sh -c 'echo "{\"ready\":{\"protocol\":2}}" >&4; sleep 3600'"#,
-            "speaks version 2 of the worker protocol and this program version 1",
+            "speaks version 2 of the worker protocol, and this program version 1",
         ),
         ("sh -c 'exec 4>&-; sleep 3600'", "closed its pipes before it was ready"),
     ] {

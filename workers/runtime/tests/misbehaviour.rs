@@ -112,7 +112,7 @@ async fn an_idle_child_that_is_killed_is_replaced() {
 #[tokio::test]
 async fn what_breaks_the_protocol_is_as_a_death_and_the_reason_is_told() {
     for (callable, reason) in [
-        ("garbage", "not of the worker protocol: `this is not of the protocol`"),
+        ("garbage", "not in the worker protocol: `this is not of the protocol`"),
         ("unknown_number", "answered step number 999999"),
         ("endless_line", "a line of more than"),
         ("close_pipes", "closed its pipes"),

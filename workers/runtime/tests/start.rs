@@ -23,10 +23,22 @@ async fn a_setting_that_is_missing_or_wrong_ends_it_with_one_sentence_that_names
         ("TASKER_QUEUES", "", "TASKER_QUEUES is not set: give what the URLs of the deployment's queues begin with"),
         ("TASKER_QUEUES", "nowhere", "TASKER_QUEUES is wrong: expected a URL"),
         ("TASKER_POOL", "", "TASKER_POOL is not set: give the name of the pool that this worker serves"),
-        ("TASKER_POOL", "a pool", "TASKER_POOL is wrong: no queue can be called worker-a pool"),
-        ("TASKER_MAX_CONCURRENT_HANDLERS", "many", "TASKER_MAX_CONCURRENT_HANDLERS is wrong: expected the number of steps"),
-        ("TASKER_MAX_CONCURRENT_HANDLERS", "1001", "TASKER_MAX_CONCURRENT_HANDLERS is wrong: expected the number of steps"),
-        ("TASKER_MAX_CONCURRENT_HANDLERS", "0", "TASKER_MAX_CONCURRENT_HANDLERS is wrong: expected the number of steps"),
+        ("TASKER_POOL", "a pool", "TASKER_POOL is wrong: worker-a pool is not a valid queue name"),
+        (
+            "TASKER_MAX_CONCURRENT_HANDLERS",
+            "many",
+            "TASKER_MAX_CONCURRENT_HANDLERS is wrong: expected the number of concurrent steps",
+        ),
+        (
+            "TASKER_MAX_CONCURRENT_HANDLERS",
+            "1001",
+            "TASKER_MAX_CONCURRENT_HANDLERS is wrong: expected the number of concurrent steps",
+        ),
+        (
+            "TASKER_MAX_CONCURRENT_HANDLERS",
+            "0",
+            "TASKER_MAX_CONCURRENT_HANDLERS is wrong: expected the number of concurrent steps",
+        ),
     ] {
         for flags in [&[][..], &["--poll"]] {
             let told = said(flags, &[(name, value)]).await;
@@ -41,14 +53,14 @@ async fn wrong_levels_are_told_in_one_line_and_the_usual_ones_are_used() {
     let worker = Program::with(&aws, &["--poll"], &[("TASKER_LOG", "inof")]);
     worker.says("worker ready").await;
     let lines = worker.kill().await;
-    let told = "TASKER_LOG is wrong: expected levels, as debug or info,tasker_engine=debug; the usual levels are used";
+    let told = "TASKER_LOG is wrong: expected levels, as debug or info,tasker_engine=debug; the default levels are used";
     assert_eq!((&lines[0]["level"], &lines[0]["message"]), (&"ERROR".into(), &told.into()));
     assert_eq!(lines.iter().filter(|line| line["level"] == "ERROR").count(), 1, "{lines:#?}");
 }
 
 #[tokio::test]
 async fn a_function_must_be_told_its_time_out_and_who_polls_has_none() {
-    let what = "the function's time-out in seconds, from 1 to 900";
+    let what = "the function's timeout in seconds, from 1 to 900";
     assert_eq!(said(&[], &[("TASKER_TIMEOUT_SECONDS", "")]).await, format!("TASKER_TIMEOUT_SECONDS is not set: give {what}"));
     for wrong in ["0", "901", "a minute"] {
         let told = said(&[], &[("TASKER_TIMEOUT_SECONDS", wrong)]).await;

@@ -129,8 +129,8 @@ fn log_lines_of_deaths_and_time_outs_name_the_steps() {
         let fits = |line: &Value| fields.as_object().unwrap().iter().all(|(name, value)| &line[name] == value);
         logged.filter(|line| line["message"].as_str().unwrap().contains(what) && fits(line)).count()
     };
-    assert_eq!(lines("the worker's process died", &died), 3, "{stderr}");
-    assert_eq!(lines("longer than its time", &late), 1, "{stderr}");
+    assert_eq!(lines("the child process died", &died), 3, "{stderr}");
+    assert_eq!(lines("exceeded its timeout", &late), 1, "{stderr}");
 }
 
 #[tokio::test]

@@ -1,17 +1,17 @@
 //! Four samples that raise an even number to a power by squaring and multiplying: a chain (n^16), a diamond (n^16), a tree and
-//! a mixed graph (both n^64). The result of a step is the number itself: a JSON number as long as every language can hold it
-//! exactly, a decimal string beyond; in the tree and the mixed graph always a decimal string.
+//! a mixed graph (both n^64). In the chain and the diamond a result is a JSON number while every language can represent it exactly,
+//! and a decimal string beyond. In the tree and the mixed graph it is always a decimal string.
 
 use num_bigint::BigUint;
 use serde_json::{Value, json};
 use tasker_sdk::{PermanentError, StepContext, Worker};
 
-/// The largest integer that all JSON parsers keep exact: 2^53 - 1.
+/// The largest integer that all JSON parsers read exactly: 2^53 - 1.
 const EXACT: u64 = (1 << 53) - 1;
 
 type Answer = Result<Value, PermanentError>;
 
-/// Registers the handlers of all four samples.
+/// Registers the handlers of all samples.
 pub fn register(worker: Worker) -> Worker {
     mixed_graph(tree(diamond(chain(worker))))
 }

@@ -1,5 +1,5 @@
-//! The Rust half of the order workflow. What goes wrong is written in the order itself and decided from it and the number of
-//! tries alone, so that every run of the demo goes the same way.
+//! The Rust half of the order workflow. The order itself says what goes wrong in which attempt, so that every run of the demo is the
+//! same.
 
 use std::time::Duration;
 
@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tasker_sdk::{PermanentError, RetryableError, StepContext, StepError, Worker};
 
-/// Registers the handlers.
 pub fn register(worker: Worker) -> Worker {
     worker
         .handler("reserve_inventory", reserve_inventory)
@@ -22,7 +21,7 @@ struct Item {
     unit_price_cents: u64,
 }
 
-/// What the warehouse will do to this order.
+/// What goes wrong in the warehouse.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Inventory {
@@ -30,7 +29,7 @@ struct Inventory {
     out_of_stock: Vec<String>,
 }
 
-/// What the carrier will do to this order.
+/// What goes wrong at the carrier.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Shipping {
@@ -39,12 +38,12 @@ struct Shipping {
     crashes: i32,
 }
 
-/// The context's `key`, or nothing special.
+/// What the order says under `key`; nothing goes wrong by default.
 fn plan<T: Default + serde::de::DeserializeOwned>(context: &StepContext, key: &str) -> Result<T, PermanentError> {
     context.input::<Option<T>>(key).map(Option::unwrap_or_default)
 }
 
-/// Stands for the time that real work takes.
+/// Simulates the duration of real work.
 async fn work(context: &StepContext) {
     let work_ms = context.get_input("work_ms").as_u64().unwrap_or(40);
     tokio::time::sleep(Duration::from_millis(work_ms)).await;

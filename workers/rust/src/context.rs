@@ -1,4 +1,4 @@
-//! What a handler receives.
+//! The input of a handler.
 
 use std::sync::Arc;
 
@@ -51,27 +51,27 @@ impl StepContext {
         &self.step.namespace
     }
 
-    /// The message that dispatched the step, for what has no accessor here.
+    /// The message that dispatched the step, for fields without an accessor.
     pub fn message(&self) -> &RunStep {
         &self.step
     }
 
-    /// The task's context as a type of yours. One that does not fit is a permanent failure, because every attempt receives the same.
+    /// The task's context, deserialized. A mismatch is a permanent failure, because every attempt receives the same context.
     pub fn input_data<T: DeserializeOwned>(&self) -> Result<T, PermanentError> {
         parse(self.step.context.get(), "the task's context")
     }
 
-    /// The value of one key of the task's context, or null when the key is missing.
+    /// The value of one key of the task's context, or null if the key is missing.
     pub fn get_input(&self, key: &str) -> Value {
         field(self.step.context.get(), key)
     }
 
-    /// The value of one key of the task's context as a type of yours. A missing key reads as null.
+    /// The value of one key of the task's context, deserialized. A missing key reads as null.
     pub fn input<T: DeserializeOwned>(&self, key: &str) -> Result<T, PermanentError> {
         from_value(self.get_input(key), || format!("the input `{key}`"))
     }
 
-    /// Inputs that only this step has, such as a batch cursor, or null.
+    /// Inputs of this step only, such as a batch cursor, or null.
     pub fn step_inputs(&self) -> Value {
         self.step.step_inputs.as_ref().map_or(Value::Null, |inputs| value(inputs.get()))
     }
@@ -81,44 +81,44 @@ impl StepContext {
         &self.step.handler.initialization
     }
 
-    /// One setting of the handler, or `None` when the template does not have it.
+    /// One setting of the handler, or `None` if the template does not have it.
     pub fn get_config(&self, key: &str) -> Option<&Value> {
         self.step.handler.initialization.get(key)
     }
 
-    /// The names of the steps whose results this step can see: all parents, and the nearest ancestors beyond them.
+    /// The names of the steps whose results this step receives: all parents, and the nearest ancestors beyond them.
     pub fn dependency_results(&self) -> impl Iterator<Item = &str> {
         self.step.dependency_results.keys().map(String::as_str)
     }
 
-    /// The result of a parent or a near ancestor. Null when that step was not created, or is not an ancestor.
+    /// The result of a parent or near ancestor, or null if that step was not created or is not an ancestor.
     pub fn get_dependency_result(&self, step: &str) -> Value {
         self.step.dependency_results.get(step).map_or(Value::Null, |result| value(result.get()))
     }
 
-    /// The result of a parent or a near ancestor as a type of yours; a result that does not fit is a permanent failure.
+    /// The result of a parent or near ancestor, deserialized. A mismatch is a permanent failure.
     pub fn dependency<T: DeserializeOwned>(&self, step: &str) -> Result<T, PermanentError> {
         let text = self.step.dependency_results.get(step).map_or("null", |result| result.get());
         serde_json::from_str(text)
             .map_err(|error| PermanentError::new(format!("the result of `{step}` is not as expected: {error}")))
     }
 
-    /// How many attempts came before this one: 0 in the first.
+    /// The number of earlier attempts: 0 in the first one.
     pub fn retry_count(&self) -> i32 {
         self.step.attempt - 1
     }
 
-    /// How many attempts the step has in all.
+    /// The maximum number of attempts of the step.
     pub fn max_retries(&self) -> i32 {
         self.step.max_attempts
     }
 
-    /// Whether another attempt came before this one.
+    /// Whether this is not the first attempt.
     pub fn is_retry(&self) -> bool {
         self.step.attempt > 1
     }
 
-    /// Whether this is the last attempt: after it a failure is final.
+    /// Whether this is the last attempt, whose failure is final.
     pub fn is_last_retry(&self) -> bool {
         self.step.attempt >= self.step.max_attempts
     }
@@ -128,22 +128,22 @@ impl StepContext {
         self.step.checkpoint.as_ref().map(|text| value(text.get()))
     }
 
-    /// Whether this attempt stored a checkpoint, and so goes on from there.
+    /// Whether this attempt stored a checkpoint to continue from.
     pub fn has_checkpoint(&self) -> bool {
         self.step.checkpoint.is_some()
     }
 
-    /// The cursor of the last checkpoint, or null without one.
+    /// The cursor of the last checkpoint, or null.
     pub fn checkpoint_cursor(&self) -> Value {
         self.checkpoint_field("cursor")
     }
 
-    /// How many items were done at the last checkpoint; 0 without one.
+    /// The number of processed items at the last checkpoint, or 0.
     pub fn checkpoint_items_processed(&self) -> u64 {
         self.checkpoint_field("items_processed").as_u64().unwrap_or(0)
     }
 
-    /// What was accumulated at the last checkpoint, or null without one.
+    /// The accumulated results at the last checkpoint, or null.
     pub fn accumulated_results(&self) -> Value {
         self.checkpoint_field("accumulated")
     }
@@ -152,7 +152,7 @@ impl StepContext {
         self.step.checkpoint.as_ref().map_or(Value::Null, |text| field(text.get(), key))
     }
 
-    /// Reports that the handler still runs. It does not extend the step's timeout.
+    /// Reports that the handler is still running. This does not extend the step's timeout.
     pub fn heartbeat(&self) {
         (self.heartbeat)();
     }

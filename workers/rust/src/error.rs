@@ -1,24 +1,24 @@
-//! How a handler fails.
+//! The errors of a handler.
 
 use std::{any::Any, error::Error, time::Duration};
 
 use serde_json::{Value, json};
 use tasker_wire::outcome::Failure;
 
-/// A failure that another attempt cannot cure: a declined card, a request that makes no sense.
+/// A failure that another attempt cannot cure: a declined card, an invalid request.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct PermanentError {
-    /// What went wrong, for a person.
+    /// A description for people.
     pub message: String,
-    /// An error code of the handler's own.
+    /// The handler's own error code.
     pub error_code: Option<String>,
-    /// Any JSON that helps an operator.
+    /// Any JSON, for operators.
     pub context: Option<Value>,
 }
 
 impl PermanentError {
-    /// A permanent failure without code and context.
+    /// A permanent failure without an error code or context.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), error_code: None, context: None }
     }
@@ -28,33 +28,33 @@ impl PermanentError {
         Self { error_code: Some(error_code.into()), ..self }
     }
 
-    /// Adds JSON that helps an operator.
+    /// Adds JSON for operators.
     pub fn with_context(self, context: Value) -> Self {
         Self { context: Some(context), ..self }
     }
 }
 
-/// A failure that another attempt may cure: a gateway that does not answer, a lock that is held.
+/// A failure that another attempt may cure: a gateway that does not respond, a lock that is held.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct RetryableError {
-    /// What went wrong, for a person.
+    /// A description for people.
     pub message: String,
-    /// The next attempt begins no sooner than this. It can lengthen the template's backoff, never shorten it.
+    /// The shortest pause before the next attempt. It can only lengthen the template's backoff.
     pub retry_after: Option<Duration>,
-    /// An error code of the handler's own.
+    /// The handler's own error code.
     pub error_code: Option<String>,
-    /// Any JSON that helps an operator.
+    /// Any JSON, for operators.
     pub context: Option<Value>,
 }
 
 impl RetryableError {
-    /// A retryable failure without pause, code and context.
+    /// A retryable failure without a pause, error code or context.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), retry_after: None, error_code: None, context: None }
     }
 
-    /// Sets the least pause before the next attempt.
+    /// Sets the shortest pause before the next attempt.
     pub fn retry_after(self, pause: Duration) -> Self {
         Self { retry_after: Some(pause), ..self }
     }
@@ -64,18 +64,18 @@ impl RetryableError {
         Self { error_code: Some(error_code.into()), ..self }
     }
 
-    /// Adds JSON that helps an operator.
+    /// Adds JSON for operators.
     pub fn with_context(self, context: Value) -> Self {
         Self { context: Some(context), ..self }
     }
 }
 
-/// The error of a handler. Every error becomes one with `?`; one that is neither [`PermanentError`] nor [`RetryableError`] is retryable.
+/// The error of a handler. `?` converts every error. One that is neither a [`PermanentError`] nor a [`RetryableError`] is retryable.
 #[derive(Debug)]
 pub struct StepError(Failure);
 
 impl StepError {
-    /// A failure of which the handler sets every field, `error_type` included.
+    /// A failure with every field set by the handler, including `error_type`.
     pub fn new(failure: Failure) -> Self {
         Self(failure)
     }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_two_named_errors_keep_their_meaning_and_any_other_is_retryable() {
+    fn permanent_and_retryable_errors_keep_their_kind_and_any_other_is_retryable() {
         let permanent = StepError::from(PermanentError::new("declined").with_code("card_declined")).into_failure();
         assert!(!permanent.retryable && permanent.error_type == "permanent_error");
         assert_eq!(permanent.error_code.as_deref(), Some("card_declined"));

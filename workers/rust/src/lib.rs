@@ -17,8 +17,8 @@
 //! }
 //! ```
 //!
-//! A handler runs at least once for each step: use [`StepContext::step_uuid`] as the key where an action must not happen twice.
-//! The program is started by `tasker-worker` or `tasker-ctl dev`, and talks to them over two pipes; it never sees the database.
+//! A handler runs at least once for each step: use [`StepContext::step_uuid`] as the idempotency key of actions that must not happen
+//! twice. `tasker-worker` or `tasker-ctl dev` starts the program and talks to it over two pipes. It never sees the database.
 
 #![warn(missing_docs)]
 

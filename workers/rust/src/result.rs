@@ -1,15 +1,15 @@
-//! What a handler returns when it succeeds.
+//! The results of a handler.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tasker_wire::{Outcome, outcome::Failure};
 
-/// A result that is more than a value: metadata, a checkpoint, or a failure in every detail.
+/// A result that is more than a value: one with metadata, a checkpoint, or a failure with every field.
 #[derive(Debug)]
 pub struct StepResult(Outcome);
 
 impl StepResult {
-    /// A success with metadata. Operators see metadata; children of the step do not.
+    /// A success with metadata, which operators see and children of the step do not.
     pub fn success(result: impl Serialize, metadata: impl Serialize) -> Self {
         let outcome = match (to_raw_value(&result), to_raw_value(&metadata)) {
             (Ok(result), Ok(metadata)) => Outcome::Success { result, metadata: Some(metadata) },
@@ -18,7 +18,7 @@ impl StepResult {
         Self(outcome)
     }
 
-    /// Stores progress and has the step dispatched again under the same attempt; see [`crate::StepContext::checkpoint_cursor`].
+    /// Stores progress, and dispatches the step again under the same attempt; see [`crate::StepContext::checkpoint_cursor`].
     pub fn checkpoint(cursor: impl Serialize, items_processed: u64, accumulated: impl Serialize) -> Self {
         let outcome = match (to_raw_value(&cursor), to_raw_value(&accumulated)) {
             (Ok(cursor), Ok(accumulated)) => Outcome::Checkpoint { cursor, items_processed, accumulated: Some(accumulated) },
@@ -27,15 +27,15 @@ impl StepResult {
         Self(outcome)
     }
 
-    /// A failure of which the handler sets every field.
+    /// A failure with every field set by the handler.
     pub fn failure(failure: Failure) -> Self {
         Self(Outcome::Failure(failure))
     }
 }
 
-/// What a handler may return: any value that serializes to JSON, or a [`StepResult`].
+/// A value that a handler may return: any value that serializes to JSON, or a [`StepResult`].
 pub trait IntoOutcome {
-    /// The outcome that the worker reports for the attempt.
+    /// Converts the value to the outcome of the attempt.
     fn into_outcome(self) -> Outcome;
 }
 
@@ -54,7 +54,7 @@ impl IntoOutcome for StepResult {
     }
 }
 
-/// A handler that returns nothing has the result `{}`, as in every other language.
+/// A handler that returns nothing has the result `{}`, as in all SDKs.
 fn nothing_as_object(result: Box<RawValue>) -> Box<RawValue> {
     if result.get() == "null" { RawValue::from_string("{}".into()).expect("an empty object is JSON") } else { result }
 }

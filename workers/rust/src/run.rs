@@ -1,4 +1,4 @@
-//! The child's side of the pipes: steps come as lines on one file descriptor, outcomes go as lines to the other.
+//! The child's side of the protocol: reads steps as lines from one pipe, and writes outcomes as lines to the other.
 
 use std::{
     io,
@@ -20,10 +20,10 @@ use crate::{Heartbeat, Worker};
 
 const PROTOCOL: u32 = 1;
 
-/// Bytes that one read asks for.
+/// Bytes of one read.
 const CHUNK: usize = 64 * 1024;
 
-/// Bytes gathered for one write, as far as outcomes wait.
+/// Bytes after which a write stops collecting waiting outcomes.
 const WRITE: usize = 256 * 1024;
 
 pub(crate) fn run(worker: Worker) -> ExitCode {
@@ -45,7 +45,7 @@ fn pipes() -> io::Result<Pipes> {
     let Ok(announced) = std::env::var("TASKER_PIPES") else {
         let program = std::env::args().next().unwrap_or_else(|| "this program".into());
         return Err(io::Error::other(format!(
-            "this is a worker; it is started by `tasker-ctl dev --worker NAME={program}` or `tasker-worker --stdio -- {program}`"
+            "this is a worker; start it with `tasker-ctl dev --worker NAME={program}` or `tasker-worker --stdio -- {program}`"
         )));
     };
     let numbers = announced.split_once(',').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
@@ -55,13 +55,13 @@ fn pipes() -> io::Result<Pipes> {
     Ok(Pipes { steps: own(steps)?, outcomes: own(outcomes)? })
 }
 
-/// Takes over an inherited descriptor.
+/// Takes ownership of an inherited descriptor.
 fn own(number: RawFd) -> io::Result<OwnedFd> {
     if number < 3 {
         return Err(io::Error::other("TASKER_PIPES must not name stdin, stdout or stderr"));
     }
-    // SAFETY: whoever started this process says that these descriptors are its pipes; nothing else here uses them. The first
-    // look, which also keeps them from processes that handlers start, finds out a number that is not open.
+    // SAFETY: the parent process declares these descriptors to be our pipes; nothing else uses them. The fcntl call fails if one is
+    // not open. It also closes them in processes that handlers start.
     #[allow(unsafe_code)]
     unsafe {
         fcntl(BorrowedFd::borrow_raw(number), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
@@ -75,12 +75,12 @@ fn serve(worker: Worker, pipes: Pipes) -> io::Result<()> {
     runtime.block_on(async {
         let reader = pipe::Receiver::from_owned_fd(pipes.steps)?;
         let writer = pipe::Sender::from_owned_fd(pipes.outcomes)?;
-        // As many lines may wait as there can be steps: the runtime sends no more than it has places, and a thousand at most.
+        // Room for an outcome of every step: the runtime sends no more steps than it has places, which are at most 1,000.
         let (lines, waiting) = mpsc::channel(1024);
         let ready = ready_line(&worker);
         let writing = tokio::spawn(write_lines(writer, ready, waiting));
         read_steps(reader, Arc::new(worker), lines).await?;
-        // The pipe is closed: nobody wants what still runs, and a handler may hang. The process ends here and now.
+        // The pipe is closed, so no outcome can be sent any more. Handlers may hang, so the process exits immediately.
         writing.abort();
         std::process::exit(0);
     })
@@ -99,7 +99,7 @@ struct Incoming {
     step: RunStep,
 }
 
-/// A line to the runtime: one of the two is there.
+/// A line to the runtime, with either an outcome or a heartbeat.
 #[derive(Serialize)]
 struct Reply {
     id: u64,
@@ -134,19 +134,19 @@ async fn read_steps(mut pipe: pipe::Receiver, worker: Arc<Worker>, lines: mpsc::
 
 async fn answer(worker: Arc<Worker>, Incoming { id, step }: Incoming, lines: mpsc::Sender<Reply>) {
     let beats = lines.clone();
-    // A full channel means that the runtime hears of us anyway.
+    // If the channel is full, the waiting lines show that this worker is alive.
     let heartbeat: Heartbeat = Arc::new(move || drop(beats.try_send(Reply { id, outcome: None, heartbeat: Some(Heart {}) })));
     let outcome = worker.call(Arc::new(step), heartbeat).await;
-    // The writer ends only with the process.
+    // The receiver exists until the process ends.
     let _ = lines.send(Reply { id, outcome: Some(outcome), heartbeat: None }).await;
 }
 
-/// Writes what waits, all of it at once.
+/// Writes waiting lines, many in one write.
 async fn write_lines(mut pipe: pipe::Sender, ready: Vec<u8>, mut lines: mpsc::Receiver<Reply>) {
     let mut bytes = ready;
     loop {
         if pipe.write_all(&bytes).await.is_err() {
-            // The runtime is gone, and with it everybody who could want an outcome.
+            // The runtime has ended, so outcomes cannot be sent any more.
             std::process::exit(0);
         }
         bytes.clear();
@@ -163,7 +163,7 @@ async fn write_lines(mut pipe: pipe::Sender, ready: Vec<u8>, mut lines: mpsc::Re
 fn write_line(reply: &Reply, bytes: &mut Vec<u8>) {
     let start = bytes.len();
     serde_json::to_writer(&mut *bytes, reply).expect("an outcome serializes, and a vector takes every write");
-    // A result made of text that came over several lines has line ends outside of its strings.
+    // A raw JSON result may contain line ends outside of its strings.
     for byte in &mut bytes[start..] {
         if matches!(byte, b'\n' | b'\r') {
             *byte = b' ';

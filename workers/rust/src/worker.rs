@@ -1,4 +1,4 @@
-//! The registry of handlers, and the call of one.
+//! The registry of handlers.
 
 use std::{collections::BTreeMap, pin::Pin, process::ExitCode, sync::Arc};
 
@@ -7,7 +7,7 @@ use tasker_wire::{Outcome, RunStep, outcome::Failure};
 
 use crate::{IntoOutcome, StepContext, StepError, run};
 
-/// Reports that the handler of a step still runs.
+/// Reports that the handler of a step is still running.
 pub type Heartbeat = Arc<dyn Fn() + Send + Sync>;
 
 type Call = Box<dyn Fn(StepContext) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
@@ -24,10 +24,10 @@ impl Worker {
         Self::default()
     }
 
-    /// Registers a handler under the name that templates call it by (`handler.callable`).
+    /// Registers a handler under the name that templates use (`handler.callable`).
     ///
     /// # Panics
-    /// When the name is taken, because one of the two would never run.
+    /// If the name is taken, because one of the two handlers would never run.
     pub fn handler<F, Fut, T, E>(mut self, name: impl Into<String>, handler: F) -> Self
     where
         F: Fn(StepContext) -> Fut + Send + Sync + 'static,
@@ -47,12 +47,12 @@ impl Worker {
         self
     }
 
-    /// The names that handlers are registered under, sorted.
+    /// The names of the registered handlers, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.handlers.keys().map(String::as_str)
     }
 
-    /// Runs the handler of a step. A panic is a retryable failure, an unknown handler a permanent one.
+    /// Runs the handler of a step. A panic is a retryable failure; an unknown handler is a permanent one.
     pub async fn call(&self, step: Arc<RunStep>, heartbeat: Heartbeat) -> Outcome {
         let Some(handler) = self.find(&step) else { return self.not_found(&step) };
         let running = std::panic::AssertUnwindSafe(async { handler(StepContext::new(step, heartbeat)).await });
@@ -63,9 +63,9 @@ impl Worker {
         })
     }
 
-    /// Serves the steps that come over the pipes of `tasker-worker` or `tasker-ctl dev`, until these close.
+    /// Runs the steps from the pipes of `tasker-worker` or `tasker-ctl dev` until the pipes close.
     ///
-    /// Started by hand, it says how to start it and returns an error code.
+    /// If started without pipes, it prints how to start it and returns an error code.
     pub fn run(self) -> ExitCode {
         run::run(self)
     }
@@ -125,15 +125,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_tries_and_the_checkpoint_are_told() {
-        let worker = Worker::new().handler("tries", |context: StepContext| async move {
+    async fn a_handler_sees_its_attempts_and_its_checkpoint() {
+        let worker = Worker::new().handler("attempts", |context: StepContext| async move {
             assert!(context.is_retry() && context.is_last_retry() && context.has_checkpoint());
             assert_eq!((context.retry_count(), context.max_retries(), context.checkpoint_items_processed()), (2, 3, 4));
             assert_eq!((context.checkpoint_cursor(), context.accumulated_results()), (json!(9), json!([1])));
             Ok::<_, StepError>(StepResult::checkpoint(10, 5, json!([1, 2])))
         });
         let changes = json!({"attempt": 3, "checkpoint": {"cursor": 9, "items_processed": 4, "accumulated": [1]}});
-        let outcome = call(worker, "tries", changes).await;
+        let outcome = call(worker, "attempts", changes).await;
         assert_eq!(outcome, json!({"checkpoint": {"cursor": 10, "items_processed": 5, "accumulated": [1, 2]}}));
     }
 
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_input_that_does_not_fit_is_permanent_and_a_named_error_keeps_its_kind() {
+    async fn an_input_that_does_not_fit_is_permanent_and_a_retryable_error_stays_retryable() {
         let worker = Worker::new().handler("f", |context: StepContext| async move { context.input::<String>("amount") });
         let failure = &call(worker, "f", json!({})).await["failure"];
         assert_eq!(failure["retryable"], json!(false));

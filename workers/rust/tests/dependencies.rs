@@ -1,13 +1,13 @@
-//! What a user of the SDK has to build: a small tree, with nothing in it of the database, the server or AWS.
+//! The dependencies of the SDK are few, without any of the database, the server or AWS.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::{collections::BTreeSet, env, io::ErrorKind, process::Command};
 
-/// Crates in the tree, the SDK's own included.
+/// The limit, including the SDK's own crates.
 const CRATES: usize = 70;
 
-/// PostgreSQL, JSON Schema, YAML, TLS, OpenAPI and AWS, by how their crates' names begin.
+/// Prefixes of crates for PostgreSQL, JSON Schema, YAML, TLS, OpenAPI and AWS.
 const FOREIGN: &[&str] = &["tokio-postgres", "jsonschema", "serde-saphyr", "rustls", "utoipa", "aws-", "tasker-domain"];
 
 #[test]

@@ -1,5 +1,5 @@
-//! The sample workflows, step by step over real worker processes: their templates, their handlers, and what the demo expects.
-//! A dozen lines here stand in for the engine: parents first, a retryable failure again at once while tries are left.
+//! Runs the sample workflows over real worker processes: their templates, their handlers, and the expectations of the demo.
+//! A dozen lines stand in for the engine: they run parents first, and retry immediately while attempts are left.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -25,19 +25,19 @@ fn root() -> PathBuf {
 fn workflow(file: &str) -> Workflow {
     let text = std::fs::read_to_string(root().join("config/templates").join(file)).unwrap();
     let (template, notes) = template::parse(&text).unwrap();
-    assert_eq!(notes, [], "{file} says nothing in vain");
+    assert_eq!(notes, [], "every key of {file} has an effect");
     template.workflow("development").unwrap()
 }
 
-/// What came of a task: results by step, tries by step, and the failure that ended it.
+/// The end of a task: results by step, attempts by step, and the failure that ended it.
 #[derive(Default)]
 struct Task {
     results: BTreeMap<String, Value>,
-    tries: BTreeMap<String, i32>,
+    attempts: BTreeMap<String, i32>,
     failed: Option<(String, Failure)>,
 }
 
-/// Runs a task, each step on the bench of its worker.
+/// Runs a task, each step by its worker.
 async fn run(workflow: &Workflow, context: Value, benches: &BTreeMap<&str, Arc<Rig>>) -> Task {
     assert_eq!(workflow.refuse_context(&context), []);
     let mut task = Task::default();
@@ -48,7 +48,7 @@ async fn run(workflow: &Workflow, context: Value, benches: &BTreeMap<&str, Arc<R
         }
         let bench = &benches[planned.worker.as_deref().unwrap()];
         for attempt in 1..=planned.policy.max_attempts {
-            *task.tries.entry(planned.name.clone()).or_default() = attempt;
+            *task.attempts.entry(planned.name.clone()).or_default() = attempt;
             let ancestors =
                 task.results.iter().map(|(name, result)| (name.clone(), serde_json::value::to_raw_value(result).unwrap()));
             let message = RunStep {
@@ -156,8 +156,8 @@ async fn every_order_of_the_demo_ends_as_it_expects() {
     });
     for (task, Order { order, expect }) in futures::future::join_all(tasks).await.into_iter().zip(&orders) {
         let id = &order["order_id"];
-        assert_eq!(task.tries.values().sum::<i32>(), expect.attempts, "{id}");
-        let retried: BTreeMap<String, i32> = task.tries.into_iter().filter(|(_, tries)| *tries > 1).collect();
+        assert_eq!(task.attempts.values().sum::<i32>(), expect.attempts, "{id}");
+        let retried: BTreeMap<String, i32> = task.attempts.into_iter().filter(|(_, attempts)| *attempts > 1).collect();
         assert_eq!(retried, expect.retried, "{id}");
         match task.failed {
             None => assert_eq!(expect.status, "complete", "{id}"),

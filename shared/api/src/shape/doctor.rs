@@ -1,4 +1,4 @@
-//! What the doctor found.
+//! The report of the doctor.
 
 use tasker_store::doctor::{Difference, Examination};
 use tasker_wire::{

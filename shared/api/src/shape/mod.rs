@@ -1,4 +1,4 @@
-//! Conversions from what the store reads to the documents of [`tasker_wire::rest`], one file a document.
+//! Converts rows of the store to the documents of [`tasker_wire::rest`], one file per document.
 
 mod doctor;
 mod step;
@@ -12,12 +12,12 @@ pub(crate) use step::step;
 pub(crate) use task::{listed, task};
 pub(crate) use template::{detail, templates};
 
-/// RFC 3339 with `Z` and six digits: what Tasker writes where its clients read a string.
+/// RFC 3339 with `Z` and six digits, as Tasker writes it where its clients read a string.
 fn micros(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 
-/// ISO 8601 without an offset: what Tasker's clients read as a local time that means UTC. With one they fail.
+/// ISO 8601 in UTC without an offset. Tasker's clients read a time without an offset here, and fail on an offset.
 fn naive(time: Timestamp) -> String {
     micros(time).trim_end_matches('Z').to_owned()
 }

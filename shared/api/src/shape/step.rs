@@ -1,4 +1,4 @@
-//! A step, with its result in the shape of Tasker's execution result.
+//! A step, with its result in the form of Tasker's execution result.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
@@ -38,7 +38,7 @@ pub(crate) fn step(mut step: StepDetail, resolution: Option<&Resolution>) -> Ste
     }
 }
 
-/// Another attempt needs no operator.
+/// Whether another attempt is possible without an operator.
 pub(super) fn retry_eligible(state: StepState, attempt: i32, max_attempts: i32) -> bool {
     !state.is_finished() && (state == StepState::WaitingForRetry || attempt < max_attempts)
 }
@@ -73,7 +73,7 @@ fn settled(step: &mut StepDetail, resolution: Option<&Resolution>) -> StepExecut
     }
 }
 
-/// Metadata as a map; what is none stands under `key`.
+/// Metadata as an object. Any other value goes under `key`.
 fn custom(metadata: Option<Value>, key: &str) -> Map<String, Value> {
     match metadata {
         None => Map::new(),

@@ -1,4 +1,4 @@
-//! A task, and Tasker's words for it, computed from the states of its steps.
+//! A task, with Tasker's words for its progress, computed from the states of its steps.
 
 use tasker_store::{StepCounts, StepSummary, TaskDetail, TaskSummary, is_ready};
 use tasker_wire::{
@@ -74,7 +74,7 @@ fn readiness(step: StepSummary, task: &TaskSummary) -> StepReadiness {
     }
 }
 
-/// Tasker's words for what goes on in a task, and for what is to be done about it.
+/// Tasker's words for the progress of a task, and for the recommended action.
 fn execution(state: TaskState, counts: StepCounts) -> (&'static str, &'static str) {
     match state {
         TaskState::Complete | TaskState::ResolvedManually => ("all_complete", "none"),
@@ -86,7 +86,7 @@ fn execution(state: TaskState, counts: StepCounts) -> (&'static str, &'static st
     }
 }
 
-/// Tasker's words for how well a task does.
+/// Tasker's words for the health of a task.
 fn health(state: TaskState, counts: StepCounts) -> &'static str {
     match state {
         TaskState::Complete | TaskState::ResolvedManually => "healthy",
@@ -96,7 +96,7 @@ fn health(state: TaskState, counts: StepCounts) -> &'static str {
     }
 }
 
-/// Done steps of all, in percent with two digits.
+/// The percentage of steps that are done, with two digits.
 fn percentage(counts: StepCounts) -> f64 {
     if counts.total == 0 {
         return 100.0;

@@ -1,4 +1,4 @@
-//! How the parts of a template fit together: names, dependencies, batches, schemas, overlays.
+//! Checks how the parts of a template fit together: names, dependencies, batches, schemas, overlays.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 use tasker_wire::{Fault, limits};
 
-/// Reports all that is wrong. An empty name stands where reading found a fault; it is not reported again.
+/// Reports every fault. An empty name replaces one that was faulty when it was read; it is not reported again.
 pub(super) fn template(template: &Template, findings: &mut Findings) {
     if template.steps.len() > limits::STEPS {
         findings.fault("/steps", format!("has {} steps; at most {} are allowed", template.steps.len(), limits::STEPS));
@@ -30,12 +30,12 @@ pub(super) fn template(template: &Template, findings: &mut Findings) {
     overlays(template, &index, findings);
 }
 
-/// The indexes of steps by name; a name that is there twice is a fault.
+/// The indexes of steps by name. A duplicate name is a fault.
 fn names<'t>(steps: &'t [Step], findings: &mut Findings) -> HashMap<&'t str, usize> {
     let mut index = HashMap::with_capacity(steps.len());
     for (i, step) in steps.iter().enumerate().filter(|(_, step)| !step.name.is_empty()) {
         if step.name == ALL {
-            findings.fault(format!("/steps/{i}/name"), "must not be ALL: in an environment that means every step");
+            findings.fault(format!("/steps/{i}/name"), "must not be ALL, which means every step in an environment");
         }
         if let Some(first) = index.get(step.name.as_str()) {
             findings.fault(format!("/steps/{i}/name"), format!("is {}, as is /steps/{first}/name", shown(&step.name)));
@@ -46,7 +46,7 @@ fn names<'t>(steps: &'t [Step], findings: &mut Findings) -> HashMap<&'t str, usi
     index
 }
 
-/// The parents of every step; a dependency that is unknown, the step itself, or there twice is a fault and left out.
+/// The parents of every step. A dependency that is unknown, a duplicate, or the step itself is a fault and is left out.
 fn dependencies(steps: &[Step], index: &HashMap<&str, usize>, findings: &mut Findings) -> Vec<Vec<usize>> {
     let mut seen_by = vec![usize::MAX; steps.len()];
     let mut parents = Vec::with_capacity(steps.len());
@@ -60,7 +60,7 @@ fn dependencies(steps: &[Step], index: &HashMap<&str, usize>, findings: &mut Fin
             let refusal = match index.get(name.as_str()) {
                 None => unknown(name, steps),
                 Some(_) if *name == step.name => "the step depends on itself".to_owned(),
-                Some(&parent) if seen_by[parent] == i => format!("the step {} is there twice", shown(name)),
+                Some(&parent) if seen_by[parent] == i => format!("the step {} is a duplicate", shown(name)),
                 Some(&parent) => {
                     seen_by[parent] = i;
                     known.push(parent);
@@ -90,7 +90,7 @@ fn kinds(steps: &[Step], index: &HashMap<&str, usize>, parents: &[Vec<usize>], f
     let children = graph::children(parents);
     for (i, step) in steps.iter().enumerate() {
         if step.kind == StepKind::Decision && step.dependencies.is_empty() {
-            findings.fault(dependencies_of(i), "a decision needs a dependency: it decides about what follows from something");
+            findings.fault(dependencies_of(i), "a decision step needs a dependency whose result it decides from");
         }
         let pattern = step.batch_config.as_ref().map(|config| config.worker_template.as_str()).filter(|name| !name.is_empty());
         let pattern_is_worker = pattern.map(|name| index.get(name).copied().is_some_and(is_worker));
@@ -104,7 +104,7 @@ fn kinds(steps: &[Step], index: &HashMap<&str, usize>, parents: &[Vec<usize>], f
     }
 }
 
-/// Whether a step that is wanted follows from `start`.
+/// Whether a descendant of `start` is `wanted`.
 fn reaches(children: &[Vec<usize>], start: usize, wanted: impl Fn(usize) -> bool) -> bool {
     let mut seen = vec![false; children.len()];
     let mut ahead = children[start].clone();
@@ -135,7 +135,7 @@ fn schemas(template: &Template, findings: &mut Findings) {
     }
 }
 
-/// An overlay of a step that is not there has no effect, and Tasker's own templates have some: a note.
+/// Notes overlays of unknown steps. They have no effect; some of Tasker's own templates have them, so they are no faults.
 fn overlays(template: &Template, index: &HashMap<&str, usize>, findings: &mut Findings) {
     for (environment, overlay) in &template.environments {
         for (i, step) in overlay.steps.iter().enumerate().filter(|(_, step)| !step.name.is_empty()) {

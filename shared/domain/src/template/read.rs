@@ -1,6 +1,6 @@
-//! A value as a template, key by key. What a key must be by itself is decided here; how keys fit together, in `check`.
+//! Reads a template key by key. This module checks each key by itself; `check` checks how keys fit together.
 //!
-//! After a fault something neutral stands in, so that the rest is still read; the template is then thrown away.
+//! After a fault a neutral value stands in, so that the rest is still read. A template with faults is then dropped.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -69,7 +69,7 @@ fn version(file: &mut Object) -> Version {
         return none;
     }
     text.parse().unwrap_or_else(|error| {
-        file.fault("version", format!("is {}, which is no SemVer version such as 1.0.0: {error}", shown(&text)));
+        file.fault("version", format!("is {}, which is not a SemVer version such as 1.0.0: {error}", shown(&text)));
         none
     })
 }
@@ -152,13 +152,13 @@ fn handler(step: &mut Object) -> Handler {
         initialization: object.map("initialization"),
     };
     if handler.resolver.is_some() {
-        object.note("resolver", "is handed to the worker; the workers here look handlers up by callable and method alone");
+        object.note("resolver", "is sent to the worker, but the SDKs look handlers up by callable and method alone");
     }
     object.close();
     handler
 }
 
-/// A block that is there is complete: what it leaves out is the default, not what it overrides.
+/// A block is complete: a missing key means the default, not the value that the block overrides.
 fn retry(step: &mut Object) -> Option<Retry> {
     let mut object = step.object("retry")?;
     let words = [
@@ -173,7 +173,7 @@ fn retry(step: &mut Object) -> Option<Retry> {
         max_attempts: max_attempts(&mut object),
         backoff: object.word("backoff", &words).unwrap_or(BackoffKind::Exponential),
         backoff_base_ms,
-        // A cap that nobody wrote must not be below a base that somebody did.
+        // The default cap must not be below a base that the file sets.
         max_backoff_ms: object.number("max_backoff_ms", 0..=limits::BACKOFF_MS).unwrap_or(MAX_BACKOFF_MS.max(backoff_base_ms)),
     };
     object.ignore("limit", "is not read, and Tasker Core does not read it either: write max_attempts");
@@ -185,11 +185,11 @@ fn retry(step: &mut Object) -> Option<Retry> {
 }
 
 fn max_attempts(retry: &mut Object) -> u32 {
-    let tries = retry.number("max_attempts", 0..=limits::MAX_ATTEMPTS).unwrap_or(Retry::default().max_attempts);
-    if tries == 0 {
-        retry.note("max_attempts", "0 is read as 1: a step is tried once");
+    let attempts = retry.number("max_attempts", 0..=limits::MAX_ATTEMPTS).unwrap_or(Retry::default().max_attempts);
+    if attempts == 0 {
+        retry.note("max_attempts", "0 is read as 1: every step has one attempt");
     }
-    tries.max(1)
+    attempts.max(1)
 }
 
 fn batch_config(mut object: Object) -> BatchConfig {

@@ -1,17 +1,17 @@
-//! JSON Schemas of templates. They refer to nothing outside themselves: nothing is ever fetched.
+//! JSON Schemas of templates. A schema refers only to itself; nothing is fetched.
 
 use jsonschema::{ValidationError, Validator, paths::LocationSegment};
 use serde_json::Value;
 
 use tasker_wire::{Fault, fault::pointer, limits};
 
-/// Characters of a schema library's message that are kept: it may quote a whole document.
+/// Characters kept of the schema library's message, which may quote a whole document.
 const MESSAGE_CHARS: usize = 300;
 
-/// The schema, ready for use; or why it is none, with places that begin at `place`.
+/// Compiles a schema. The places of its faults begin with `place`.
 pub(super) fn compile(schema: &Value, place: &str) -> Result<Validator, Vec<Fault>> {
     jsonschema::options().offline().build(schema).map_err(|first| {
-        // The first error alone is known now; the meta-schema knows the others.
+        // The library returns the first error only; the meta-schema finds all of them.
         let mut faults: Vec<Fault> = match jsonschema::meta::validator_for(schema) {
             Ok(meta) => meta.iter_errors(schema).take(limits::FAULTS).map(|error| fault(&error, place)).collect(),
             Err(_) => Vec::new(),

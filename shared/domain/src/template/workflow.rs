@@ -1,4 +1,4 @@
-//! The plan of a task: a template's steps in an order in which parents come first, as one environment wants them.
+//! The workflow of a task: a template's steps in topological order, with the overlays of one environment applied.
 
 use std::collections::HashMap;
 
@@ -10,51 +10,43 @@ use super::{ALL, IdentityStrategy, Overlay, Retry, Step, Template, schema};
 use crate::{Policy, backoff::Backoff, graph};
 use tasker_wire::{Fault, Faults, limits, message::Handler};
 
-/// Time-outs above so many seconds make a worker report that it started, so that its loss is noticed by a deadline.
+/// With a longer timeout, a worker reports the start of a step, so that a deadline detects the loss of the worker.
 const REPORTED_ABOVE_SECONDS: u32 = 60;
 
-/// What tasks of one template follow in one environment. Steps are known by their position.
+/// A template in one environment. Steps are identified by their position.
 #[derive(Debug)]
 pub struct Workflow {
-    /// The template's namespace.
     pub namespace: String,
-    /// The template's name.
     pub name: String,
-    /// The template's version.
     pub version: Version,
-    /// What makes two tasks the same one.
     pub identity_strategy: IdentityStrategy,
-    /// What a context must look like. See [`Workflow::refuse_context`].
+    /// See [`Workflow::refuse_context`].
     pub input_schema: Option<Validator>,
-    /// The steps in topological order: a parent's position is always lower.
+    /// In topological order: a parent's position is always lower.
     pub steps: Vec<Planned>,
 }
 
-/// One step of a workflow.
 #[derive(Debug)]
 pub struct Planned {
-    /// Its name.
     pub name: String,
-    /// The code that runs it, with the environment's settings.
+    /// With the environment's settings.
     pub handler: Handler,
-    /// The worker pool that runs it, where the default is not meant.
+    /// The pool that runs it; absent for the default pool.
     pub worker: Option<String>,
-    /// What follows from its outcomes.
     pub policy: Policy,
-    /// Its worker reports that it started.
     pub report_start: bool,
-    /// Positions of the steps that must be done before it, ascending.
+    /// The positions of its parents, ascending.
     pub parents: Vec<usize>,
-    /// Positions of the steps that wait for it, ascending.
+    /// The positions of its children, ascending.
     pub children: Vec<usize>,
-    /// Positions of the nearest ancestors beyond the parents, ascending: their results travel too.
+    /// The positions of the nearest ancestors beyond the parents, ascending. The step receives their results too.
     pub further_ancestors: Vec<usize>,
 }
 
 impl Template {
-    /// The plan for `environment`. One that the template does not mention differs in nothing.
+    /// The workflow in `environment`. An environment that the template does not mention changes nothing.
     ///
-    /// A template that came from [`super::parse`] has a plan for every environment.
+    /// This does not fail for a template from [`super::parse`].
     pub fn workflow(&self, environment: &str) -> Result<Workflow, Faults> {
         let overlays = self.environments.get(environment).map_or(&[][..], |environment| &environment.steps);
         let by_file = parents(&self.steps)?;
@@ -89,13 +81,13 @@ impl Template {
 }
 
 impl Workflow {
-    /// Where a task's context does not match the template's `input_schema`, and why; places begin with `/context`.
+    /// The faults of a task's context against the template's `input_schema`. Their places begin with `/context`.
     pub fn refuse_context(&self, context: &Value) -> Vec<Fault> {
         self.input_schema.as_ref().map(|schema| schema::mismatches(schema, context, "/context")).unwrap_or_default()
     }
 }
 
-/// What an environment may change of a step.
+/// The settings of a step that an environment may change.
 struct Settings {
     handler: Handler,
     timeout_seconds: u32,
@@ -116,7 +108,7 @@ impl Settings {
     }
 }
 
-/// Every step's settings with all overlays, in the order of the file: a later one wins.
+/// Every step's settings with all overlays applied in the order of the file.
 fn settings(steps: &[Step], overlays: &[Overlay]) -> Vec<Option<Settings>> {
     let own = |step: &Step| Settings {
         handler: step.handler.clone(),
@@ -150,7 +142,7 @@ fn cyclic(steps: &[Step], cycles: &[Vec<usize>]) -> Faults {
     Faults(cycles.iter().map(|cycle| Fault::new("/steps", format!("form a cycle: {}", spelled(cycle)))).collect())
 }
 
-/// Parents by position instead of by index in the file.
+/// Converts parents from indexes in the file to positions.
 fn by_position(parents: &[Vec<usize>], order: &[usize]) -> Vec<Vec<usize>> {
     let mut position_of = vec![0; order.len()];
     for (position, &index) in order.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! YAML text as a JSON value, within a budget: aliases may not multiply a small file into a large one.
+//! Reads YAML as a JSON value, within a budget: aliases must not expand a small file into a huge value.
 
 use serde_json::Value;
 use serde_saphyr::{Error, Options, UserMessageFormatter, budget, options};
@@ -6,10 +6,10 @@ use serde_saphyr::{Error, Options, UserMessageFormatter, budget, options};
 use crate::reader::Findings;
 use tasker_wire::{Fault, Faults, fault::pointer, limits};
 
-/// Keys, scalars, lists and maps of a template, aliases resolved: 10,000 steps of 40 values each, and some more.
+/// The most keys, scalars, lists and maps of a template with resolved aliases: 10,000 steps of 40 values each, and some more.
 const NODES: usize = 600_000;
 
-/// The value of a file that holds one YAML document, or JSON.
+/// The value of a file with one YAML or JSON document.
 pub(super) fn value(text: &str) -> Result<Value, Faults> {
     if text.len() > limits::TEMPLATE_BYTES {
         let message = format!("the template has {} bytes; at most {} are read", text.len(), limits::TEMPLATE_BYTES);
@@ -33,10 +33,10 @@ fn options() -> Options {
             max_events: 3 * NODES,
             max_total_scalar_bytes: 2 * limits::TEMPLATE_BYTES,
             max_documents: 1,
-            // One anchor for a retry block that every step shares is good style, not a bomb; the other limits bound it.
+            // A retry block that every step shares through one anchor is good style. The other limits stop alias bombs.
             enforce_alias_anchor_ratio: false,
         },
-        // As in YAML 1.2, and as Tasker reads it: `no`, `1_000` and `007` are strings.
+        // As in YAML 1.2 and in Tasker, `no`, `1_000` and `007` are strings.
         strict_booleans: true,
         underscored_numbers_as_strings: true,
         leading_zero_numbers_as_strings: true,
@@ -47,19 +47,22 @@ fn options() -> Options {
 
 fn fault(error: &Error) -> Fault {
     let message = error.without_snippet().render_with_formatter(&UserMessageFormatter);
-    // What follows is positions, of which the first becomes the place.
+    // Positions follow; the first one becomes the place.
     let message = message.split_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-    let message =
-        if message.contains("documents:") { "holds more than one YAML document; give each template a file" } else { message };
+    let message = if message.contains("documents:") {
+        "contains more than one YAML document; write one template per file"
+    } else {
+        message
+    };
     let place = error.location().map(|location| format!("{}:{}", location.line(), location.column()));
     Fault::new(place.unwrap_or_default(), message)
 }
 
-/// A definition is stored in PostgreSQL, which has no U+0000.
+/// Rejects U+0000, which PostgreSQL cannot store.
 fn refuse_nul(value: &Value, place: String, findings: &mut Findings) {
     let refuse = |text: &str, place: &str, findings: &mut Findings| {
         if text.contains('\0') {
-            findings.fault(place, "holds U+0000, which cannot be stored");
+            findings.fault(place, "contains U+0000, which cannot be stored");
         }
     };
     match value {

@@ -1,4 +1,4 @@
-//! Whose processes PostgreSQL's are. It refuses to run as root; for root it is a user without rights.
+//! The user that PostgreSQL runs as. PostgreSQL does not run as root, so root runs it as an unprivileged user.
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
@@ -9,18 +9,17 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::{Uid, User};
 use tokio::process::Command;
 
-/// The user that PostgreSQL runs as.
 #[derive(Debug, Clone)]
 pub struct Account {
     uid: u32,
     gid: u32,
     pub name: String,
-    /// We are root and become this user for PostgreSQL's processes.
+    /// Whether we are root and switch to this user for PostgreSQL's processes.
     drops: bool,
 }
 
 impl Account {
-    /// The user for a new cluster: ourselves, or for root `postgres`, else `nobody`.
+    /// The user for a new cluster: ourselves, or for root `postgres` or else `nobody`.
     pub fn for_new() -> Result<Self> {
         let me = Uid::effective();
         if !me.is_root() {
@@ -36,9 +35,9 @@ impl Account {
         )
     }
 
-    /// The user of a cluster that exists: its owner.
+    /// The user of an existing cluster: its owner.
     pub fn owner_of(dir: &Path) -> Result<Self> {
-        let owner = dir.metadata().with_context(|| format!("cannot look at {}", dir.display()))?.uid();
+        let owner = dir.metadata().with_context(|| format!("cannot read {}", dir.display()))?.uid();
         let me = Uid::effective();
         if !me.is_root() && me.as_raw() != owner {
             bail!("{} belongs to another user (number {owner}); run as that user or give another --data-dir", dir.display());
@@ -61,7 +60,7 @@ impl Account {
         Self { uid: user.uid.as_raw(), gid: user.gid.as_raw(), name: user.name.clone(), drops }
     }
 
-    /// Whose files are this user's.
+    /// Whether a folder belongs to this user and only this user can enter it.
     pub fn owns(&self, dir: &Path) -> bool {
         dir.symlink_metadata().is_ok_and(|m| m.is_dir() && m.uid() == self.uid && m.permissions().mode() & 0o077 == 0)
     }
@@ -75,7 +74,7 @@ impl Account {
             .with_context(|| format!("cannot give {} to the user {}", path.display(), self.name))
     }
 
-    /// A command run as this user, in the root folder (ours may be closed to it) and without our PostgreSQL settings.
+    /// A command that runs as this user, in the root folder (the user may not be able to enter ours), without our PostgreSQL settings.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").env("LC_ALL", "C").stdin(std::process::Stdio::null());
@@ -89,7 +88,7 @@ impl Account {
         command
     }
 
-    /// Whether this user can walk into a folder. Asked by doing it: modes alone do not tell of groups and access lists.
+    /// Whether this user can enter a folder. This tries it, because modes alone do not include groups and access lists.
     pub async fn can_enter(&self, dir: &Path) -> bool {
         self.command(Path::new("true")).current_dir(dir).status().await.is_ok_and(|status| status.success())
     }

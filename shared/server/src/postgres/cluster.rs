@@ -1,4 +1,4 @@
-//! The files of a private PostgreSQL: where they are, whose they are, and how they are made. It never starts a server.
+//! The files of a private PostgreSQL: their place, their owner, and their creation. This module never starts a server.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -13,56 +13,52 @@ use uuid::Uuid;
 use super::{account::Account, find, tls};
 use crate::data_dir::{DataDir, read_line};
 
-/// The only role, and the user of every connection that we make.
+/// The only role, which every connection of ours uses.
 pub const ROLE: &str = "tasker";
-/// The port where none is on the network: it only names the socket.
+/// The port of a server without a network: only the name of its socket contains it.
 const PORT: u16 = 5432;
-/// By the socket everybody who reaches it: only the owner of the files and root do, for its folder is closed to all others. By the
-/// network only with TLS and a password; without `listen_addresses` there is no network.
+/// The socket needs no password: only the owner of the files and root can enter its folder. The network, which needs
+/// `listen_addresses`, requires TLS and a password.
 const ACCESS_RULES: &str = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
-/// The file in the data dir that says where the cluster is when it is not in there.
+/// The file in the data dir that names the folder of a cluster outside of it.
 const POINTER: &str = "postgres-is-in";
-/// The longest folder of a socket: an address has 107 bytes, of which `/.s.PGSQL.5432` takes 14.
+/// The longest path of a socket's folder: an address has 107 bytes, of which `/.s.PGSQL.5432` takes 14.
 const SOCKET_FOLDER_BYTES: usize = 93;
 
-/// How a cluster is made and its server is set, beside what holds for all.
+/// Options for a cluster and its server, beside the common ones.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
     /// Options of `initdb`.
     pub initdb: Vec<String>,
-    /// Settings of the server, as `name=value`; the last one of a name counts.
+    /// Settings of the server, as `name=value`. The last one of a name counts.
     pub settings: Vec<String>,
-    /// Whether the server listens on 127.0.0.1 too, by TLS.
+    /// Whether the server also listens on 127.0.0.1, with TLS.
     pub tls: bool,
 }
 
 impl Setup {
-    /// Nothing is synced to the disk: for data that nobody misses after a crash of the machine.
+    /// Syncs nothing to the disk: for data that may be lost in a crash of the machine.
     pub fn unsynced() -> Self {
         let settings = ["fsync=off", "full_page_writes=off"].map(String::from).into();
         Self { initdb: vec!["--no-sync".into()], settings, tls: false }
     }
 }
 
-/// A cluster that exists and that this machine's PostgreSQL can read.
+/// An existing cluster that an installed PostgreSQL can read.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    /// The folder of the data.
     pub dir: PathBuf,
     pub socket_dir: PathBuf,
-    /// What the server says.
     pub log: PathBuf,
-    /// The user that owns the files and runs the server.
+    /// Owns the files and runs the server.
     pub account: Account,
-    /// The server program.
     pub postgres: PathBuf,
     pub port: u16,
-    /// Settings beside what holds for all.
     pub settings: Vec<String>,
 }
 
 impl Cluster {
-    /// Finds the cluster of a data dir, or makes one.
+    /// Finds the cluster of a data dir, or creates one.
     pub async fn open(data: &DataDir, setup: &Setup) -> Result<Self> {
         if let Some(found) = Self::find(data, setup)? {
             return Ok(found);
@@ -71,7 +67,7 @@ impl Cluster {
         Self::at(dir, data, setup)
     }
 
-    /// The cluster of a data dir, where there is one.
+    /// The cluster of a data dir, if it exists.
     pub fn find(data: &DataDir, setup: &Setup) -> Result<Option<Self>> {
         existing(data)?.map(|dir| Self::at(dir, data, setup)).transpose()
     }
@@ -86,22 +82,22 @@ impl Cluster {
         Ok(Self { dir, socket_dir, log, account, postgres, port, settings })
     }
 
-    /// Where clients connect by the socket. There is no password: see the access rules.
+    /// Connects through the socket, without a password: see the access rules.
     pub fn url(&self) -> String {
         let url = format!("postgres://{ROLE}@/postgres?host={}", self.socket_dir.display());
         if self.port == PORT { url } else { format!("{url}&port={}", self.port) }
     }
 
-    /// Removes the folder of the socket where it is not the cluster's own. It is made again when the cluster is opened.
+    /// Removes a socket folder outside of the cluster. Opening the cluster creates it again.
     pub fn forget_socket(&self) {
         if self.socket_dir != self.dir {
-            // What cannot be removed is empty and harmless.
+            // A folder that cannot be removed is empty and harmless.
             let _ = fs::remove_dir(&self.socket_dir);
         }
     }
 }
 
-/// Where the cluster is when it is not in the data dir.
+/// The folder of a cluster outside of the data dir.
 pub fn outside(data: &DataDir) -> Result<Option<PathBuf>> {
     Ok(read_line(&data.path().join(POINTER))?.map(PathBuf::from))
 }
@@ -113,7 +109,7 @@ fn existing(data: &DataDir) -> Result<Option<PathBuf>> {
     };
     if find::version_of_data(&outside)?.is_none() {
         bail!(
-            "{} says that the database is in {}, where it is not; to begin anew remove {}",
+            "{} says that the database is in {}, but it is not there; to start over, remove {}",
             data.path().join(POINTER).display(),
             outside.display(),
             data.path().display()
@@ -122,7 +118,7 @@ fn existing(data: &DataDir) -> Result<Option<PathBuf>> {
     Ok(Some(outside))
 }
 
-/// Makes a cluster. It gets its name only when it is whole, so that a crash in between leaves nothing that looks like one.
+/// Creates a cluster. It gets its name when it is complete, so a crash never leaves a partial cluster under that name.
 async fn initialise(data: &DataDir, setup: &Setup) -> Result<PathBuf> {
     let installed = find::find(None)?;
     let account = Account::for_new()?;
@@ -135,7 +131,7 @@ async fn initialise(data: &DataDir, setup: &Setup) -> Result<PathBuf> {
     }
     make_private_folder(&unfinished, &account)?;
     run_initdb(&installed.bin.join("initdb"), &unfinished, &account, &setup.initdb).await?;
-    // initdb made the file: writing keeps its owner and mode.
+    // initdb created the file: writing keeps its owner and mode.
     fs::write(unfinished.join("pg_hba.conf"), ACCESS_RULES)?;
     fs::rename(&unfinished, &dir).with_context(|| format!("cannot rename {}", unfinished.display()))?;
     if dir != inside {
@@ -145,8 +141,8 @@ async fn initialise(data: &DataDir, setup: &Setup) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// A new name where an unprivileged user can enter. Not derived from the data dir's path: who removes a data dir and makes it again
-/// expects to begin anew.
+/// A new folder name where an unprivileged user can enter. It is random, because a data dir that is removed and created again must
+/// start with an empty database.
 fn new_outside() -> Result<PathBuf> {
     for parent in ["/var/lib", "/var/tmp"] {
         let dir = Path::new(parent).join(format!("tasker-{}", &Uuid::new_v4().simple().to_string()[..12]));
@@ -156,7 +152,7 @@ fn new_outside() -> Result<PathBuf> {
         }
     }
     bail!(
-        "the user that PostgreSQL runs as cannot enter the data dir, and neither /var/lib nor /var/tmp can be written: give another --data-dir"
+        "the user that PostgreSQL runs as cannot enter the data dir, and neither /var/lib nor /var/tmp is writable: give another --data-dir"
     )
 }
 
@@ -167,7 +163,7 @@ fn write_pointer(data: &DataDir, dir: &Path) -> std::io::Result<()> {
 }
 
 fn make_private_folder(dir: &Path, account: &Account) -> Result<()> {
-    DirBuilder::new().mode(0o700).create(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    DirBuilder::new().mode(0o700).create(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     account.take(dir)
 }
 
@@ -184,12 +180,12 @@ async fn run_initdb(initdb: &Path, dir: &Path, account: &Account, options: &[Str
             .rfind(|line| line.contains("error:") || line.contains("FATAL"))
             .or(said.lines().last())
             .unwrap_or("nothing");
-        bail!("`initdb` could not make a database in {}: {}", dir.display(), said.trim());
+        bail!("`initdb` could not create a database in {}: {}", dir.display(), said.trim());
     }
     Ok(())
 }
 
-/// The cluster's own folder, which only its owner can enter; a folder in /tmp where a socket's address would be too long or would need quoting.
+/// The cluster's own folder, which only its owner can enter; or a folder in /tmp if the socket's address would be too long or need quoting.
 fn socket_dir(dir: &Path, account: &Account) -> Result<PathBuf> {
     if fits_an_address(dir) {
         return Ok(dir.to_owned());
@@ -199,10 +195,10 @@ fn socket_dir(dir: &Path, account: &Account) -> Result<PathBuf> {
     if !short.exists() {
         make_private_folder(&short, account)?;
     }
-    // Anybody can make files in /tmp: a folder that is not ours alone is somebody's trap.
+    // Every user can create files in /tmp, so a folder that others can enter may be an attack.
     if !account.owns(&short) {
         bail!(
-            "{} is needed for PostgreSQL's socket and belongs to somebody else: remove it, or give a shorter --data-dir",
+            "{} is needed for PostgreSQL's socket, but other users own it or can enter it: remove it, or give a shorter --data-dir",
             short.display()
         );
     }

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs are on this machine.
+//! Finds PostgreSQL's programs on this machine.
 
 use std::{
     env, fs,
@@ -10,20 +10,19 @@ use anyhow::{Result, anyhow, bail};
 
 use crate::data_dir::read_line;
 
-/// The oldest major version that is supported.
+/// The oldest supported major version.
 const OLDEST: u32 = 15;
 
 /// An installed PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
-    /// The folder of its programs.
     pub bin: PathBuf,
     pub major: u32,
 }
 
-/// Finds the newest supported PostgreSQL; for data that exists, the one that can read it, of version `needed`.
+/// Finds the newest supported PostgreSQL, or the one of version `needed`, which existing data requires.
 pub fn find(needed: Option<u32>) -> Result<Installed> {
-    // PG_BIN is an order: nothing else is looked at.
+    // PG_BIN is exclusive: no other folder is searched.
     let ordered = tasker_process::settings::path("PG_BIN");
     let folders = ordered.clone().map_or_else(folders, |folder| vec![folder]);
     let installed: Vec<_> = folders.into_iter().filter_map(look).collect();
@@ -32,29 +31,29 @@ pub fn find(needed: Option<u32>) -> Result<Installed> {
 
 fn choose(installed: &[Installed], needed: Option<u32>) -> Option<Installed> {
     let fits = |i: &&Installed| needed.map_or(i.major >= OLDEST, |needed| i.major == needed);
-    // The first of the newest: earlier folders were named more expressly.
+    // The first of the newest: earlier folders take precedence.
     installed.iter().filter(fits).rev().max_by_key(|i| i.major).cloned()
 }
 
 fn missing(installed: &[Installed], ordered: Option<&Path>, needed: Option<u32>) -> anyhow::Error {
     let found = match (installed.iter().map(|i| i.major).max(), ordered) {
         (Some(major), _) => format!("found only version {major}"),
-        (None, Some(folder)) => format!("PG_BIN is {}, where no `initdb` and `postgres` are", folder.display()),
+        (None, Some(folder)) => format!("PG_BIN is {}, which has no `initdb` and `postgres`", folder.display()),
         (None, None) => "found none on this machine".into(),
     };
     match needed {
         Some(needed) => anyhow!(
             "the data was written by PostgreSQL {needed} and needs the same ({found}): `apt-get install postgresql-{needed}`, \
-             name its programs' folder by PG_BIN, or give another --data-dir"
+             set PG_BIN to the folder of its programs, or give another --data-dir"
         ),
         None => anyhow!(
-            "PostgreSQL {OLDEST} or newer is needed ({found}): `apt-get install postgresql`, name its programs' folder by PG_BIN, \
+            "PostgreSQL {OLDEST} or newer is needed ({found}): `apt-get install postgresql`, set PG_BIN to the folder of its programs, \
              or give a --database-url"
         ),
     }
 }
 
-/// The folders to look into, the most expressly named first: also where Debian's, Red Hat's and hand-made packages put them.
+/// The folders to search, by precedence, with those of Debian's and Red Hat's packages and of builds from source.
 fn folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = asked_of_pg_config().into_iter().collect();
     folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
@@ -92,18 +91,18 @@ fn version_of(postgres: &Path) -> Option<u32> {
     parse_version(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// Reads `postgres (PostgreSQL) 15.18 (Debian …)`, also `18beta1`.
+/// Parses `postgres (PostgreSQL) 15.18 (Debian …)`, also `18beta1`.
 fn parse_version(text: &str) -> Option<u32> {
     let (_, version) = text.split_once("(PostgreSQL) ")?;
     let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
 
-/// Reads the major version of the data in a cluster's folder; `None` where there is no cluster.
+/// The major version of the data in a cluster's folder. `None` if there is no cluster.
 pub fn version_of_data(cluster: &Path) -> Result<Option<u32>> {
     let path = cluster.join("PG_VERSION");
     let Some(text) = read_line(&path)? else { return Ok(None) };
-    let Ok(major) = text.parse() else { bail!("{} does not hold a version: `{}`", path.display(), text.escape_debug()) };
+    let Ok(major) = text.parse() else { bail!("{} does not contain a version: `{}`", path.display(), text.escape_debug()) };
     Ok(Some(major))
 }
 
@@ -136,7 +135,7 @@ mod tests {
         let none = missing(&[], None, None).to_string();
         assert!(none.contains("PostgreSQL 15 or newer is needed") && none.contains("apt-get install postgresql"), "{none}");
         let ordered = missing(&[], Some(Path::new("/empty")), None).to_string();
-        assert!(ordered.contains("PG_BIN is /empty, where no"), "{ordered}");
+        assert!(ordered.contains("PG_BIN is /empty, which has no"), "{ordered}");
         let old = missing(&[installed("/d", 14)], None, None).to_string();
         assert!(old.contains("found only version 14"), "{old}");
         let other = missing(&[installed("/b", 17)], None, Some(16)).to_string();

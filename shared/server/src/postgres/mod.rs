@@ -1,8 +1,8 @@
-//! A private PostgreSQL: found on this machine, made in a folder at first, kept between runs.
+//! A private PostgreSQL in a folder: created on first use with the programs of this machine, kept between runs.
 //!
-//! [`PrivatePostgres`] runs for as long as a process and is started again when it dies. [`start`] and [`stop`] leave and end a server
-//! that outlives its starter. [`throw_away`] has one for as long as some work takes. A server that outlives a killed process is
-//! adopted by the next start. This module never looks at what is stored.
+//! [`PrivatePostgres`] runs while a process lives, and is restarted when it dies. [`start`] and [`stop`] control a server that outlives
+//! its starter. [`throw_away`] runs one for the duration of some work. The next start adopts a server that outlived a killed process.
+//! This module never reads the stored data.
 
 mod account;
 mod cluster;
@@ -28,18 +28,18 @@ use self::{cluster::Cluster, pid_file::Holder, server::Server};
 pub use self::{cluster::Setup, server::Stop, tls::Tls};
 use crate::{Result, data_dir::DataDir};
 
-/// How long to wait before another try to start a server that died.
+/// The pause before the next attempt to restart a server that died.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How to reach a server.
+/// How to connect to a server.
 pub struct Address {
-    /// By its socket, without a password: for its owner and root.
+    /// Through the socket, without a password: for its owner and root.
     pub url: String,
-    /// By TLS, where the setup asks for it.
+    /// Over TLS, if the setup asks for it.
     pub tls: Option<Tls>,
 }
 
-/// Starts the PostgreSQL of a folder, or adopts the one that still runs, and waits until it accepts connections. It outlives this process.
+/// Starts the PostgreSQL of a folder, or adopts a running one, and waits until it accepts connections. It outlives this process.
 pub async fn start(dir: &Path, setup: &Setup) -> Result<Address> {
     let data = DataDir::open(dir)?;
     let cluster = Cluster::open(&data, setup).await?;
@@ -48,7 +48,7 @@ pub async fn start(dir: &Path, setup: &Setup) -> Result<Address> {
     Ok(Address { url: cluster.url(), tls })
 }
 
-/// Stops the PostgreSQL of a folder and waits until it is gone. There may be none.
+/// Stops the PostgreSQL of a folder, if there is one, and waits until it has ended.
 pub async fn stop(dir: &Path, how: Stop) -> Result {
     if !dir.exists() {
         return Ok(());
@@ -62,14 +62,14 @@ pub async fn stop(dir: &Path, how: Stop) -> Result {
     Ok(())
 }
 
-/// Whether the PostgreSQL of a folder runs.
+/// Whether the PostgreSQL of a folder is running.
 pub fn runs(dir: &Path) -> Result<bool> {
     let data = DataDir::open(dir)?;
     let cluster = Cluster::find(&data, &Setup::default())?;
     Ok(cluster.is_some_and(|cluster| matches!(pid_file::holder(&cluster.dir), Holder::Server(_))))
 }
 
-/// Stops the PostgreSQL of a folder at once, and removes the folder with everything in it.
+/// Stops the PostgreSQL of a folder immediately, and removes the folder with everything in it.
 pub async fn remove(dir: &Path) -> Result {
     if !dir.exists() {
         return Ok(());
@@ -82,7 +82,7 @@ pub async fn remove(dir: &Path) -> Result {
     Ok(())
 }
 
-/// Does some work with a PostgreSQL in a new folder. Both are gone when this returns, whatever comes of the work.
+/// Runs some work with a PostgreSQL in a new folder, and always removes both afterwards.
 pub async fn throw_away<T>(setup: &Setup, work: impl AsyncFnOnce(&Address) -> T) -> Result<T> {
     // Not in TMPDIR: the path of a socket must be short, and the user that PostgreSQL runs as must be able to enter.
     let dir = PathBuf::from(format!("/tmp/tasker-test-{}", &Uuid::new_v4().simple().to_string()[..12]));
@@ -94,7 +94,7 @@ pub async fn throw_away<T>(setup: &Setup, work: impl AsyncFnOnce(&Address) -> T)
     done.and_then(|done| removed.map(|()| done))
 }
 
-/// A PostgreSQL that runs for as long as this process, and that nobody else uses.
+/// A PostgreSQL that only this process uses, and that runs while it lives.
 pub struct PrivatePostgres {
     url: String,
     stop: CancellationToken,
@@ -102,9 +102,9 @@ pub struct PrivatePostgres {
 }
 
 impl PrivatePostgres {
-    /// Starts the PostgreSQL of a data dir, or adopts the one that still runs, and waits until it accepts connections.
+    /// Starts the PostgreSQL of a data dir, or adopts a running one, and waits until it accepts connections.
     ///
-    /// Not to be dropped half-way: a server that was being started would live on.
+    /// Do not drop the future before it ends: a server that is being started would keep running.
     pub async fn start(data: &DataDir) -> Result<Self> {
         let cluster = Cluster::open(data, &Setup::default()).await?;
         let server = Server::start(&cluster).await?;
@@ -114,12 +114,12 @@ impl PrivatePostgres {
         Ok(Self { url, stop, supervisor })
     }
 
-    /// Where to connect; it holds no secret.
+    /// The URL, which contains no secret.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Stops it in order and waits until it is gone.
+    /// Stops the server gracefully and waits until it has ended.
     pub async fn stop(self) -> Result {
         self.stop.cancel();
         self.supervisor.await.context("the task that watches PostgreSQL failed")??;
@@ -137,7 +137,7 @@ async fn supervise(cluster: Cluster, mut server: Server, stop: CancellationToken
             }
             () = server.ended(&cluster) => {}
         }
-        tracing::warn!(log = %cluster.log.display(), "PostgreSQL ended by itself; starting it again");
+        tracing::warn!(log = %cluster.log.display(), "PostgreSQL ended unexpectedly and is restarted");
         match start_again(&cluster, &stop).await {
             Some(again) => server = again,
             None => return Ok(()),
@@ -145,12 +145,12 @@ async fn supervise(cluster: Cluster, mut server: Server, stop: CancellationToken
     }
 }
 
-/// Tries until it succeeds; `None` when we are to stop.
+/// Retries until it succeeds. `None` if `stop` was cancelled.
 async fn start_again(cluster: &Cluster, stop: &CancellationToken) -> Option<Server> {
     while !stop.is_cancelled() {
         match Server::start(cluster).await {
             Ok(server) => return Some(server),
-            Err(error) => tracing::error!(%error, "PostgreSQL does not come back"),
+            Err(error) => tracing::error!(%error, "PostgreSQL cannot be restarted"),
         }
         let _ = tokio::time::timeout(PAUSE, stop.cancelled()).await;
     }

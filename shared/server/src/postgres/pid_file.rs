@@ -1,4 +1,4 @@
-//! Whether a server of a cluster is alive, as its `postmaster.pid` and the kernel tell it.
+//! Finds out from `postmaster.pid` and the kernel whether the server of a cluster is alive.
 
 use std::{
     fs,
@@ -8,35 +8,34 @@ use std::{
 use anyhow::{Context, Result};
 use nix::{sys::signal::kill, unistd::Pid};
 
-/// What became of the server that last wrote the pid file.
+/// The process that the pid file names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// There is none, or it is dead; PostgreSQL clears away the file itself.
-    Nobody,
-    /// It lives.
+    /// None, or a dead one. PostgreSQL removes such a file itself.
+    Dead,
+    /// The server, alive.
     Server(Pid),
-    /// Its number now belongs to another program, as after a restart of the machine.
-    Stranger,
+    /// Another program that got the same number, as after a restart of the machine.
+    OtherProgram,
 }
 
-/// Reads who holds the cluster.
 pub fn holder(cluster: &Path) -> Holder {
-    let Some(pid) = read_pid(cluster) else { return Holder::Nobody };
+    let Some(pid) = read_pid(cluster) else { return Holder::Dead };
     if is_server(pid, cluster) {
         Holder::Server(pid)
     } else if kill(pid, None).is_ok() && !is_zombie(pid) {
-        Holder::Stranger
+        Holder::OtherProgram
     } else {
-        Holder::Nobody
+        Holder::Dead
     }
 }
 
-/// Whether process `pid` is the server of this cluster. One that has ended and was not yet waited for is not.
+/// Whether process `pid` is the server of this cluster. A zombie is not.
 pub fn is_server(pid: Pid, cluster: &Path) -> bool {
     if !Path::new("/proc/self").exists() {
         return kill(pid, None).is_ok();
     }
-    // A server's own command line stays as we gave it; only its children rewrite theirs. It is empty once the process has ended.
+    // A server keeps its command line; only its children rewrite theirs. The line is empty once the process has ended.
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|&b| b == 0).any(|argument| argument == cluster.as_os_str().as_encoded_bytes())
 }
@@ -46,10 +45,10 @@ fn is_zombie(pid: Pid) -> bool {
         .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
 }
 
-/// Removes a pid file whose number belongs to a stranger: PostgreSQL would refuse to start. True when it was removed.
+/// Removes a pid file whose number belongs to another program, because PostgreSQL would not start. True if it was removed.
 ///
-/// Like PostgreSQL it leaves the file alone while a process is attached to the shared memory that the file names, for then a server of
-/// this cluster, or a part of one, is still alive.
+/// Like PostgreSQL, it keeps the file while a process is attached to the shared memory that the file names: then a process of this
+/// cluster's server is still alive.
 pub fn remove_stale(cluster: &Path) -> Result<bool> {
     let path = pid_file(cluster);
     let text = fs::read_to_string(&path).unwrap_or_default();
@@ -92,19 +91,19 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_another_program_got_is_a_stranger_and_its_file_is_removed() {
+    fn a_pid_file_whose_number_another_program_has_is_removed() {
         let dir = cluster_with_pid(std::process::id());
-        assert_eq!(holder(dir.path()), Holder::Stranger);
+        assert_eq!(holder(dir.path()), Holder::OtherProgram);
         assert!(remove_stale(dir.path()).unwrap());
-        assert_eq!(holder(dir.path()), Holder::Nobody);
+        assert_eq!(holder(dir.path()), Holder::Dead);
     }
 
     #[test]
-    fn a_dead_number_holds_nothing_and_its_file_is_left_to_postgresql() {
+    fn the_pid_file_of_a_dead_server_is_left_to_postgresql() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
         let dir = cluster_with_pid(child.id());
-        assert_eq!(holder(dir.path()), Holder::Nobody);
+        assert_eq!(holder(dir.path()), Holder::Dead);
         assert!(pid_file(dir.path()).exists());
     }
 

@@ -1,4 +1,4 @@
-//! The server process of a cluster: started or adopted, watched, and stopped in order.
+//! The server process of a cluster: started or adopted, watched, and stopped.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,16 +25,16 @@ use super::{
     pid_file::{self, Holder},
 };
 
-/// How long a start may take: reading back the log after a crash takes as long as the log is long.
+/// How long a start may take. Recovery after a crash reads the whole write-ahead log.
 const START: Duration = Duration::from_secs(300);
-/// How long what is left of a killed server may keep its memory.
+/// How long the remaining processes of a killed server may hold its shared memory.
 const LEFTOVERS: Duration = Duration::from_secs(30);
-/// How long an ordered stop may take; it writes out what is in memory.
+/// How long a graceful stop may take. It writes all data to the disk.
 const STOP: Duration = Duration::from_secs(60);
-/// How long a stop without order may take.
+/// How long an immediate stop may take.
 const STOP_AT_ONCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Bytes of a log that is kept when a new one is begun.
+/// A larger log is renamed when the server starts.
 const LOG_BYTES: u64 = 16 * 1024 * 1024;
 
 const SETTINGS: &[&str] = &[
@@ -59,34 +59,33 @@ const SETTINGS: &[&str] = &[
 pub enum Server {
     /// Started by us.
     Ours(Child),
-    /// It survived the process that started it.
+    /// Started by a process that has ended.
     Adopted(Pid),
 }
 
-/// How a server is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// It rolls back what is open and writes everything out.
+    /// Rolls back open transactions and writes all data to the disk.
     InOrder,
-    /// As by a crash: the next start reads back the log.
+    /// Like a crash: the next start recovers from the write-ahead log.
     AtOnce,
 }
 
-/// How one try to start ended.
-enum Try {
+/// The result of one attempt to start.
+enum Attempt {
     Ready(Server),
-    /// The remains of an earlier server are in the way, and will go.
+    /// Processes of an earlier server are still ending.
     InTheWay(String),
 }
 
 impl Server {
-    /// Adopts the cluster's living server, or starts one.
+    /// Adopts the cluster's running server, or starts one.
     pub async fn start(cluster: &Cluster) -> Result<Self> {
         let begun = Instant::now();
         loop {
             let reason = match start_once(cluster).await? {
-                Try::Ready(server) => return Ok(server),
-                Try::InTheWay(reason) => reason,
+                Attempt::Ready(server) => return Ok(server),
+                Attempt::InTheWay(reason) => reason,
             };
             if begun.elapsed() > LEFTOVERS {
                 bail!(
@@ -112,13 +111,13 @@ impl Server {
         }
     }
 
-    /// Stops the server; it is gone when this returns. One that does not obey in time is stopped less gently.
+    /// Stops the server and waits until it has ended. Uses stronger signals if it does not end in time.
     pub async fn stop(mut self, cluster: &Cluster, how: Stop) -> Result<()> {
         let steps = [(Signal::SIGINT, STOP), (Signal::SIGQUIT, STOP_AT_ONCE), (Signal::SIGKILL, STOP_AT_ONCE)];
         for (signal, patience) in steps.into_iter().skip(usize::from(how == Stop::AtOnce)) {
             let Some(pid) = self.pid() else { return Ok(()) };
             if kill(pid, signal).is_err() {
-                // It has ended already; a child must still be waited for.
+                // The process has ended, but a child must still be waited for.
                 self.ended(cluster).await;
                 return Ok(());
             }
@@ -126,7 +125,7 @@ impl Server {
                 return Ok(());
             }
         }
-        bail!("PostgreSQL did not end; its log is {}", cluster.log.display())
+        bail!("PostgreSQL did not stop; its log is {}", cluster.log.display())
     }
 
     fn pid(&self) -> Option<Pid> {
@@ -137,19 +136,21 @@ impl Server {
     }
 }
 
-async fn start_once(cluster: &Cluster) -> Result<Try> {
+async fn start_once(cluster: &Cluster) -> Result<Attempt> {
     match pid_file::holder(&cluster.dir) {
         Holder::Server(pid) => adopt(cluster, pid).await,
-        Holder::Stranger if !pid_file::remove_stale(&cluster.dir)? => Ok(Try::InTheWay("its shared memory is in use".into())),
-        Holder::Stranger | Holder::Nobody => spawn(cluster).await,
+        Holder::OtherProgram if !pid_file::remove_stale(&cluster.dir)? => {
+            Ok(Attempt::InTheWay("its shared memory is in use".into()))
+        }
+        Holder::OtherProgram | Holder::Dead => spawn(cluster).await,
     }
 }
 
-async fn adopt(cluster: &Cluster, pid: Pid) -> Result<Try> {
+async fn adopt(cluster: &Cluster, pid: Pid) -> Result<Attempt> {
     let begun = Instant::now();
     while pid_file::is_server(pid, &cluster.dir) {
         if accepts(cluster).await? {
-            return Ok(Try::Ready(Server::Adopted(pid)));
+            return Ok(Attempt::Ready(Server::Adopted(pid)));
         }
         if begun.elapsed() > START {
             bail!(
@@ -160,11 +161,11 @@ async fn adopt(cluster: &Cluster, pid: Pid) -> Result<Try> {
         }
         sleep(LOOK_AGAIN).await;
     }
-    // It was on its way out.
-    Ok(Try::InTheWay("it is ending".into()))
+    // The server was ending.
+    Ok(Attempt::InTheWay("it is ending".into()))
 }
 
-async fn spawn(cluster: &Cluster) -> Result<Try> {
+async fn spawn(cluster: &Cluster) -> Result<Attempt> {
     let mut log = open_log(&cluster.log)?;
     let from = log.seek(SeekFrom::End(0))?;
     let mut child = command(cluster, &log)?.spawn().with_context(|| cannot_run(cluster))?;
@@ -175,7 +176,7 @@ async fn spawn(cluster: &Cluster) -> Result<Try> {
         }
         let ready = accepts(cluster).await;
         if matches!(ready, Ok(true)) {
-            return Ok(Try::Ready(Server::Ours(child)));
+            return Ok(Attempt::Ready(Server::Ours(child)));
         }
         if ready.is_err() || begun.elapsed() > START {
             Server::Ours(child).stop(cluster, Stop::InOrder).await?;
@@ -198,7 +199,7 @@ fn command(cluster: &Cluster, log: &File) -> Result<tokio::process::Command> {
     }
     command.arg("-c").arg(format!("unix_socket_directories={}", cluster.socket_dir.display()));
     command.stdout(Stdio::from(log.try_clone()?)).stderr(Stdio::from(log.try_clone()?));
-    // Its own group: Ctrl-C at the terminal is for us, and we end it when nothing needs it any more.
+    // A process group of its own: Ctrl-C reaches only us, and we stop the server when nothing needs it any more.
     command.process_group(0);
     Ok(command)
 }
@@ -217,23 +218,23 @@ fn open_log(path: &Path) -> Result<File> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn why_it_ended(log: &mut File, from: u64, status: ExitStatus, cluster: &Cluster) -> Result<Try> {
+fn why_it_ended(log: &mut File, from: u64, status: ExitStatus, cluster: &Cluster) -> Result<Attempt> {
     let mut said = Vec::new();
     log.seek(SeekFrom::Start(from))?;
     log.take(64 * 1024).read_to_end(&mut said)?;
     let said = String::from_utf8_lossy(&said);
     let fatal = said.lines().rev().find_map(|line| line.split_once("FATAL:")).map(|(_, message)| message.trim());
     match fatal {
-        // Both pass by themselves: what is left of a killed server notices its death and ends.
+        // Both are temporary: the remaining processes of a killed server notice its death and end.
         Some(message) if message.contains("shared memory block") || message.contains("lock file") => {
-            Ok(Try::InTheWay(message.to_owned()))
+            Ok(Attempt::InTheWay(message.to_owned()))
         }
         Some(message) => bail!("PostgreSQL does not start: {message} (its log is {})", cluster.log.display()),
         None => bail!("PostgreSQL does not start ({status}); its log is {}", cluster.log.display()),
     }
 }
 
-/// Whether the server takes connections; an error when it answers that it never will take ours.
+/// Whether the server accepts connections. An error if it rejects ours for good.
 async fn accepts(cluster: &Cluster) -> Result<bool> {
     let Ok(answer) = timeout(Duration::from_secs(2), tokio_postgres::connect(&cluster.url(), NoTls)).await else {
         return Ok(false);
@@ -242,6 +243,6 @@ async fn accepts(cluster: &Cluster) -> Result<bool> {
     match error.code() {
         None | Some(&SqlState::CANNOT_CONNECT_NOW) => Ok(false),
         Some(&SqlState::TOO_MANY_CONNECTIONS) => Ok(true),
-        Some(_) => Err(error).with_context(|| format!("PostgreSQL of {} does not let us in", cluster.dir.display())),
+        Some(_) => Err(error).with_context(|| format!("PostgreSQL of {} rejects our connection", cluster.dir.display())),
     }
 }

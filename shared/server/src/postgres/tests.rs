@@ -1,4 +1,4 @@
-//! On a real PostgreSQL of this machine.
+//! Tests over a real PostgreSQL of this machine.
 
 use std::{
     fs::{self, Permissions},
@@ -15,7 +15,7 @@ use tokio_postgres::NoTls;
 
 use super::*;
 
-/// A data dir. What it keeps outside is removed with it.
+/// A data dir. Dropping it also removes a cluster outside of it.
 struct Home {
     dir: tempfile::TempDir,
 }
@@ -83,7 +83,7 @@ fn data_is_there_after_a_stop_and_a_start() {
         query(postgres.url(), "create table kept as select 'it'::text as what").await;
         let pid = home.server();
         postgres.stop().await.unwrap();
-        assert!(kill(pid, None).is_err(), "the server still runs");
+        assert!(kill(pid, None).is_err(), "the server is still running");
 
         let postgres = PrivatePostgres::start(&data).await.unwrap();
         assert_eq!(query(postgres.url(), "select what from kept").await, ["it"]);
@@ -118,7 +118,7 @@ fn it_listens_on_no_network_and_its_files_are_private_and_durable() {
 }
 
 #[test]
-fn a_server_that_was_killed_comes_back_by_itself() {
+fn a_server_that_was_killed_is_restarted() {
     run(async {
         let home = Home::open_to_all();
         let postgres = PrivatePostgres::start(&home.data()).await.unwrap();
@@ -143,7 +143,7 @@ fn a_server_that_was_killed_comes_back_by_itself() {
     });
 }
 
-/// Starts a server in a runtime of its own and lets go of it, as a process does that is killed.
+/// Starts a server in a runtime of its own and abandons it, as a killed process does.
 fn abandon(home: &Home) -> Pid {
     run(async {
         let postgres = PrivatePostgres::start(&home.data()).await.unwrap();
@@ -179,10 +179,10 @@ fn data_is_there_after_a_kill_of_the_server_and_its_process() {
 }
 
 #[test]
-fn remains_of_a_killed_server_are_waited_out() {
+fn a_start_waits_for_the_processes_of_a_killed_server_to_end() {
     let home = Home::open_to_all();
     let killed = abandon(&home);
-    // A child that is stopped cannot notice the death of its server, and keeps the shared memory.
+    // A suspended child cannot notice the death of its server, and holds the shared memory.
     let child = children_of(killed)[0];
     kill(child, Signal::SIGSTOP).unwrap();
     kill(killed, Signal::SIGKILL).unwrap();
@@ -212,7 +212,7 @@ fn children_of(parent: Pid) -> Vec<Pid> {
 }
 
 #[test]
-fn an_interrupted_first_start_is_begun_anew() {
+fn an_interrupted_first_start_starts_over() {
     run(async {
         let home = Home::open_to_all();
         let data = home.data();
@@ -266,6 +266,6 @@ fn a_cluster_that_was_removed_is_not_silently_replaced() {
         let data = home.data();
         fs::write(home.path().join("postgres-is-in"), "/var/lib/tasker-which-is-gone\n").unwrap();
         let refusal = PrivatePostgres::start(&data).await.err().unwrap().to_string();
-        assert!(refusal.contains("/var/lib/tasker-which-is-gone, where it is not; to begin anew remove"), "{refusal}");
+        assert!(refusal.contains("/var/lib/tasker-which-is-gone, but it is not there; to start over, remove"), "{refusal}");
     });
 }

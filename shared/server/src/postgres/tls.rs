@@ -1,4 +1,4 @@
-//! A server that is reached as one elsewhere is: by TLS, with a password, under an authority of its own.
+//! TLS for a private server, as for a remote one: a password, and a certificate authority of its own.
 
 use std::{
     fs::OpenOptions,
@@ -16,23 +16,23 @@ use uuid::Uuid;
 use super::{account::Account, cluster::ROLE};
 use crate::data_dir::{DataDir, read_line};
 
-/// How to reach a server by TLS.
+/// How to connect to a server over TLS.
 pub struct Tls {
     /// On 127.0.0.1.
     pub port: u16,
     pub user: &'static str,
     pub password: String,
-    /// The certificate that the server's own is signed by. Beside it is `other-ca.crt`, of an authority that signed nothing.
+    /// The file of the authority's certificate. Beside it is `other-ca.crt`, of an authority that signed nothing.
     pub authority: PathBuf,
 }
 
-/// The settings of a server with TLS, and its port. The first call chooses the port and makes the certificates.
+/// The settings of a server with TLS, and its port. The first call chooses the port and creates the certificates.
 pub fn settings(data: &DataDir, cluster: &Path, account: &Account) -> Result<(u16, Vec<String>)> {
     let file = data.path().join("port");
     let port = match read_line(&file)? {
-        Some(port) => port.parse().with_context(|| format!("{} does not hold a port", file.display()))?,
+        Some(port) => port.parse().with_context(|| format!("{} does not contain a port", file.display()))?,
         None => {
-            write_certificates(data.path(), cluster, account).context("cannot make the certificates of PostgreSQL")?;
+            write_certificates(data.path(), cluster, account).context("cannot create the certificates of PostgreSQL")?;
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
             write(&file, &port.to_string(), 0o644)?;
             port
@@ -42,7 +42,7 @@ pub fn settings(data: &DataDir, cluster: &Path, account: &Account) -> Result<(u1
     Ok((port, vec![format!("port={port}"), "listen_addresses=127.0.0.1".into(), "ssl=on".into()]))
 }
 
-/// Lets clients in by the data dir's password. The first call chooses the password.
+/// Sets the role's password to the data dir's. The first call chooses it.
 pub async fn open(data: &DataDir, url: &str, port: u16) -> Result<Tls> {
     let file = data.path().join("password");
     let password = match read_line(&file)? {
@@ -86,7 +86,7 @@ fn write(file: &Path, text: &str, mode: u32) -> Result<()> {
     opened.and_then(|mut opened| opened.write_all(text.as_bytes())).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// A new authority, and its certificate.
+/// A new certificate authority, and its certificate.
 fn authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String)> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);

@@ -1,4 +1,4 @@
-//! `GET /v1/doctor`: where a stored counter differs from the facts.
+//! The response of `GET /v1/doctor`: the stored counters that differ from the rows they count.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -8,13 +8,12 @@ use uuid::Uuid;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DoctorReport {
     pub checked: Examined,
-    /// The first ones.
+    /// The first differences.
     pub differences: Vec<CounterDifference>,
-    /// All differences, listed or not.
+    /// The number of all differences.
     pub total: i64,
 }
 
-/// How many rows were compared.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -28,7 +27,7 @@ pub struct Examined {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CounterDifference {
     pub facts: Option<String>,
-    /// The step's name, or its id when it has no row.
+    /// The step's name, or its id if it has no row.
     pub step: Option<String>,
     pub stored: Option<String>,
     pub task_uuid: Uuid,

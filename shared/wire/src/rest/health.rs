@@ -1,4 +1,4 @@
-//! Answers to health checks.
+//! The responses of health checks.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
-//! The documents of the REST interface, as Tasker's clients know them: what the server answers and what a client sends.
+//! The documents of the REST interface, in the form of Tasker's clients: responses, and requests as a client writes them.
 //!
-//! The server writes every key. A client tolerates missing keys, unknown keys and unknown words of a state, because the server may be
-//! older or newer. Contexts, results and definitions stay text, so that numbers keep their digits. How the server reads a request, with
-//! all its faults at once, is in `tasker-domain`.
+//! The server writes every key. A client accepts missing keys, unknown keys and unknown states, because the server may be older or
+//! newer. Contexts, results and definitions stay JSON text, so numbers keep their digits. `tasker-domain` reads requests for the server
+//! and reports all their faults at once.
 
 mod doctor;
 mod health;
@@ -22,7 +22,7 @@ pub use step::{CompletionData, StepExecutionError, StepExecutionMetadata, StepEx
 pub use task::{CancelTask, Pagination, StepReadiness, SubmitTask, TaskListResponse, TaskResponse};
 pub use template::{NamespaceSummary, RegisteredTemplate, StepDefinition, TemplateDetail, TemplateListResponse, TemplateSummary};
 
-/// A state in an answer. A client keeps a word that it does not know as it came.
+/// A state in a response. A client keeps an unknown word unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Word<T> {

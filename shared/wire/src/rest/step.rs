@@ -1,4 +1,4 @@
-//! A step with its last result, and what an operator does to one.
+//! A step with its last result, and the operator actions on a step.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -19,7 +19,7 @@ pub struct StepResponse {
     pub updated_at: String,
     pub completed_at: Option<String>,
     pub results: Option<StepExecutionResult>,
-    /// The results of the list are too large together; this one is shown when it is asked for alone.
+    /// The results of the list are too large together. A request for the step alone returns this one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub results_omitted: bool,
     #[cfg_attr(feature = "openapi", schema(value_type = StepState))]
@@ -36,7 +36,7 @@ pub struct StepResponse {
     pub last_attempted_at: Option<String>,
 }
 
-/// What came of the last attempt, or what an operator said in its place.
+/// The result of the last attempt, or of the operator action that replaced it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -77,7 +77,7 @@ pub struct StepExecutionError {
     pub error_type: String,
     pub backtrace: Option<Vec<String>>,
     pub retryable: bool,
-    /// The handler's error code, when it is an HTTP status.
+    /// The handler's error code, if it is an HTTP status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,11 +89,11 @@ pub struct StepExecutionError {
 #[serde(tag = "action_type", rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum StepManualAction {
-    /// The step gets its attempts anew.
+    /// Resets the step's attempts.
     ResetForRetry { reason: String, reset_by: String },
-    /// The step ends without a result.
+    /// Ends the step without a result.
     ResolveManually { reason: String, resolved_by: String },
-    /// The step ends with a result that its children see.
+    /// Ends the step with a result that its children see.
     CompleteManually { completion_data: CompletionData, reason: String, completed_by: String },
 }
 

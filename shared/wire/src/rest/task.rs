@@ -1,4 +1,4 @@
-//! A task and pages of tasks, and the requests that submit and cancel one.
+//! A task, a page of tasks, and the requests that submit and cancel a task.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -23,7 +23,7 @@ pub struct TaskResponse {
     pub created_at: String,
     pub updated_at: String,
     pub completed_at: Option<String>,
-    /// Null in a list whose contexts are too large together.
+    /// Null if the contexts of the list are too large together.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
     pub context: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -64,7 +64,7 @@ pub struct StepReadiness {
     pub dependencies_satisfied: bool,
     pub retry_eligible: bool,
     pub ready_for_execution: bool,
-    /// ISO 8601 in UTC without an offset; Tasker's clients fail on one here.
+    /// ISO 8601 in UTC without an offset, because Tasker's clients fail on an offset here.
     pub last_failure_at: Option<String>,
     pub next_retry_at: Option<String>,
     pub total_parents: i32,
@@ -97,7 +97,7 @@ pub struct Pagination {
     pub has_previous: bool,
 }
 
-/// The body of `POST /v1/tasks`. The server chooses what is left out.
+/// The body of `POST /v1/tasks`. The server chooses defaults for absent keys.
 #[derive(Debug, Clone, Default, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SubmitTask {

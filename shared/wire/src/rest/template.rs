@@ -1,20 +1,20 @@
-//! Registered templates. What registers one is the template itself, as YAML or JSON.
+//! Registered templates. The request that registers one is the template itself, as YAML or JSON.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use crate::Fault;
 
-/// The answer to `POST /v1/templates`.
+/// The response of `POST /v1/templates`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisteredTemplate {
-    /// False: the same content was registered before.
+    /// False if the same content was registered before.
     pub created: bool,
     pub name: String,
     pub namespace: String,
-    /// Keys that are accepted and have no effect.
+    /// Accepted keys that have no effect.
     pub notes: Vec<Fault>,
     pub revision: i32,
     pub version: String,
@@ -26,7 +26,7 @@ pub struct RegisteredTemplate {
 pub struct TemplateListResponse {
     pub namespaces: Vec<NamespaceSummary>,
     pub templates: Vec<TemplateSummary>,
-    /// Of all namespaces, whatever the filter.
+    /// Of all namespaces; the filter does not apply.
     pub total_count: i64,
 }
 
@@ -57,7 +57,7 @@ pub struct TemplateDetail {
     pub name: String,
     pub namespace: String,
     pub version: String,
-    /// From 1. Tasker's own server has no revisions and no configuration here.
+    /// From 1. Tasker's own server returns no revision and no configuration.
     pub revision: Option<i32>,
     pub description: Option<String>,
     /// The definition as it was registered.

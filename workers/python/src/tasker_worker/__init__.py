@@ -13,9 +13,9 @@
     if __name__ == "__main__":
         run()
 
-A handler runs at least once for each step: use ``context.step_uuid`` as the key where an action must not happen twice.
-The program is started by ``tasker-worker`` or ``tasker-ctl dev`` and talks to them over two pipes; it never sees the
-database. ``print`` and ``logging`` work as usual: what they write becomes log lines.
+A handler runs at least once for each step: use ``context.step_uuid`` as the idempotency key of actions that must not
+happen twice. ``tasker-worker`` or ``tasker-ctl dev`` starts the program and talks to it over two pipes. It never sees
+the database. ``print`` and ``logging`` work as usual: their output becomes log lines.
 """
 
 from .context import StepContext

@@ -11,7 +11,7 @@ from .runner import run
 
 
 def main(arguments: list[str]) -> None:
-    """Imports what is named and serves its handlers."""
+    """Imports modules and files, and runs their handlers."""
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.exit("usage: python3 -m tasker_worker MODULE_OR_FILE…")
     for argument in arguments:
@@ -29,7 +29,7 @@ def load(name: str) -> None:
     path = os.path.abspath(name)
     if not os.path.isfile(path):
         sys.exit(f"error: there is no file {path}")
-    # As if the file were run: its neighbours can be imported.
+    # As when the file is run directly, it can import files beside it.
     sys.path.insert(0, os.path.dirname(path))
     module_name = os.path.splitext(os.path.basename(path))[0]
     spec = importlib.util.spec_from_file_location(module_name, path)

@@ -1,4 +1,4 @@
-"""What a handler is given."""
+"""The input of a handler."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, Callable
 
 
 class StepContext:
-    """One try of one step: its inputs, and the accessors that all SDKs share."""
+    """One attempt of one step: its inputs, with the accessors that all SDKs share."""
 
     def __init__(self, step: dict[str, Any], beat: Callable[[], None] | None = None) -> None:
-        """``step`` is the message that handed the step over."""
+        """``step`` is the message that dispatched the step."""
         handler = step["handler"]
         self.task_uuid: str = step["task_id"]
         self.step_uuid: str = step["step_id"]
@@ -28,7 +28,7 @@ class StepContext:
         self._beat = beat
 
     def get_input(self, key: str) -> Any:
-        """One key of the task's context; ``None`` when it is not there."""
+        """One key of the task's context, or ``None`` if it is missing."""
         return self.get_input_or(key, None)
 
     def get_input_or(self, key: str, default: Any) -> Any:
@@ -36,15 +36,15 @@ class StepContext:
         return self.input_data.get(key, default) if isinstance(self.input_data, dict) else default
 
     def get_config(self, key: str) -> Any:
-        """One of the template's settings for the handler (``handler.initialization``)."""
+        """One of the template's settings for the handler (``handler.initialization``), or ``None``."""
         return self.step_config.get(key)
 
     def get_dependency_result(self, step: str) -> Any:
-        """The result of a parent or near ancestor; ``None`` when that step was not created or is none."""
+        """The result of a parent or near ancestor; ``None`` if it was not created or is not an ancestor."""
         return self.dependency_results.get(step)
 
     def get_dependency_field(self, step: str, *path: str) -> Any:
-        """A value inside of a result; ``None`` when anything on the way is missing."""
+        """A value inside a result; ``None`` if any key of the path is missing."""
         value = self.get_dependency_result(step)
         for key in path:
             if not isinstance(value, dict):
@@ -53,41 +53,41 @@ class StepContext:
         return value
 
     def get_dependency_result_keys(self) -> list[str]:
-        """The names of the steps whose results came along."""
+        """The names of the steps whose results this step receives."""
         return list(self.dependency_results)
 
     def get_all_dependency_results(self, prefix: str) -> list[Any]:
-        """The results of all steps whose names begin with ``prefix``, in the order of their names."""
+        """The results of all steps whose names begin with ``prefix``, sorted by name."""
         return [self.dependency_results[name] for name in sorted(self.dependency_results) if name.startswith(prefix)]
 
     def is_retry(self) -> bool:
-        """Whether there was a try before."""
+        """Whether this is not the first attempt."""
         return self.retry_count > 0
 
     def is_last_retry(self) -> bool:
-        """Whether there will be no other try."""
+        """Whether this is the last attempt, whose failure is final."""
         return self.retry_count + 1 >= self.max_retries
 
     def has_checkpoint(self) -> bool:
-        """Whether this try stored a checkpoint."""
+        """Whether this attempt stored a checkpoint to continue from."""
         return self.checkpoint is not None
 
     @property
     def checkpoint_cursor(self) -> Any:
-        """Where to go on; ``None`` without a checkpoint."""
+        """The cursor of the last checkpoint, or ``None``."""
         return (self.checkpoint or {}).get("cursor")
 
     @property
     def checkpoint_items_processed(self) -> int:
-        """How much was done by the last checkpoint."""
+        """The number of processed items at the last checkpoint, or 0."""
         return (self.checkpoint or {}).get("items_processed", 0)
 
     @property
     def accumulated_results(self) -> Any:
-        """What was gathered by the last checkpoint; ``None`` without one."""
+        """The accumulated results at the last checkpoint, or ``None``."""
         return (self.checkpoint or {}).get("accumulated")
 
     def heartbeat(self) -> None:
-        """Says that the handler still works. It does not extend the step's time."""
+        """Reports that the handler is still running. This does not extend the step's timeout."""
         if self._beat is not None:
             self._beat()

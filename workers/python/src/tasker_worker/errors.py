@@ -1,4 +1,4 @@
-"""How a handler fails."""
+"""The errors of a handler."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class TaskerError(Exception):
-    """A failure that says whether another try may help."""
+    """A failure that is retryable or permanent."""
 
     def __init__(
         self,
@@ -18,7 +18,7 @@ class TaskerError(Exception):
         retry_after: float | None = None,
         context: dict[str, Any] | None = None,
     ) -> None:
-        """``retry_after``: seconds; it can only lengthen the template's back-off. ``context``: more, for operators."""
+        """``retry_after``, in seconds, can only lengthen the template's backoff. ``context`` is for operators."""
         super().__init__(message)
         self.message = message
         self.retryable = retryable
@@ -29,16 +29,16 @@ class TaskerError(Exception):
 
 
 class RetryableError(TaskerError):
-    """A failure that another try may cure: a gateway that does not answer, a lock that is held."""
+    """A failure that another attempt may cure: a gateway that does not respond, a lock that is held."""
 
     def __init__(self, message: str, **options: Any) -> None:
-        """Takes the options of ``TaskerError`` but ``retryable``."""
+        """Takes the options of ``TaskerError`` except ``retryable``."""
         super().__init__(message, **{**options, "retryable": True})
 
 
 class PermanentError(TaskerError):
-    """A failure that no other try can cure: a declined card, a request that makes no sense."""
+    """A failure that another attempt cannot cure: a declined card, an invalid request."""
 
     def __init__(self, message: str, **options: Any) -> None:
-        """Takes the options of ``TaskerError`` but ``retryable``."""
+        """Takes the options of ``TaskerError`` except ``retryable``."""
         super().__init__(message, **{**options, "retryable": False})

@@ -1,4 +1,4 @@
-"""The handlers by name, and what they want to be given."""
+"""The registry of handlers, and their arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .results import failure
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: Where the decorators leave what they were told, so that their order does not matter.
+#: Attributes that store the arguments of the decorators, so that their order does not matter.
 DEPENDENCIES = "_tasker_dependencies"
 INPUTS = "_tasker_inputs"
 MODEL = "_tasker_model"
@@ -25,7 +25,7 @@ class Handler:
     name: str
     version: str
     function: Callable[..., Any]
-    #: The name under which it wants the context, if it wants it.
+    #: The name of its parameter for the context, if it has one.
     context_name: str | None
 
 
@@ -33,7 +33,7 @@ _handlers: dict[str, Handler] = {}
 
 
 def step_handler(name: str, version: str = "1.0.0") -> Callable[[Function], Function]:
-    """Registers a function under the name that templates call it by (``handler.callable``)."""
+    """Registers a function under the name that templates use (``handler.callable``)."""
 
     def register(function: Function) -> Function:
         known = _handlers.get(name)
@@ -46,7 +46,7 @@ def step_handler(name: str, version: str = "1.0.0") -> Callable[[Function], Func
 
 
 def depends_on(**dependencies: Any) -> Callable[[Function], Function]:
-    """Gives the function results of earlier steps: ``param="step"``, or ``param=("step", Model)`` for a ``Model``."""
+    """Passes results of earlier steps: ``param="step"``, or ``param=("step", Model)`` for a ``Model``."""
 
     def note(function: Function) -> Function:
         setattr(function, DEPENDENCIES, {**getattr(function, DEPENDENCIES, {}), **dependencies})
@@ -56,7 +56,7 @@ def depends_on(**dependencies: Any) -> Callable[[Function], Function]:
 
 
 def inputs(*keys: Any) -> Callable[[Function], Function]:
-    """Gives the function keys of the task's context by their names, or, with a class, the whole of it as ``inputs``."""
+    """Passes keys of the task's context by name, or with a class the whole context as ``inputs``."""
     models = [key for key in keys if isinstance(key, type)]
     if models and len(keys) > 1:
         raise TypeError("inputs() takes names of keys, or one class alone")
@@ -72,7 +72,7 @@ def inputs(*keys: Any) -> Callable[[Function], Function]:
 
 
 def context_parameter(function: Callable[..., Any]) -> str | None:
-    """The parameter by which a function asks for its context."""
+    """The name of a function's parameter for the context, if it has one."""
     parameters = inspect.signature(function).parameters
     return next((name for name in ("context", "_context") if name in parameters), None)
 
@@ -93,14 +93,14 @@ def wanted(callable_name: str, method: str) -> str:
 
 
 def not_found(callable_name: str, method: str) -> dict[str, Any]:
-    """The outcome of a step whose handler is not here."""
+    """The outcome of a step whose handler is not registered."""
     known = ", ".join(names()) or "none"
     message = f"no handler is registered as {wanted(callable_name, method)!r}; registered here: {known}"
     return {"failure": failure(message, "handler_not_found", False)}
 
 
 def arguments(handler: Handler, context: StepContext) -> dict[str, Any]:
-    """What a handler is called with."""
+    """The arguments of a handler."""
     function = handler.function
     given: dict[str, Any] = {}
     for parameter, wish in getattr(function, DEPENDENCIES, {}).items():
@@ -117,8 +117,8 @@ def arguments(handler: Handler, context: StepContext) -> dict[str, Any]:
 
 
 def made(model: Any, value: Any, what: str) -> Any:
-    """``value`` as a ``model``: a pydantic model, a dataclass (keys that it does not know are left out), or any class
-    that takes the keys by name. What does not fit is permanent: another try brings the same."""
+    """``value`` as a ``model``: a pydantic model, a dataclass (unknown keys are dropped), or any class that takes the
+    keys by name. A mismatch is a permanent failure, because every attempt receives the same value."""
     if model is None or value is None:
         return value
     try:

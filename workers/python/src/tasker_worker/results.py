@@ -1,4 +1,4 @@
-"""What a handler returns, and how it becomes an outcome of the worker protocol."""
+"""The results of a handler, and their conversion to outcomes of the worker protocol."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .errors import PermanentError, RetryableError, TaskerError
 
 
 class ErrorType(str, enum.Enum):
-    """The usual words for a kind of failure; any other string may be used too."""
+    """The usual kinds of failures. Any other string is allowed too."""
 
     PERMANENT_ERROR = "permanent_error"
     RETRYABLE_ERROR = "retryable_error"
@@ -23,13 +23,13 @@ class ErrorType(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class StepHandlerResult:
-    """A result with more to say than a value alone. Made by ``success``, ``failure`` or ``checkpoint``."""
+    """A result that is more than a value. Created by ``success``, ``failure`` or ``checkpoint``."""
 
     outcome: dict[str, Any]
 
     @classmethod
     def success(cls, result: Any = None, metadata: dict[str, Any] | None = None) -> StepHandlerResult:
-        """The step is done. ``metadata`` is for operators; children do not see it."""
+        """A success. ``metadata`` is for operators; children of the step do not see it."""
         return cls({"success": {"result": {} if result is None else result, "metadata": metadata}})
 
     @classmethod
@@ -41,18 +41,18 @@ class StepHandlerResult:
         metadata: dict[str, Any] | None = None,
         error_code: str | None = None,
     ) -> StepHandlerResult:
-        """The try failed. ``metadata`` is for operators."""
+        """A failure of the attempt. ``metadata`` is for operators."""
         return cls({"failure": failure(message, str_of(error_type), retryable, error_code, None, metadata)})
 
     @classmethod
     def checkpoint(cls, cursor: Any, items_processed: int, accumulated_results: Any = None) -> StepHandlerResult:
-        """Progress is stored and the step handed over again under the same attempt, with ``context.checkpoint`` set."""
+        """Stores progress, and dispatches the step again under the same attempt with ``context.checkpoint`` set."""
         stored = {"cursor": cursor, "items_processed": items_processed, "accumulated": accumulated_results}
         return cls({"checkpoint": stored})
 
 
 def str_of(error_type: str) -> str:
-    """The word of an ``ErrorType``, or the string itself."""
+    """The value of an ``ErrorType``, or the string itself."""
     return error_type.value if isinstance(error_type, ErrorType) else str(error_type)
 
 
@@ -64,7 +64,7 @@ def failure(
     delay_seconds: float | None = None,
     context: Any = None,
 ) -> dict[str, Any]:
-    """A failure in the words of the protocol."""
+    """A failure as JSON of the protocol."""
     said = {"message": str(message), "error_type": error_type, "retryable": bool(retryable)}
     if error_code is not None:
         said["error_code"] = str(error_code)
@@ -83,7 +83,7 @@ def outcome_of_value(value: Any) -> dict[str, Any]:
 
 
 def wrap(value: Any) -> Any:
-    """The result object of a returned value: objects stay, nothing is ``{}``, all else goes under ``result``."""
+    """The result of a returned value: objects stay, ``None`` becomes ``{}``, anything else goes under ``result``."""
     if value is None:
         return {}
     if isinstance(value, dict):
@@ -114,20 +114,20 @@ def outcome_of_exception(error: BaseException) -> dict[str, Any]:
 
 
 def short_traceback(error: BaseException) -> list[str]:
-    """Where it was raised: the last few places, innermost last."""
+    """The innermost frames of the traceback, innermost last."""
     frames = traceback.extract_tb(error.__traceback__)[-5:]
     return [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
 
 
 def encode(step: int, outcome: dict[str, Any]) -> bytes:
-    """The line for an outcome. One that is not JSON becomes a permanent failure that says why."""
+    """The line for an outcome. One that is not JSON becomes a permanent failure with the reason."""
     try:
         return line({"id": step, "outcome": outcome})
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        problem = f"what the handler returned is not JSON: {error or type(error).__name__}"
+        problem = f"the handler's result is not JSON: {error or type(error).__name__}"
         return line({"id": step, "outcome": {"failure": failure(problem, "invalid_result", False)}})
 
 
 def line(message: dict[str, Any]) -> bytes:
-    """One message of the protocol."""
+    """The line for a message of the protocol."""
     return json.dumps(message, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"

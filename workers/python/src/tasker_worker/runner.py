@@ -1,4 +1,4 @@
-"""The child's side of the worker protocol: steps come as lines on one pipe, outcomes go as lines to the other."""
+"""The child's side of the protocol: reads steps as lines from one pipe, and writes outcomes as lines to the other."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .version import __version__
 
 PROTOCOL = 1
 
-#: The runtime hands over no more steps than it has places, and a thousand at most; threads are made as they are needed.
+#: The runtime sends no more steps than it has places, which are at most 1,000. Threads are created on demand.
 MOST_THREADS = 1000
 
 
 def run() -> NoReturn:
-    """Serves steps until the pipe closes. Started by hand, it says how to start it."""
+    """Runs steps until the pipe closes. If started without pipes, it prints how to start it."""
     steps, outcomes = pipes()
-    # Lines, so that they are seen when they are printed and not when the process ends.
+    # Buffer lines, so that output appears when it is printed and not when the process ends.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
@@ -35,22 +35,22 @@ def run() -> NoReturn:
     for text in steps:
         message = json.loads(text)
         pool.submit(answer, message["id"], message["step"], writer.write)
-    # The pipe is closed: nobody wants what still runs, and a handler may hang. So this does not wait for threads.
+    # The pipe is closed, so no outcome can be sent any more. Handlers may hang, so this does not wait for threads.
     os._exit(0)
 
 
 def pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The two ends that whoever started this process announced."""
+    """The two pipes that the parent process passed."""
     announced = os.environ.get("TASKER_PIPES")
     if announced is None:
         command = f"python3 {sys.argv[0]}" if sys.argv[0].endswith(".py") else "python3 -m tasker_worker handlers.py"
         sys.exit(
-            "error: this is a worker; it is started by "
+            "error: this is a worker; start it with "
             f"`tasker-ctl dev --worker NAME='{command}'` or `tasker-worker --stdio -- {command}`"
         )
     try:
         read_end, write_end = (int(number) for number in announced.split(","))
-        # Not for the processes that handlers start: they would keep the pipes open.
+        # Processes that handlers start must not inherit the pipes, because they would keep them open.
         os.set_inheritable(read_end, False)
         os.set_inheritable(write_end, False)
     except (ValueError, OSError) as error:
@@ -59,15 +59,15 @@ def pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 class Writer:
-    """Writes whole lines, whichever thread they come from."""
+    """Writes whole lines from any thread."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        """``stream`` is unbuffered, so that a written line is gone."""
+        """``stream`` must be unbuffered, so that a line is sent when it is written."""
         self._stream = stream
         self._lock = threading.Lock()
 
     def write(self, text: bytes) -> None:
-        """Writes a line. When nobody reads any more, the process ends."""
+        """Writes a line. Ends the process if the pipe is closed."""
         left = memoryview(text)
         with self._lock:
             try:
@@ -78,7 +78,7 @@ class Writer:
 
 
 def answer(number: int, step: dict[str, Any], write: Callable[[bytes], None]) -> None:
-    """Runs one step and writes what came of it."""
+    """Runs a step and writes its outcome."""
 
     def beat() -> None:
         write(line({"id": number, "heartbeat": {}}))
@@ -87,7 +87,7 @@ def answer(number: int, step: dict[str, Any], write: Callable[[bytes], None]) ->
 
 
 def outcome_of(step: dict[str, Any], beat: Callable[[], None] | None = None) -> dict[str, Any]:
-    """Runs the handler of a step and says what came of it, whatever that is."""
+    """Runs the handler of a step and returns its outcome, which is a failure if it raises."""
     try:
         name, method = step["handler"]["callable"], step["handler"].get("method", "call")
         handler = registry.find(name, method)
@@ -96,13 +96,13 @@ def outcome_of(step: dict[str, Any], beat: Callable[[], None] | None = None) -> 
         context = StepContext(step, beat)
         value = handler.function(**registry.arguments(handler, context))
         if inspect.iscoroutine(value):
-            # Here, because most workers have no async handler and start faster without it.
+            # Imported here, because most workers have no async handler and start faster without it.
             import asyncio
 
             value = asyncio.run(value)
         return outcome_of_value(value)
     except SystemExit as error:
-        # sys.exit() in a thread ends only the thread; the step would never be answered.
+        # sys.exit() ends only this thread, so without an outcome the step would never be answered.
         return {"failure": failure(f"the handler called sys.exit({error.code!r})", "handler_error", True)}
     except BaseException as error:
         return outcome_of_exception(error)

@@ -1,12 +1,12 @@
-//! A command line, split into words as a shell would, and run without a shell: the supervised process is the worker itself and not a
-//! shell that may outlive it.
+//! A command line, split into words like a shell does and run without a shell: the supervised process is the worker itself, not a shell
+//! that may outlive it.
 
 use std::{fmt, str::FromStr};
 
-/// A command line: `NAME=value` words that go into its environment, a program, its arguments.
+/// A command line: `NAME=value` words for its environment, a program, its arguments.
 ///
-/// In a string, words are split at spaces; quotes and backslashes work as in a shell; nothing is expanded. A command that needs a
-/// shell is `sh -c '…'`, ideally with `exec` before the last command.
+/// A string is split at spaces. Quotes and backslashes work as in a shell, but nothing is expanded. A command that needs a shell is
+/// `sh -c '…'`, ideally with `exec` before the last command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     pub(super) environment: Vec<(String, String)>,
@@ -14,7 +14,7 @@ pub struct Command {
     pub(super) arguments: Vec<String>,
 }
 
-/// A string that is not a command line.
+/// The string is not a command line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadCommand {
     #[error("the command `{0}` has a quote that is not closed")]
@@ -24,7 +24,7 @@ pub enum BadCommand {
 }
 
 impl Command {
-    /// From words that are already split.
+    /// Reads a command line that is already split into words.
     pub fn from_words(words: impl IntoIterator<Item = String>) -> Result<Self, BadCommand> {
         let mut words = words.into_iter().peekable();
         let mut environment = Vec::new();
@@ -49,7 +49,7 @@ impl FromStr for Command {
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = std::iter::once(&self.program).chain(&self.arguments);
-        // Without the environment, which may hold secrets.
+        // Without the environment, which may contain secrets.
         f.write_str(&shell_words::join(words))
     }
 }

@@ -1,9 +1,9 @@
-//! The steps meant for one child: which it has, which wait for it, and who is to blame when it dies. Pure: it is told the time and the
-//! events, and says what to send next and whom to blame.
+//! The steps for one child: those that run, those that wait, and which step is blamed if the child dies. Pure: its input is the time
+//! and the events, its output the steps to send and the steps to blame.
 //!
-//! When a child dies with several steps, any of them may have killed it, so none is blamed: they become *suspects* and leave for a
-//! child that runs one step at a time. A step that was alone in its child when that died killed it; the third time it is blamed. When
-//! we killed the child because a step was over its time, only that step is blamed, and the others run again.
+//! If a child dies with several steps, any of them may have killed it. None is blamed: they become *suspects* and move to a child that
+//! runs one step at a time. A step that was alone in its child killed it; the third time it is blamed. If we killed the child because
+//! of a timeout, only the late step is blamed, and the others run again.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,7 +14,7 @@ use std::{
 use tasker_wire::{RunStep, limits};
 use tokio::time::Instant;
 
-/// A step that waits for a child, and how many children it has killed alone.
+/// A step that waits for a child, with the number of children that died while they ran only this step.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub step: Arc<RunStep>,
@@ -27,7 +27,6 @@ impl From<Arc<RunStep>> for Waiting {
     }
 }
 
-/// A step that was sent to the child.
 #[derive(Debug)]
 pub(super) struct Running {
     pub step: Arc<RunStep>,
@@ -42,31 +41,30 @@ impl Running {
     }
 }
 
-/// All steps that are meant for one child. Each of those that have a place has a number; there are a few dozen at most.
+/// All steps for one child. Each step with a place has a number.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    /// Steps that the child may have at once.
+    /// The number of steps that the child may run concurrently.
     places: usize,
     waiting: VecDeque<Waiting>,
-    /// They have a place and wait for the gate.
+    /// Steps with a place that wait for the gate.
     at_gate: BTreeMap<u64, Waiting>,
     running: BTreeMap<u64, Running>,
     last_id: u64,
 }
 
-/// What follows from a child's death.
+/// The consequences of a child's death.
 #[derive(Debug, Default)]
 pub(super) struct Death {
-    /// How many steps it had.
+    /// The number of steps that the child had.
     pub in_flight: usize,
-    /// The step that killed its child alone for the last time.
+    /// The step that is blamed.
     pub blamed: Option<Running>,
-    /// All others that it had.
+    /// All other steps that the child had.
     pub suspects: Vec<Waiting>,
 }
 
 impl Death {
-    /// All that it had.
     pub fn steps(&self) -> impl Iterator<Item = &RunStep> {
         let blamed = self.blamed.iter().map(|running| &*running.step);
         blamed.chain(self.suspects.iter().map(|suspect| &*suspect.step))
@@ -82,18 +80,17 @@ impl InFlight {
         self.waiting.push_back(step.into());
     }
 
-    /// Whether it has no step at all.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.at_gate.is_empty() && self.running.is_empty()
     }
 
-    /// Gives the next step a place and a number; from now on it is at the gate.
+    /// Gives the next step a place and a number. It now waits for the gate.
     pub fn admit(&mut self) -> Option<(u64, &Arc<RunStep>)> {
         if self.at_gate.len() + self.running.len() >= self.places {
             return None;
         }
         let waiting = self.waiting.pop_front()?;
-        // Numbers are never used twice, not even by the next child: a stray answer matches no step.
+        // No number is used twice, not even by the next child, so a stray answer matches no step.
         self.last_id += 1;
         Some((self.last_id, &self.at_gate.entry(self.last_id).or_insert(waiting).step))
     }
@@ -103,39 +100,38 @@ impl InFlight {
         self.at_gate.remove(&id).map(|waiting| waiting.step)
     }
 
-    /// The gate let the step pass: the child has it from now on.
+    /// The gate admitted the step. The child runs it from now on.
     pub fn start(&mut self, id: u64, now: Instant) -> Option<&Running> {
         let Waiting { step, lone_deaths } = self.at_gate.remove(&id)?;
         Some(self.running.entry(id).or_insert(Running { step, began: now, next_heartbeat: now, lone_deaths }))
     }
 
-    /// The child answered. `None`: it has no such step.
+    /// The child answered. `None` if it has no such step.
     pub fn finish(&mut self, id: u64) -> Option<Running> {
         self.running.remove(&id)
     }
 
-    /// A step that the child has.
     pub fn running(&mut self, id: u64) -> Option<&mut Running> {
         self.running.get_mut(&id)
     }
 
-    /// Whether the number was ever given to a step.
+    /// Whether any step had this number.
     pub fn was_issued(&self, id: u64) -> bool {
         (1..=self.last_id).contains(&id)
     }
 
-    /// When the first step will be over its time.
+    /// The earliest deadline of a running step.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.running.values().map(Running::deadline).min()
     }
 
-    /// Takes out all that are over their time; they are to blame for the end of their child.
+    /// Removes the steps that are past their deadline. They are blamed for the end of their child.
     pub fn overdue(&mut self, now: Instant) -> Vec<Running> {
         let late: Vec<u64> = self.running.iter().filter(|(_, running)| running.deadline() <= now).map(|(&id, _)| id).collect();
         late.iter().filter_map(|id| self.running.remove(id)).collect()
     }
 
-    /// We killed the child because of another step: these run again first, and are not suspects.
+    /// We killed the child because of another step. The remaining steps run again first and are not suspects.
     pub fn spare(&mut self) {
         self.recall();
         let spared = std::mem::take(&mut self.running);
@@ -144,7 +140,7 @@ impl InFlight {
         }
     }
 
-    /// The child died. All that it had leave.
+    /// The child died. Removes all steps that it had.
     pub fn crash(&mut self) -> Death {
         self.recall();
         let lost = std::mem::take(&mut self.running);
@@ -160,7 +156,7 @@ impl InFlight {
         death
     }
 
-    /// What is at the gate waits for the next child, and is asked about again.
+    /// Steps at the gate wait for the next child and its gate.
     fn recall(&mut self) {
         for waiting in std::mem::take(&mut self.at_gate).into_values().rev() {
             self.waiting.push_front(waiting);
@@ -196,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_in_a_dead_child_leaves_as_a_suspect_and_new_steps_go_on() {
+    fn the_steps_of_a_dead_child_become_suspects_and_new_steps_run() {
         let (mut in_flight, now) = waiting(3);
         assert_eq!(names(&start_all(&mut in_flight, now)), [0, 1, 2]);
         in_flight.take(waiting(4).0.waiting.pop_back().unwrap());
@@ -241,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_a_late_step_run_again_together_and_in_their_order() {
+    fn the_steps_beside_a_late_one_run_again_together_and_in_their_order() {
         let (mut in_flight, now) = waiting(3);
         in_flight.waiting[1].step = Arc::new(RunStep { timeout_seconds: 1, ..(*in_flight.waiting[1].step).clone() });
         start_all(&mut in_flight, now);
@@ -273,7 +269,7 @@ mod tests {
         assert!(in_flight.admit().is_none(), "both places are taken");
         let death = in_flight.crash();
         assert_eq!((death.in_flight, death.suspects[0].step.step_id.no), (1, 0));
-        assert!(in_flight.start(second, now).is_none() && in_flight.refuse(second).is_none(), "it is asked about again");
+        assert!(in_flight.start(second, now).is_none() && in_flight.refuse(second).is_none(), "the gate decides about it again");
         assert_eq!(names(&start_all(&mut in_flight, now)), [1, 2]);
     }
 }

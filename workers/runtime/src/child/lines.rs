@@ -1,4 +1,4 @@
-//! The child's lines, read from its pipe and cut at line ends. Holds at most one over-long line in memory.
+//! Reads a child's pipe line by line. Keeps at most one overlong line in memory.
 
 use std::io;
 
@@ -7,25 +7,24 @@ use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 /// Bytes of one read.
 const CHUNK: usize = 64 * 1024;
-/// A buffer larger than this is freed when it is empty again.
+/// A larger buffer is freed once it is empty.
 const KEPT: usize = 1024 * 1024;
 
-/// Bytes that came from a child.
+/// Bytes from a child.
 pub(super) struct Lines {
     pipe: pipe::Receiver,
     bytes: Vec<u8>,
-    /// Bytes at the front that were taken as lines.
+    /// Bytes at the front that were returned as lines.
     taken: usize,
-    /// Bytes at the front that hold no further line end, so that a long line is searched once.
+    /// Bytes at the front that contain no further line end, so that a long line is searched only once.
     searched: usize,
 }
 
-/// The next thing in the buffer.
 pub(super) enum Next<'a> {
     Line(&'a [u8]),
-    /// More must be read first.
+    /// The line is not complete yet.
     Partial,
-    /// The line is longer than any may be; this is its beginning.
+    /// The line is above the limit; this is its beginning.
     TooLong(&'a [u8]),
 }
 
@@ -34,13 +33,13 @@ impl Lines {
         Self { pipe, bytes: Vec::with_capacity(CHUNK), taken: 0, searched: 0 }
     }
 
-    /// Waits for more bytes. `Ok(0)`: the child has closed the pipe. Cancel-safe.
+    /// Waits for more bytes. `Ok(0)` if the child has closed the pipe. Cancel-safe.
     pub async fn fill(&mut self) -> io::Result<usize> {
         self.make_room();
         self.pipe.read_buf(&mut self.bytes).await
     }
 
-    /// Takes what is in the pipe, without waiting.
+    /// Reads what is in the pipe, without waiting.
     pub fn fill_now(&mut self) {
         loop {
             self.make_room();
@@ -51,7 +50,7 @@ impl Lines {
         }
     }
 
-    /// The next whole line, without its end.
+    /// The next line, without its end.
     pub fn next(&mut self) -> Next<'_> {
         match memchr::memchr(b'\n', &self.bytes[self.searched..]) {
             Some(at) => {

@@ -1,11 +1,11 @@
-//! The steps that a log line is about, as its fields. With several steps each field is a list, in the same order.
+//! The fields of a log line about steps. With several steps each field is a list, in the same order.
 
 use tasker_wire::RunStep;
 
-/// Steps named in one line. All steps of a worker would make it unreadable.
+/// The most steps in one log line. All steps of a worker would make it unreadable.
 const MOST: usize = 10;
 
-/// The fields of a log line. Empty ones are left out.
+/// Empty fields are not logged.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LogFields {
     pub task_id: Option<String>,

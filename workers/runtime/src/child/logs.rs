@@ -1,5 +1,5 @@
-//! Forwards what a child writes to stdout and stderr as log lines. It never stops reading, so a flood does not block the child; it
-//! keeps a bounded part of a line and a bounded number of lines a second, and logs how many it left out.
+//! Forwards a child's stdout and stderr as log lines. It never stops reading, so a flood does not block the child. It keeps a bounded
+//! part of each line and a bounded number of lines per second, and logs how many it dropped.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-/// The last lines of a child's stderr, which explain its death.
+/// The last lines of a child's stderr, which may explain its death.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastLines(Arc<Mutex<VecDeque<Vec<u8>>>>);
 
@@ -26,13 +26,13 @@ impl LastLines {
         lines.push_back(line[..line.len().min(Self::BYTES)].to_vec());
     }
 
-    /// The lines, oldest first.
+    /// Oldest first.
     pub fn get(&self) -> Vec<String> {
         self.0.lock().iter().map(|line| readable(line)).collect()
     }
 }
 
-/// Where lines come from.
+/// The origin of lines.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     pub pool: String,
@@ -52,7 +52,7 @@ pub(super) async fn forward(mut stream: impl AsyncRead + Unpin, source: Source) 
             break;
         }
         lines.split(&chunk[..count], |line, cut| source.log(line, cut, &mut budget));
-        // A flood is always readable; the other tasks of this thread must run too.
+        // During a flood there is always data; other tasks on this thread must run too.
         tokio::task::yield_now().await;
     }
     lines.finish(|line, cut| source.log(line, cut, &mut budget));
@@ -64,7 +64,7 @@ impl Source {
         if let Some(last) = &self.last {
             last.push(line);
         }
-        // First, because most lines of a flood are only counted.
+        // Before formatting, because most lines of a flood are only counted.
         let Some(left_out) = budget.spend(Instant::now()) else { return };
         self.log_left_out(left_out);
         let (text, end) = (readable(line), if cut { "…" } else { "" });
@@ -74,7 +74,7 @@ impl Source {
     fn log_left_out(&self, lines: u64) {
         if lines > 0 {
             let Self { pool, pid, stream, .. } = self;
-            tracing::warn!(target: "worker", pool, pid, stream, left_out = lines, "the worker writes faster than lines are kept");
+            tracing::warn!(target: "worker", pool, pid, stream, left_out = lines, "the worker logs more lines per second than are kept");
         }
     }
 }
@@ -124,7 +124,7 @@ fn harmless(c: char) -> char {
     if c.is_control() && c != '\t' { '\u{fffd}' } else { c }
 }
 
-/// Counts the lines that may be kept in one second.
+/// Limits the lines kept per second.
 struct Budget {
     second: Instant,
     kept: u32,
@@ -136,7 +136,7 @@ impl Budget {
         Self { second: Instant::now(), kept: 0, left_out: 0 }
     }
 
-    /// `None`: the line is left out. Otherwise it is kept, and this is the number of lines left out before it.
+    /// `None` if the line is dropped. Otherwise the number of lines dropped before it.
     fn spend(&mut self, now: Instant) -> Option<u64> {
         if now - self.second >= Duration::from_secs(1) {
             self.second = now;

@@ -1,6 +1,6 @@
-//! Supervises a child process: sends it steps over its pipes, enforces their time, and starts it again when it dies. The steps that it
-//! then had move to the *quarantine*, a second child of the same command that runs one at a time and exists only while it is needed;
-//! so one crash does not hold up later steps. [`in_flight`] decides which step is blamed for a death.
+//! Supervises a child process: sends it steps over a pipe, enforces their timeouts, and restarts it when it dies. The steps of a dead
+//! child move to the *quarantine*: a second child of the same command that runs one step at a time and exists only while needed. So one
+//! crash does not delay later steps. [`in_flight`] decides which step is blamed for a death.
 
 mod command;
 mod in_flight;
@@ -33,17 +33,17 @@ use lines::Next;
 use log_fields::LogFields;
 use protocol::Line;
 
-/// Why a child is ended.
+/// Why the run of a child ends.
 enum End {
-    /// It is not needed any more.
+    /// It is no longer needed.
     Closed,
-    /// It died, or broke the protocol.
+    /// It died or violated the protocol.
     Died(String),
-    /// Steps were over their time or answered too much. They were answered for; the others are not to blame.
+    /// Steps exceeded their timeout or answered too much. Their failures are reported; the other steps are not to blame.
     Culprits(&'static str, LogFields),
 }
 
-/// No more steps come, and no reports are taken.
+/// The executor is closed: no more steps arrive, or nothing receives reports.
 struct Closed;
 
 impl From<Closed> for End {
@@ -52,7 +52,7 @@ impl From<Closed> for End {
     }
 }
 
-/// Runs steps in one child after the other, until no more steps can come.
+/// Runs steps in one child after the other until the executor is closed.
 pub(crate) async fn supervise(
     command: Command,
     settings: Settings,
@@ -62,7 +62,7 @@ pub(crate) async fn supervise(
 ) {
     let Ends { steps, reports, capacity } = ends;
     let places = settings.max_concurrent_handlers.max(1);
-    // `run` sends no more than this in all (see `Capacity`), so a suspect never waits to get in.
+    // `run` sends no more steps than this in total (see `Capacity`), so sending a suspect never waits.
     let (suspects, suspected) = mpsc::channel(2 * places);
     let common = Common { command, settings, gate, reports, capacity, suspects };
     let main = Supervisor::new(&common, Lane::Main, steps, places);
@@ -70,23 +70,22 @@ pub(crate) async fn supervise(
     let _closed = tokio::join!(main.keep_running(first), quarantine.run_on_demand());
 }
 
-/// What both children have in common.
+/// Shared by both supervisors.
 struct Common {
     command: Command,
     settings: Settings,
     gate: Option<Arc<dyn Gate>>,
     reports: mpsc::Sender<Report>,
     capacity: watch::Sender<Capacity>,
-    /// The way into the quarantine.
+    /// To the quarantine.
     suspects: mpsc::Sender<Waiting>,
 }
 
-/// Which of the two children it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
-    /// Runs new steps, all at once.
+    /// Runs new steps concurrently.
     Main,
-    /// Runs the steps of a child that died, one at a time.
+    /// Runs the steps of a dead child, one at a time.
     Quarantine,
 }
 
@@ -95,9 +94,9 @@ struct Supervisor<'a, T> {
     lane: Lane,
     steps: mpsc::Receiver<T>,
     in_flight: InFlight,
-    /// The gate's decisions that are under way, by the step's number; `Some` refuses.
+    /// Pending decisions of the gate, by the step's number. `Some` refuses the step.
     decisions: FuturesUnordered<BoxFuture<'static, (u64, Option<Outcome>)>>,
-    /// Children in a row that ended before they had a step; the pause before the next one grows with them.
+    /// Consecutive children that died before they had a step. The pause before the next one grows with this number.
     crashes_in_a_row: u32,
     /// Whether the current child had a step.
     had_a_step: bool,
@@ -109,7 +108,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         Self { common, lane, steps, in_flight, decisions: FuturesUnordered::new(), crashes_in_a_row: 0, had_a_step: false }
     }
 
-    /// Always has a child.
+    /// Always keeps a child.
     async fn keep_running(mut self, first: ChildProcess) -> Result<(), Closed> {
         let mut child = first;
         loop {
@@ -119,12 +118,12 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         }
     }
 
-    /// Has a child while it has steps.
+    /// Keeps a child while there are steps.
     async fn run_on_demand(mut self) -> Result<(), Closed> {
         loop {
             self.wait_for_step().await?;
             let child = self.start_again().await?;
-            // It is also closed when it is idle.
+            // `Closed` may only mean idle here.
             let _ = self.run_and_reap(child).await;
         }
     }
@@ -164,7 +163,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
             End::Culprits(why, LogFields { task_id, step, attempt, correlation_id }) => {
                 self.in_flight.spare();
                 child.kill().await;
-                tracing::warn!(pool, pid, task_id, step, attempt, correlation_id, "{why}; its process was killed");
+                tracing::warn!(pool, pid, task_id, step, attempt, correlation_id, "{why}; the child process was killed");
             }
             End::Died(reason) => {
                 let stderr = child.kill().await;
@@ -178,7 +177,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                     step,
                     attempt,
                     correlation_id,
-                    "the worker's process died: {reason}"
+                    "the child process died: {reason}"
                 );
                 self.quarantine(death.suspects).await;
                 if let Some(blamed) = death.blamed {
@@ -195,12 +194,12 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
             self.common.capacity.send_modify(|capacity| capacity.aside += suspects.len());
         }
         for suspect in suspects {
-            // The way in is open as long as both children are supervised.
+            // The channel is open while both children are supervised.
             let _ = self.common.suspects.send(suspect).await;
         }
     }
 
-    /// Starts the command until it becomes ready.
+    /// Starts the command again and again until it is ready.
     async fn start_again(&mut self) -> Result<ChildProcess, Closed> {
         loop {
             self.pause().await?;
@@ -246,7 +245,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                 return Err(End::Closed);
             }
             let deadline = self.in_flight.next_deadline();
-            // The alarm is moved forward only: one that comes too early costs a look, one a step would cost more.
+            // The alarm only moves to an earlier time: an early alarm is cheap, and resetting it for every step is not.
             if let Some(deadline) = deadline.filter(|deadline| *deadline < alarm.deadline() || alarm.is_elapsed()) {
                 alarm.as_mut().reset(deadline);
             }
@@ -268,11 +267,11 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                     return Err(self.last_lines(child, reason).await);
                 },
                 status = child.process.wait() => {
-                    let reason = status.map_or_else(|error| format!("it is lost: {error}"), process::describe);
+                    let reason = status.map_or_else(|error| format!("its exit status cannot be read: {error}"), process::describe);
                     return Err(self.last_lines(child, reason).await);
                 }
                 () = &mut alarm, if deadline.is_some() => {
-                    // A step that answered in time is not late because we were.
+                    // First read answers that arrived in time.
                     child.lines.fill_now();
                     self.read_lines(child).await?;
                     self.time_out().await?;
@@ -281,7 +280,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         }
     }
 
-    /// Sends the child the steps that have a place, once the gate lets them pass.
+    /// Starts steps while there are places, each after the decision of its gate.
     async fn start_steps(&mut self, child: &mut ChildProcess) -> Result<(), Closed> {
         while let Some((id, step)) = self.in_flight.admit() {
             let Some(gate) = self.common.gate.clone() else {
@@ -321,15 +320,15 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                     return Err(self.too_long(id, &shown).await?);
                 }
             };
-            self.obey(line).await?;
+            self.handle(line).await?;
         }
     }
 
-    async fn obey(&mut self, line: Line) -> Result<(), End> {
+    async fn handle(&mut self, line: Line) -> Result<(), End> {
         let (id, outcome) = match line {
             Line::Heartbeat(id) => return self.heartbeat(id).await,
             Line::Garbage(excerpt) => {
-                return Err(End::Died(format!("it wrote a line that is not of the worker protocol: `{excerpt}`")));
+                return Err(End::Died(format!("it wrote a line that is not in the worker protocol: `{excerpt}`")));
             }
             Line::Outcome(id, outcome) => (id, *outcome),
             Line::BadOutcome(id, why) => {
@@ -346,7 +345,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
     async fn heartbeat(&mut self, id: u64) -> Result<(), End> {
         let now = Instant::now();
         let Some(running) = self.in_flight.running(id) else {
-            // A heartbeat that crossed with its own step's answer means nothing.
+            // A heartbeat that crosses the answer of its own step is ignored.
             let known = self.in_flight.was_issued(id);
             return if known {
                 Ok(())
@@ -369,12 +368,12 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         };
         let (most, kept) = (limits::WORKER_LINE_BYTES, limits::RESULT_BYTES);
         let message = format!(
-            "the outcome has more than {most} bytes; at most {kept} are kept. Store the data and return a reference to it"
+            "the outcome has more than {most} bytes; at most {kept} are allowed. Store the data elsewhere and return a reference"
         );
         let culprit = std::iter::once(&*running.step).collect();
         self.answer(running, Outcome::Failure(Failure::permanent("result_too_large", message))).await?;
-        // The rest of the line may have no end.
-        Ok(End::Culprits("a step answered far more than can be kept", culprit))
+        // The rest of the line may be endless.
+        Ok(End::Culprits("a step answered more than is allowed", culprit))
     }
 
     async fn time_out(&mut self) -> Result<(), End> {
@@ -387,10 +386,10 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
             let outcome = timed_out(&running.step);
             self.answer(running, outcome).await?;
         }
-        Err(End::Culprits("a step ran longer than its time", culprits))
+        Err(End::Culprits("a step exceeded its timeout", culprits))
     }
 
-    /// The child died; what it wrote before still counts.
+    /// Reads what the child wrote before it died, which still counts.
     async fn last_lines(&mut self, child: &mut ChildProcess, reason: String) -> End {
         child.lines.fill_now();
         match self.read_lines(child).await {
@@ -407,7 +406,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
 
     async fn report_end(&mut self, report: Report) -> Result<(), Closed> {
         if self.lane == Lane::Quarantine {
-            // Before the report: the loop must never see more room than there is.
+            // Before the report, so that the worker's loop never sees more capacity than there is.
             self.common.capacity.send_modify(|capacity| capacity.aside -= 1);
         }
         self.report(report).await
@@ -418,15 +417,14 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
     }
 }
 
-/// The failure of a step that killed its process each time it ran alone in it.
+/// The failure of a step that is blamed for the death of its process.
 fn crashed(reason: &str, stderr: &[String]) -> Outcome {
-    let message =
-        format!("the worker's process died {} times while it ran this step alone; the last time {reason}", limits::LOSSES);
+    let message = format!("the child process died {} times while it ran only this step; the last time {reason}", limits::LOSSES);
     let context = (!stderr.is_empty()).then(|| serde_json::json!({ "stderr": stderr }));
     Outcome::Failure(Failure { context, ..Failure::retryable("worker_crashed", message) })
 }
 
-/// The failure of a step that ran for too long.
+/// The failure of a step that exceeded its timeout.
 fn timed_out(step: &RunStep) -> Outcome {
     let message = format!("the handler ran longer than its timeout_seconds ({})", step.timeout_seconds);
     Outcome::Failure(Failure::retryable("timeout", message))

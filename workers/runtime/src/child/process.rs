@@ -1,4 +1,4 @@
-//! One child process: from its start, through its first line, to its end.
+//! The life cycle of a child process: start, ready line, end.
 
 use std::{io, process::ExitStatus, time::Duration};
 
@@ -13,25 +13,25 @@ use super::{
 };
 use crate::Settings;
 
-/// How long a child may take to end after its pipe was closed, and its last log lines to arrive after it ended.
+/// How long a child may take to end after its pipe is closed, and its last log lines to arrive after it ended.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Why a command does not start a worker: one sentence for the person who wrote it.
+/// The command does not start a worker. Displays as one sentence with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("worker {pool}: the program of `{command}` was not found; check its spelling, give its full path or install it")]
     NotFound { pool: String, command: String },
-    /// The system refused to start it.
+    /// The system could not start the program.
     #[error("worker {pool}: `{command}` cannot be started: {error}")]
     Refused { pool: String, command: String, error: io::Error },
-    /// It was started and did not become ready.
+    /// The program started, but did not become ready.
     #[error("worker {pool}: `{command}` {problem}{}", last_words(.stderr))]
     NotReady {
         pool: String,
         command: String,
-        /// What it did instead, with the remedy.
+        /// What the program did instead, with the remedy.
         problem: String,
-        /// Its last lines on stderr.
+        /// The last lines on stderr.
         stderr: Vec<String>,
     },
 }
@@ -40,7 +40,7 @@ fn last_words(stderr: &[String]) -> String {
     if stderr.is_empty() { String::new() } else { format!("; it wrote: {}", stderr.join(" | ")) }
 }
 
-/// A child that is ready for steps.
+/// A child process that is ready for steps.
 pub(crate) struct ChildProcess {
     pub(super) process: Process,
     pub(super) lines: Lines,
@@ -51,7 +51,7 @@ pub(crate) struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts the command and waits for its first line.
+    /// Starts the command and waits for its ready line.
     pub(crate) async fn start(command: &Command, settings: &Settings) -> Result<Self, StartError> {
         let spawned = spawn::spawn(command).await.map_err(|error| refused(command, settings, error))?;
         let mut child = Self::of(spawned, settings);
@@ -87,25 +87,25 @@ impl ChildProcess {
             status = self.process.wait() => return Err(before_ready(status.ok())),
             () = tokio::time::sleep(settings.ready_timeout) => {
                 let seconds = settings.ready_timeout.as_secs_f32();
-                return Err(format!("did not say within {seconds} s that it is ready; does it call its SDK's run()?"));
+                return Err(format!("was not ready within {seconds} s; does it call its SDK's run()?"));
             }
         };
         let Some(line) = line else {
             return Err(before_ready(self.process.ended_within(GRACE).await));
         };
         let Some(ready) = protocol::read_ready(&line) else {
-            return Err(format!("did not begin with its ready line but with `{}`; is it a worker?", protocol::excerpt(&line)));
+            return Err(format!("wrote `{}` instead of its ready line; is it a worker?", protocol::excerpt(&line)));
         };
         if ready.protocol != protocol::PROTOCOL {
             let (theirs, ours) = (ready.protocol, protocol::PROTOCOL);
             return Err(format!(
-                "speaks version {theirs} of the worker protocol and this program version {ours}; update the older one"
+                "speaks version {theirs} of the worker protocol, and this program version {ours}; update the older one"
             ));
         }
         Ok(ready)
     }
 
-    /// How the process ended by itself, or that it had to be killed because it had closed its pipes.
+    /// How the process ended, or that it was killed because it had closed its pipes.
     pub(super) async fn cause_of_death(&mut self) -> String {
         match self.process.ended_within(GRACE).await {
             Some(status) => describe(status),
@@ -113,7 +113,7 @@ impl ChildProcess {
         }
     }
 
-    /// Asks the child to end by closing its pipe, and kills what is left soon after.
+    /// Closes the child's pipe, so that it ends, and kills what is left after a grace period.
     pub(super) async fn stop(self) {
         let Self { mut process, input, last_lines, logs, lines, .. } = self;
         drop(input);
@@ -122,7 +122,7 @@ impl ChildProcess {
         reap(process, last_lines, logs).await;
     }
 
-    /// Kills the child. Returns its last lines on stderr.
+    /// Kills the child and returns its last lines on stderr.
     pub(super) async fn kill(self) -> Vec<String> {
         let Self { process, last_lines, logs, .. } = self;
         reap(process, last_lines, logs).await
@@ -132,7 +132,7 @@ impl ChildProcess {
 async fn reap(mut process: Process, last_lines: LastLines, mut logs: [JoinHandle<()>; 2]) -> Vec<String> {
     process.kill();
     process.ended_within(GRACE).await;
-    // A process that left the group may hold these open; its lines are not forwarded any more.
+    // A process that left the group may hold these open; its lines are no longer forwarded.
     for log in &mut logs {
         if tokio::time::timeout(GRACE, &mut *log).await.is_err() {
             log.abort();
@@ -182,7 +182,7 @@ pub(super) fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The child's input: bytes on their way to it. When the child does not read, at most the steps that it was sent wait here.
+/// Bytes to write to the child. If the child does not read, they are at most the steps that it was sent.
 pub(super) struct Input {
     pipe: pipe::Sender,
     pub bytes: Vec<u8>,
@@ -194,7 +194,7 @@ impl Input {
         self.bytes.is_empty()
     }
 
-    /// Writes some of the bytes, waiting until there is room for any. Cancel-safe.
+    /// Waits until the pipe takes some of the bytes. Cancel-safe.
     pub async fn flush(&mut self) -> io::Result<()> {
         self.sent += self.pipe.write(&self.bytes[self.sent..]).await?;
         if self.sent == self.bytes.len() {

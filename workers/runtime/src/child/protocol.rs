@@ -1,13 +1,13 @@
-//! The lines between the runtime and a child process. `workers/README.md` describes them for authors of SDKs.
+//! The protocol between the runtime and a child process. `workers/README.md` describes it for authors of SDKs.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tasker_wire::{Outcome, RunStep};
 
-/// The version of the child protocol.
+/// The protocol version.
 pub(super) const PROTOCOL: u32 = 1;
 
-/// The child's first line.
+/// The child's first line, which it writes when it is ready.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Ready {
     pub protocol: u32,
@@ -19,14 +19,14 @@ pub(super) struct Ready {
     pub handlers: Vec<String>,
 }
 
-/// A line of a child that is ready.
+/// A later line of a child.
 #[derive(Debug)]
 pub(super) enum Line {
     Outcome(u64, Box<Outcome>),
     Heartbeat(u64),
-    /// An invalid outcome, for a step that is known by its number.
+    /// An invalid outcome for a known step number, with the reason.
     BadOutcome(u64, String),
-    /// Not of this protocol.
+    /// A line outside of the protocol.
     Garbage(String),
 }
 
@@ -38,7 +38,7 @@ struct Wire {
     heartbeat: Option<serde::de::IgnoredAny>,
 }
 
-/// Tells which step an invalid outcome belongs to.
+/// Reads the step number of an invalid outcome.
 #[derive(Deserialize)]
 struct LooseWire<'a> {
     id: u64,
@@ -74,7 +74,7 @@ fn read_loosely(line: &[u8], error: &serde_json::Error) -> Line {
     }
 }
 
-/// The number of the step that a line answers, read from its beginning: SDKs write `{"id":` first.
+/// The step number from the beginning of a line. SDKs write `{"id":` first.
 pub(super) fn id_at_start(line: &[u8]) -> Option<u64> {
     let start = std::str::from_utf8(&line[..line.len().min(64)]).unwrap_or_default();
     let rest =
@@ -83,14 +83,14 @@ pub(super) fn id_at_start(line: &[u8]) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// The beginning of a line, for a message to a person.
+/// The beginning of a line, for a message.
 pub(super) fn excerpt(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
     let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
     if line.len() > shown.len() { format!("{shown}…") } else { shown }
 }
 
-/// Appends the line that sends a step to the child.
+/// Appends the line with a step for the child.
 pub(super) fn write_step(id: u64, step: &RunStep, out: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Wire<'a> {
@@ -103,7 +103,7 @@ pub(super) fn write_step(id: u64, step: &RunStep, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Makes one line of a JSON document. Raw values may be spread over lines; inside of strings JSON has no bare line ends.
+/// Joins the lines of a JSON document. Raw values may contain line ends, but strings in JSON do not.
 fn flatten(json: &mut [u8]) {
     let mut from = 0;
     while let Some(at) = memchr::memchr2(b'\n', b'\r', &json[from..]) {
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_line_is_told_from_the_others() {
+    fn each_kind_of_line_is_recognized() {
         assert!(matches!(read(br#"{"id":7,"outcome":{"success":{"result":[1, 2]}}}"#), Line::Outcome(7, _)));
         assert!(matches!(
             read(br#"{"id":7,"outcome":{"failure":{"message":"m","error_type":"t","retryable":true}}}"#),

@@ -1,5 +1,5 @@
-//! Starts a child process that cannot outlive this one: in its own process group, which is killed as a whole, with its pipes on the
-//! file descriptors 3 and 4, and on Linux with a death signal from the kernel.
+//! Starts a child process that cannot outlive this one: it has its own process group, which is killed as a whole, and on Linux a death
+//! signal from the kernel. Its pipes are the file descriptors 3 and 4.
 
 use std::{
     fs::File,
@@ -25,13 +25,13 @@ use tokio::{
 
 use super::Command;
 
-/// Where the child reads steps.
+/// The child reads steps here.
 const IN: RawFd = 3;
-/// Where the child writes outcomes.
+/// The child writes outcomes here.
 const OUT: RawFd = 4;
-/// Environment variables that a child does not inherit: workers never see PostgreSQL, and queues and invocations concern only this
-/// process. A command that sets one of them itself gets it.
-const KEPT_BACK: [&str; 8] = [
+/// Environment variables that a child does not inherit: workers never see PostgreSQL, and only this process handles queues and
+/// invocations. A command may set them explicitly.
+const NOT_INHERITED: [&str; 8] = [
     "DATABASE_URL",
     "TASKER_DATABASE_URL",
     "TASKER_TEST_DATABASE_URL",
@@ -42,7 +42,7 @@ const KEPT_BACK: [&str; 8] = [
     "AWS_LAMBDA_RUNTIME_API",
 ];
 
-/// A running child and our ends of its pipes.
+/// A running child, with our ends of its pipes.
 pub(super) struct Spawned {
     pub process: Process,
     pub to_child: pipe::Sender,
@@ -51,14 +51,14 @@ pub(super) struct Spawned {
     pub stderr: ChildStderr,
 }
 
-/// A child process and everything that it started. Dropping it kills them all.
+/// A child process. Dropping it kills the child and everything in its process group.
 pub(super) struct Process {
     child: Child,
     pub pid: u32,
 }
 
 impl Process {
-    /// Waits for its end. Cancel-safe; may be called again.
+    /// Waits for the end. Cancel-safe; may be called again.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
@@ -67,9 +67,9 @@ impl Process {
         tokio::time::timeout(time, self.child.wait()).await.ok()?.ok()
     }
 
-    /// Kills it and everything that it started.
+    /// Kills the process group.
     pub fn kill(&self) {
-        // It may have ended already. Its number is not given to another process in so short a time.
+        // The child may have ended already. Its pid is not reused in so short a time.
         let _ = killpg(Pid::from_raw(self.pid as i32), Signal::SIGKILL);
     }
 }
@@ -85,7 +85,7 @@ pub(super) async fn spawn(command: &Command) -> io::Result<Spawned> {
     let (from_child, child_out) = std::io::pipe()?;
     let (child_in, child_out) = (out_of_the_way(child_in.into())?, out_of_the_way(child_out.into())?);
     let child = on_spawner_thread(prepared(command, &child_in, &child_out)).await;
-    // Our copies of the child's ends: if they stayed open, its death would not close the pipes.
+    // Close our copies of the child's ends; otherwise its death would not close the pipes.
     drop((child_in, child_out));
     let mut child = child?;
     let pid = child.id().expect("a child that was not waited for has a pid");
@@ -100,10 +100,10 @@ pub(super) async fn spawn(command: &Command) -> io::Result<Spawned> {
     })
 }
 
-/// A copy with a number above the child's 3 and 4, so that moving one pipe there cannot close the other.
+/// A copy above the child's descriptors 3 and 4, so that moving one pipe there cannot close the other.
 fn out_of_the_way(fd: OwnedFd) -> io::Result<OwnedFd> {
     let raw = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(OUT + 1))?;
-    // SAFETY: fcntl has just made this descriptor, and nothing else owns it.
+    // SAFETY: fcntl has just created this descriptor, and nothing else owns it.
     #[allow(unsafe_code)]
     let copy = unsafe { OwnedFd::from_raw_fd(raw) };
     Ok(copy)
@@ -111,7 +111,7 @@ fn out_of_the_way(fd: OwnedFd) -> io::Result<OwnedFd> {
 
 fn prepared(command: &Command, child_in: &OwnedFd, child_out: &OwnedFd) -> tokio::process::Command {
     let mut prepared = tokio::process::Command::new(&command.program);
-    KEPT_BACK.iter().for_each(|name| {
+    NOT_INHERITED.iter().for_each(|name| {
         prepared.env_remove(name);
     });
     prepared
@@ -125,7 +125,7 @@ fn prepared(command: &Command, child_in: &OwnedFd, child_out: &OwnedFd) -> tokio
         .kill_on_drop(true);
     let (child_in, child_out) = (child_in.as_raw_fd(), child_out.as_raw_fd());
     let parent = std::process::id();
-    // SAFETY: between fork and exec the closure makes system calls only; it neither allocates nor takes a lock.
+    // SAFETY: between fork and exec the closure only makes system calls; it neither allocates nor takes a lock.
     #[allow(unsafe_code)]
     unsafe {
         prepared.pre_exec(move || before_exec(child_in, child_out, parent));
@@ -135,7 +135,7 @@ fn prepared(command: &Command, child_in: &OwnedFd, child_out: &OwnedFd) -> tokio
 
 /// Runs in the child between fork and exec.
 fn before_exec(child_in: RawFd, child_out: RawFd, parent: u32) -> io::Result<()> {
-    // SAFETY: plain system calls on numbers; dup2 clears close-on-exec on the copies, and what they replace concerns only the child.
+    // SAFETY: plain system calls on numbers. dup2 clears close-on-exec on the copies, and replaces descriptors only in the child.
     #[allow(unsafe_code)]
     unsafe {
         if libc::dup2(child_in, IN) < 0 || libc::dup2(child_out, OUT) < 0 {
@@ -146,11 +146,11 @@ fn before_exec(child_in: RawFd, child_out: RawFd, parent: u32) -> io::Result<()>
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
                 return Err(io::Error::last_os_error());
             }
-            // The parent may have died before the signal was asked for.
+            // The parent may have died before the signal was set up.
             if libc::getppid() != parent as i32 {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
-            // The child inherits no other descriptor. An old kernel refuses this call; all that we open is close-on-exec anyway.
+            // The child inherits no other descriptor. Old kernels refuse this call, but all our descriptors are close-on-exec anyway.
             libc::syscall(libc::SYS_close_range, OUT + 1, libc::c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
         }
         #[cfg(not(target_os = "linux"))]
@@ -165,8 +165,8 @@ struct Request {
     reply: oneshot::Sender<io::Result<Child>>,
 }
 
-/// Forks on a thread that lives as long as this process: the death signal fires when the *thread* that forked ends, and the
-/// threads of a runtime come and go.
+/// Forks on a thread that lives as long as this process: the death signal fires when the *thread* that forked ends, and a runtime's
+/// threads may end earlier.
 async fn on_spawner_thread(command: tokio::process::Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
@@ -183,13 +183,13 @@ fn spawner_loop(inbox: &mpsc::Receiver<Request>) {
     occupy_low_descriptors();
     for Request { mut command, runtime, reply } in inbox {
         let _context = runtime.enter();
-        // When nothing waits for the reply any more, the child is dropped, which kills it.
+        // If nothing waits for the reply, the child is dropped, which kills it.
         let _ = reply.send(command.spawn());
     }
 }
 
-/// Keeps the descriptors up to [`OUT`] taken for ever. The standard library learns of a failed exec through a pipe; if that pipe got
-/// the number 3 or 4, the child's pipes would replace it and the failure would be lost.
+/// Keeps the descriptors up to [`OUT`] in use. The standard library reports a failed exec through a pipe. If that pipe had the number
+/// 3 or 4, the child's pipes would replace it and the failure would be lost.
 fn occupy_low_descriptors() {
     while let Ok(file) = File::open("/dev/null") {
         if file.as_raw_fd() > OUT {
