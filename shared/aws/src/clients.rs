@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_config::{
-    BehaviorVersion, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
+    BehaviorVersion, SdkConfig, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
     profile::ProfileFileRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
 };
 
@@ -18,8 +18,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 pub struct Clients {
     /// Of the queues.
     pub sqs: aws_sdk_sqs::Client,
-    /// Of the secrets.
-    pub secrets: aws_sdk_secretsmanager::Client,
+    /// For the clients of services that this process alone needs.
+    pub config: SdkConfig,
 }
 
 impl Clients {
@@ -45,6 +45,6 @@ impl Clients {
             .timeout_config(timeouts)
             .load()
             .await;
-        Self { sqs: aws_sdk_sqs::Client::new(&config), secrets: aws_sdk_secretsmanager::Client::new(&config) }
+        Self { sqs: aws_sdk_sqs::Client::new(&config), config }
     }
 }
