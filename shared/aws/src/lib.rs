@@ -15,7 +15,7 @@ mod sqs;
 mod trace;
 
 pub use batch::{Batch, Received};
-pub use clients::Clients;
+pub use clients::{Clients, https};
 pub use dead_letter::{REASON, SOURCE_MESSAGE_ID, SqsSource};
 pub use depot::{CallError, Move, QueueAdmin, QueueFacts};
 pub use errors::said;
