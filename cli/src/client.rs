@@ -52,6 +52,8 @@ pub fn parse_url(text: &str) -> std::result::Result<Url, String> {
 
 impl Client {
     pub fn new(base: Url) -> Result<Self> {
+        // For HTTPS; fails when there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder =
             reqwest::Client::builder().connect_timeout(CONNECT).user_agent(concat!("tasker-ctl/", env!("CARGO_PKG_VERSION")));
         if is_loopback(&base) {

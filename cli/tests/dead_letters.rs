@@ -54,7 +54,10 @@ async fn world(test: &str) -> Option<World> {
         skip("tasker-ctl dlq and queues on SQS: TASKER_LOCALSTACK is not set; scripts/with-localstack sets it");
         return None;
     };
-    let config = Config::builder().behavior_version(BehaviorVersion::latest()).region(Region::new("us-east-1"));
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .http_client(tasker_aws::https());
     let config = config.endpoint_url(&endpoint).credentials_provider(Credentials::new("test", "test", None, None, "test"));
     let prefix = format!("{test}{}-", std::process::id());
     let world = World { sqs: Client::from_conf(config.build()), endpoint, prefix };

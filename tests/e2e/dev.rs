@@ -203,7 +203,7 @@ impl Dev {
 pub fn http(method: &str, url: &str, body: Option<String>) -> reqwest::Result<(u16, bool, Value)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let client = reqwest::Client::new();
+        let client = tasker_tests::http_client().build()?;
         let mut request = client.request(method.parse().unwrap(), url).timeout(PATIENCE);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);

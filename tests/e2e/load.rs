@@ -65,7 +65,7 @@ impl Accepted {
         let asked = self.asked;
         self.asked += tasks;
         runtime.block_on(async {
-            let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+            let client = tasker_tests::http_client().pool_max_idle_per_host(0).build().unwrap();
             let mut requests = JoinSet::new();
             for no in asked..asked + tasks {
                 let request = client.post(format!("{}/v1/tasks", dev.url)).timeout(PATIENCE);

@@ -109,7 +109,7 @@ impl Cell {
             sqs: sqs(&emulator.endpoint),
             api: text("api"),
             queues: text("queue_url_prefix"),
-            http: reqwest::Client::builder().timeout(Duration::from_secs(40)).no_proxy().build().unwrap(),
+            http: tasker_tests::http_client().timeout(Duration::from_secs(40)).no_proxy().build().unwrap(),
             emulator,
             prefix,
             database,
@@ -425,6 +425,7 @@ fn sqs(endpoint: &str) -> aws_sdk_sqs::Client {
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
         .endpoint_url(endpoint)
+        .http_client(tasker_aws::https())
         .build();
     aws_sdk_sqs::Client::from_conf(config)
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use aws_config::{
-    BehaviorVersion, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
+    BehaviorVersion, SdkConfig, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
     profile::ProfileFileRegionProvider, retry::RetryConfig, timeout::TimeoutConfig,
 };
+use aws_sdk_sqs::config::SharedHttpClient;
+use aws_smithy_http_client::{Builder, ConnectorBuilder, proxy::ProxyConfig, tls};
 
 /// A call is given up well before a function's own time is over.
 const CALL: Duration = Duration::from_secs(10);
@@ -18,8 +20,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 pub struct Clients {
     /// Of the queues.
     pub sqs: aws_sdk_sqs::Client,
-    /// Of the secrets.
-    pub secrets: aws_sdk_secretsmanager::Client,
+    /// For the clients of services that this process alone needs.
+    pub config: SdkConfig,
 }
 
 impl Clients {
@@ -41,10 +43,22 @@ impl Clients {
             RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(ProfileFileRegionProvider::new());
         let config = aws_config::defaults(BehaviorVersion::latest())
             .region(region)
+            .http_client(https())
             .retry_config(RetryConfig::standard().with_max_attempts(3))
             .timeout_config(timeouts)
             .load()
             .await;
-        Self { sqs: aws_sdk_sqs::Client::new(&config), secrets: aws_sdk_secretsmanager::Client::new(&config) }
+        Self { sqs: aws_sdk_sqs::Client::new(&config), config }
     }
+}
+
+/// The SDK's HTTP client over ring. Its shorter `build_https` would ignore the proxy that the environment names.
+pub fn https() -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector = ConnectorBuilder::default();
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        let ring = tls::Provider::rustls(tls::rustls_provider::CryptoMode::Ring);
+        connector.proxy_config(ProxyConfig::from_env()).tls_provider(ring).build()
+    })
 }

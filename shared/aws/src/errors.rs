@@ -4,7 +4,7 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use tasker_process::root_cause;
 
 /// Why a call failed: the service's own words, or what kept it from answering.
-pub(crate) fn said<E, R>(error: &SdkError<E, R>) -> String
+pub fn said<E, R>(error: &SdkError<E, R>) -> String
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
     R: std::fmt::Debug + 'static,

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aws_sdk_secretsmanager::Client;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use tasker_aws::{Clients, Secrets, SecretsManager, SqsQueue, SqsSource};
+use tasker_aws::{Clients, SqsQueue, SqsSource};
 use tasker_domain::token::SigningKey;
 use tasker_engine::Engine;
 use tasker_process::{BadSetting, SecretError, Stage, settings::required};
@@ -15,7 +16,11 @@ use tasker_store::{Connector, Store, StoreError};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::{logins::SecretCredentials, settings::Settings};
+use crate::{
+    logins::SecretCredentials,
+    secrets::{Secrets, SecretsManager},
+    settings::Settings,
+};
 
 /// An instance works on one invocation at a time, so one connection is enough.
 const CONNECTIONS: usize = 1;
@@ -65,7 +70,7 @@ impl Instance {
         let settings = Settings::from_env()?;
         required("AWS_REGION", "the region of the queues and secrets, such as eu-central-1")?;
         let clients = Clients::from_env().await;
-        let secrets = Secrets::new(SecretsManager(clients.secrets.clone()));
+        let secrets = Secrets::new(SecretsManager(Client::new(&clients.config)));
         Ok(Self(Arc::new(Inner { clients, secrets, settings, engine: Mutex::default() })))
     }
 

@@ -12,6 +12,7 @@ mod logins;
 mod messages;
 mod migrate;
 mod readiness;
+mod secrets;
 mod serve;
 mod settings;
 

@@ -9,9 +9,10 @@ use std::{
 };
 
 use serde::Deserialize;
-use tasker_aws::Secrets;
 use tasker_process::{SecretError, Stage};
 use tasker_store::{Credentials, Login};
+
+use crate::secrets::Secrets;
 
 /// Looks at the secret after the first refusal, while a rotation may be under way.
 const LOOKS: u32 = 11;

@@ -187,7 +187,7 @@ fn connector(authorities: Option<&str>) -> Result<MakeRustlsConnect, StoreError>
                 .into(),
         ));
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| StoreError::Bug(e.to_string()))?

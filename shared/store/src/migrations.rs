@@ -1,10 +1,25 @@
 //! Brings a database to this version's schema: forward only, one migration at a time, safe to start twice at once.
 
+use refinery_core::{Migration, Runner};
+
 use crate::{Connector, StoreError};
 
-mod embedded {
-    refinery::embed_migrations!("../../migrations");
+/// Files of `migrations/`. A list, because refinery's macro would be built with libraries of its own, for half a minute.
+macro_rules! migrations {
+    ($($name:literal),+ $(,)?) => {
+        [$(($name, include_str!(concat!("../../../migrations/", $name, ".sql")))),+]
+    };
 }
+
+const MIGRATIONS: [(&str, &str); 7] = migrations![
+    "V1__tables",
+    "V2__hand_over",
+    "V3__submit_and_complete",
+    "V4__time",
+    "V5__operator",
+    "V6__show",
+    "V7__dead_letters",
+];
 
 const HISTORY: &str = "tasker.schema_history";
 /// Any number, as long as it is always the same: whoever holds this lock migrates.
@@ -25,8 +40,7 @@ pub async fn migrate_by(access: &Connector) -> Result<Vec<String>, StoreError> {
     })?;
     client.batch_execute("set lock_timeout = '60s'").await?;
     client.execute_typed("select pg_advisory_lock($1)", &[(&LOCK, tokio_postgres::types::Type::INT8)]).await?;
-    let mut runner = embedded::migrations::runner();
-    runner.set_migration_table_name(HISTORY);
+    let runner = runner();
     let report = runner.run_async(&mut client).await;
     let report = report.map_err(|e| match client.is_closed() {
         true => StoreError::Unavailable("the connection was lost; run the migrations again".into()),
@@ -39,8 +53,7 @@ pub async fn migrate_by(access: &Connector) -> Result<Vec<String>, StoreError> {
 pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>, StoreError> {
     let (mut client, _) = Connector::by_url(database_url)?.connect().await?;
     let exists = client.query_typed("select to_regclass('tasker.schema_history') is not null", &[]).await?;
-    let mut runner = embedded::migrations::runner();
-    runner.set_migration_table_name(HISTORY);
+    let runner = runner();
     let applied = if exists[0].get(0) {
         runner.get_applied_migrations_async(&mut client).await.map_err(|e| StoreError::Bug(e.to_string()))?
     } else {
@@ -50,10 +63,32 @@ pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>,
     Ok(known.map(|m| (m.to_string(), applied.iter().any(|a| a.version() == m.version()))).collect())
 }
 
+fn runner() -> Runner {
+    let parsed = MIGRATIONS.map(|(name, sql)| Migration::unapplied(name, sql).expect("a name is V, its number, __ and words"));
+    let mut runner = Runner::new(&parsed);
+    runner.set_migration_table_name(HISTORY);
+    runner
+}
+
 /// A migration fails when somebody else made the schema, or a version of ours that was never released.
-fn other_schema(error: &refinery::Error) -> StoreError {
+fn other_schema(error: &refinery_core::Error) -> StoreError {
     let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
     StoreError::Setting(format!(
         "the database cannot be brought to this version's schema ({cause}); give another database or data dir, or the version that made it"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_migrations_is_one() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations")).unwrap();
+        let mut files: Vec<_> = folder.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        let mut known = MIGRATIONS.map(|(name, _)| format!("{name}.sql"));
+        known.sort();
+        assert_eq!(files, known);
+    }
 }

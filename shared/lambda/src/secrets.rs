@@ -1,9 +1,8 @@
 //! Secrets Manager as the source of a process's secrets.
 
 use aws_sdk_secretsmanager::Client;
+use tasker_aws::said;
 use tasker_process::{Secret, SecretError, SecretSource, Stage};
-
-use crate::errors::said;
 
 /// The secrets of an account, as far as this process has needed them.
 pub type Secrets = tasker_process::Secrets<SecretsManager>;
