@@ -13,11 +13,11 @@ macro_rules! migrations {
 
 const MIGRATIONS: [(&str, &str); 7] = migrations![
     "V1__tables",
-    "V2__hand_over",
+    "V2__dispatch",
     "V3__submit_and_complete",
-    "V4__time",
+    "V4__sweep",
     "V5__operator",
-    "V6__show",
+    "V6__task_detail",
     "V7__dead_letters",
 ];
 
