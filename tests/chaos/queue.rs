@@ -250,8 +250,4 @@ impl Queue for Wire {
         self.queue.journal.sort_since(mark);
         results
     }
-
-    fn send_lease(&self) -> Option<Duration> {
-        Some(Duration::from_millis(limits::SEND_LEASE_MS as u64))
-    }
 }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use serde_json::json;
-use tasker_engine::{Answer, InProcess};
+use tasker_engine::Answer;
+use tasker_queue::InProcess;
 use tasker_wire::{Outcome, StepState, TaskId, TaskState};
 use tokio_util::sync::CancellationToken;
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_engine::{Answer, InProcess};
+use tasker_engine::Answer;
+use tasker_queue::InProcess;
 use tasker_wire::{Outcome, StepState, TaskState, limits};
 use tokio_util::sync::CancellationToken;
 

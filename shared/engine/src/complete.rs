@@ -1,6 +1,6 @@
 //! Completion: what workers say of steps is decided, recorded and carried on, a batch in one statement.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -35,17 +35,19 @@ pub enum Answer {
 
 impl<Q: Queue> Engine<Q> {
     /// Applies completions; one answer each, in their order. On an error nothing is known: call again with the same batch.
-    pub async fn complete(self: &Arc<Self>, batch: impl Into<Arc<[CompleteStep]>>) -> Result<Vec<Answer>, StoreError> {
+    pub async fn complete<C>(self: &Arc<Self>, batch: impl Into<Arc<[C]>>) -> Result<Vec<Answer>, StoreError>
+    where
+        C: Borrow<CompleteStep> + Send + Sync + 'static,
+    {
         let (engine, batch) = (self.clone(), batch.into());
         to_its_end(async move { engine.complete_here(&batch).await }).await
     }
 
-    /// The same where the caller is a task of its own that nobody drops.
-    pub(crate) async fn complete_here(self: &Arc<Self>, batch: &[CompleteStep]) -> Result<Vec<Answer>, StoreError> {
+    async fn complete_here<C: Borrow<CompleteStep>>(self: &Arc<Self>, batch: &[C]) -> Result<Vec<Answer>, StoreError> {
         let mut answers = vec![Answer::Forged; batch.len()];
         let mut waiting = Vec::with_capacity(batch.len());
         for (place, completion) in batch.iter().enumerate() {
-            match self.decide(completion).await? {
+            match self.decide(completion.borrow()).await? {
                 Ok(decided) => waiting.push((place, decided)),
                 Err(answer) => answers[place] = answer,
             }
@@ -56,7 +58,7 @@ impl<Q: Queue> Engine<Q> {
             let (places, completions): (Vec<usize>, Vec<Completion>) = round.into_iter().unzip();
             for (place, applied) in places.into_iter().zip(self.apply(completions).await?) {
                 answers[place] = applied.into();
-                note(&batch[place], answers[place]);
+                note(batch[place].borrow(), answers[place]);
             }
         }
         Ok(answers)

@@ -168,7 +168,7 @@ impl<Q: Queue> Engine<Q> {
             tracing::warn!(refused, of, error = %e, "the queue refused messages; a sweep sends them again");
         }
         let accepted: Vec<(Lease, i64)> = keys.into_iter().zip(&results).filter_map(|(k, r)| k.filter(|_| r.is_ok())).collect();
-        if self.queue.send_lease().is_some() && !accepted.is_empty() {
+        if self.settings.send_lease.is_some() && !accepted.is_empty() {
             // Should this fail, a sweep sends them once more: the same lease, so it costs a message and nothing else.
             let _ = self.store.sent(&accepted).await;
         }

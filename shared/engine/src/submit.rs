@@ -9,7 +9,7 @@ use tasker_domain::{
     token::TemplateRef,
 };
 use tasker_process::Batcher;
-use tasker_queue::Queue;
+use tasker_queue::{InProcess, Queue};
 use tasker_store::{
     Change, DispatchSettings, NewTask, RunRow, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader,
 };
@@ -96,7 +96,7 @@ impl<Q: Queue> Engine<Q> {
         request: TaskRequest,
         traceparent: Option<String>,
     ) -> Result<(Submitted, Waiter), SubmitError> {
-        if self.queue.is_full() {
+        if self.settings.in_process.as_ref().is_some_and(InProcess::is_full) {
             return Err(SubmitError::Full);
         }
         let plan = self.plan_for(&request).await?;

@@ -3,13 +3,17 @@
 //! Queues carry messages at least once, in any order, or not at all: no correctness rests on them. Every implementation passes
 //! the same tests (`conformance`). Nothing here knows a database or a cloud.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod consume;
+mod in_process;
 
 use std::{sync::Arc, time::Duration};
 
 use tasker_wire::{CompleteStep, Evaluate, RunStep};
 
 pub use consume::{Limits, Work, WorkError, consume, refuse};
+pub use in_process::{Bodies, Completions, InProcess, MAX_RECEIVES, Steps, WakeUps};
 
 /// A message to send. The kind of message says which queue it goes to.
 #[derive(Debug, Clone)]

@@ -8,21 +8,18 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use aws_lambda_events::{
-    event::sqs::SqsEvent,
-    sqs::{BatchItemFailure, SqsBatchResponse},
-};
+use aws_lambda_events::{event::sqs::SqsEvent, sqs::SqsBatchResponse};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tasker_aws::{Clients, SqsQueue, SqsSource, unquoted};
+use tasker_aws::{Clients, SqsQueue, SqsSource, batch_response, unquoted};
 use tasker_queue::{Delivery, Disposition, Receipt, Source, Unreadable};
 use tasker_wire::RunStep;
 use tasker_worker::{Command, Executor, Settings, StartError};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::{deployment::Deployment, invocations::Invocations, sqs::SqsSteps};
+use crate::{deployment::Deployment, invocations::Invocations};
 
 /// Left of an invocation when it answers, whatever is not safe then.
 const TO_ANSWER: Duration = Duration::from_secs(1);
@@ -40,7 +37,7 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     let queue = SqsQueue::new(clients.sqs.clone(), queues);
     // The platform ends the process between invocations, when nothing runs.
     let never = CancellationToken::new();
-    let source = SqsSteps::new(SqsSource::new(clients.sqs, queue_url), never.clone());
+    let source = SqsSource::new(clients.sqs, queue_url, never.clone());
     // The platform gives a start ten seconds, and a child may need more: messages that come before it is ready wait.
     let running = tokio::spawn({
         let invocations = invocations.clone();
@@ -80,7 +77,7 @@ async fn start(command: Command, settings: &Settings, gate: &Arc<Invocations>) -
 }
 
 struct Function {
-    source: SqsSteps,
+    source: SqsSource<RunStep>,
     invocations: Arc<Invocations>,
 }
 
@@ -98,7 +95,7 @@ impl Function {
         let event: SqsEvent = serde_json::from_str(event.get()).map_err(|error| no_messages(&error))?;
         let begun = Instant::now();
         let ends = begun + time_until(deadline_ms);
-        let messages = self.source.read_event(event);
+        let messages = self.source.deliveries(event.records);
         let until = ends.checked_sub(TO_ANSWER).unwrap_or(begun);
         let (answer, later) = answer(messages, until, |message| self.handle(message, ends)).await;
         // They are not at fault: they come again soon, later each time, instead of after the whole visibility time-out. What does not
@@ -108,7 +105,7 @@ impl Function {
         Ok(answer)
     }
 
-    async fn handle(&self, Delivery { message, receipt, .. }: Delivery<RunStep>, ends: Instant) -> Handled {
+    async fn handle(&self, Delivery { message, receipt }: Delivery<RunStep>, ends: Instant) -> Handled {
         let safe = match message {
             // Released, it would be dispatched again at once, and for ever if this machine's clock is wrong.
             Ok(step) if self.invocations.began_too_late(&step, ends) => {
@@ -164,16 +161,9 @@ where
     if !handled.is_empty() {
         tracing::warn!(messages = handled.len(), "messages whose outcome is not safe come again");
     }
-    let mut answer = SqsBatchResponse::default();
-    answer.batch_item_failures = handled.iter().map(|(receipt, _)| failure(&receipt.id)).collect();
+    let answer = batch_response(handled.iter().map(|(receipt, _)| receipt.id.clone()));
     let later = handled.into_iter().filter(|(_, handled)| *handled == Handled::NotSafe).map(|(receipt, _)| receipt);
     (answer, later.collect())
-}
-
-fn failure(message_id: &str) -> BatchItemFailure {
-    let mut failure = BatchItemFailure::default();
-    failure.item_identifier = message_id.to_owned();
-    failure
 }
 
 #[cfg(test)]
@@ -182,7 +172,7 @@ mod tests {
 
     fn message(id: &str) -> Delivery<RunStep> {
         let receipt = Receipt { id: id.into(), handle: id.into(), receives: 1 };
-        Delivery { message: Err(Unreadable::OtherVersion(2)), receives: 1, receipt }
+        Delivery { message: Err(Unreadable::OtherVersion(2)), receipt }
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ enum Due {
 }
 
 struct Unsent {
-    message: Box<CompleteStep>,
+    message: Arc<CompleteStep>,
     answer: bool,
 }
 
@@ -46,7 +46,7 @@ impl Unsent {
     fn replaced(mut self, error: &SendError) -> Self {
         let message =
             format!("what the handler answered cannot be sent: {error}. Store large data elsewhere and return a reference");
-        self.message.outcome = Outcome::Failure(Failure::permanent(TOO_LARGE, message));
+        Arc::make_mut(&mut self.message).outcome = Outcome::Failure(Failure::permanent(TOO_LARGE, message));
         self
     }
 }
@@ -61,19 +61,19 @@ impl<Q: Queue> Outbox<Q> {
 
     /// Takes the outcome of a step. It is sent with whatever else waits by then.
     pub fn put_answer(&mut self, message: CompleteStep) {
-        self.fresh.push(Unsent { message: Box::new(message), answer: true });
+        self.fresh.push(Unsent { message: Arc::new(message), answer: true });
     }
 
     /// Takes a start report or heartbeat. It is offered once: a later one says the same.
     pub fn put_report(&mut self, message: CompleteStep) {
         if !self.down {
-            self.fresh.push(Unsent { message: Box::new(message), answer: false });
+            self.fresh.push(Unsent { message: Arc::new(message), answer: false });
         }
     }
 
     /// Sends what there is, and returns the answers that the queue accepted. Waits for ever when there is nothing to send.
     /// Dropping the future loses nothing: the send goes on with the next call.
-    pub async fn deliver(&mut self) -> Vec<CompleteStep> {
+    pub async fn deliver(&mut self) -> Vec<Arc<CompleteStep>> {
         if self.sending.is_none() {
             match self.due() {
                 Due::Now => {}
@@ -111,14 +111,14 @@ impl<Q: Queue> Outbox<Q> {
         }));
     }
 
-    fn sort(&mut self, results: Vec<(Unsent, SendResult)>) -> Vec<CompleteStep> {
+    fn sort(&mut self, results: Vec<(Unsent, SendResult)>) -> Vec<Arc<CompleteStep>> {
         let sent = results.len();
         let mut refusals = 0;
         let mut accepted = Vec::new();
         let mut why = None;
         for (unsent, result) in results {
             match result {
-                Ok(()) if unsent.answer => accepted.push(*unsent.message),
+                Ok(()) if unsent.answer => accepted.push(unsent.message),
                 Ok(()) => {}
                 Err(error @ SendError::TooLarge { .. }) if unsent.answer && !unsent.is_small() => {
                     self.fresh.push(unsent.replaced(&error));
@@ -158,22 +158,18 @@ mod tests {
 
     /// Carries failures, and nothing that is larger.
     #[derive(Default)]
-    struct Small(Mutex<Vec<CompleteStep>>);
+    struct Small(Mutex<Vec<Arc<CompleteStep>>>);
 
     impl Queue for Small {
         async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
             let take = |outgoing: Outgoing| match outgoing {
                 Outgoing::CompleteStep(m) if matches!(m.outcome, Outcome::Failure(_)) => {
-                    self.0.lock().push(*m);
+                    self.0.lock().push(m);
                     Ok(())
                 }
                 _ => Err(SendError::TooLarge { bytes: 2_000_000, most: 1_048_576 }),
             };
             messages.into_iter().map(take).collect()
-        }
-
-        fn send_lease(&self) -> Option<Duration> {
-            None
         }
     }
 
