@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use tasker_queue::{Outgoing, Queue, SendError, SendResult};
-use tasker_wire::{RunStep, StepId, TaskId, limits};
+use tasker_wire::{RunStep, StepId, TaskId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{

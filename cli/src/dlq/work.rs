@@ -111,7 +111,9 @@ async fn settle(depot: &QueueAdmin, queue: &str, deed: Deed, letter: &SqsMessage
     };
     let deleted = depot.delete(queue, letter).await;
     match (sent, deleted) {
-        (Some(new_message_id), deleted) => LetterOutcome::Redriven { new_message_id, also_kept: deleted.err().map(|e| e.to_string()) },
+        (Some(new_message_id), deleted) => {
+            LetterOutcome::Redriven { new_message_id, also_kept: deleted.err().map(|e| e.to_string()) }
+        }
         (None, Ok(())) => LetterOutcome::Deleted,
         (None, Err(error)) => LetterOutcome::Kept { why: error.to_string() },
     }

@@ -5,9 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tasker_queue::{
-    Bodies, Disposition, InProcess, Limits, MAX_RECEIVES, Outgoing, Source, Steps, Work, WorkError, consume,
-};
+use tasker_queue::{Bodies, Consumer, Disposition, InProcess, Limits, MAX_RECEIVES, Outgoing, Source, Steps, WorkError, consume};
 use tasker_store::StoreError;
 use tasker_wire::{CompleteStep, Evaluate, Lease, RunStep, limits};
 use tokio::task::JoinSet;
@@ -112,7 +110,7 @@ impl Engine<InProcess> {
 }
 
 /// Works on what a source brings until `shutdown`, and then on what is still there.
-async fn drain<W: Work>(source: impl Source<Message = W::Message>, work: W, shutdown: CancellationToken) {
+async fn drain<C: Consumer>(source: impl Source<Message = C::Message>, consumer: C, shutdown: CancellationToken) {
     let limits = Limits { max_receives: MAX_RECEIVES, until: None };
     loop {
         let batch = tokio::select! {
@@ -120,7 +118,7 @@ async fn drain<W: Work>(source: impl Source<Message = W::Message>, work: W, shut
             batch = source.receive(limits::COMPLETION_BATCH) => batch,
             () = shutdown.cancelled() => return,
         };
-        source.settle(consume(batch, limits, &work).await).await;
+        source.settle(consume(batch, limits, &consumer).await).await;
     }
 }
 
@@ -129,7 +127,7 @@ struct Completer {
     shutdown: CancellationToken,
 }
 
-impl Work for Completer {
+impl Consumer for Completer {
     type Message = Arc<CompleteStep>;
     type Note = ();
 
@@ -144,7 +142,7 @@ struct Evaluator {
     shutdown: CancellationToken,
 }
 
-impl Work for Evaluator {
+impl Consumer for Evaluator {
     type Message = Evaluate;
     type Note = ();
 

@@ -98,7 +98,11 @@ pub(crate) struct Given<E>(pub E);
 impl<'de, E: Event> Deserialize<'de> for Given<E> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let refuse = |error: D::Error| {
-            D::Error::custom(format!("this function takes {}, and was invoked with something else: {}", E::BRINGS, unquoted(&error)))
+            D::Error::custom(format!(
+                "this function takes {}, and was invoked with something else: {}",
+                E::BRINGS,
+                unquoted(&error)
+            ))
         };
         E::deserialize(deserializer).map(Self).map_err(refuse)
     }

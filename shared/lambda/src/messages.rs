@@ -5,7 +5,7 @@ use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
 use aws_lambda_events::event::sqs;
 use serde_json::{json, value::RawValue, value::to_raw_value};
 use tasker_aws::{Content, SqsSource, batch_response};
-use tasker_queue::{Disposition, Limits, Receipt, Source, Work, WorkError, consume};
+use tasker_queue::{Consumer, Disposition, Limits, Receipt, Source, WorkError, consume};
 use tasker_store::StoreError;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -70,7 +70,7 @@ struct Handling<'a, M, F> {
     content: PhantomData<fn() -> M>,
 }
 
-impl<M, F, Fut> Work for Handling<'_, M, F>
+impl<M, F, Fut> Consumer for Handling<'_, M, F>
 where
     M: Content,
     F: Fn(Arc<FunctionEngine>, Arc<[M]>) -> Fut + Send + Sync,

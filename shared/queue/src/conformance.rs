@@ -8,7 +8,8 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use crate::{
-    Delivery, Disposition, Limits, Outgoing, Queue, Receipt, SendError, SendResult, Source, Unreadable, Work, WorkError, consume,
+    Consumer, Delivery, Disposition, Limits, Outgoing, Queue, Receipt, SendError, SendResult, Source, Unreadable, WorkError,
+    consume,
 };
 
 /// Longer than anything here takes.
@@ -84,7 +85,8 @@ async fn receive<S: Source>(source: &S, count: usize) -> Vec<Delivery<S::Message
 }
 
 fn numbers(deliveries: &[Delivery<Arc<CompleteStep>>]) -> Vec<i32> {
-    let mut numbers: Vec<i32> = deliveries.iter().map(|delivery| delivery.message.as_ref().expect("it can be read").attempt).collect();
+    let mut numbers: Vec<i32> =
+        deliveries.iter().map(|delivery| delivery.message.as_ref().expect("it can be read").attempt).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -209,7 +211,7 @@ struct Poisoned(Mutex<Vec<String>>);
 
 const POISON: i32 = 13;
 
-impl Work for Poisoned {
+impl Consumer for Poisoned {
     type Message = Arc<CompleteStep>;
     type Note = ();
 

@@ -29,7 +29,7 @@ pub enum WorkError {
 }
 
 /// What a consumer does with the messages of a source.
-pub trait Work: Send + Sync {
+pub trait Consumer: Send + Sync {
     type Message: Clone + Send + Sync + 'static;
     /// What was recorded about a message at its last receive.
     type Note: Send;
@@ -55,8 +55,8 @@ pub trait Work: Send + Sync {
 /// Works on a batch; a disposition for each delivery. First on all that can be read, together; where that meets a defect, on each
 /// alone. A message at its last receive is noted first and worked on alone. Once the infrastructure prevents the work, or the time is
 /// over, nothing more is tried.
-pub async fn consume<W: Work>(batch: Vec<Delivery<W::Message>>, limits: Limits, work: &W) -> Vec<(Receipt, Disposition)> {
-    let mut consumer = Consumer { work, limits, settled: Vec::with_capacity(batch.len()), prevented: None };
+pub async fn consume<C: Consumer>(batch: Vec<Delivery<C::Message>>, limits: Limits, consumer: &C) -> Vec<(Receipt, Disposition)> {
+    let mut worked = Batch { consumer, limits, settled: Vec::with_capacity(batch.len()), prevented: None };
     let (mut receipts, mut messages, mut last) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()), Vec::new());
     for Delivery { message, receipt } in batch {
         match message {
@@ -65,18 +65,18 @@ pub async fn consume<W: Work>(batch: Vec<Delivery<W::Message>>, limits: Limits, 
                 receipts.push(receipt);
                 messages.push(message);
             }
-            Err(unreadable) => consumer.settled.push(refuse(receipt, unreadable)),
+            Err(unreadable) => worked.settled.push(refuse(receipt, unreadable)),
         }
     }
-    consumer.together(receipts, messages.into()).await;
+    worked.together(receipts, messages.into()).await;
     for (receipt, message) in last {
-        consumer.last(receipt, message).await;
+        worked.last(receipt, message).await;
     }
-    let later = consumer.settled.iter().filter(|(_, disposition)| *disposition == Disposition::RetryLater).count();
+    let later = worked.settled.iter().filter(|(_, disposition)| *disposition == Disposition::RetryLater).count();
     if later > 0 {
-        tracing::warn!(messages = later, reason = consumer.prevented, "messages come again later");
+        tracing::warn!(messages = later, reason = worked.prevented, "messages come again later");
     }
-    consumer.settled
+    worked.settled
 }
 
 /// The disposition of a message that cannot be read.
@@ -90,21 +90,21 @@ pub fn refuse(receipt: Receipt, unreadable: Unreadable) -> (Receipt, Disposition
     }
 }
 
-struct Consumer<'a, W> {
-    work: &'a W,
+struct Batch<'a, C> {
+    consumer: &'a C,
     limits: Limits,
     settled: Vec<(Receipt, Disposition)>,
     /// Why nothing more is tried.
     prevented: Option<String>,
 }
 
-impl<W: Work> Consumer<'_, W> {
-    async fn together(&mut self, receipts: Vec<Receipt>, messages: Arc<[W::Message]>) {
+impl<C: Consumer> Batch<'_, C> {
+    async fn together(&mut self, receipts: Vec<Receipt>, messages: Arc<[C::Message]>) {
         if receipts.is_empty() {
             return;
         }
         let work = async {
-            let dispositions = self.work.work(messages.clone()).await?;
+            let dispositions = self.consumer.work(messages.clone()).await?;
             let (answered, given) = (dispositions.len(), messages.len());
             let defect = || WorkError::Defect(format!("{answered} dispositions for {given} messages"));
             (answered == given).then_some(dispositions).ok_or_else(defect)
@@ -129,8 +129,8 @@ impl<W: Work> Consumer<'_, W> {
         }
     }
 
-    async fn last(&mut self, receipt: Receipt, message: W::Message) {
-        let note = match self.guarded(self.work.note(&message, &receipt)).await {
+    async fn last(&mut self, receipt: Receipt, message: C::Message) {
+        let note = match self.guarded(self.consumer.note(&message, &receipt)).await {
             Ok(note) => note,
             Err(reason) => {
                 tracing::error!(message_id = receipt.id, %reason, "a message at its last receive cannot be noted");
@@ -140,7 +140,7 @@ impl<W: Work> Consumer<'_, W> {
         self.together(vec![receipt], Arc::new([message])).await;
         let succeeded = matches!(self.settled.last(), Some((_, Disposition::Done)));
         if let Some(note) = note.filter(|_| succeeded) {
-            self.work.strike_out(note).await;
+            self.consumer.strike_out(note).await;
         }
     }
 
@@ -180,7 +180,7 @@ mod tests {
     #[derive(Default)]
     struct Scripted(Mutex<Vec<String>>);
 
-    impl Work for Scripted {
+    impl Consumer for Scripted {
         type Message = &'static str;
         type Note = String;
 

@@ -123,6 +123,10 @@ impl Source for Completions {
 
     async fn settle(&self, settled: Vec<(Receipt, Disposition)>) {
         let (done, given_up) = self.0.0.completions.settle(settled);
+        for completion in &given_up {
+            let (step_id, lease) = (completion.step_id, completion.lease);
+            tracing::error!(%step_id, lease, "a completion was given up; its step will be run again");
+        }
         let mut pools = self.0.0.pools.lock();
         pools.gave_up |= !given_up.is_empty();
         for completion in done.iter().chain(&given_up) {

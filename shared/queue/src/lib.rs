@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use tasker_wire::{CompleteStep, Evaluate, RunStep};
 
-pub use consume::{Limits, Work, WorkError, consume, refuse};
+pub use consume::{Consumer, Limits, WorkError, consume, refuse};
 pub use in_process::{Bodies, Completions, InProcess, MAX_RECEIVES, Steps, WakeUps};
 
 /// A message to send. The kind of message says which queue it goes to.
