@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tasker_aws::unquoted;
 
 /// An event of a function.
-pub trait Event: DeserializeOwned + Send + 'static {
+pub trait FunctionEvent: DeserializeOwned + Send + 'static {
     /// What it brings, for whoever invoked the function with something else.
     const BRINGS: &'static str;
 }
@@ -43,23 +43,23 @@ pub enum IntakeEvent {
     Http(Box<LambdaRequest>),
 }
 
-impl Event for QueueEvent {
+impl FunctionEvent for QueueEvent {
     const BRINGS: &'static str = "the messages of its queue";
 }
 
-impl Event for ReadinessEvent {
+impl FunctionEvent for ReadinessEvent {
     const BRINGS: &'static str = "the messages of the queue of readiness, and its schedule";
 }
 
-impl Event for IntakeEvent {
+impl FunctionEvent for IntakeEvent {
     const BRINGS: &'static str = "requests for tasks, by HTTP or by the queue of intake";
 }
 
-impl Event for LambdaRequest {
+impl FunctionEvent for LambdaRequest {
     const BRINGS: &'static str = "requests by HTTP";
 }
 
-impl Event for IgnoredAny {
+impl FunctionEvent for IgnoredAny {
     const BRINGS: &'static str = "anything";
 }
 
@@ -95,7 +95,7 @@ impl<'de> Deserialize<'de> for IntakeEvent {
 /// An event whose error names what the function takes, and repeats nothing of what it was given.
 pub(crate) struct Given<E>(pub E);
 
-impl<'de, E: Event> Deserialize<'de> for Given<E> {
+impl<'de, E: FunctionEvent> Deserialize<'de> for Given<E> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let refuse = |error: D::Error| {
             D::Error::custom(format!(
@@ -112,7 +112,7 @@ impl<'de, E: Event> Deserialize<'de> for Given<E> {
 mod tests {
     use super::*;
 
-    fn read<E: Event>(event: &str) -> Result<E, String> {
+    fn read<E: FunctionEvent>(event: &str) -> Result<E, String> {
         serde_json::from_str::<Given<E>>(event).map(|given| given.0).map_err(|error| error.to_string())
     }
 

@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::{
     Instance,
-    events::{Event, Given},
+    events::{FunctionEvent, Given},
 };
 
 /// The engine's lines about steps are what ties the logs of the functions together.
@@ -51,7 +51,7 @@ impl From<Failed> for Diagnostic {
 /// Serves invocations until the platform ends the process. Returns only when it cannot start.
 pub async fn serve<E, F, Fut>(handler: F) -> ExitCode
 where
-    E: Event,
+    E: FunctionEvent,
     F: Fn(Instance, Invocation<E>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Box<RawValue>, Failed>> + Send + 'static,
 {
