@@ -6,7 +6,7 @@ use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
-use tasker_aws::{QueueAdmin, QueueFacts, dead_letter_queue, queue_of_dead_letters};
+use tasker_aws::{QueueAdmin, QueueFacts, SqsMessage, dead_letter_queue, queue_of_dead_letters};
 
 use crate::{
     deployment::{Deployment, Which, failure},
@@ -77,7 +77,7 @@ async fn look(depot: &QueueAdmin, name: &str, facts: &QueueFacts) -> Dead {
         return dead;
     }
     let letters = depot.receive(name, HIDDEN_SECONDS, 1).await.unwrap_or_default();
-    depot.release(name, &letters).await;
+    depot.release(name, &letters.iter().map(SqsMessage::receipt).collect::<Vec<_>>()).await;
     let sent = letters.iter().filter_map(|letter| Timestamp::from_millisecond(letter.sent_ms?).ok()).min();
     dead.oldest_age_seconds = sent.map(|sent| Timestamp::now().duration_since(sent).as_secs().max(0));
     dead.exact = letters.len() as u64 >= facts.total();

@@ -193,7 +193,7 @@ impl Driver<'_> {
         for message in due {
             match message {
                 Outgoing::RunStep { step: run, .. } => runs.push(*run),
-                Outgoing::CompleteStep(answer) => answers.push(*answer),
+                Outgoing::CompleteStep(answer) => answers.push(Arc::unwrap_or_clone(answer)),
                 Outgoing::Evaluate { wake_up: evaluate, .. } => wake_ups.push(evaluate),
             }
         }
@@ -222,7 +222,7 @@ impl Driver<'_> {
         let tasks = &self.tasks;
         let act = self.workers.run(run, |place| tasks[place].deeds.clone());
         let carry = |done: CompleteStep, ms| {
-            self.queue.carry(Outgoing::CompleteStep(Box::new(done)), std::time::Duration::from_millis(ms));
+            self.queue.carry(Outgoing::CompleteStep(Arc::new(done)), std::time::Duration::from_millis(ms));
         };
         if let Some(report) = act.report {
             carry(report, 0);
@@ -279,7 +279,7 @@ impl Driver<'_> {
             Called::Answered(Ok(answers)) => heard(&mut self.accepted, &batch, &answers),
             _ => {
                 for answer in batch {
-                    self.queue.put_back(Outgoing::CompleteStep(Box::new(answer)), 30_000);
+                    self.queue.put_back(Outgoing::CompleteStep(Arc::new(answer)), 30_000);
                 }
                 Ok(())
             }

@@ -8,7 +8,8 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use tasker_engine::{Engine, InProcess, SubmitError, Submitted};
+use tasker_engine::{Engine, SubmitError, Submitted};
+use tasker_queue::InProcess;
 use tasker_store::StoreError;
 use tasker_wire::{Answer, CompleteStep, Evaluate, Outcome, RunStep, StepId, TaskId, message::VERSION};
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle};
@@ -387,7 +388,7 @@ impl World<'_> {
 
     async fn receive(&mut self) -> Result<()> {
         // What one statement hands over comes in the order of its plan, which may be that of the wake-ups, and ids spread those.
-        let mut runs = self.process.engine.receive("default", usize::MAX).await;
+        let mut runs = tasker_tests::receive(&self.process.engine, "default", usize::MAX).await;
         runs.sort_by_key(|run| (place(run), run.step_id.no, run.lease));
         for run in runs {
             self.places.entry(run.task_id).or_insert_with(|| place(&run));

@@ -69,7 +69,7 @@ impl Ground {
             return Ok(());
         }
         let door = Door::open(&self.sessions);
-        let engine = engine(&door, tasker_engine::InProcess::default(), 0);
+        let engine = engine(&door, tasker_queue::InProcess::default(), 0);
         for workflow in new {
             engine.register_template(&workflow.yaml()).await.context("a random workflow is valid")?;
             self.registered.insert(workflow.number);
@@ -135,7 +135,10 @@ pub fn engine<Q: Queue>(door: &Door, queue: Q, seed: u64) -> Arc<Engine<Q>> {
         pools: HashSet::from(["default".to_owned()]),
         revise_templates: false,
         seed,
+        send_lease: None,
+        in_process: None,
     };
     let store = Store::new(&door.url, CONNECTIONS).expect("the address of a door can be read");
+    let settings = tasker_tests::settings_over(&queue, settings);
     Engine::new(store, queue, settings)
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use tasker_engine::{Engine, InProcess, OperatorError, SubmitError};
-use tasker_queue::{Outgoing, Queue};
+use tasker_engine::{Engine, OperatorError, SubmitError};
+use tasker_queue::{InProcess, Outgoing, Queue};
 use tasker_store::StoreError;
 use tasker_wire::{CompleteStep, TaskId};
 use tokio::task::JoinSet;
@@ -91,7 +91,7 @@ async fn start(ground: &Ground, seed: u64, workers: &Arc<Mutex<Workers>>, tasks:
 async fn work(engine: Arc<Engine<InProcess>>, workers: Arc<Mutex<Workers>>, tasks: Arc<Mutex<Vec<Task>>>) {
     let mut running = JoinSet::new();
     loop {
-        for run in engine.receive("default", 3).await {
+        for run in tasker_tests::receive(&engine, "default", 3).await {
             let (engine, workers, tasks) = (engine.clone(), workers.clone(), tasks.clone());
             running.spawn(async move {
                 loop {
@@ -123,7 +123,7 @@ async fn work(engine: Arc<Engine<InProcess>>, workers: Arc<Mutex<Workers>>, task
 }
 
 async fn answer(engine: &Engine<InProcess>, done: CompleteStep) {
-    engine.queue().send(vec![Outgoing::CompleteStep(Box::new(done))]).await;
+    engine.queue().send(vec![Outgoing::CompleteStep(Arc::new(done))]).await;
 }
 
 impl World<'_> {

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use tasker_queue::{Outgoing, Queue, SendError, SendResult};
-use tasker_wire::{RunStep, StepId, TaskId, limits};
+use tasker_wire::{RunStep, StepId, TaskId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -249,9 +249,5 @@ impl Queue for Wire {
         }
         self.queue.journal.sort_since(mark);
         results
-    }
-
-    fn send_lease(&self) -> Option<Duration> {
-        Some(Duration::from_millis(limits::SEND_LEASE_MS as u64))
     }
 }

@@ -8,4 +8,5 @@ mod letters;
 mod orders;
 mod outages;
 mod proxy;
+mod queue;
 mod time;

@@ -111,7 +111,7 @@ async fn a_key_wins_over_every_strategy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_requests_of_one_identity_at_once_make_one_task() {
     let world = world("strict").await;
-    let other = crate::world::engine(&world.db, tasker_engine::InProcess::default());
+    let other = crate::world::engine(&world.db, tasker_queue::InProcess::default());
     for n in 0..20 {
         let request = json!({"name": "w", "context": {"n": n}}).to_string();
         let submits = (0..16).map(|i| {

@@ -87,10 +87,6 @@ impl Queue for Outside {
         };
         messages.into_iter().map(send).collect()
     }
-
-    fn send_lease(&self) -> Option<Duration> {
-        Some(SEND_LEASE)
-    }
 }
 
 const SEND_LEASE: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::json;
-use tasker_engine::InProcess;
+use tasker_queue::InProcess;
 use tasker_wire::{Answer, Outcome, StepState, TaskId, TaskState};
 use tokio_util::sync::CancellationToken;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_engine::InProcess;
+use tasker_queue::InProcess;
 use tasker_wire::{Answer, Outcome, StepState, TaskState, limits};
 use tokio_util::sync::CancellationToken;
 

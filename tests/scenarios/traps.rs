@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use tasker_engine::{Engine, InProcess};
+use tasker_engine::Engine;
+use tasker_queue::InProcess;
 use tasker_store::StoreError;
 use tasker_wire::{Answer, RunStep, StepState, TaskState};
 use tokio::task::JoinHandle;

@@ -14,8 +14,8 @@ use tasker_domain::{
     request::{TaskRequest, parse_task_request},
     token::SigningKey,
 };
-use tasker_engine::{By, Engine, InProcess, Settings, SubmitError, Submitted};
-use tasker_queue::{Outgoing, Queue};
+use tasker_engine::{By, Engine, Settings, SubmitError, Submitted};
+use tasker_queue::{InProcess, Outgoing, Queue};
 use tasker_store::Store;
 use tasker_test_support::Database;
 use tasker_wire::{
@@ -70,7 +70,7 @@ impl World {
 
     /// At least one message, at most `max`.
     pub async fn receive_up_to(&self, max: usize) -> Vec<RunStep> {
-        tokio::time::timeout(PATIENCE, self.engine.receive("default", max)).await.expect("a step is handed over")
+        tokio::time::timeout(PATIENCE, tasker_tests::receive(&self.engine, "default", max)).await.expect("a step is handed over")
     }
 
     /// The messages that wait now, by step name.
@@ -243,8 +243,11 @@ pub fn engine_at<Q: Queue>(url: &str, queue: Q) -> Arc<Engine<Q>> {
         pools: HashSet::from(["default".to_owned()]),
         revise_templates: false,
         seed: 1,
+        send_lease: None,
+        in_process: None,
     };
     let store = Store::new(url, 4).unwrap_or_else(|e| panic!("{e}"));
+    let settings = tasker_tests::settings_over(&queue, settings);
     Engine::new(store, queue, settings)
 }
 
@@ -257,7 +260,7 @@ pub async fn run(
 ) {
     let work = async {
         loop {
-            let runs = engine.receive("default", at_once).await;
+            let runs = tasker_tests::receive(&engine, "default", at_once).await;
             let answers = runs.iter().map(|run| to_completions(run.complete(handler(run), "scripted", 1))).collect();
             engine.queue().send(answers).await;
         }
@@ -273,7 +276,7 @@ pub fn request_of(request: &str) -> TaskRequest {
 }
 
 fn to_completions(completion: CompleteStep) -> Outgoing {
-    Outgoing::CompleteStep(Box::new(completion))
+    Outgoing::CompleteStep(Arc::new(completion))
 }
 
 pub fn success(result: Value) -> Outcome {

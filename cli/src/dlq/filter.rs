@@ -104,7 +104,7 @@ impl FromStr for Age {
 mod tests {
     use jiff::Timestamp;
     use serde_json::json;
-    use tasker_aws::DeadLetter;
+    use tasker_aws::SqsMessage;
 
     use super::*;
 
@@ -113,7 +113,7 @@ mod tests {
 
     fn letter() -> Summary {
         let body = json!({"step_id": STEP, "step_name": "charge", "handler": {}, "namespace": "shop"}).to_string();
-        let letter = DeadLetter { id: "m1".into(), body, sent_ms: Some(0), ..DeadLetter::default() };
+        let letter = SqsMessage { id: "m1".into(), body, sent_ms: Some(0), ..SqsMessage::default() };
         Summary::of("q-dlq", &letter, Timestamp::from_second(3600).unwrap())
     }
 

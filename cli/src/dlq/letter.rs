@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tasker_aws::{DeadLetter, REASON};
+use tasker_aws::{REASON, SqsMessage};
 use tasker_wire::StepId;
 use uuid::Uuid;
 
@@ -80,7 +80,7 @@ pub struct Summary {
 
 impl Summary {
     /// Of a letter in a queue.
-    pub fn of(queue: &str, letter: &DeadLetter, now: Timestamp) -> Self {
+    pub fn of(queue: &str, letter: &SqsMessage, now: Timestamp) -> Self {
         let body: Value = serde_json::from_str(&letter.body).unwrap_or_default();
         let kind = Kind::of(&body);
         let text = |key: &str| body.get(key).and_then(Value::as_str);
@@ -113,7 +113,7 @@ impl Summary {
 }
 
 /// A reason belongs to the death that it was given for: what SQS gave up later died of something else.
-fn reason(letter: &DeadLetter) -> String {
+fn reason(letter: &SqsMessage) -> String {
     match (&letter.given_up_by, letter.attribute(REASON)) {
         (Some(queue), _) => format!("came by redrive: received again and again from {queue} without success"),
         (None, Some(reason)) => reason.to_owned(),
@@ -153,11 +153,11 @@ mod tests {
     const TASK: &str = "01990000-0000-7000-8000-000000000000";
     const STEP: &str = "01990000-0000-7000-8000-000000004000";
 
-    fn letter(body: &Value) -> DeadLetter {
-        DeadLetter { id: "m".into(), body: body.to_string(), sent_ms: Some(0), receives: 3, ..DeadLetter::default() }
+    fn letter(body: &Value) -> SqsMessage {
+        SqsMessage { id: "m".into(), body: body.to_string(), sent_ms: Some(0), receives: 3, ..SqsMessage::default() }
     }
 
-    fn summary(letter: &DeadLetter) -> Summary {
+    fn summary(letter: &SqsMessage) -> Summary {
         Summary::of("shop-intake-dlq", letter, Timestamp::from_second(90).unwrap())
     }
 
@@ -174,7 +174,7 @@ mod tests {
         ] {
             assert_eq!(summary(&letter(&body)).kind, kind, "{body}");
         }
-        let no_json = DeadLetter { body: "{".repeat(100_000), ..DeadLetter::default() };
+        let no_json = SqsMessage { body: "{".repeat(100_000), ..SqsMessage::default() };
         assert_eq!(summary(&no_json).kind, Kind::Unreadable);
     }
 
@@ -193,7 +193,7 @@ mod tests {
     fn what_sqs_gave_up_did_not_die_of_an_earlier_reason() {
         let buried = letter(&json!({})).with(REASON, "it is no JSON");
         assert_eq!(summary(&buried).reason, "it is no JSON");
-        let given_up = DeadLetter { given_up_by: Some("shop-intake".into()), ..buried };
+        let given_up = SqsMessage { given_up_by: Some("shop-intake".into()), ..buried };
         assert!(summary(&given_up).reason.starts_with("came by redrive: "));
         assert_eq!(summary(&letter(&json!({}))).reason, "received 3 times without success");
     }

@@ -19,7 +19,7 @@ const REASON: usize = 100;
 /// Which letters to list.
 #[derive(Debug, Args)]
 #[command(after_help = super::JSON)]
-pub struct List {
+pub struct LetterListArgs {
     /// Only those of this dead-letter queue
     #[arg(short, long, value_name = "NAME")]
     queue: Option<String>,
@@ -29,7 +29,7 @@ pub struct List {
 }
 
 /// Runs the command.
-pub async fn run(which: &List, deployment: &Which, format: Format) -> Result {
+pub async fn run(which: &LetterListArgs, deployment: &Which, format: Format) -> Result {
     let deployment = deployment.open().await?;
     let queues = deployment.choose(which.queue.as_deref()).await?;
     let Found { letters, rest } = look(&deployment, &queues, which.max as usize, |_| true).await?;
@@ -75,14 +75,14 @@ fn tally(count: usize, rest: Rest) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use tasker_aws::{DeadLetter, REASON};
+    use tasker_aws::{REASON, SqsMessage};
 
     use super::*;
 
     #[test]
     fn a_hostile_letter_stays_in_its_row() {
         let body = r#"{"step_name": "a\u001b[2J\nb", "handler": 1}"#.to_owned();
-        let letter = DeadLetter { id: "m".into(), body, sent_ms: Some(0), ..DeadLetter::default() }.with(REASON, "no\u{9b}\nway");
+        let letter = SqsMessage { id: "m".into(), body, sent_ms: Some(0), ..SqsMessage::default() }.with(REASON, "no\u{9b}\nway");
         let shown = rows(&[Summary::of("q-dlq", &letter, Timestamp::from_second(7260).unwrap())]);
         assert_eq!(shown.lines().count(), 2, "{shown}");
         assert!(shown.contains("2 h 01 min") && !shown.contains(['\u{1b}', '\u{9b}']), "{shown:?}");

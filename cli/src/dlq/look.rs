@@ -3,7 +3,7 @@
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tasker_aws::{DeadLetter, QueueAdmin};
+use tasker_aws::{QueueAdmin, SqsMessage};
 
 use super::{
     letter::Summary,
@@ -43,7 +43,7 @@ impl Rest {
 /// What was found.
 pub struct Found {
     /// Those that were asked for: by queue, the oldest first.
-    pub letters: Vec<(Summary, DeadLetter)>,
+    pub letters: Vec<(Summary, SqsMessage)>,
     /// What else there is.
     pub rest: Rest,
 }

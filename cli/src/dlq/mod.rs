@@ -6,7 +6,6 @@ mod letter;
 mod list;
 mod look;
 mod moving;
-mod pace;
 mod purge;
 mod redrive;
 mod report;
@@ -36,9 +35,9 @@ enum DlqCommand {
     /// List dead letters and why they are dead; takes none out of its queue
     ///
     /// Looking hides a letter from others for a moment, and for 30 seconds at most if the command is killed.
-    List(list::List),
+    List(list::LetterListArgs),
     /// Show one dead letter
-    Show(show::Show),
+    Show(show::LetterShowArgs),
     /// Send dead letters back to the queue they died in, once what killed them is mended
     ///
     /// `move` lets SQS do it (StartMessageMoveTask): a whole queue, so with --queue alone; it goes on when this command is stopped.

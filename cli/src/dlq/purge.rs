@@ -7,9 +7,8 @@ use super::{
     filter::Filter,
     list,
     look::{Found, look},
-    pace::Pace,
     report::Report,
-    work::{Deed, Work},
+    work::{Deed, Work, pace},
 };
 use crate::{
     deployment::Which,
@@ -53,7 +52,7 @@ pub async fn run(what: &Purge, deployment: &Which, format: Format) -> Result {
         return rehearsed(found, "deleted", json!({}), format);
     }
     let mut report = Report::new(format, "deleted");
-    let work = Work { depot: &deployment.depot, filter: &what.filter, deed: Deed::Purge, pace: Pace::new(RATE), left: most };
+    let work = Work { depot: &deployment.depot, filter: &what.filter, deed: Deed::Purge, pace: pace(RATE), left: most };
     let worked = work.run(&queues, &mut report).await;
     // What went wrong at last says more than what was kept before.
     let reported = report.end(json!({}));

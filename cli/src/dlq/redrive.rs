@@ -10,10 +10,9 @@ use super::{
     filter::Filter,
     look::look,
     moving,
-    pace::Pace,
     purge::rehearsed,
     report::Report,
-    work::{Deed, Work},
+    work::{Deed, Work, pace},
 };
 use crate::{
     deployment::{Deployment, Which, failure},
@@ -105,7 +104,7 @@ async fn copy(what: &Redrive, deployment: &Deployment, queues: &[String], refusa
     }
     let mut report = Report::new(format, "redriven");
     let (filter, left) = (&what.filter, what.max.unwrap_or(MOST) as usize);
-    let work = Work { depot: &deployment.depot, filter, deed: Deed::Redrive, pace: Pace::new(what.rate), left };
+    let work = Work { depot: &deployment.depot, filter, deed: Deed::Redrive, pace: pace(what.rate), left };
     let worked = work.run(queues, &mut report).await;
     let reported = report.end(json!({"mechanism": "copy", "move_refused": refusal}));
     worked.and(reported)

@@ -12,7 +12,7 @@ use crate::{
 /// What became of a letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
+pub enum LetterOutcome {
     /// It is in the queue it died in, under this id, and no longer here.
     Redriven {
         /// Of the copy.
@@ -38,16 +38,16 @@ pub struct Item {
     pub letter: Summary,
     /// What became of it.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: LetterOutcome,
 }
 
 impl Item {
     fn view(&self) -> String {
         let outcome = match &self.outcome {
-            Outcome::Redriven { also_kept: None, .. } => "redriven".to_owned(),
-            Outcome::Redriven { also_kept: Some(why), .. } => format!("redriven, and still here ({why})"),
-            Outcome::Deleted => "deleted".to_owned(),
-            Outcome::Kept { why } => format!("kept: {why}"),
+            LetterOutcome::Redriven { also_kept: None, .. } => "redriven".to_owned(),
+            LetterOutcome::Redriven { also_kept: Some(why), .. } => format!("redriven, and still here ({why})"),
+            LetterOutcome::Deleted => "deleted".to_owned(),
+            LetterOutcome::Kept { why } => format!("kept: {why}"),
         };
         let about = match self.letter.task_id {
             Some(task) => format!("task {task} step {}", shortened(&self.letter.step_shown(), 40)),
@@ -84,7 +84,7 @@ impl Report {
 
     /// Tells the rest: all of it, to a program. What was kept makes a failure.
     pub fn end(self, with: Value) -> Result {
-        let kept = self.items.iter().filter(|item| matches!(item.outcome, Outcome::Kept { .. })).count();
+        let kept = self.items.iter().filter(|item| matches!(item.outcome, LetterOutcome::Kept { .. })).count();
         let done = self.items.len() - kept;
         match self.format {
             Format::Json => {

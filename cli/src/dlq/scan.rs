@@ -4,7 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tasker_aws::{CallError, DeadLetter, QueueAdmin, SOURCE_MESSAGE_ID};
+use tasker_aws::{CallError, QueueAdmin, SOURCE_MESSAGE_ID, SqsMessage};
+use tasker_queue::Receipt;
 
 /// Seconds that a letter is hidden by being looked at, if nobody gives it back.
 const HIDDEN_SECONDS: u16 = 30;
@@ -28,13 +29,12 @@ pub struct Known {
 
 impl Known {
     /// A letter that this run has sent, as a message of this id.
-    pub fn add(&mut self, letter: &DeadLetter, id: String) {
-        let first = letter.attribute(SOURCE_MESSAGE_ID).unwrap_or(&letter.id);
-        self.sent.extend([id, first.to_owned()]);
+    pub fn add(&mut self, letter: &SqsMessage, id: String) {
+        self.sent.extend([id, letter.first_id().to_owned()]);
     }
 
     /// Whether a letter is new here; from now on it is not.
-    fn admit(&mut self, letter: &DeadLetter) -> bool {
+    fn admit(&mut self, letter: &SqsMessage) -> bool {
         let ids = [Some(letter.id.as_str()), letter.attribute(SOURCE_MESSAGE_ID)];
         let was_sent = ids.into_iter().flatten().any(|id| self.sent.contains(id));
         self.seen.insert(letter.id.clone()) && !was_sent
@@ -65,8 +65,8 @@ impl Repeats {
 pub struct Scan<'a> {
     depot: &'a QueueAdmin,
     queue: &'a str,
-    /// The receipts of what is hidden, by the ids.
-    held: HashMap<String, String>,
+    /// What is hidden, by its ids.
+    held: HashMap<String, Receipt>,
     looked_at: usize,
     repeats: Repeats,
     given_up: bool,
@@ -79,7 +79,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The next letters that this run has not seen, which are the caller's to settle or to [`keep`](Self::keep). None: the walk is over.
-    pub async fn next(&mut self, known: &mut Known) -> Result<Vec<DeadLetter>, CallError> {
+    pub async fn next(&mut self, known: &mut Known) -> Result<Vec<SqsMessage>, CallError> {
         while self.looked_at < MOST {
             let letters = self.depot.receive(self.queue, HIDDEN_SECONDS, WAIT_SECONDS).await?;
             if letters.is_empty() {
@@ -106,8 +106,8 @@ impl<'a> Scan<'a> {
     }
 
     /// Keeps a letter hidden until the walk is over; only the newest receipt gives it back.
-    pub fn keep(&mut self, letter: &DeadLetter) {
-        self.held.insert(letter.id.clone(), letter.receipt.clone());
+    pub fn keep(&mut self, letter: &SqsMessage) {
+        self.held.insert(letter.id.clone(), letter.receipt());
     }
 
     /// Whether there is nothing in the queue, as SQS counts, but what was seen.
@@ -122,8 +122,7 @@ impl<'a> Scan<'a> {
 
     /// Ends the walk: what it kept is there for everybody again.
     pub async fn end(self) {
-        let letter = |(id, receipt)| DeadLetter { id, receipt, ..DeadLetter::default() };
-        let held: Vec<DeadLetter> = self.held.into_iter().map(letter).collect();
+        let held: Vec<Receipt> = self.held.into_values().collect();
         self.depot.release(self.queue, &held).await;
     }
 }
@@ -134,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_letter_is_new_once_and_what_comes_of_it_never() {
-        let letter = |id: &str| DeadLetter { id: id.into(), ..DeadLetter::default() };
+        let letter = |id: &str| SqsMessage { id: id.into(), ..SqsMessage::default() };
         let mut known = Known::default();
         assert!(known.admit(&letter("a")) && !known.admit(&letter("a")));
         known.add(&letter("a"), "copy".into());
@@ -156,7 +155,7 @@ mod tests {
 
     #[test]
     fn letters_of_one_origin_are_all_seen_while_none_of_them_was_sent() {
-        let letter = |id: &str| DeadLetter { id: id.into(), ..DeadLetter::default() }.with(SOURCE_MESSAGE_ID, "first");
+        let letter = |id: &str| SqsMessage { id: id.into(), ..SqsMessage::default() }.with(SOURCE_MESSAGE_ID, "first");
         let mut known = Known::default();
         assert!(known.admit(&letter("a")) && known.admit(&letter("b")));
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::{Map, Value, json};
-use tasker_aws::{DeadLetter, queue_of_dead_letters};
+use tasker_aws::{SqsMessage, queue_of_dead_letters};
 
 use super::{
     body,
@@ -21,7 +21,7 @@ const SHOWN: &[&str] = &["reason", "source_message_id", "correlation_id", "trace
 /// Which letter to show.
 #[derive(Debug, Args)]
 #[command(after_help = super::JSON)]
-pub struct Show {
+pub struct LetterShowArgs {
     /// Its message id, as `dlq list` shows it
     #[arg(value_name = "MESSAGE_ID")]
     message: String,
@@ -34,7 +34,7 @@ pub struct Show {
 }
 
 /// Runs the command.
-pub async fn run(which: &Show, deployment: &Which, format: Format) -> Result {
+pub async fn run(which: &LetterShowArgs, deployment: &Which, format: Format) -> Result {
     let deployment = deployment.open().await?;
     let queues = deployment.choose(which.queue.as_deref()).await?;
     let Found { letters, rest } = look(&deployment, &queues, 1, |letter| letter.message_id == which.message).await?;
@@ -58,7 +58,7 @@ pub async fn run(which: &Show, deployment: &Which, format: Format) -> Result {
     }
 }
 
-fn document(summary: &Summary, letter: &DeadLetter, whole: bool) -> Value {
+fn document(summary: &Summary, letter: &SqsMessage, whole: bool) -> Value {
     let mut shown = serde_json::to_value(summary).expect("a summary serializes");
     shown["attributes"] =
         attributes(letter, whole).into_iter().map(|(name, text)| (name, json!(text))).collect::<Map<_, _>>().into();
@@ -67,7 +67,7 @@ fn document(summary: &Summary, letter: &DeadLetter, whole: bool) -> Value {
 }
 
 /// The attributes by name; what may be contents is hidden, and bytes are.
-fn attributes(letter: &DeadLetter, whole: bool) -> Vec<(String, String)> {
+fn attributes(letter: &SqsMessage, whole: bool) -> Vec<(String, String)> {
     let shown = letter.attributes.iter().map(|(name, value)| {
         let text = value.string_value().filter(|_| whole || SHOWN.contains(&name.as_str()));
         (name.clone(), text.unwrap_or("hidden").to_owned())
@@ -77,7 +77,7 @@ fn attributes(letter: &DeadLetter, whole: bool) -> Vec<(String, String)> {
     shown
 }
 
-fn view(summary: &Summary, letter: &DeadLetter, whole: bool) -> String {
+fn view(summary: &Summary, letter: &SqsMessage, whole: bool) -> String {
     let sent = summary.sent_at.map(|at| moment(&at.to_string())).unwrap_or_default();
     let ago = summary.age_seconds.map(|it| format!(", {} ago", age(it))).unwrap_or_default();
     let others = attributes(letter, whole).into_iter().filter(|(name, _)| name != tasker_aws::REASON);

@@ -1,16 +1,16 @@
 //! Takes matching letters out of their queue, one after the other: sends them back first, or not.
 
-use std::time::Instant;
+use std::{pin::pin, time::Duration};
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use tasker_aws::{DeadLetter, QueueAdmin, queue_of_dead_letters};
+use tasker_aws::{QueueAdmin, SqsMessage, queue_of_dead_letters};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{
     filter::Filter,
     letter::Summary,
-    pace::Pace,
-    report::{Item, Outcome, Report},
+    report::{Item, LetterOutcome, Report},
     scan::{Known, Scan},
 };
 use crate::{deployment::failure, error::Result};
@@ -36,7 +36,7 @@ pub struct Work<'a> {
     /// What to do with them.
     pub deed: Deed,
     /// How fast.
-    pub pace: Pace,
+    pub pace: Interval,
     /// With how many more.
     pub left: usize,
 }
@@ -70,19 +70,20 @@ impl Work<'_> {
             }
             self.left -= meant.len();
             let (depot, deed) = (self.depot, self.deed);
-            let timed: Vec<_> = meant.into_iter().map(|each| (self.pace.slot(Instant::now()), each)).collect();
-            let mut settled = stream::iter(timed)
-                .map(|(slot, (summary, letter))| async move {
-                    tokio::time::sleep_until(slot.into()).await;
-                    let outcome = settle(depot, queue, deed, &letter).await;
-                    (letter, Item { letter: summary, outcome })
-                })
-                .buffered(AT_ONCE);
+            let ticks = stream::unfold(&mut self.pace, |pace| async {
+                pace.tick().await;
+                Some(((), pace))
+            });
+            let settled = stream::iter(meant).zip(ticks).map(|((summary, letter), ())| async move {
+                let outcome = settle(depot, queue, deed, &letter).await;
+                (letter, Item { letter: summary, outcome })
+            });
+            let mut settled = pin!(settled.buffered(AT_ONCE));
             while let Some((letter, item)) = settled.next().await {
                 match &item.outcome {
-                    Outcome::Redriven { new_message_id, .. } => known.add(&letter, new_message_id.clone()),
-                    Outcome::Deleted => {}
-                    Outcome::Kept { .. } => scan.keep(&letter),
+                    LetterOutcome::Redriven { new_message_id, .. } => known.add(&letter, new_message_id.clone()),
+                    LetterOutcome::Deleted => {}
+                    LetterOutcome::Kept { .. } => scan.keep(&letter),
                 }
                 report.add(item)?;
             }
@@ -92,19 +93,47 @@ impl Work<'_> {
     }
 }
 
+/// So many a second, evenly spread: a pause is not made up for by a burst.
+pub fn pace(per_second: u32) -> Interval {
+    let mut pace = interval(Duration::from_secs(1) / per_second.max(1));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace
+}
+
 /// A letter is deleted only once its copy was accepted: who stops in between leaves it twice, and nothing is lost.
-async fn settle(depot: &QueueAdmin, queue: &str, deed: Deed, letter: &DeadLetter) -> Outcome {
+async fn settle(depot: &QueueAdmin, queue: &str, deed: Deed, letter: &SqsMessage) -> LetterOutcome {
     let sent = match (deed, queue_of_dead_letters(queue)) {
         (Deed::Redrive, Some(back)) => match depot.send(back, letter).await {
             Ok(id) => Some(id),
-            Err(error) => return Outcome::Kept { why: error.to_string() },
+            Err(error) => return LetterOutcome::Kept { why: error.to_string() },
         },
         _ => None,
     };
     let deleted = depot.delete(queue, letter).await;
     match (sent, deleted) {
-        (Some(new_message_id), deleted) => Outcome::Redriven { new_message_id, also_kept: deleted.err().map(|e| e.to_string()) },
-        (None, Ok(())) => Outcome::Deleted,
-        (None, Err(error)) => Outcome::Kept { why: error.to_string() },
+        (Some(new_message_id), deleted) => {
+            LetterOutcome::Redriven { new_message_id, also_kept: deleted.err().map(|e| e.to_string()) }
+        }
+        (None, Ok(())) => LetterOutcome::Deleted,
+        (None, Err(error)) => LetterOutcome::Kept { why: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn fifty_a_second_are_twenty_milliseconds_apart_also_after_a_pause() {
+        let (mut pace, begin) = (pace(50), Instant::now());
+        let mut ticks = Vec::new();
+        for pause_ms in [0, 0, 0, 460, 0] {
+            sleep(Duration::from_millis(pause_ms)).await;
+            pace.tick().await;
+            ticks.push(begin.elapsed().as_millis());
+        }
+        assert_eq!(ticks, [0, 20, 40, 500, 520]);
     }
 }

@@ -1,18 +1,10 @@
 //! Reads messages. What can never be read is told from what another version of this code may read.
 
-use serde::{Deserialize, de::DeserializeOwned};
-use tasker_wire::{StepId, TaskId, message::VERSION};
+use std::fmt::Display;
 
-/// Why a message was not read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    /// A version that this code does not know; while functions are replaced one by one, another instance may.
-    #[error("it has version {0}; this version reads {VERSION}")]
-    OtherVersion(u64),
-    /// It can never be read.
-    #[error("{0}")]
-    Malformed(String),
-}
+use serde::{Deserialize, de::DeserializeOwned};
+use tasker_queue::Unreadable;
+use tasker_wire::{StepId, TaskId, message::VERSION};
 
 /// The version of a message, if it is an object that names one.
 #[derive(Deserialize)]
@@ -20,30 +12,37 @@ struct Versioned {
     v: Option<u64>,
 }
 
-/// Reads a message of the orchestrator.
-pub fn parse<T: DeserializeOwned>(body: &str) -> Result<T, Unreadable> {
+/// Reads a message of the orchestrator, whose version `version` tells. One that another version wrote may have another shape: only where
+/// it cannot be read is its version looked for.
+pub(crate) fn parse<T: DeserializeOwned>(body: &str, version: impl Fn(&T) -> u32) -> Result<T, Unreadable> {
     let malformed = |e: serde_json::Error| Unreadable::Malformed(format!("it is not a message of this queue: {}", unquoted(&e)));
-    match serde_json::from_str::<Versioned>(body).map_err(malformed)?.v {
+    let (error, v) = match serde_json::from_str::<T>(body) {
+        Ok(message) if version(&message) == VERSION => return Ok(message),
+        Ok(message) => return Err(Unreadable::OtherVersion(version(&message).into())),
+        Err(error) => (error, serde_json::from_str::<Versioned>(body).map_err(malformed)?.v),
+    };
+    match v {
         None => Err(Unreadable::Malformed("it names no version `v`".into())),
         Some(v) if v != u64::from(VERSION) => Err(Unreadable::OtherVersion(v)),
-        Some(_) => serde_json::from_str(body).map_err(malformed),
+        Some(_) => Err(malformed(error)),
     }
 }
 
-/// What is wrong with a document, without the value that is wrong: it may be a secret of whoever sent it.
-pub fn unquoted(error: &serde_json::Error) -> String {
+/// What is wrong with a JSON document, without the value that is wrong: it may be a secret of whoever sent it.
+pub fn unquoted(error: &impl Display) -> String {
     let text = error.to_string();
-    match text.find("expected ") {
-        Some(at) if text.starts_with("invalid ") || text.starts_with("unknown ") => text[at..].to_owned(),
-        _ if text.starts_with("invalid ") || text.starts_with("unknown ") => {
-            format!("something else was expected at line {} column {}", error.line(), error.column())
-        }
-        _ => text,
+    if !text.starts_with("invalid ") && !text.starts_with("unknown ") {
+        return text;
+    }
+    match (text.find("expected "), text.rfind(" at line ")) {
+        (Some(expected), _) => text[expected..].to_owned(),
+        (None, Some(place)) => format!("something else was expected{}", &text[place..]),
+        (None, None) => "something else was expected".to_owned(),
     }
 }
 
 /// The step that a message which cannot be read is about, if it says so much.
-pub fn step_of(body: &str) -> Option<StepId> {
+pub(crate) fn step_of(body: &str) -> Option<StepId> {
     #[derive(Deserialize)]
     struct About {
         task_id: Option<TaskId>,
@@ -61,20 +60,24 @@ mod tests {
 
     use super::*;
 
+    fn read(body: &str) -> Result<Evaluate, Unreadable> {
+        parse(body, |wake_up: &Evaluate| wake_up.v)
+    }
+
     #[test]
     fn what_can_never_be_read_is_told_from_what_another_version_may_read() {
         let step = TaskId::from_fresh(Uuid::from_u128(1 << 90)).step(16_384);
         let good = json!({"v": 1, "step_id": step, "lease": 3}).to_string();
-        assert_eq!(parse::<Evaluate>(&good).unwrap().lease, 3);
+        assert_eq!(read(&good).unwrap().lease, 3);
         let newer = json!({"v": 2, "of": "another shape"}).to_string();
-        assert_eq!(parse::<Evaluate>(&newer), Err(Unreadable::OtherVersion(2)));
+        assert_eq!(read(&newer), Err(Unreadable::OtherVersion(2)));
         for bad in
             ["", "{", "[]", "null", "7", r#"{"v":1}"#, r#"{"step_id":"x"}"#, r#"{"v":"1"}"#, r#"{"v":-1}"#, r#"{"v":1,"v":2}"#]
         {
-            assert!(matches!(parse::<Evaluate>(bad), Err(Unreadable::Malformed(_))), "{bad}");
+            assert!(matches!(read(bad), Err(Unreadable::Malformed(_))), "{bad}");
         }
         let secret = json!({"v": 1, "step_id": step, "lease": "hunter2"}).to_string();
-        let said = parse::<Evaluate>(&secret).unwrap_err().to_string();
+        let said = read(&secret).unwrap_err().to_string();
         assert!(said.contains("expected i32") && !said.contains("hunter2"), "{said}");
         assert_eq!(step_of(&json!({"v": 1, "step_id": step, "lease": "x"}).to_string()), Some(step));
         assert_eq!(step_of("{}"), None);

@@ -1,6 +1,6 @@
 //! Completion: what workers say of steps is decided, recorded and carried on, a batch in one statement.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -23,12 +23,15 @@ impl<Q: Queue> Engine<Q> {
     /// Applies completions; one answer each, in their order. On an error nothing is known: call again with the same batch.
     ///
     /// Verdicts borrow from the batch, so that no result is copied on its way; who may have to call again keeps the `Arc`.
-    pub async fn complete(self: &Arc<Self>, batch: impl Into<Arc<[CompleteStep]>>) -> Result<Vec<Answer>, StoreError> {
+    pub async fn complete<C>(self: &Arc<Self>, batch: impl Into<Arc<[C]>>) -> Result<Vec<Answer>, StoreError>
+    where
+        C: Borrow<CompleteStep> + Send + Sync + 'static,
+    {
         let batch = batch.into();
         self.to_its_end(|engine| async move {
             let mut answers = vec![Answer::Forged; batch.len()];
             let (mut places, mut work) = (Vec::with_capacity(batch.len()), Work::default());
-            for (place, completion) in batch.iter().enumerate() {
+            for (place, completion) in batch.iter().map(Borrow::borrow).enumerate() {
                 match engine.admit(completion).await? {
                     Admitted::By(template, position) => {
                         let policy = &template.workflow.steps[position].policy;
@@ -40,7 +43,7 @@ impl<Q: Queue> Engine<Q> {
             }
             for (place, answer) in places.into_iter().zip(engine.dispatch(work).await?) {
                 answers[place] = answer;
-                note(&batch[place], answer);
+                note(batch[place].borrow(), answer);
             }
             Ok(answers)
         })

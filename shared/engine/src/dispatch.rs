@@ -28,7 +28,7 @@ impl<Q: Queue> Engine<Q> {
                 let sent = messages.iter().map(Sent::note).collect();
                 let results = self.queue.send(messages).await;
                 let accepted = work.sent(sent, &results);
-                if self.queue.send_lease().is_some() && !accepted.is_empty() {
+                if self.settings.send_lease.is_some() && !accepted.is_empty() {
                     // Should this fail, a sweep sends them once more: the same lease, so it costs a message and nothing else.
                     let _ = self.store.mark_sent(&accepted).await;
                 }

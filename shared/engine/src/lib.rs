@@ -6,7 +6,6 @@
 mod complete;
 mod dispatch;
 mod embedded;
-mod in_process;
 mod operator;
 mod reaction;
 mod register;
@@ -27,11 +26,10 @@ use std::{
 };
 
 use tasker_domain::token::SigningKey;
-use tasker_queue::Queue;
+use tasker_queue::{InProcess, Queue};
 use tasker_store::{DispatchSettings, Store};
 use tasker_wire::{limits, message::Lease};
 
-pub use in_process::InProcess;
 pub use operator::{By, OperatorError};
 pub use reaction::{React, Reaction};
 pub use register::{RegisterError, Registered};
@@ -55,6 +53,11 @@ pub struct Settings {
     pub revise_templates: bool,
     /// Spreads the back-offs; the same seed gives the same jitter.
     pub seed: u64,
+    /// How long a message may be on its way to the queue before a sweep sends it again. `None`: the queue lives and dies with this
+    /// process, which sends again only after it lost track.
+    pub send_lease: Option<Duration>,
+    /// The queue inside this process, where that is the one: when it is full no task is taken, and it forgets a cancelled one.
+    pub in_process: Option<InProcess>,
 }
 
 /// The orchestrator over a database and a queue. Shared by everything in the process.
@@ -97,7 +100,7 @@ impl<Q: Queue> Engine<Q> {
 
     fn dispatch_settings(&self) -> DispatchSettings {
         DispatchSettings {
-            send_ms: self.queue.send_lease().map(|d| d.as_millis() as i64),
+            send_ms: self.settings.send_lease.map(|d| d.as_millis() as i64),
             bodies: BODIES as i32,
             input_bytes: limits::INPUT_BYTES as i64,
         }

@@ -45,7 +45,9 @@ impl<Q: Queue> Engine<Q> {
         self.to_its_end(|engine| async move {
             let changes = engine.store.cancel_task(task, &by.actor, &by.reason).await?;
             engine.carry_out(changes).await?;
-            engine.queue.forget(task);
+            if let Some(queue) = &engine.settings.in_process {
+                queue.forget(task);
+            }
             Ok(())
         })
         .await

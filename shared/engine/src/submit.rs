@@ -9,7 +9,7 @@ use tasker_domain::{
     token::TemplateRef,
 };
 use tasker_process::Batcher;
-use tasker_queue::{Outgoing, Queue};
+use tasker_queue::{InProcess, Outgoing, Queue};
 use tasker_store::{DispatchSettings, NewTask, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader};
 use tasker_wire::{Fault, Faults, TaskId, TaskState, message::Lease};
 use uuid::Uuid;
@@ -75,7 +75,7 @@ impl<Q: Queue> Engine<Q> {
         request: TaskRequest,
         traceparent: Option<String>,
     ) -> Result<(Submitted, Waiter), SubmitError> {
-        if self.queue.is_full() {
+        if self.settings.in_process.as_ref().is_some_and(InProcess::is_full) {
             return Err(SubmitError::Full);
         }
         self.to_its_end(|engine| async move {

@@ -1,54 +1,40 @@
 //! `completion-callback`: what workers say of steps.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
-use tasker_aws::{Received, Unreadable, parse};
-use tasker_wire::{Answer, CompleteStep, StepId};
+use tasker_queue::Disposition;
+use tasker_wire::{Answer, CompleteStep};
 
 use crate::{
     Instance,
-    events::Event,
-    messages::{Content, Fate, Letter, messages},
+    events::QueueEvent,
+    messages::messages,
     serve::{Failed, Invocation},
 };
 
-impl Content for CompleteStep {
-    const KIND: &'static str = "CompleteStep";
-
-    fn read(received: &Received) -> Result<Self, Unreadable> {
-        parse(&received.body)
-    }
-
-    fn step(&self) -> Option<(StepId, i32)> {
-        Some((self.step_id, self.lease))
-    }
-}
-
 /// Applies the completions of a batch, all in one statement.
-pub async fn completions(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
-    let time_left = invocation.time_left();
-    let Event::Messages(batch) = invocation.event else {
-        return Err(Failed(invocation.event.refuse(&invocation.function, "the messages of the queue of completions")));
-    };
-    let answered = messages(&instance, batch, time_left, |engine, letters: Vec<Letter<CompleteStep>>| {
+pub async fn completions(instance: Instance, invocation: Invocation<QueueEvent>) -> Result<Box<RawValue>, Failed> {
+    let Invocation { event, deadline } = invocation;
+    let applied = messages(&instance, event.records, deadline.time_left(), |engine, batch: Arc<[Arc<CompleteStep>]>| {
         let instance = instance.clone();
         async move {
-            let completions: Vec<CompleteStep> = letters.into_iter().map(|letter| letter.content).collect();
-            let answers = engine.complete(completions).await?;
+            let answers = engine.complete(batch).await?;
             if answers.contains(&Answer::Unknown) {
                 instance.forget_engine().await;
             }
-            Ok(answers.into_iter().map(fate).collect())
+            Ok(answers.into_iter().map(disposition).collect())
         }
     });
-    answered.await
+    applied.await
 }
 
-fn fate(answer: Answer) -> Fate {
+fn disposition(answer: Answer) -> Disposition {
     match answer {
-        Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Ignored => Fate::Done,
-        Answer::Refused => Fate::Dead("its step was never dispatched under this lease".into()),
-        Answer::Forged => Fate::Dead("its token was not issued for this step, lease and attempt".into()),
+        Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Ignored => Disposition::Done,
+        Answer::Refused => Disposition::Dead("its step was never dispatched under this lease".into()),
+        Answer::Forged => Disposition::Dead("its token was not issued for this step, lease and attempt".into()),
         // A key that was put into use a moment ago, or a template of a version that is being deployed.
-        Answer::Unknown => Fate::Later,
+        Answer::Unknown => Disposition::RetryLater,
     }
 }

@@ -1,6 +1,6 @@
 //! Panics and deaths at given moments, for tests: `TASKER_FAILPOINTS` names a folder, and a file in it arms a point.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fmt::Debug, fs, path::PathBuf, time::Duration};
 
 use tasker_aws::SqsQueue;
 use tasker_queue::{Outgoing, Queue, SendResult};
@@ -10,9 +10,9 @@ fn point(name: &str) -> Option<PathBuf> {
 }
 
 /// Panics when the message holds what the file `panic` says.
-pub(crate) fn panic_on(body: &str) {
+pub(crate) fn panic_on(message: &impl Debug) {
     let marker = point("panic").and_then(|file| fs::read_to_string(file).ok());
-    if marker.is_some_and(|marker| !marker.trim().is_empty() && body.contains(marker.trim())) {
+    if marker.is_some_and(|marker| !marker.trim().is_empty() && format!("{message:?}").contains(marker.trim())) {
         panic!("a failpoint");
     }
 }
@@ -29,9 +29,5 @@ impl Queue for Deadly {
             std::thread::sleep(Duration::from_secs(60));
         }
         self.0.send(messages).await
-    }
-
-    fn send_lease(&self) -> Option<Duration> {
-        self.0.send_lease()
     }
 }

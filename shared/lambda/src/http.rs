@@ -22,7 +22,6 @@ use uuid::Uuid;
 
 use crate::{
     Instance,
-    events::Event,
     instance::FunctionEngine,
     serve::{Failed, Invocation},
 };
@@ -37,14 +36,10 @@ const TO_ANSWER: Duration = Duration::from_secs(2);
 const AWS_TRACE: &str = "x-amzn-trace-id";
 
 /// `operator-api`: every route of the interface.
-pub async fn operator_api(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
-    let time_left = invocation.time_left();
-    match invocation.event {
-        Event::Http(request) => {
-            answer(&instance, *request, time_left, |engine| tasker_api::router(engine, tasker_api::Settings::default())).await
-        }
-        other => Err(Failed(other.refuse(&invocation.function, "requests by HTTP"))),
-    }
+pub async fn operator_api(instance: Instance, invocation: Invocation<LambdaRequest>) -> Result<Box<RawValue>, Failed> {
+    let Invocation { event, deadline } = invocation;
+    let router = |engine| tasker_api::router(engine, tasker_api::Settings::default());
+    answer(&instance, event, deadline.time_left(), router).await
 }
 
 /// Answers a request by a router over the engine.
@@ -56,8 +51,8 @@ pub(crate) async fn answer(
 ) -> Result<Box<RawValue>, Failed> {
     // Gateways give up at 29 s, a function a second later: an answer of ours says more than theirs.
     let until = Instant::now() + time_left.min(GATEWAY).saturating_sub(TO_ANSWER);
-    let router = match timeout_at(until, instance.engine()).await {
-        Ok(Ok(engine)) => router(engine),
+    let router = match timeout_at(until, instance.router(router)).await {
+        Ok(Ok(router)) => router,
         Ok(Err(error)) => {
             tracing::error!(%error, "a request is refused");
             Router::new().fallback(async || unavailable("the function cannot work now; its log says why"))
@@ -161,8 +156,7 @@ mod tests {
 
     /// Answers an event by a router that says what it was asked.
     async fn answered(event: &str) -> Value {
-        let event: Box<RawValue> = serde_json::from_str(event).unwrap();
-        let Event::Http(request) = Event::read(&event).unwrap() else { panic!("a request") };
+        let request = serde_json::from_str(event).unwrap();
         let says = Router::new().fallback(async |request: Request| {
             let (parts, body) = request.into_parts();
             let body = to_bytes(body, 1000).await.unwrap();
@@ -174,7 +168,7 @@ mod tests {
                 "type": parts.headers[CONTENT_TYPE].to_str().unwrap(), "body": String::from_utf8_lossy(&body), "traced": traced});
             (StatusCode::CREATED, [("x-request-id", "r")], axum::Json(said))
         });
-        serde_json::from_str(respond(*request, says, Instant::now() + Duration::from_secs(5)).await.unwrap().get()).unwrap()
+        serde_json::from_str(respond(request, says, Instant::now() + Duration::from_secs(5)).await.unwrap().get()).unwrap()
     }
 
     #[tokio::test]

@@ -6,14 +6,17 @@ use std::{
 };
 
 use aws_sdk_secretsmanager::Client;
+use axum::Router;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use tasker_aws::{Clients, SqsQueue, SqsSource};
+use tasker_aws::{Clients, Content, SqsQueue, SqsSource};
 use tasker_domain::token::SigningKey;
 use tasker_engine::Engine;
 use tasker_process::{BadSetting, SecretError, Stage, settings::required};
 use tasker_store::{Connector, Store, StoreError};
-use tokio::sync::Mutex;
+use tasker_wire::limits;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -49,6 +52,7 @@ struct Inner {
 /// An engine, and when its keys were read.
 struct Made {
     engine: Arc<FunctionEngine>,
+    router: Option<Router>,
     at: SystemTime,
 }
 
@@ -87,13 +91,22 @@ impl Instance {
 
     /// The engine; made once its signing keys are known.
     pub(crate) async fn engine(&self) -> Result<Arc<FunctionEngine>, NoEngine> {
+        Ok(self.made().await?.engine.clone())
+    }
+
+    /// The router over the engine; made once for each. A function has one.
+    pub(crate) async fn router(&self, make: impl FnOnce(Arc<FunctionEngine>) -> Router) -> Result<Router, NoEngine> {
+        let mut made = self.made().await?;
+        let Made { engine, router, .. } = &mut *made;
+        Ok(router.get_or_insert_with(|| make(engine.clone())).clone())
+    }
+
+    async fn made(&self) -> Result<MappedMutexGuard<'_, Made>, NoEngine> {
         let mut made = self.0.engine.lock().await;
-        if let Some(Made { engine, .. }) = &*made {
-            return Ok(engine.clone());
+        if made.is_none() {
+            *made = Some(Made { engine: self.make_engine().await?, router: None, at: SystemTime::now() });
         }
-        let engine = self.make_engine().await?;
-        *made = Some(Made { engine: engine.clone(), at: SystemTime::now() });
-        Ok(engine)
+        Ok(MutexGuard::map(made, |made| made.as_mut().expect("it was just made")))
     }
 
     /// The next engine reads the signing keys anew: one was met that this one does not know.
@@ -118,6 +131,8 @@ impl Instance {
             pools: settings.pools.clone(),
             revise_templates: false,
             seed: Uuid::new_v4().as_u128() as u64,
+            send_lease: Some(Duration::from_millis(limits::SEND_LEASE_MS.unsigned_abs())),
+            in_process: None,
         };
         Ok(Engine::new(Store::over(self.access(), CONNECTIONS)?, queue, engine_settings))
     }
@@ -129,8 +144,9 @@ impl Instance {
     }
 
     /// The queue that an event came from.
-    pub(crate) fn mailbox(&self, queue_arn: &str) -> Option<SqsSource> {
-        SqsSource::of_arn(self.0.clients.sqs.clone(), &self.0.settings.queues, queue_arn)
+    pub(crate) fn source<M: Content>(&self, queue_arn: &str) -> Option<SqsSource<M>> {
+        let url = self.0.settings.queues.url_of_arn(queue_arn)?;
+        Some(SqsSource::new(self.0.clients.sqs.clone(), url, CancellationToken::new()))
     }
 
     /// Receives after which the function's queue gives a message up.

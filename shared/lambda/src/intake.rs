@@ -1,71 +1,76 @@
 //! `task-intake`: requests for tasks, by HTTP or by the queue of intake.
 
+use std::sync::Arc;
+
 use futures::future::join_all;
 use serde_json::value::RawValue;
 use tasker_api::{Settings, intake_router};
-use tasker_aws::{Received, Unreadable};
+use tasker_aws::{Content, SqsMessage};
 use tasker_domain::request::{TaskRequest, parse_task_request};
 use tasker_engine::{React, Reaction, SubmitError};
+use tasker_queue::{Disposition, Unreadable};
 use tasker_store::StoreError;
-use tasker_wire::StepId;
+use tasker_wire::Lease;
 
 use crate::{
     Instance,
-    events::Event,
+    events::IntakeEvent,
     http,
-    messages::{Content, Fate, Letter, messages},
+    messages::messages,
     serve::{Failed, Invocation},
 };
 
 /// A request as it lay in the queue.
-#[derive(Clone)]
-struct Asked(Box<TaskRequest>);
+#[derive(Debug, Clone)]
+struct QueuedRequest {
+    request: Box<TaskRequest>,
+    traceparent: Option<String>,
+}
 
-impl Content for Asked {
+impl Content for QueuedRequest {
     const KIND: &'static str = "task request";
 
-    fn read(received: &Received) -> Result<Self, Unreadable> {
-        let mut request = parse_task_request(received.body.as_bytes())
+    fn read(message: &SqsMessage) -> Result<Self, Unreadable> {
+        let mut request = parse_task_request(message.body.as_bytes())
             .map_err(|e| Unreadable::Malformed(format!("it is no request for a task: {e}")))?;
         // The queue delivers a message more than once; its id is the same each time, also after an operator sent it again.
         if request.idempotency_key.is_none() {
-            request.idempotency_key = Some(received.first_id().to_owned());
+            request.idempotency_key = Some(message.first_id().to_owned());
         }
-        Ok(Self(Box::new(request)))
+        Ok(Self { request: Box::new(request), traceparent: message.traceparent() })
     }
 
-    fn step(&self) -> Option<(StepId, i32)> {
+    fn lease(&self) -> Option<Lease> {
         None
     }
 }
 
 /// Takes tasks in.
-pub async fn intake(instance: Instance, invocation: Invocation) -> Result<Box<RawValue>, Failed> {
-    let time_left = invocation.time_left();
+pub async fn intake(instance: Instance, invocation: Invocation<IntakeEvent>) -> Result<Box<RawValue>, Failed> {
+    let time_left = invocation.deadline.time_left();
     match invocation.event {
-        Event::Http(request) => {
+        IntakeEvent::Http(request) => {
             http::answer(&instance, *request, time_left, |engine| intake_router(engine, Settings::default())).await
         }
-        Event::Messages(batch) => {
-            messages(&instance, batch, time_left, |engine, letters: Vec<Letter<Asked>>| async move {
+        IntakeEvent::Messages(records) => {
+            messages(&instance, records, time_left, |engine, requests: Arc<[QueuedRequest]>| async move {
                 // All at once: the engine inserts them together.
-                let submits = letters.into_iter().map(|letter| {
-                    let (engine, Asked(request)) = (engine.clone(), letter.content);
-                    async move { fate(engine.submit(*request, letter.received.traceparent).await) }
+                let submits = requests.iter().map(|QueuedRequest { request, traceparent }| {
+                    let engine = &engine;
+                    async move { disposition(engine.submit(TaskRequest::clone(request), traceparent.clone()).await) }
                 });
                 join_all(submits).await.into_iter().collect()
             })
             .await
         }
-        other => Err(Failed(other.refuse(&invocation.function, "requests for tasks, by HTTP or by the queue of intake"))),
     }
 }
 
-fn fate<T>(submitted: Result<T, SubmitError>) -> Result<Fate, StoreError> {
+fn disposition<T>(submitted: Result<T, SubmitError>) -> Result<Disposition, StoreError> {
     match submitted {
-        Ok(_) | Err(SubmitError::Duplicate { .. }) => Ok(Fate::Done),
+        Ok(_) | Err(SubmitError::Duplicate { .. }) => Ok(Disposition::Done),
         Err(SubmitError::Store(error)) if error.reaction() == Reaction::OurDefect => Err(error),
-        Err(error) if error.reaction() == Reaction::Later => Ok(Fate::Later),
-        Err(error) => Ok(Fate::Dead(error.to_string())),
+        Err(error) if error.reaction() == Reaction::Later => Ok(Disposition::RetryLater),
+        Err(error) => Ok(Disposition::Dead(error.to_string())),
     }
 }

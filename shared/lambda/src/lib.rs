@@ -17,6 +17,7 @@ mod serve;
 mod settings;
 
 pub use completions::completions;
+pub use events::{FunctionEvent, IntakeEvent, QueueEvent, ReadinessEvent};
 pub use http::operator_api;
 pub use instance::Instance;
 pub use intake::intake;

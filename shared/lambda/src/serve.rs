@@ -12,23 +12,28 @@ use serde_json::value::RawValue;
 use tasker_process::{Stream, begin_logs, settings};
 use tracing::level_filters::LevelFilter;
 
-use crate::{Instance, events::Event};
+use crate::{
+    Instance,
+    events::{FunctionEvent, Given},
+};
 
 /// The engine's lines about steps are what ties the logs of the functions together.
 const FOLLOWED: &[(&str, LevelFilter)] = &[("tasker_engine", LevelFilter::DEBUG)];
 
 /// One invocation.
-pub struct Invocation {
-    pub(crate) event: Event,
-    pub(crate) function: String,
-    deadline_ms: u64,
+pub struct Invocation<E> {
+    pub(crate) event: E,
+    pub(crate) deadline: Deadline,
 }
 
-impl Invocation {
-    /// Until its deadline.
-    pub(crate) fn time_left(&self) -> Duration {
+/// When an invocation must have answered, in milliseconds since 1970.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline(u64);
+
+impl Deadline {
+    pub fn time_left(self) -> Duration {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Duration::from_millis(self.deadline_ms).saturating_sub(now)
+        Duration::from_millis(self.0).saturating_sub(now)
     }
 }
 
@@ -44,9 +49,10 @@ impl From<Failed> for Diagnostic {
 }
 
 /// Serves invocations until the platform ends the process. Returns only when it cannot start.
-pub async fn serve<F, Fut>(handler: F) -> ExitCode
+pub async fn serve<E, F, Fut>(handler: F) -> ExitCode
 where
-    F: Fn(Instance, Invocation) -> Fut + Clone + Send + Sync + 'static,
+    E: FunctionEvent,
+    F: Fn(Instance, Invocation<E>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Box<RawValue>, Failed>> + Send + 'static,
 {
     begin_logs(Stream::Stdout, FOLLOWED);
@@ -64,14 +70,12 @@ where
         }
     };
     instance.warm_up();
-    let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+    let invoked = service_fn(move |event: LambdaEvent<Given<E>>| {
         let (handler, instance) = (handler.clone(), instance.clone());
         // Boxed, because the whole future is too large a type for the compiler.
         let invoked: BoxFuture<'static, Result<Box<RawValue>, Failed>> = Box::pin(async move {
-            let LambdaEvent { payload, context } = event;
-            let event = Event::read(&payload).map_err(Failed)?;
-            let function = context.env_config.function_name.clone();
-            handler(instance, Invocation { event, function, deadline_ms: context.deadline }).await
+            let LambdaEvent { payload: Given(event), context } = event;
+            handler(instance, Invocation { event, deadline: Deadline(context.deadline) }).await
         });
         invoked
     });

@@ -3,25 +3,27 @@
 //! Queues carry messages at least once, in any order, or not at all: no correctness rests on them. Every implementation passes
 //! the same tests (`conformance`). Nothing here knows a database or a cloud.
 
-use std::time::Duration;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod consume;
+mod in_process;
 
-use tasker_wire::{CompleteStep, Evaluate, RunStep, TaskId};
+use std::{sync::Arc, time::Duration};
+
+use tasker_wire::{CompleteStep, Evaluate, RunStep};
+
+pub use consume::{Consumer, Limits, WorkError, consume, refuse};
+pub use in_process::{Bodies, Completions, InProcess, MAX_RECEIVES, Steps, WakeUps};
 
 /// A message to send. The kind of message says which queue it goes to.
 #[derive(Debug, Clone)]
 pub enum Outgoing {
     /// To the workers of a pool.
-    RunStep {
-        /// The pool's name.
-        pool: String,
-        /// The step and everything its handler needs.
-        step: Box<RunStep>,
-    },
-    /// To the orchestrator: what a worker says of a step.
-    CompleteStep(Box<CompleteStep>),
+    RunStep { pool: String, step: Box<RunStep> },
+    /// To the orchestrator: what a worker says of a step. Shared, because who sends it may have to send it again.
+    CompleteStep(Arc<CompleteStep>),
     /// To the orchestrator: a retry is due.
     Evaluate {
-        /// The step and its lease.
         wake_up: Evaluate,
         /// How long the queue keeps it back. A queue that cannot keep it so long delivers it early, or leaves it to the sweep.
         delay: Duration,
@@ -39,35 +41,17 @@ pub enum SendError {
     Refused(String),
     /// Never: it is larger than the queue carries.
     #[error("a message of {bytes} bytes is too large; the queue carries at most {most}")]
-    TooLarge {
-        /// Of the message.
-        bytes: usize,
-        /// That the queue carries.
-        most: usize,
-    },
+    TooLarge { bytes: usize, most: usize },
 }
 
 /// The side that sends.
 pub trait Queue: Send + Sync + 'static {
     /// Sends messages; one answer for each, in their order.
     fn send(&self, messages: Vec<Outgoing>) -> impl Future<Output = Vec<SendResult>> + Send;
-
-    /// How long a message may be on its way to the queue before a sweep sends it again.
-    /// `None`: the queue lives and dies with this process, which sends again only after it lost track.
-    fn send_lease(&self) -> Option<Duration>;
-
-    /// It holds so much that new tasks would only wait in it: they are refused.
-    fn is_full(&self) -> bool {
-        false
-    }
-
-    /// This task was cancelled: messages that still wait for a worker may be dropped.
-    fn forget(&self, _task: TaskId) {}
 }
 
 /// The side that receives: the messages of one queue.
 pub trait Source: Send + Sync + 'static {
-    /// What its messages are.
     type Message: Send + 'static;
 
     /// Waits for messages and takes at most `max`. An empty answer means that there will be no more.
@@ -87,9 +71,6 @@ pub trait Source: Send + Sync + 'static {
 pub struct Delivery<M> {
     /// The message, or why it cannot be read.
     pub message: Result<M, Unreadable>,
-    /// How often it was received, this time included.
-    pub receives: u32,
-    /// Settles it.
     pub receipt: Receipt,
 }
 

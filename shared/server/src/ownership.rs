@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
-use tasker_engine::{Engine, InProcess};
+use tasker_engine::Engine;
+use tasker_queue::InProcess;
 use tokio_util::sync::CancellationToken;
 
 /// The pause between two attempts to reclaim the ownership.

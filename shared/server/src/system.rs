@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::{Context, bail};
 use tasker_domain::token::SigningKey;
-use tasker_engine::{Engine, InProcess, Settings};
+use tasker_engine::{Engine, Settings};
 use tasker_process::Shutdown;
-use tasker_queue::{Delivery, Disposition, Outgoing, Queue, Receipt, SendResult, Source};
+use tasker_queue::InProcess;
 use tasker_store::Store;
-use tasker_wire::{RunStep, limits};
+use tasker_wire::limits;
 use tasker_worker::Executor;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -100,8 +100,8 @@ async fn run_until(
     engine_loops.spawn(ownership::keep(held, database_url.to_owned(), engine.clone(), loops_end.clone(), taken.clone()));
     let mut workers = JoinSet::new();
     for (settings, executor) in executors {
-        let source = Arc::new(PoolOf { engine: engine.clone(), pool: settings.pool.clone() });
-        workers.spawn(tasker_worker::run(source, Arc::new(QueueOf(engine.clone())), executor, settings, shutdown.clone()));
+        let (source, queue) = (Arc::new(engine.steps(&settings.pool)), Arc::new(engine.queue().clone()));
+        workers.spawn(tasker_worker::run(source, queue, executor, settings, shutdown.clone()));
     }
     let router = tasker_api::router(engine, tasker_api::Settings::default());
     let bounds = Bounds { connections: affordable(limits::CONNECTIONS), head: Duration::from_secs(limits::HEAD_SECONDS) };
@@ -149,16 +149,19 @@ fn bind(port: u16) -> std::io::Result<TcpListener> {
 }
 
 fn engine(options: &Options, database_url: &str) -> anyhow::Result<Arc<Engine<InProcess>>> {
+    let queue = InProcess::default();
     let settings = Settings {
         environment: options.environment.clone(),
         signing_keys: vec![fresh_key()],
         pools: options.workers.iter().map(|w| w.pool.clone()).collect(),
         revise_templates: true,
         seed: uuid::Uuid::new_v4().as_u128() as u64,
+        send_lease: None,
+        in_process: Some(queue.clone()),
     };
     // The ownership holds a lock of its session, so what we are given are sessions of the server.
     let store = Store::direct(database_url, CONNECTIONS)?;
-    Ok(Engine::new(store, InProcess::default(), settings))
+    Ok(Engine::new(store, queue, settings))
 }
 
 /// A key of this process alone: only its children hold tokens, and they end with it.
@@ -197,41 +200,4 @@ async fn start_workers(options: &Options) -> anyhow::Result<Vec<(tasker_worker::
         executor.close().await;
     }
     Err(error)
-}
-
-/// A pool of the engine's queue, as a worker sees it.
-struct PoolOf {
-    engine: Arc<Engine<InProcess>>,
-    pool: String,
-}
-
-impl Source for PoolOf {
-    type Message = RunStep;
-
-    async fn receive(&self, max: usize) -> Vec<Delivery<RunStep>> {
-        let receipt = Receipt { id: String::new(), handle: String::new(), receives: 1 };
-        let delivery = |step| Delivery { message: Ok(step), receives: 1, receipt: receipt.clone() };
-        self.engine.receive(&self.pool, max).await.into_iter().map(delivery).collect()
-    }
-
-    async fn settle(&self, _settled: Vec<(Receipt, Disposition)>) {}
-
-    async fn extend(&self, _deliveries: &[Receipt], _time: Duration) {}
-}
-
-/// The engine's queue, as a worker answers to it.
-struct QueueOf(Arc<Engine<InProcess>>);
-
-impl Queue for QueueOf {
-    async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
-        self.0.queue().send(messages).await
-    }
-
-    fn send_lease(&self) -> Option<Duration> {
-        self.0.queue().send_lease()
-    }
-
-    fn is_full(&self) -> bool {
-        self.0.queue().is_full()
-    }
 }

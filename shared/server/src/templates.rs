@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tasker_domain::template;
-use tasker_engine::{Engine, InProcess, RegisterError};
+use tasker_engine::{Engine, RegisterError};
+use tasker_queue::InProcess;
 
 use crate::{Event, WorkerCommand};
 

@@ -107,7 +107,7 @@ mod tests {
 
     fn delivery(id: &str, no: i32) -> Delivery<RunStep> {
         let step = crate::testing::step(tasker_wire::TaskId::from_fresh(uuid::Uuid::nil()).step(no), "s");
-        Delivery { message: Ok(step), receives: 1, receipt: receipt(id) }
+        Delivery { message: Ok(step), receipt: receipt(id) }
     }
 
     fn inbox_of(mut deliveries: Vec<Vec<Delivery<RunStep>>>) -> Inbox<Queue> {
@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_that_cannot_be_read_passes_with_its_own_receipt() {
-        let unreadable = Delivery { message: Err(Unreadable::OtherVersion(2)), receives: 1, receipt: receipt("a") };
+        let unreadable = Delivery { message: Err(Unreadable::OtherVersion(2)), receipt: receipt("a") };
         let inbox = inbox_of(vec![vec![unreadable]]);
         assert_eq!(receipts(inbox.receive(10).await), [receipt("a")]);
         inbox.settle(vec![(receipt("a"), Disposition::RetryLater)]).await;

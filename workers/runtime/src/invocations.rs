@@ -103,7 +103,7 @@ impl State {
     fn take(&mut self, max: usize) -> Vec<Delivery<RunStep>> {
         self.remove_abandoned();
         let count = self.waiting.len().min(max);
-        let delivery = |step: RunStep| Delivery { receipt: receipt_of(step.lease()), receives: 1, message: Ok(step) };
+        let delivery = |step: RunStep| Delivery { receipt: receipt_of(step.lease()), message: Ok(step) };
         self.waiting.drain(..count).map(delivery).collect()
     }
 

@@ -7,21 +7,18 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use aws_lambda_events::{
-    event::sqs::SqsEvent,
-    sqs::{BatchItemFailure, SqsBatchResponse},
-};
+use aws_lambda_events::{event::sqs::SqsEvent, sqs::SqsBatchResponse};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tasker_aws::{Clients, SqsQueue, SqsSource, unquoted};
+use tasker_aws::{Clients, SqsQueue, SqsSource, batch_response, unquoted};
 use tasker_queue::{Delivery, Disposition, Receipt, Source, Unreadable};
 use tasker_wire::RunStep;
 use tasker_worker::{Command, Executor, Settings, StartError};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::{deployment::Deployment, invocations::Invocations, sqs::SqsSteps};
+use crate::{deployment::Deployment, invocations::Invocations};
 
 /// How long before its end an invocation answers, with the remaining messages as failures.
 const TO_ANSWER: Duration = Duration::from_secs(1);
@@ -39,7 +36,7 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     let queue = SqsQueue::new(clients.sqs.clone(), queues);
     // Lambda ends the process between invocations, when nothing runs.
     let never = CancellationToken::new();
-    let source = SqsSteps::new(SqsSource::new(clients.sqs, queue_url), never.clone());
+    let source = SqsSource::new(clients.sqs, queue_url, never.clone());
     // Lambda allows ten seconds for the init phase, and a child may need more: messages wait until it is ready.
     let running = tokio::spawn({
         let invocations = invocations.clone();
@@ -79,7 +76,7 @@ async fn start(command: Command, settings: &Settings, gate: &Arc<Invocations>) -
 }
 
 struct Function {
-    source: SqsSteps,
+    source: SqsSource<RunStep>,
     invocations: Arc<Invocations>,
 }
 
@@ -97,7 +94,7 @@ impl Function {
         let event: SqsEvent = serde_json::from_str(event.get()).map_err(|error| no_messages(&error))?;
         let begun = Instant::now();
         let ends = begun + time_until(deadline_ms);
-        let messages = self.source.read_event(event);
+        let messages = self.source.deliveries(event.records);
         let until = ends.checked_sub(TO_ANSWER).unwrap_or(begun);
         let (answer, later) = answer(messages, until, |message| self.handle(message, ends)).await;
         // These messages are not at fault: they are delivered again after a short, growing delay instead of the whole visibility
@@ -107,7 +104,7 @@ impl Function {
         Ok(answer)
     }
 
-    async fn handle(&self, Delivery { message, receipt, .. }: Delivery<RunStep>, ends: Instant) -> Handled {
+    async fn handle(&self, Delivery { message, receipt }: Delivery<RunStep>, ends: Instant) -> Handled {
         let safe = match message {
             // A released step would be dispatched again immediately, and endlessly if this machine's clock is wrong.
             Ok(step) if self.invocations.began_too_late(&step, ends) => {
@@ -166,16 +163,9 @@ where
     if !handled.is_empty() {
         tracing::warn!(messages = handled.len(), "messages without an accepted outcome are delivered again");
     }
-    let mut answer = SqsBatchResponse::default();
-    answer.batch_item_failures = handled.iter().map(|(receipt, _)| failure(&receipt.id)).collect();
+    let answer = batch_response(handled.iter().map(|(receipt, _)| receipt.id.clone()));
     let later = handled.into_iter().filter(|(_, handled)| *handled == Handled::NotSafe).map(|(receipt, _)| receipt);
     (answer, later.collect())
-}
-
-fn failure(message_id: &str) -> BatchItemFailure {
-    let mut failure = BatchItemFailure::default();
-    failure.item_identifier = message_id.to_owned();
-    failure
 }
 
 #[cfg(test)]
@@ -184,7 +174,7 @@ mod tests {
 
     fn message(id: &str) -> Delivery<RunStep> {
         let receipt = Receipt { id: id.into(), handle: id.into(), receives: 1 };
-        Delivery { message: Err(Unreadable::OtherVersion(2)), receives: 1, receipt }
+        Delivery { message: Err(Unreadable::OtherVersion(2)), receipt }
     }
 
     #[tokio::test]

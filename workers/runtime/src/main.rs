@@ -6,7 +6,6 @@ mod inbox;
 mod invocations;
 mod lambda;
 mod poll;
-mod sqs;
 mod stdio;
 #[cfg(test)]
 mod testing;

@@ -32,7 +32,7 @@ enum Due {
 }
 
 struct Unsent {
-    message: Box<CompleteStep>,
+    message: Arc<CompleteStep>,
     answer: bool,
 }
 
@@ -45,7 +45,7 @@ impl Unsent {
     /// Replaces an outcome that is too large for the queue by a failure.
     fn replaced(mut self, error: &SendError) -> Self {
         let message = format!("the handler's outcome cannot be sent: {error}. Store large data elsewhere and return a reference");
-        self.message.outcome = Outcome::Failure(Failure::permanent(TOO_LARGE, message));
+        Arc::make_mut(&mut self.message).outcome = Outcome::Failure(Failure::permanent(TOO_LARGE, message));
         self
     }
 }
@@ -60,19 +60,19 @@ impl<Q: Queue> Outbox<Q> {
 
     /// Takes the outcome of a step.
     pub fn put_answer(&mut self, message: CompleteStep) {
-        self.fresh.push(Unsent { message: Box::new(message), answer: true });
+        self.fresh.push(Unsent { message: Arc::new(message), answer: true });
     }
 
     /// Takes a start report or heartbeat. It is sent only once, because a later one replaces it.
     pub fn put_report(&mut self, message: CompleteStep) {
         if !self.down {
-            self.fresh.push(Unsent { message: Box::new(message), answer: false });
+            self.fresh.push(Unsent { message: Arc::new(message), answer: false });
         }
     }
 
     /// Sends what waits, and returns the outcomes that the queue accepted. Waits indefinitely if there is nothing to send. Dropping the
     /// future loses nothing: the next call continues the send.
-    pub async fn deliver(&mut self) -> Vec<CompleteStep> {
+    pub async fn deliver(&mut self) -> Vec<Arc<CompleteStep>> {
         if self.sending.is_none() {
             match self.due() {
                 Due::Now => {}
@@ -110,14 +110,14 @@ impl<Q: Queue> Outbox<Q> {
         }));
     }
 
-    fn sort(&mut self, results: Vec<(Unsent, SendResult)>) -> Vec<CompleteStep> {
+    fn sort(&mut self, results: Vec<(Unsent, SendResult)>) -> Vec<Arc<CompleteStep>> {
         let sent = results.len();
         let mut refusals = 0;
         let mut accepted = Vec::new();
         let mut why = None;
         for (unsent, result) in results {
             match result {
-                Ok(()) if unsent.answer => accepted.push(*unsent.message),
+                Ok(()) if unsent.answer => accepted.push(unsent.message),
                 Ok(()) => {}
                 Err(error @ SendError::TooLarge { .. }) if unsent.answer && !unsent.is_small() => {
                     self.fresh.push(unsent.replaced(&error));
@@ -157,22 +157,18 @@ mod tests {
 
     /// Accepts only failures; everything else is too large.
     #[derive(Default)]
-    struct Small(Mutex<Vec<CompleteStep>>);
+    struct Small(Mutex<Vec<Arc<CompleteStep>>>);
 
     impl Queue for Small {
         async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
             let take = |outgoing: Outgoing| match outgoing {
                 Outgoing::CompleteStep(m) if matches!(m.outcome, Outcome::Failure(_)) => {
-                    self.0.lock().push(*m);
+                    self.0.lock().push(m);
                     Ok(())
                 }
                 _ => Err(SendError::TooLarge { bytes: 2_000_000, most: 1_048_576 }),
             };
             messages.into_iter().map(take).collect()
-        }
-
-        fn send_lease(&self) -> Option<Duration> {
-            None
         }
     }
 

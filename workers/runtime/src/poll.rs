@@ -4,14 +4,11 @@
 use std::sync::Arc;
 
 use tasker_aws::{Clients, SqsQueue, SqsSource};
+use tasker_wire::RunStep;
 use tasker_worker::{Command, Executor, Settings};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    deployment::Deployment,
-    inbox::Inbox,
-    sqs::{SqsSteps, WAIT},
-};
+use crate::{deployment::Deployment, inbox::Inbox};
 
 /// Runs the steps of the pool until `shutdown`.
 pub async fn serve(
@@ -20,7 +17,8 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let Deployment { queues, queue_url, settings } = deployment;
-    let source = SqsSteps::new(SqsSource::new(Clients::waiting(WAIT).await.sqs, queue_url.clone()), shutdown.clone());
+    let clients = Clients::waiting(SqsSource::<RunStep>::WAIT).await;
+    let source = SqsSource::<RunStep>::new(clients.sqs, queue_url.clone(), shutdown.clone());
     let visibility = source.visibility().await.map_err(|error| {
         format!("the queue {queue_url} cannot be read; check TASKER_QUEUES, TASKER_POOL and the worker's permissions: {error}")
     })?;

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tasker_queue::{Delivery, Disposition, Queue, Receipt, Source, Unreadable};
+use tasker_queue::{Delivery, Disposition, Queue, Receipt, Source, refuse};
 use tasker_wire::{CompleteStep, RunStep, message::Lease};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -164,7 +164,7 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
 
     fn take(&mut self, deliveries: Vec<Delivery<RunStep>>) {
         let mut unreadable = Vec::new();
-        for Delivery { message, receipt, .. } in deliveries {
+        for Delivery { message, receipt } in deliveries {
             match message {
                 Ok(step) => {
                     self.held.push(Held { lease: step.lease(), step_name: step.step_name.clone(), receipt });
@@ -173,11 +173,7 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
                         tracing::error!(pool = self.settings.pool, "the executor refused a step: {refused}");
                     }
                 }
-                Err(Unreadable::Malformed(reason)) => unreadable.push((receipt, Disposition::Dead(reason))),
-                Err(other @ Unreadable::OtherVersion(_)) => {
-                    tracing::warn!(message_id = receipt.id, reason = %other, "a message has another version; it is delivered again");
-                    unreadable.push((receipt, Disposition::RetryLater));
-                }
+                Err(why) => unreadable.push(refuse(receipt, why)),
             }
         }
         self.settle(unreadable);
@@ -190,7 +186,7 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
     }
 
     /// Settles the deliveries of accepted outcomes.
-    fn accept(&mut self, outcomes: Vec<CompleteStep>) {
+    fn accept(&mut self, outcomes: Vec<Arc<CompleteStep>>) {
         let mut settled = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             let Some(at) = self.held.iter().position(|held| held.lease == outcome.lease()) else { continue };

@@ -74,7 +74,7 @@ impl Source for Stdin {
         let mut taken = Vec::new();
         self.steps.lock().await.recv_many(&mut taken, max).await;
         let receipt = Receipt { id: String::new(), handle: String::new(), receives: 1 };
-        taken.into_iter().map(|step| Delivery { message: Ok(step), receives: 1, receipt: receipt.clone() }).collect()
+        taken.into_iter().map(|step| Delivery { message: Ok(step), receipt: receipt.clone() }).collect()
     }
 
     async fn settle(&self, _settled: Vec<(Receipt, Disposition)>) {}
@@ -127,10 +127,6 @@ impl Queue for Stdout {
             Err(error) => Err(SendError::Refused(error.to_string())),
         };
         vec![result; count]
-    }
-
-    fn send_lease(&self) -> Option<Duration> {
-        None
     }
 }
 

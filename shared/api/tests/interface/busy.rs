@@ -1,6 +1,6 @@
 //! More than can be done: refused at once, with nothing lost of what was accepted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tasker_queue::{Outgoing, Queue};
@@ -71,8 +71,8 @@ async fn new_tasks_are_refused_while_too_many_steps_wait_and_those_that_are_ther
         async move { engine.run(stop).await }
     });
     for _ in 0..2 * CAPACITY {
-        let run = engine.receive("default", 1).await.remove(0);
-        let sent = engine.queue().send(vec![Outgoing::CompleteStep(Box::new(run.complete(success("1"), "worker-7", 12)))]).await;
+        let run = world.receive().await;
+        let sent = engine.queue().send(vec![Outgoing::CompleteStep(Arc::new(run.complete(success("1"), "worker-7", 12)))]).await;
         assert!(sent[0].is_ok());
     }
     let accepted = async {

@@ -76,7 +76,7 @@ async fn a_failed_step_is_retried_settled_and_completed_by_hand() {
     assert_eq!(results["metadata"]["custom"], custom);
     // What was under way for a is stale; b has its result.
     world.answer(success("9")).await;
-    let run = world.engine.receive("default", 1).await.remove(0);
+    let run = world.receive().await;
     assert_eq!((run.step_name.as_str(), run.dependency_results["a"].get()), ("b", r#"{"ok":true}"#));
     let resolved =
         world.patch(&b, &json!({"action_type": "resolve_manually", "reason": "not critical", "resolved_by": "anna"})).await;

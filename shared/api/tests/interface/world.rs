@@ -9,7 +9,8 @@ use axum::{
 };
 use serde_json::{Value, json, value::RawValue};
 use tasker_domain::token::SigningKey;
-use tasker_engine::{Engine, InProcess, Settings};
+use tasker_engine::{Engine, Settings};
+use tasker_queue::{InProcess, Source};
 use tasker_store::Store;
 use tasker_test_support::Database;
 use tasker_wire::{Outcome, RunStep, outcome::Failure};
@@ -46,14 +47,17 @@ impl World {
 
     /// Over a database that may not be there.
     pub fn at(url: &str, database: Database) -> Self {
+        let queue = InProcess::with_capacity(CAPACITY);
         let settings = Settings {
             environment: "test".into(),
             signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
             pools: HashSet::from(["default".to_owned()]),
             revise_templates: false,
             seed: 1,
+            send_lease: None,
+            in_process: Some(queue.clone()),
         };
-        let engine = Engine::new(Store::new(url, 4).unwrap(), InProcess::with_capacity(CAPACITY), settings);
+        let engine = Engine::new(Store::new(url, 4).unwrap(), queue, settings);
         let router =
             tasker_api::router(engine.clone(), tasker_api::Settings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS });
         Self { database, engine, router }
@@ -97,9 +101,14 @@ impl World {
         answer.headers["location"].to_str().unwrap().to_owned()
     }
 
+    /// The next message.
+    pub async fn receive(&self) -> RunStep {
+        self.engine.steps("default").receive(1).await.remove(0).message.unwrap()
+    }
+
     /// The next message, answered so.
     pub async fn answer(&self, outcome: Outcome) -> RunStep {
-        let run = self.engine.receive("default", 1).await.remove(0);
+        let run = self.receive().await;
         self.engine.complete(vec![run.complete(outcome, "worker-7", 12)]).await.unwrap();
         run
     }

@@ -95,7 +95,7 @@ impl Source for Steps {
 }
 
 fn delivery(step: RunStep) -> Delivery<RunStep> {
-    Delivery { receipt: receipt(step.step_id.no), receives: 1, message: Ok(step) }
+    Delivery { receipt: receipt(step.step_id.no), message: Ok(step) }
 }
 
 /// Of the step with this number.
@@ -120,7 +120,7 @@ impl Queue for Outcomes {
         }
         let results = vec![Ok(()); messages.len()];
         let complete = messages.into_iter().map(|outgoing| match outgoing {
-            Outgoing::CompleteStep(complete) => *complete,
+            Outgoing::CompleteStep(complete) => Arc::unwrap_or_clone(complete),
             other => panic!("a worker sends outcomes only, not {other:?}"),
         });
         let mut received = self.received.lock().unwrap();
@@ -130,10 +130,6 @@ impl Queue for Outcomes {
         drop(received);
         self.changed.notify_waiters();
         results
-    }
-
-    fn send_lease(&self) -> Option<Duration> {
-        None
     }
 }
 

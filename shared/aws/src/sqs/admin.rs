@@ -1,19 +1,12 @@
 //! The queues of a deployment from the side of who operates it: which there are, what is in them, and the letters in those for dead
 //! letters. It receives from nothing but the queue it is told, and decides nothing.
 
-use std::collections::HashMap;
-
-use aws_sdk_sqs::{
-    Client,
-    error::{ProvideErrorMetadata, SdkError},
-    types::{
-        ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeName, MessageSystemAttributeNameForSends,
-        MessageSystemAttributeValue, QueueAttributeName,
-    },
-};
+use aws_sdk_sqs::{Client, types::QueueAttributeName};
 use serde::Deserialize;
+use tasker_queue::Receipt;
 
-use crate::{DeadLetter, Queues, bounds::ENTRIES, errors::said};
+use super::{CallError, ENTRIES, SqsMessage, hide, receive, trace_attribute};
+use crate::Queues;
 
 /// Names on one page; SQS gives no more.
 const PAGE: i32 = 1000;
@@ -23,17 +16,6 @@ const PAGE: i32 = 1000;
 pub struct QueueAdmin {
     client: Client,
     queues: Queues,
-}
-
-/// A call that SQS did not carry out, and why.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// SQS answered that it does not do this.
-    #[error("{0}")]
-    Refused(String),
-    /// No answer came, or nothing could be asked.
-    #[error("{0}")]
-    Unanswered(String),
 }
 
 /// What SQS knows of a queue. Its counts are approximate: they come from several machines, and follow within a minute.
@@ -115,59 +97,35 @@ impl QueueAdmin {
         })
     }
 
-    /// At most ten letters of a queue, hidden from others for so many seconds; none when none came within `wait_seconds`. A wait of a
-    /// second or more asks all machines of SQS, a shorter one only some.
-    pub async fn receive(&self, name: &str, hidden_seconds: u16, wait_seconds: u8) -> Result<Vec<DeadLetter>, CallError> {
-        let request = self
-            .client
-            .receive_message()
-            .queue_url(self.url(name))
-            .max_number_of_messages(ENTRIES as i32)
-            .visibility_timeout(hidden_seconds.into())
-            .wait_time_seconds(wait_seconds.into())
-            .message_system_attribute_names(MessageSystemAttributeName::All)
-            .message_attribute_names("All");
-        let answer = request.send().await.map_err(CallError::of)?;
-        Ok(answer.messages.unwrap_or_default().into_iter().map(DeadLetter::from).collect())
+    /// At most ten letters of a queue, hidden from others for so many seconds; see [`receive`].
+    pub async fn receive(&self, name: &str, hidden_seconds: u16, wait_seconds: u8) -> Result<Vec<SqsMessage>, CallError> {
+        receive(&self.client, &self.url(name), ENTRIES, wait_seconds, Some(hidden_seconds)).await
     }
 
-    /// Shows letters to everybody again. What this does not reach is shown when its time is over.
-    pub async fn release(&self, name: &str, letters: &[DeadLetter]) {
-        for chunk in letters.chunks(ENTRIES) {
-            let entry = |(place, letter): (usize, &DeadLetter)| {
-                let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(place.to_string());
-                entry.receipt_handle(&letter.receipt).visibility_timeout(0).build().expect("an id and a receipt are given")
-            };
-            let entries = chunk.iter().enumerate().map(entry).collect();
-            let request = self.client.change_message_visibility_batch().queue_url(self.url(name)).set_entries(Some(entries));
-            if let Err(error) = request.send().await.map_err(CallError::of) {
-                tracing::debug!(%error, "letters stay hidden until their time is over");
-            }
-        }
+    /// Shows letters to everybody again.
+    pub async fn release(&self, name: &str, letters: &[Receipt]) {
+        let letters: Vec<_> = letters.iter().map(|letter| (letter, 0)).collect();
+        hide(&self.client, &self.url(name), &letters).await;
     }
 
     /// Sends a letter to a queue, with its attributes, what it was called before, and without the reason of its death. Answers the
     /// id that it has there.
-    pub async fn send(&self, name: &str, letter: &DeadLetter) -> Result<String, CallError> {
-        let header = letter.trace_header.as_deref().map(|header| {
-            let value = MessageSystemAttributeValue::builder().data_type("String").string_value(header).build();
-            HashMap::from([(MessageSystemAttributeNameForSends::AwsTraceHeader, value.expect("a type is given"))])
-        });
+    pub async fn send(&self, name: &str, letter: &SqsMessage) -> Result<String, CallError> {
         let request = self
             .client
             .send_message()
             .queue_url(self.url(name))
             .message_body(&letter.body)
-            .set_message_attributes(Some(letter.attributes_for_a_new_life()))
-            .set_message_system_attributes(header)
+            .set_message_attributes(Some(letter.attributes_to_keep()))
+            .set_message_system_attributes(letter.trace_header.clone().map(trace_attribute))
             .set_message_group_id(letter.group.clone());
         let answer = request.send().await.map_err(CallError::of)?;
         Ok(answer.message_id.unwrap_or_default())
     }
 
     /// Deletes a letter.
-    pub async fn delete(&self, name: &str, letter: &DeadLetter) -> Result<(), CallError> {
-        let request = self.client.delete_message().queue_url(self.url(name)).receipt_handle(&letter.receipt);
+    pub async fn delete(&self, name: &str, letter: &SqsMessage) -> Result<(), CallError> {
+        let request = self.client.delete_message().queue_url(self.url(name)).receipt_handle(&letter.handle);
         request.send().await.map(drop).map_err(CallError::of)
     }
 
@@ -196,20 +154,6 @@ impl QueueAdmin {
 
     fn url(&self, name: &str) -> String {
         self.queues.url_of_name(name).unwrap_or_default()
-    }
-}
-
-impl CallError {
-    fn of<E, R>(error: SdkError<E, R>) -> Self
-    where
-        E: std::error::Error + ProvideErrorMetadata + 'static,
-        R: std::fmt::Debug + 'static,
-    {
-        let why = said(&error);
-        match error {
-            SdkError::ServiceError(_) => Self::Refused(why),
-            _ => Self::Unanswered(why),
-        }
     }
 }
 

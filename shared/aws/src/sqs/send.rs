@@ -1,4 +1,4 @@
-//! SQS as the engine's queue.
+//! The side of the queues that sends.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,15 +12,13 @@ use std::{
 use aws_sdk_sqs::{
     Client,
     error::ProvideErrorMetadata,
-    types::{
-        MessageAttributeValue, MessageSystemAttributeNameForSends, MessageSystemAttributeValue, SendMessageBatchRequestEntry,
-    },
+    types::{MessageAttributeValue, SendMessageBatchRequestEntry},
 };
 use futures::{StreamExt, stream};
 use tasker_queue::{Outgoing, Queue, SendError, SendResult};
-use tasker_wire::limits;
 
-use crate::{Destination, Queues, bounds::BYTES, bounds::ENTRIES, errors::said, trace_header};
+use super::{BYTES, ENTRIES, text, trace_attribute};
+use crate::{Destination, Queues, errors::said, trace_header};
 
 /// What the names and types of a message's attributes take of that, and its trace header.
 const ATTRIBUTE_BYTES: usize = 512;
@@ -137,10 +135,6 @@ impl Queue for SqsQueue {
         drop(answers);
         results
     }
-
-    fn send_lease(&self) -> Option<Duration> {
-        Some(Duration::from_millis(limits::SEND_LEASE_MS.unsigned_abs()))
-    }
 }
 
 impl Entry {
@@ -164,13 +158,7 @@ impl Entry {
     }
 
     fn request(&self, groups: bool) -> SendMessageBatchRequestEntry {
-        let text = |value: &str| {
-            MessageAttributeValue::builder().data_type("String").string_value(value).build().expect("a type is given")
-        };
-        let header = self.traceparent.as_deref().and_then(trace_header).map(|header| {
-            let value = MessageSystemAttributeValue::builder().data_type("String").string_value(header).build();
-            HashMap::from([(MessageSystemAttributeNameForSends::AwsTraceHeader, value.expect("a type is given"))])
-        });
+        let header = self.traceparent.as_deref().and_then(trace_header).map(trace_attribute);
         let attributes: HashMap<String, MessageAttributeValue> =
             self.attributes.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect();
         SendMessageBatchRequestEntry::builder()

@@ -1,0 +1,176 @@
+//! A message of SQS, whether it was polled, brought by an event or received from a dead-letter queue.
+
+use std::{collections::HashMap, fmt::Debug, sync::Arc};
+
+use aws_lambda_events::event::sqs;
+use aws_sdk_sqs::types::{Message, MessageAttributeValue};
+use tasker_queue::{Receipt, Unreadable};
+use tasker_wire::{CompleteStep, Evaluate, Lease, RunStep, message::is_traceparent};
+
+use super::text;
+use crate::{parse::parse, traceparent_of};
+
+/// The attribute of a dead letter that says why it is one.
+pub const REASON: &str = "reason";
+/// The attribute of a message that was sent again from a dead-letter queue: the id that it had before.
+pub const SOURCE_MESSAGE_ID: &str = "source_message_id";
+
+/// Nothing in it is to be believed.
+#[derive(Debug, Clone, Default)]
+pub struct SqsMessage {
+    /// Stays the same over all receives.
+    pub id: String,
+    /// Of this receive.
+    pub handle: String,
+    /// So far, about, those in a dead-letter queue among them.
+    pub receives: u32,
+    pub body: String,
+    /// When it was first sent, in milliseconds since 1970, by the clock of SQS.
+    pub sent_ms: Option<i64>,
+    /// The name of the queue that gave it up after its last receive; none when somebody put it where it is.
+    pub given_up_by: Option<String>,
+    /// The group that it was sent under.
+    pub group: Option<String>,
+    /// The trace that it belongs to, as AWS calls it.
+    pub trace_header: Option<String>,
+    pub attributes: HashMap<String, MessageAttributeValue>,
+}
+
+/// What the messages of a queue are read as.
+pub trait Content: Clone + Debug + Send + Sync + 'static {
+    /// Its word in an operator's list.
+    const KIND: &'static str;
+    /// Whether one that can be read may become a dead letter, so that its body is kept until it is settled.
+    const MAY_DIE: bool = true;
+
+    fn read(message: &SqsMessage) -> Result<Self, Unreadable>;
+
+    /// The dispatch that it is about.
+    fn lease(&self) -> Option<Lease>;
+}
+
+impl Content for RunStep {
+    const KIND: &'static str = "RunStep";
+    const MAY_DIE: bool = false;
+
+    fn read(message: &SqsMessage) -> Result<Self, Unreadable> {
+        parse(&message.body, |step: &Self| step.v)
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        Some(self.lease())
+    }
+}
+
+impl Content for Arc<CompleteStep> {
+    const KIND: &'static str = "CompleteStep";
+
+    fn read(message: &SqsMessage) -> Result<Self, Unreadable> {
+        parse(&message.body, |completion: &Self| completion.v)
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        Some(CompleteStep::lease(self))
+    }
+}
+
+impl Content for Evaluate {
+    const KIND: &'static str = "Evaluate";
+
+    fn read(message: &SqsMessage) -> Result<Self, Unreadable> {
+        parse(&message.body, |wake_up: &Self| wake_up.v)
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        Some(Lease { step: self.step_id, number: self.lease })
+    }
+}
+
+impl SqsMessage {
+    /// The text of an attribute.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.get(name)?.string_value()
+    }
+
+    /// Gives it a text as an attribute.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.attributes.insert(name.to_owned(), text(value));
+        self
+    }
+
+    /// The trace that it belongs to.
+    pub fn traceparent(&self) -> Option<String> {
+        let own = self.attribute("traceparent").filter(|text| is_traceparent(text)).map(str::to_owned);
+        own.or_else(|| traceparent_of(self.trace_header.as_deref()?))
+    }
+
+    /// The id that it had when it was first sent, however often operators sent it again.
+    pub fn first_id(&self) -> &str {
+        self.attribute(SOURCE_MESSAGE_ID).unwrap_or(&self.id)
+    }
+
+    pub fn receipt(&self) -> Receipt {
+        Receipt { id: self.id.clone(), handle: self.handle.clone(), receives: self.receives }
+    }
+
+    /// What it is sent again with: its first id, by which whoever takes it in knows a duplicate, and no reason.
+    pub fn attributes_to_keep(&self) -> HashMap<String, MessageAttributeValue> {
+        let mut attributes = self.clone().with(SOURCE_MESSAGE_ID, self.first_id()).attributes;
+        attributes.remove(REASON);
+        attributes
+    }
+
+    fn new(
+        [id, handle, body]: [Option<String>; 3],
+        mut system: HashMap<String, String>,
+        attributes: HashMap<String, MessageAttributeValue>,
+    ) -> Self {
+        let number = |name| system.get(name).and_then(|text: &String| text.parse::<i64>().ok());
+        Self {
+            sent_ms: number("SentTimestamp"),
+            receives: number("ApproximateReceiveCount").and_then(|count| count.try_into().ok()).unwrap_or(1),
+            given_up_by: system.get("DeadLetterQueueSourceArn").and_then(|arn| arn.rsplit(':').next().map(str::to_owned)),
+            group: system.remove("MessageGroupId"),
+            trace_header: system.remove("AWSTraceHeader"),
+            id: id.unwrap_or_default(),
+            handle: handle.unwrap_or_default(),
+            body: body.unwrap_or_default(),
+            attributes,
+        }
+    }
+}
+
+impl From<Message> for SqsMessage {
+    fn from(message: Message) -> Self {
+        let system = message.attributes.unwrap_or_default();
+        let system = system.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect();
+        let parts = [message.message_id, message.receipt_handle, message.body];
+        Self::new(parts, system, message.message_attributes.unwrap_or_default())
+    }
+}
+
+impl From<sqs::SqsMessage> for SqsMessage {
+    fn from(message: sqs::SqsMessage) -> Self {
+        let attributes = message.message_attributes.into_iter();
+        let texts = attributes.filter_map(|(name, value)| Some((name, text(value.string_value.as_deref()?)))).collect();
+        Self::new([message.message_id, message.receipt_handle, message.body], message.attributes, texts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_that_is_sent_again_keeps_the_first_id_that_it_had_and_loses_its_reason() {
+        let letter =
+            SqsMessage { id: "b".into(), ..SqsMessage::default() }.with(REASON, "it is no JSON").with("traceparent", "00-…");
+        let again = letter.attributes_to_keep();
+        assert_eq!(again["source_message_id"].string_value(), Some("b"));
+        assert_eq!(again["traceparent"].string_value(), Some("00-…"));
+        assert_eq!(again.len(), 2);
+        let again = letter.with(SOURCE_MESSAGE_ID, "a").attributes_to_keep();
+        assert_eq!(again["source_message_id"].string_value(), Some("a"));
+    }
+}

@@ -1,0 +1,124 @@
+//! SQS as a queue with two sides, and the calls that both sides and the operator share.
+
+mod admin;
+mod message;
+mod receive;
+mod send;
+
+use std::collections::HashMap;
+
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
+use aws_sdk_sqs::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    types::{
+        ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, MessageSystemAttributeName,
+        MessageSystemAttributeNameForSends, MessageSystemAttributeValue,
+    },
+};
+use tasker_queue::Receipt;
+
+pub use admin::{Move, QueueAdmin, QueueFacts};
+pub use message::{Content, REASON, SOURCE_MESSAGE_ID, SqsMessage};
+pub use receive::SqsSource;
+pub use send::SqsQueue;
+
+use crate::errors::said;
+
+/// Messages of one call; SQS takes no more.
+const ENTRIES: usize = 10;
+/// Bytes of a message with its attributes, and of all messages of one call together.
+const BYTES: usize = 1024 * 1024;
+
+/// A call that SQS did not carry out, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// SQS answered that it does not do this.
+    #[error("{0}")]
+    Refused(String),
+    /// No answer came, or nothing could be asked.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
+impl CallError {
+    fn of<E, R>(error: SdkError<E, R>) -> Self
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+        R: std::fmt::Debug + 'static,
+    {
+        let why = said(&error);
+        match error {
+            SdkError::ServiceError(_) => Self::Refused(why),
+            _ => Self::Unanswered(why),
+        }
+    }
+}
+
+/// A function's answer to a batch: the ids of the messages that must come again.
+pub fn batch_response(again: impl IntoIterator<Item = String>) -> SqsBatchResponse {
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = again
+        .into_iter()
+        .map(|id| {
+            let mut failure = BatchItemFailure::default();
+            failure.item_identifier = id;
+            failure
+        })
+        .collect();
+    response
+}
+
+/// At most ten messages; none when none came within `wait_seconds`. A wait of a second or more asks all machines of SQS, a shorter one
+/// only some. They stay hidden for so many seconds, or for as long as the queue says.
+async fn receive(
+    client: &Client,
+    url: &str,
+    most: usize,
+    wait_seconds: u8,
+    hidden_seconds: Option<u16>,
+) -> Result<Vec<SqsMessage>, CallError> {
+    let request = client
+        .receive_message()
+        .queue_url(url)
+        .max_number_of_messages(most.clamp(1, ENTRIES) as i32)
+        .wait_time_seconds(wait_seconds.into())
+        .set_visibility_timeout(hidden_seconds.map(i32::from))
+        .message_system_attribute_names(MessageSystemAttributeName::All)
+        .message_attribute_names("All");
+    let answer = request.send().await.map_err(CallError::of)?;
+    Ok(answer.messages.unwrap_or_default().into_iter().map(SqsMessage::from).collect())
+}
+
+/// Hides each delivery for so many seconds from now; for none, it is shown at once. What this does not reach is shown when its time is over.
+async fn hide(client: &Client, url: &str, deliveries: &[(&Receipt, u64)]) {
+    for chunk in deliveries.chunks(ENTRIES) {
+        let entry = |(place, (receipt, seconds)): (usize, &(&Receipt, u64))| {
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(place.to_string());
+            let entry = entry.receipt_handle(&receipt.handle).visibility_timeout(*seconds as i32);
+            entry.build().expect("an id and a receipt are given")
+        };
+        let entries = chunk.iter().enumerate().map(entry).collect();
+        let request = client.change_message_visibility_batch().queue_url(url).set_entries(Some(entries));
+        let failed = request.send().await.map(|answer| answer.failed.len()).map_err(CallError::of);
+        tell(failed, "the time of messages could not be changed; they come again when it is over");
+    }
+}
+
+fn tell(failed: Result<usize, CallError>, what: &str) {
+    match failed {
+        Ok(0) => {}
+        Ok(messages) => tracing::warn!(messages, "{what}"),
+        Err(error) => tracing::warn!(%error, "{what}"),
+    }
+}
+
+fn text(value: &str) -> MessageAttributeValue {
+    MessageAttributeValue::builder().data_type("String").string_value(value).build().expect("a type is given")
+}
+
+/// The system attribute that names a message's trace to AWS.
+fn trace_attribute(header: String) -> HashMap<MessageSystemAttributeNameForSends, MessageSystemAttributeValue> {
+    let value = MessageSystemAttributeValue::builder().data_type("String").string_value(header).build();
+    HashMap::from([(MessageSystemAttributeNameForSends::AwsTraceHeader, value.expect("a type is given"))])
+}

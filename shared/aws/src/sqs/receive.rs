@@ -1,0 +1,215 @@
+//! The side of a queue that receives.
+
+use std::{collections::HashMap, marker::PhantomData, time::Duration};
+
+use aws_sdk_sqs::{
+    Client,
+    types::{DeleteMessageBatchRequestEntry, QueueAttributeName},
+};
+use parking_lot::Mutex;
+use tasker_queue::{Delivery, Disposition, Receipt, Source, Unreadable};
+use tasker_wire::StepId;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{BYTES, CallError, Content, ENTRIES, REASON, SOURCE_MESSAGE_ID, SqsMessage, hide, receive, tell, text};
+use crate::{dead_letter_queue, parse::step_of};
+
+/// Seconds that one call waits for messages; SQS waits no longer.
+const WAIT_SECONDS: u8 = 20;
+/// The pause after a call that failed; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Characters of a reason; an attribute counts into the size of its message.
+const REASON_CHARS: usize = 500;
+/// Seconds until a message is delivered again, times its receives: a hundred receives last two hours and a half, and the first ones seconds.
+const SECONDS_A_RECEIVE: u32 = 2;
+/// The longest such pause.
+const LONGEST_SECONDS: u32 = 900;
+
+/// The messages of one queue.
+pub struct SqsSource<M> {
+    client: Client,
+    url: String,
+    /// After this a receive ends with the call that is under way.
+    shutdown: CancellationToken,
+    /// By their handles, messages that may become dead letters.
+    kept: Mutex<HashMap<String, SqsMessage>>,
+    content: PhantomData<fn() -> M>,
+}
+
+impl<M> SqsSource<M> {
+    /// How long one receive waits when there are no messages.
+    pub const WAIT: Duration = Duration::from_secs(WAIT_SECONDS as u64);
+}
+
+impl<M: Content> SqsSource<M> {
+    pub fn new(client: Client, url: String, shutdown: CancellationToken) -> Self {
+        Self { client, url, shutdown, kept: Mutex::default(), content: PhantomData }
+    }
+
+    /// The queue's name.
+    pub fn name(&self) -> &str {
+        self.url.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// How long a delivery stays hidden.
+    pub async fn visibility(&self) -> Result<Duration, CallError> {
+        let name = QueueAttributeName::VisibilityTimeout;
+        let request = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(name.clone());
+        let answer = request.send().await.map_err(CallError::of)?;
+        let seconds = answer.attributes().and_then(|all| all.get(&name)).and_then(|text| text.parse().ok());
+        let none = || CallError::Refused("the queue does not tell its VisibilityTimeout".into());
+        seconds.map(Duration::from_secs).ok_or_else(none)
+    }
+
+    /// Messages that were received here, or that an event of Lambda brought.
+    pub fn deliveries(&self, messages: impl IntoIterator<Item: Into<SqsMessage>>) -> Vec<Delivery<M>> {
+        messages.into_iter().map(|message| self.deliver(message.into())).collect()
+    }
+
+    fn deliver(&self, sqs_message: SqsMessage) -> Delivery<M> {
+        let (message, receipt) = (M::read(&sqs_message), sqs_message.receipt());
+        if M::MAY_DIE || matches!(message, Err(Unreadable::Malformed(_))) {
+            self.kept.lock().insert(receipt.handle.clone(), sqs_message);
+        }
+        Delivery { message, receipt }
+    }
+
+    /// The step that a delivery is about although it cannot be read, if it says so much.
+    pub fn step_of(&self, receipt: &Receipt) -> Option<StepId> {
+        step_of(&self.kept.lock().get(&receipt.handle)?.body)
+    }
+
+    /// Copies a message to the dead-letter queue. True: it is safe there, and may leave this queue.
+    pub async fn dead_letter(&self, receipt: &Receipt, reason: &str) -> bool {
+        let Some(message) = self.kept.lock().remove(&receipt.handle) else { return false };
+        let attributes = attributes(&message, reason).into_iter().map(|(name, value)| (name.to_owned(), text(&value)));
+        let request = self.client.send_message().queue_url(dead_letter_queue(&self.url)).message_body(&message.body);
+        let sent = request.set_message_attributes(Some(attributes.collect())).send().await.map_err(CallError::of);
+        let message_id = &receipt.id;
+        match &sent {
+            Ok(_) => {
+                tracing::error!(message_id, reason, "a message that can never be handled went to the dead-letter queue");
+            }
+            Err(error) => tracing::error!(message_id, %error, "a dead letter could not be sent; the message comes again"),
+        }
+        sent.is_ok()
+    }
+
+    async fn delete(&self, deliveries: &[Receipt]) {
+        for chunk in deliveries.chunks(ENTRIES) {
+            let entry = |(place, receipt): (usize, &Receipt)| {
+                let entry = DeleteMessageBatchRequestEntry::builder().id(place.to_string()).receipt_handle(&receipt.handle);
+                entry.build().expect("an id and a receipt are given")
+            };
+            let entries = chunk.iter().enumerate().map(entry).collect();
+            let answer = self.client.delete_message_batch().queue_url(&self.url).set_entries(Some(entries)).send().await;
+            let failed = answer.map(|a| a.failed.len()).map_err(CallError::of);
+            tell(failed, "messages that are done with could not be deleted; they come again");
+        }
+    }
+}
+
+impl<M: Content> Source for SqsSource<M> {
+    type Message = M;
+
+    async fn receive(&self, max: usize) -> Vec<Delivery<M>> {
+        let mut failures: u32 = 0;
+        while !self.shutdown.is_cancelled() {
+            match receive(&self.client, &self.url, max, WAIT_SECONDS, None).await {
+                Ok(messages) => {
+                    if failures > 0 {
+                        tracing::info!(failures, "messages can be received again");
+                    }
+                    failures = 0;
+                    if !messages.is_empty() {
+                        return self.deliveries(messages);
+                    }
+                }
+                Err(error) => {
+                    if failures == 0 {
+                        tracing::warn!(%error, "messages cannot be received; it is tried again");
+                    }
+                    let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
+                    failures += 1;
+                    self.shutdown.run_until_cancelled(sleep(pause)).await;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    async fn settle(&self, settled: Vec<(Receipt, Disposition)>) {
+        let (mut done, mut later) = (Vec::new(), Vec::new());
+        for (receipt, disposition) in settled {
+            let is_done = match disposition {
+                Disposition::Done => true,
+                Disposition::RetryLater => false,
+                Disposition::Dead(reason) => self.dead_letter(&receipt, &reason).await,
+            };
+            self.kept.lock().remove(&receipt.handle);
+            if is_done { done.push(receipt) } else { later.push(receipt) }
+        }
+        self.delete(&done).await;
+        let later: Vec<_> = later.iter().map(|receipt| (receipt, pause_seconds(receipt.receives).into())).collect();
+        hide(&self.client, &self.url, &later).await;
+    }
+
+    async fn extend(&self, deliveries: &[Receipt], time: Duration) {
+        if time.is_zero() {
+            let mut kept = self.kept.lock();
+            deliveries.iter().for_each(|receipt| drop(kept.remove(&receipt.handle)));
+        }
+        let deliveries: Vec<_> = deliveries.iter().map(|receipt| (receipt, time.as_secs())).collect();
+        hide(&self.client, &self.url, &deliveries).await;
+    }
+}
+
+/// What is said with a dead letter, the most important first, as far as there is room beside its body.
+fn attributes(message: &SqsMessage, reason: &str) -> Vec<(&'static str, String)> {
+    let allowed = |c: &char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
+    let reason: String = reason.chars().filter(allowed).take(REASON_CHARS).collect();
+    let all = [
+        (SOURCE_MESSAGE_ID, Some(message.first_id().to_owned())),
+        (REASON, Some(reason)),
+        ("traceparent", message.traceparent()),
+    ];
+    let mut room = BYTES.saturating_sub(message.body.len());
+    let mut said = Vec::new();
+    for (name, value) in all {
+        let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
+        let bytes = name.len() + value.len() + "String".len();
+        if bytes <= room {
+            room -= bytes;
+            said.push((name, value));
+        }
+    }
+    said
+}
+
+fn pause_seconds(receives: u32) -> u32 {
+    receives.max(1).saturating_mul(SECONDS_A_RECEIVE).min(LONGEST_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_with_a_letter_fits_beside_its_body_and_into_what_sqs_takes() {
+        let letter = |bytes: usize| SqsMessage { id: "first".into(), body: "x".repeat(bytes), ..SqsMessage::default() };
+        let names = |bytes| attributes(&letter(bytes), "no\u{ffff}\n way").iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        assert_eq!(attributes(&letter(9), "no\u{ffff}\n way")[1], (REASON, "no way".to_owned()));
+        assert_eq!(names(9), [SOURCE_MESSAGE_ID, REASON]);
+        assert_eq!(names(BYTES - 40), [SOURCE_MESSAGE_ID]);
+        assert_eq!(names(BYTES), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_hundred_receives_outlast_two_hours_and_the_first_ones_come_within_seconds() {
+        assert_eq!([1, 2, 3].map(pause_seconds), [2, 4, 6]);
+        assert!((1..=100).map(pause_seconds).sum::<u32>() > 2 * 3600);
+        assert_eq!(pause_seconds(u32::MAX), LONGEST_SECONDS);
+    }
+}

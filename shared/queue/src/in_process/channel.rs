@@ -1,0 +1,142 @@
+//! Messages in the order in which they are due. What was received is kept until it is settled.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use super::{MAX_RECEIVES, pause};
+use crate::{Delivery, Disposition, Receipt};
+
+#[derive(Debug)]
+pub struct Channel<M> {
+    /// Bytes above which a sender waits, so that nothing piles up while nobody receives.
+    capacity: usize,
+    state: Mutex<State<M>>,
+    arrived: Notify,
+    settled: Notify,
+}
+
+#[derive(Debug)]
+struct State<M> {
+    /// By the time when they are due; then in the order in which they were sent.
+    waiting: BTreeMap<(Instant, u64), Kept<M>>,
+    in_flight: HashMap<u64, Kept<M>>,
+    bytes: usize,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Kept<M> {
+    message: M,
+    bytes: usize,
+    receives: u32,
+}
+
+impl<M: Clone> Channel<M> {
+    pub fn new(capacity: usize) -> Self {
+        let state = State { waiting: BTreeMap::new(), in_flight: HashMap::new(), bytes: 0, last: 0 };
+        Self { capacity, state: Mutex::new(state), arrived: Notify::new(), settled: Notify::new() }
+    }
+
+    /// Waits for room. A message that is larger than all of it is taken alone.
+    pub async fn send(&self, message: M, bytes: usize, delay: Duration) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            {
+                let mut state = self.state.lock();
+                if state.bytes == 0 || state.bytes + bytes <= self.capacity {
+                    state.bytes += bytes;
+                    state.last += 1;
+                    let place = (Instant::now() + delay, state.last);
+                    state.waiting.insert(place, Kept { message, bytes, receives: 0 });
+                    break;
+                }
+            }
+            settled.await;
+        }
+        self.arrived.notify_one();
+    }
+
+    pub async fn receive(&self, max: usize) -> Vec<Delivery<M>> {
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            match self.take(max) {
+                Ok(taken) => return taken,
+                Err(Some(next)) => drop(tokio::time::timeout_at(next, arrived).await),
+                Err(None) => arrived.await,
+            }
+        }
+    }
+
+    /// At most `max` messages that are due, or when the next one is.
+    fn take(&self, max: usize) -> Result<Vec<Delivery<M>>, Option<Instant>> {
+        let (mut taken, now) = (Vec::new(), Instant::now());
+        let State { waiting, in_flight, .. } = &mut *self.state.lock();
+        while taken.len() < max {
+            let Some(next) = waiting.first_entry().filter(|next| next.key().0 <= now) else { break };
+            let ((_, id), mut kept) = next.remove_entry();
+            kept.receives += 1;
+            let receipt = Receipt { id: id.to_string(), handle: String::new(), receives: kept.receives };
+            taken.push(Delivery { message: Ok(kept.message.clone()), receipt });
+            in_flight.insert(id, kept);
+        }
+        let next = waiting.first_key_value().map(|((due, _), _)| *due);
+        if taken.is_empty() {
+            return Err(next);
+        }
+        if next.is_some() {
+            // There may be more for another receiver, which cannot know that it has to wait for a time.
+            self.arrived.notify_one();
+        }
+        Ok(taken)
+    }
+
+    /// What is done, and what is given up.
+    pub fn settle(&self, settled: Vec<(Receipt, Disposition)>) -> (Vec<M>, Vec<M>) {
+        let (mut done, mut given_up) = (Vec::with_capacity(settled.len()), Vec::new());
+        let mut state = self.state.lock();
+        for (receipt, disposition) in settled {
+            let Some((id, kept)) = state.take_back(&receipt) else { continue };
+            let ended = match disposition {
+                Disposition::RetryLater if kept.receives < MAX_RECEIVES => {
+                    state.waiting.insert((Instant::now() + pause(kept.receives), id), kept);
+                    self.arrived.notify_one();
+                    continue;
+                }
+                Disposition::Done => &mut done,
+                Disposition::RetryLater | Disposition::Dead(_) => &mut given_up,
+            };
+            state.bytes -= kept.bytes;
+            ended.push(kept.message);
+        }
+        self.settled.notify_waiters();
+        (done, given_up)
+    }
+
+    /// Deliveries last for ever, so there is nothing to extend; some can be given back.
+    pub fn extend(&self, deliveries: &[Receipt], time: Duration) {
+        let mut state = self.state.lock();
+        for receipt in deliveries.iter().filter(|_| time.is_zero()) {
+            let Some((id, kept)) = state.take_back(receipt) else { continue };
+            state.waiting.insert((Instant::now(), id), kept);
+            self.arrived.notify_one();
+        }
+    }
+}
+
+impl<M> State<M> {
+    /// What this delivery brought, unless it was settled, or delivered again since.
+    fn take_back(&mut self, receipt: &Receipt) -> Option<(u64, Kept<M>)> {
+        let id = receipt.id.parse().ok()?;
+        self.in_flight.get(&id).filter(|kept| kept.receives == receipt.receives)?;
+        self.in_flight.remove_entry(&id)
+    }
+}

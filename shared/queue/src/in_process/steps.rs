@@ -1,0 +1,260 @@
+//! The steps of the pools: a lease for each, and the body of those for which there is room.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tasker_wire::{Lease, RunStep, StepId, TaskId, limits};
+use tokio::sync::Notify;
+
+use super::{InProcess, pause};
+use crate::{Delivery, Disposition, Receipt, Source};
+
+/// Bodies that are loaded at once.
+const BODIES: usize = 200;
+
+/// Loads the bodies that the queue did not keep.
+pub trait Bodies: Send + Sync + 'static {
+    /// The messages of dispatches, and those that are to be asked for again. One that is in neither is no longer dispatched.
+    fn load_bodies(self: &Arc<Self>, leases: &[Lease]) -> impl Future<Output = (Vec<RunStep>, Vec<Lease>)> + Send;
+}
+
+/// The steps of one pool. What is given back is loaded again when its turn comes.
+#[derive(Debug)]
+pub struct Steps<B> {
+    pub(super) queue: InProcess,
+    pub(super) pool: String,
+    pub(super) bodies: Arc<B>,
+}
+
+#[derive(Debug, Default)]
+pub struct Pools {
+    pools: HashMap<String, Pool>,
+    /// The lease under which a step waits here or is worked on.
+    pub held: HashMap<StepId, i32>,
+    /// Of the bodies in all pools.
+    body_bytes: usize,
+    /// Another process may own the database.
+    stopped: bool,
+    pub gave_up: bool,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    waiting: VecDeque<Entry>,
+    /// Something arrived, was loaded or may be delivered again.
+    changed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    lease: Lease,
+    body: Option<Box<RunStep>>,
+    loading: bool,
+    receives: u32,
+}
+
+/// What the head of a pool offers.
+enum Head {
+    /// Taken.
+    Ready(Vec<Delivery<RunStep>>),
+    /// Their bodies are to be loaded and given to [`Pools::loaded`].
+    Load(Vec<Lease>),
+    Empty,
+}
+
+impl<B: Bodies> Source for Steps<B> {
+    type Message = RunStep;
+
+    async fn receive(&self, max: usize) -> Vec<Delivery<RunStep>> {
+        let changed = pool_of(&mut self.queue.0.pools.lock().pools, &self.pool).changed.clone();
+        loop {
+            // Listens before it looks: what arrives in between is heard.
+            let heard = changed.notified();
+            tokio::pin!(heard);
+            heard.as_mut().enable();
+            let head = self.queue.0.pools.lock().head(&self.pool, max);
+            match head {
+                Head::Ready(steps) => return steps,
+                Head::Load(leases) => self.load(leases),
+                Head::Empty => heard.await,
+            }
+        }
+    }
+
+    async fn settle(&self, settled: Vec<(Receipt, Disposition)>) {
+        for (receipt, disposition) in settled {
+            let Some(lease) = lease_of(&receipt) else { continue };
+            match disposition {
+                // The lease is released with the outcome.
+                Disposition::Done => {}
+                Disposition::RetryLater => {
+                    let (queue, pool) = (self.queue.clone(), self.pool.clone());
+                    tokio::spawn(async move {
+                        tokio::time::sleep(pause(receipt.receives)).await;
+                        queue.0.pools.lock().give_back(&pool, lease, receipt.receives);
+                    });
+                }
+                Disposition::Dead(_) => {
+                    let mut pools = self.queue.0.pools.lock();
+                    pools.release(lease);
+                    pools.gave_up = true;
+                }
+            }
+        }
+    }
+
+    async fn extend(&self, deliveries: &[Receipt], time: Duration) {
+        for receipt in deliveries.iter().filter(|_| time.is_zero()) {
+            let Some(lease) = lease_of(receipt) else { continue };
+            self.queue.0.pools.lock().give_back(&self.pool, lease, receipt.receives);
+        }
+    }
+}
+
+impl<B: Bodies> Steps<B> {
+    /// On its own, so that nothing is lost when the receiver goes away.
+    fn load(&self, leases: Vec<Lease>) {
+        let (queue, pool, bodies) = (self.queue.clone(), self.pool.clone(), self.bodies.clone());
+        tokio::spawn(async move {
+            let (loaded, later) = bodies.load_bodies(&leases).await;
+            queue.0.pools.lock().loaded(&pool, &leases, loaded, &later);
+        });
+    }
+}
+
+fn lease_of(receipt: &Receipt) -> Option<Lease> {
+    Some(Lease { step: receipt.id.parse().ok()?, number: receipt.handle.parse().ok()? })
+}
+
+impl Pools {
+    pub fn push(&mut self, pool: &str, run: Box<RunStep>) {
+        let lease = run.lease();
+        let held = self.held.entry(lease.step).or_default();
+        if *held >= lease.number {
+            return;
+        }
+        *held = lease.number;
+        let bytes = bytes_of(&run);
+        let keep = self.body_bytes + bytes <= limits::QUEUED_BYTES;
+        if keep {
+            self.body_bytes += bytes;
+        }
+        pool_of(&mut self.pools, pool).add(Entry { lease, body: keep.then_some(run), loading: false, receives: 0 });
+    }
+
+    /// Takes back the step of a delivery that is still current.
+    fn give_back(&mut self, pool: &str, lease: Lease, receives: u32) {
+        let waits = pool_of(&mut self.pools, pool).waiting.iter().any(|entry| entry.lease == lease);
+        if self.held.get(&lease.step) == Some(&lease.number) && !waits {
+            pool_of(&mut self.pools, pool).add(Entry { lease, body: None, loading: false, receives });
+        }
+    }
+
+    /// The step of this dispatch was answered, or is given up.
+    pub fn release(&mut self, lease: Lease) {
+        if self.held.get(&lease.step) == Some(&lease.number) {
+            self.held.remove(&lease.step);
+        }
+    }
+
+    pub fn forget(&mut self, task: TaskId) {
+        let Self { pools, held, body_bytes, .. } = self;
+        held.retain(|step, _| step.task != task);
+        for pool in pools.values_mut() {
+            pool.waiting.retain(|entry| {
+                let stays = entry.lease.step.task != task;
+                *body_bytes -= entry.body.as_ref().filter(|_| !stays).map_or(0, |body| bytes_of(body));
+                stays
+            });
+        }
+    }
+
+    pub fn waiting(&self) -> usize {
+        let claimed = |e: &&Entry| self.held.get(&e.lease.step) == Some(&e.lease.number);
+        self.pools.values().map(|pool| pool.waiting.iter().filter(claimed).count()).sum()
+    }
+
+    pub fn set_stopped(&mut self, stopped: bool) {
+        self.stopped = stopped;
+        self.pools.values().for_each(|pool| pool.changed.notify_waiters());
+    }
+
+    /// Takes at most `max` steps of a pool, or says what is missing. Takes nothing unless it answers it.
+    fn head(&mut self, pool: &str, max: usize) -> Head {
+        let Self { pools, held, body_bytes, stopped, .. } = self;
+        let pool = pool_of(pools, pool);
+        if *stopped {
+            return Head::Empty;
+        }
+        let mut ready = Vec::new();
+        while ready.len() < max {
+            let Some(entry) = pool.waiting.front() else { break };
+            // A later dispatch of the step replaced it while it waited.
+            let superseded = held.get(&entry.lease.step) != Some(&entry.lease.number);
+            if !superseded && entry.body.is_none() {
+                break;
+            }
+            let entry = pool.waiting.pop_front().expect("there is a front");
+            let Some(body) = entry.body else { continue };
+            *body_bytes -= bytes_of(&body);
+            if !superseded {
+                let (id, handle) = (entry.lease.step.to_string(), entry.lease.number.to_string());
+                let receipt = Receipt { id, handle, receives: entry.receives + 1 };
+                ready.push(Delivery { message: Ok(*body), receipt });
+            }
+        }
+        if !ready.is_empty() {
+            return Head::Ready(ready);
+        }
+        let missing = pool.waiting.iter_mut().take(BODIES).filter(|e| e.body.is_none() && !e.loading).map(|e| {
+            e.loading = true;
+            e.lease
+        });
+        let missing: Vec<Lease> = missing.collect();
+        if missing.is_empty() { Head::Empty } else { Head::Load(missing) }
+    }
+
+    /// Takes what [`Head::Load`] asked for; `later` is asked for again. Another lease without a body is no longer dispatched, and is dropped.
+    fn loaded(&mut self, pool: &str, leases: &[Lease], bodies: Vec<RunStep>, later: &[Lease]) {
+        let mut bodies: HashMap<Lease, RunStep> = bodies.into_iter().map(|b| (b.lease(), b)).collect();
+        let Self { pools, held, body_bytes, .. } = self;
+        let pool = pool_of(pools, pool);
+        for entry in pool.waiting.iter_mut().filter(|e| e.loading) {
+            if let Some(body) = bodies.remove(&entry.lease) {
+                *body_bytes += bytes_of(&body);
+                entry.body = Some(Box::new(body));
+                entry.loading = false;
+            } else if later.contains(&entry.lease) {
+                entry.loading = false;
+            } else if leases.contains(&entry.lease) && held.get(&entry.lease.step) == Some(&entry.lease.number) {
+                held.remove(&entry.lease.step);
+            }
+        }
+        pool.waiting.retain(|e| !(e.loading && leases.contains(&e.lease)));
+        pool.changed.notify_waiters();
+    }
+}
+
+fn pool_of<'a>(pools: &'a mut HashMap<String, Pool>, name: &str) -> &'a mut Pool {
+    if !pools.contains_key(name) {
+        pools.insert(name.to_owned(), Pool::default());
+    }
+    pools.get_mut(name).expect("it was just made")
+}
+
+impl Pool {
+    fn add(&mut self, entry: Entry) {
+        self.waiting.push_back(entry);
+        self.changed.notify_waiters();
+    }
+}
+
+/// Bytes that a message holds, roughly.
+fn bytes_of(run: &RunStep) -> usize {
+    let results: usize = run.dependency_results.iter().map(|(k, v)| k.len() + v.get().len() + 64).sum();
+    let own = run.step_inputs.as_ref().map_or(0, |i| i.get().len()) + run.checkpoint.as_ref().map_or(0, |c| c.get().len());
+    1024 + run.context.get().len() + results + own
+}
