@@ -271,7 +271,7 @@ mod tests {
         let [again] = &steps.receive(10).await[..] else { panic!("it comes again") };
         assert_eq!((again.receipt.receives, *loader.0.lock()), (2, 1), "and was loaded");
         send(&queue, run(step(0), 2, 0)).await;
-        steps.extend(&[again.receipt.clone()], Duration::ZERO).await;
+        steps.extend(std::slice::from_ref(&again.receipt), Duration::ZERO).await;
         let [later] = &steps.receive(10).await[..] else { panic!("one step") };
         assert_eq!(later.message.as_ref().unwrap().lease, 2, "what was replaced is not delivered");
         steps.settle(vec![(later.receipt.clone(), Disposition::Dead("no".into()))]).await;

@@ -118,7 +118,7 @@ impl Pool {
         Counts { statements: self.statements.load(Relaxed), conflicts: self.conflicts.load(Relaxed) }
     }
 
-    pub(crate) fn size(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.connections.status().max_size
     }
 

@@ -55,6 +55,6 @@ impl Store {
 
     /// Connections that may be open at once.
     pub fn connections(&self) -> usize {
-        self.pool.size()
+        self.pool.capacity()
     }
 }
