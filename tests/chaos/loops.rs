@@ -81,8 +81,7 @@ async fn start(ground: &Ground, seed: u64, workers: &Arc<Mutex<Workers>>, tasks:
     let engine = engine(&door, InProcess::default(), seed);
     engine.take_over().await?;
     let mut loops = JoinSet::new();
-    let running = engine.clone();
-    loops.spawn(async move { running.run(CancellationToken::new()).await });
+    loops.spawn(tasker_server::drain_queue(engine.clone(), CancellationToken::new()));
     loops.spawn(work(engine.clone(), workers.clone(), tasks.clone()));
     Ok(Process { engine, door, _loops: loops })
 }

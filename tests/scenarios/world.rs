@@ -266,7 +266,7 @@ pub async fn run(
         }
     };
     tokio::select! {
-        () = engine.run(stop.clone()) => {}
+        () = tasker_server::drain_queue(engine.clone(), stop.clone()) => {}
         () = work => {}
     }
 }

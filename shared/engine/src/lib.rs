@@ -5,9 +5,9 @@
 
 mod complete;
 mod dispatch;
-mod embedded;
 mod operator;
 mod reaction;
+mod recover;
 mod register;
 mod submit;
 mod sweep;
@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use backon::ExponentialBuilder;
 use tasker_domain::token::SigningKey;
 use tasker_queue::{InProcess, Queue};
 use tasker_store::{DispatchSettings, Store};
@@ -152,7 +153,8 @@ impl<Q: Queue> Engine<Q> {
 /// Messages that one call answers whole, or that are loaded at once. Of a wider fan-out the rest is loaded page by page.
 const BODIES: usize = 200;
 
-/// Growing pauses between tries of something that the world must mend.
-fn pause(tries: u32) -> Duration {
-    Duration::from_millis((50u64 << tries.min(6)).min(2000))
-}
+/// Between tries of something that the infrastructure prevents: each pause is twice the last one, up to two seconds, without an end.
+pub const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(50))
+    .with_max_delay(Duration::from_secs(2))
+    .without_max_times();

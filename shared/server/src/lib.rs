@@ -6,6 +6,7 @@
 mod connections;
 mod data_dir;
 mod database;
+mod loops;
 mod options;
 mod ownership;
 pub mod postgres;
@@ -13,6 +14,7 @@ mod system;
 mod templates;
 
 pub use database::{check_url, migrate, migration_status};
+pub use loops::drain_queue;
 pub use options::{Options, WorkerCommand};
 pub use system::{Event, run};
 pub use templates::yaml_files;

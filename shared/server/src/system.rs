@@ -24,6 +24,7 @@ use crate::{
     Options, Result, WorkerCommand,
     connections::{self, Bounds, affordable},
     database::{Database, migrate, without_password},
+    loops::drain_queue,
     ownership,
     templates::register_all,
 };
@@ -92,10 +93,7 @@ async fn run_until(
 
     let loops_end = CancellationToken::new();
     let mut engine_loops = JoinSet::new();
-    engine_loops.spawn({
-        let (engine, end) = (engine.clone(), loops_end.clone());
-        async move { engine.run(end).await }
-    });
+    engine_loops.spawn(drain_queue(engine.clone(), loops_end.clone()));
     let taken = CancellationToken::new();
     engine_loops.spawn(ownership::keep(held, database_url.to_owned(), engine.clone(), loops_end.clone(), taken.clone()));
     let mut workers = JoinSet::new();

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tasker_queue::{Outgoing, Queue};
+use tasker_server::drain_queue;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{Answer, CAPACITY, MAX_REQUESTS, World, success};
@@ -66,10 +67,7 @@ async fn new_tasks_are_refused_while_too_many_steps_wait_and_those_that_are_ther
     assert_eq!(world.get("/v1/tasks").await.status, 200);
     let stop = CancellationToken::new();
     let engine = world.engine.clone();
-    let running = tokio::spawn({
-        let (engine, stop) = (engine.clone(), stop.clone());
-        async move { engine.run(stop).await }
-    });
+    let running = tokio::spawn(drain_queue(engine.clone(), stop.clone()));
     for _ in 0..2 * CAPACITY {
         let run = world.receive().await;
         let sent = engine.queue().send(vec![Outgoing::CompleteStep(Arc::new(run.complete(success("1"), "worker-7", 12)))]).await;

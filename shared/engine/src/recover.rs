@@ -1,0 +1,65 @@
+//! Recovery over the queue inside this process, which is lost with it: every dispatch that the process does not know of is sent again.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use backon::Retryable;
+use tasker_queue::{Bodies, InProcess, Steps};
+use tasker_store::StoreError;
+use tasker_wire::{Lease, RunStep};
+
+use crate::{Engine, PAUSES, work::Work};
+
+/// Keys of a page of recovery.
+const PAGE: i64 = 10_000;
+
+impl Engine<InProcess> {
+    /// Takes over a database that no other process works on. Steps that the last one had started run again under the same leases.
+    pub async fn take_over(&self) -> Result<(), StoreError> {
+        self.store().return_started().await?;
+        self.recover().await
+    }
+
+    /// The steps of a pool, for its workers.
+    pub fn steps(self: &Arc<Self>, pool: &str) -> Steps<Self> {
+        self.queue().steps(pool, self.clone())
+    }
+
+    /// Sends every dispatch that this process does not know of.
+    pub async fn recover(&self) -> Result<(), StoreError> {
+        let mut last = None;
+        loop {
+            let page = self.store().list_unsent(last, PAGE).await?;
+            last = page.last().copied();
+            let missing: Vec<Lease> = page.into_iter().filter(|&key| !self.queue().holds(key)).collect();
+            self.dispatch(Work::to_load(missing)).await?;
+            if last.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sweeps until nothing is due, and recovers if an answer was lost since the last call, or the queue gave a message up.
+    pub async fn sweep_and_recover(self: &Arc<Self>) -> Result<(), StoreError> {
+        // Recovery does not wait for a sweep that fails: what one row spoils concerns no other.
+        let swept = self.sweep_until_nothing_is_due().await;
+        if self.queue().gave_up() | self.lost_track.swap(false, Ordering::SeqCst) {
+            self.recover().await.inspect_err(|_| self.recover_soon())?;
+        }
+        swept
+    }
+
+    async fn sweep_until_nothing_is_due(self: &Arc<Self>) -> Result<(), StoreError> {
+        while self.sweep().await? != Default::default() {}
+        Ok(())
+    }
+}
+
+impl Bodies for Engine<InProcess> {
+    async fn load_bodies(self: &Arc<Self>, leases: &[Lease]) -> (Vec<RunStep>, Vec<Lease>) {
+        let loaded = (|| self.load(leases)).retry(PAUSES).when(StoreError::is_transient).await;
+        loaded.unwrap_or_else(|_| {
+            self.recover_soon();
+            Default::default()
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! The loops of the engine in one process: they drain its queue and look at time.
+
+use std::{sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, Retryable};
+use futures::FutureExt;
+use tasker_engine::{Engine, PAUSES};
+use tasker_queue::{Consumer, Disposition, InProcess, Limits, MAX_RECEIVES, Source, WorkError, consume};
+use tasker_store::StoreError;
+use tasker_wire::{CompleteStep, Evaluate, limits};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The interval of the sweep. Retries have timers of their own; the sweep finds what those lost.
+const SWEEP_EVERY: Duration = Duration::from_millis(200);
+/// Loops that apply completions. While one waits for its commit the other gathers the next batch.
+const COMPLETERS: usize = 2;
+
+/// Drains the queue until `shutdown`; then applies what is still in it and returns.
+pub async fn drain_queue(engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) {
+    let mut loops = JoinSet::new();
+    for _ in 0..COMPLETERS {
+        let completer = Completer { engine: engine.clone(), shutdown: shutdown.clone() };
+        loops.spawn(drain(engine.queue().completions(), completer, shutdown.clone()));
+    }
+    let evaluator = Evaluator { engine: engine.clone(), shutdown: shutdown.clone() };
+    loops.spawn(drain(engine.queue().wake_ups(), evaluator, shutdown.clone()));
+    loops.spawn(sweeper(engine, shutdown));
+    loops.join_all().await;
+}
+
+/// Works on what a source brings until `shutdown`, and then on what is still there.
+async fn drain<C: Consumer>(source: impl Source<Message = C::Message>, consumer: C, shutdown: CancellationToken) {
+    let limits = Limits { max_receives: MAX_RECEIVES, until: None };
+    loop {
+        let batch = tokio::select! {
+            biased;
+            batch = source.receive(limits::COMPLETION_BATCH) => batch,
+            () = shutdown.cancelled() => return,
+        };
+        source.settle(consume(batch, limits, &consumer).await).await;
+    }
+}
+
+struct Completer {
+    engine: Arc<Engine<InProcess>>,
+    shutdown: CancellationToken,
+}
+
+impl Consumer for Completer {
+    type Message = Arc<CompleteStep>;
+    type Note = ();
+
+    async fn work(&self, completions: Arc<[Arc<CompleteStep>]>) -> Result<Vec<Disposition>, WorkError> {
+        patiently(&self.shutdown, || self.engine.complete(completions.clone())).await?;
+        Ok(vec![Disposition::Done; completions.len()])
+    }
+}
+
+struct Evaluator {
+    engine: Arc<Engine<InProcess>>,
+    shutdown: CancellationToken,
+}
+
+impl Consumer for Evaluator {
+    type Message = Evaluate;
+    type Note = ();
+
+    async fn work(&self, wake_ups: Arc<[Evaluate]>) -> Result<Vec<Disposition>, WorkError> {
+        patiently(&self.shutdown, || self.engine.evaluate(wake_ups.to_vec())).await?;
+        Ok(vec![Disposition::Done; wake_ups.len()])
+    }
+}
+
+/// Tries again until the database answers. At `shutdown` the last try is made; the next process runs again what is still held then.
+async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+    shutdown: &CancellationToken,
+    verb: impl Fn() -> F,
+) -> Result<T, WorkError> {
+    let asked = shutdown.clone();
+    let pause = move |length| asked.clone().run_until_cancelled_owned(tokio::time::sleep(length)).map(drop);
+    let tries = verb.retry(PAUSES).sleep(pause);
+    let last = tries.when(|error| error.is_transient() && !shutdown.is_cancelled()).await;
+    last.map_err(|error| match error.is_transient() {
+        true => WorkError::Later(error.to_string()),
+        false => WorkError::Defect(error.to_string()),
+    })
+}
+
+async fn sweeper(engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) {
+    let mut pauses = PAUSES.build();
+    let mut wait = SWEEP_EVERY;
+    let sweeps = async {
+        loop {
+            tokio::time::sleep(wait).await;
+            if engine.sweep_and_recover().await.is_ok() {
+                (pauses, wait) = (PAUSES.build(), SWEEP_EVERY);
+            } else {
+                wait = pauses.next().unwrap_or(SWEEP_EVERY);
+            }
+        }
+    };
+    shutdown.run_until_cancelled(sweeps).await;
+}
