@@ -121,7 +121,7 @@ async fn aws_is_reached_by_https_if_its_certificate_comes_from_an_authority_that
     let prefix = format!("{}/000000000000/shop-", server.url);
     let found = server.ctl("ours.pem", &["queues", "--queues", &prefix]).await;
     assert_eq!(found.status.code(), Some(3), "{}", err(&found));
-    assert!(err(&found).contains("there is no queue of a deployment `shop-`"), "{}", err(&found));
+    assert!(err(&found).contains("there are no queues of a deployment `shop-`"), "{}", err(&found));
     let refused = server.ctl("other.pem", &["queues", "--queues", &prefix]).await;
     assert!(err(&refused).contains("certificate"), "{}", err(&refused));
 }

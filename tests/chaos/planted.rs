@@ -47,11 +47,9 @@ impl Plant {
         match self {
             Self::SendBeforeCommit => Bugs { answer_before_commit: true, ..Bugs::default() },
             Self::WakeUpLostAfterSend => {
-                Bugs { rewrite: Some(("tasker.clock() + k.ms * interval '1 ms'", "'infinity'::timestamptz")), ..Bugs::default() }
+                Bugs { rewrite: Some(("tasker.clock_after(k.ms)", "'infinity'::timestamptz")), ..Bugs::default() }
             }
-            Self::NotedForNothing => {
-                Bugs { rewrite: Some(("tasker.clock() + k.ms * interval '1 ms'", "s.wake_at")), ..Bugs::default() }
-            }
+            Self::NotedForNothing => Bugs { rewrite: Some(("tasker.clock_after(k.ms)", "s.wake_at")), ..Bugs::default() },
             Self::RecoveryFindsNothing => {
                 Bugs { rewrite: Some(("s.wake_at = 'infinity' and s.state = 'enqueued' and", "false and")), ..Bugs::default() }
             }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The statement that notes a sending.
-pub const SENT: &str = "set wake_at = tasker.clock() + k.ms";
+pub const SENT: &str = "set wake_at = tasker.clock_after(k.ms)";
 
 pub struct Process {
     pub engine: Arc<Engine<Wire>>,

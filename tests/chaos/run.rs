@@ -195,7 +195,7 @@ fn finds(plant: Plant, within: u64) {
             return;
         }
     }
-    panic!("{plant:?} is not found within {within} seeds");
+    panic!("{plant:?} is not found within {within} seeds; the proxy rewrote {} statements", ground.sessions.rewritten());
 }
 
 #[test]

@@ -115,7 +115,7 @@ async fn a_database_that_is_away_for_many_receives_brings_nothing_into_a_dead_le
     assert_eq!((status.as_u16(), &problem["error"]["code"]), (503, &json!("SERVICE_UNAVAILABLE")), "{problem}");
     cell.send("intake", &[order("O-3", json!({})).to_string()]).await;
     // Said once for each time that messages come back.
-    let receives = |function: &str| cell.log(function).matches("messages come again later").count();
+    let receives = |function: &str| cell.log(function).matches("messages are delivered again later").count();
     cell.until("six receives of each", || async {
         (receives("completion-callback") >= 6 && receives("task-intake") >= 6).then_some(())
     })

@@ -1,4 +1,4 @@
-//! Completion: what workers say of steps is decided, recorded and carried on, a batch in one statement.
+//! Completion: decides and records the outcomes of steps, a batch in one statement, and dispatches what became ready.
 
 use std::{borrow::Borrow, sync::Arc};
 
@@ -11,18 +11,19 @@ use tasker_wire::{Answer, CompleteStep, Outcome, limits};
 
 use crate::{Engine, templates::LoadedTemplate, work::Work};
 
-/// Whether a completion may be decided.
+/// Whether the engine may decide a completion.
 enum Admitted {
-    /// By the policy of the step at this position.
+    /// Yes, by the policy of the step at this position.
     By(Arc<LoadedTemplate>, usize),
-    /// Its token allows no verdict.
+    /// No, because of its token.
     Not(Answer),
 }
 
 impl<Q: Queue> Engine<Q> {
-    /// Applies completions; one answer each, in their order. On an error nothing is known: call again with the same batch.
+    /// Applies completions. Returns one answer per completion, in their order. After an error the result is unknown: call again with the
+    /// same batch.
     ///
-    /// Verdicts borrow from the batch, so that no result is copied on its way; who may have to call again keeps the `Arc`.
+    /// Verdicts borrow from the batch, so no result is copied. A caller that may call again keeps the `Arc`.
     pub async fn complete<C>(self: &Arc<Self>, batch: impl Into<Arc<[C]>>) -> Result<Vec<Answer>, StoreError>
     where
         C: Borrow<CompleteStep> + Send + Sync + 'static,
@@ -50,14 +51,14 @@ impl<Q: Queue> Engine<Q> {
         .await
     }
 
-    /// Whose policy applies to a completion, by its token.
+    /// Checks the token, and finds the template whose policy applies.
     async fn admit(&self, completion: &CompleteStep) -> Result<Admitted, StoreError> {
         let keys = &self.settings.signing_keys;
         let reference = match token::verify(&completion.token, completion.lease(), completion.attempt, keys) {
             Ok(reference) => reference,
             Err(answer) => {
                 let (step_id, worker) = (completion.step_id, &completion.worker);
-                tracing::warn!(%step_id, worker, ?answer, "a completion whose token was not issued for it, or by a key that is not known here");
+                tracing::warn!(%step_id, worker, ?answer, "a completion is rejected: its token was not issued for it, or is signed by an unknown key");
                 return Ok(Admitted::Not(answer));
             }
         };
@@ -69,7 +70,7 @@ impl<Q: Queue> Engine<Q> {
     }
 }
 
-/// The verdict on what a worker says, with what is recorded of it.
+/// The verdict on an outcome, with everything that is recorded about it.
 fn judge<'a>(completion: &'a CompleteStep, policy: &Policy, jitter: f64) -> Completion<'a> {
     let verdict = decide(&completion.outcome, policy, completion.attempt, jitter);
     Completion {
@@ -84,14 +85,15 @@ fn judge<'a>(completion: &'a CompleteStep, policy: &Policy, jitter: f64) -> Comp
     }
 }
 
-/// What a handler said beside its result; beside one that was refused too, when it can be kept.
+/// The metadata of a success. It is also kept for a rejected result if it can be stored.
 fn metadata<'a>(outcome: &'a Outcome, verdict: &Verdict) -> Option<&'a RawValue> {
     let Outcome::Success { metadata: Some(metadata), .. } = outcome else { return None };
     let checked = matches!(verdict, Verdict::Complete(_));
     (checked || tasker_domain::decide::refuse_metadata(metadata).is_none()).then_some(metadata)
 }
 
-/// Tells the same outcome sent twice from another one under the same lease. Parts cannot run into each other: each comes after its length.
+/// Distinguishes an outcome that was sent twice from another outcome under the same lease. Each part follows its length, so parts cannot
+/// run into each other.
 fn digest(outcome: &Outcome) -> i64 {
     let mut hash = Sha256::new();
     let mut part = |text: Option<&str>| {
@@ -123,7 +125,7 @@ fn digest(outcome: &Outcome) -> i64 {
     i64::from_be_bytes(hash.finalize()[..8].try_into().expect("a SHA-256 has 32 bytes"))
 }
 
-/// Says what came of a completion, with what ties it to its request.
+/// Logs the answer to a completion, with the ids that connect it to its request.
 fn note(completion: &CompleteStep, answer: Answer) {
     tracing::debug!(
         task_id = %completion.task_id,
@@ -183,7 +185,6 @@ mod tests {
         let digests: std::collections::BTreeSet<i64> = outcomes.iter().map(digest).collect();
         assert_eq!(digests.len(), outcomes.len());
         for outcome in &outcomes {
-            // As it comes back from the wire.
             let again = serde_json::from_str(&serde_json::to_string(outcome).unwrap()).unwrap();
             assert_eq!(digest(outcome), digest(&again), "{outcome:?}");
         }

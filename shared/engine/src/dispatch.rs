@@ -1,4 +1,4 @@
-//! From what the database answers to what the queue carries.
+//! Makes messages from the changes that the database returned, and sends them.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,13 +13,13 @@ use crate::{
     work::{Sent, Work, wake_up},
 };
 
-/// A task as its messages need it.
+/// What the messages of a task need.
 pub(crate) type Task = (TaskHeader, Arc<LoadedTemplate>);
 
 impl<Q: Queue> Engine<Q> {
-    /// Does the work of a verb until nothing is left of it: makes messages of changes, sends them, and loads or records what is
-    /// still to be. Each may bring more: a verdict makes steps ready, and a step whose message is too large fails by a verdict.
-    /// Answers the verdicts in their order. What is lost here is sent by a sweep, or by recovery.
+    /// Repeats until no work is left: makes messages from changes, sends them, and loads messages or records verdicts. Both can create
+    /// more work: a verdict makes steps ready, and a step whose message is too large fails by a verdict. Returns the answers to the
+    /// verdicts in their order. A sweep or recovery sends what is lost here.
     pub(crate) async fn dispatch(&self, mut work: Work<'_>) -> Result<Vec<Answer>, StoreError> {
         loop {
             self.messages(&mut work).await?;
@@ -29,7 +29,7 @@ impl<Q: Queue> Engine<Q> {
                 let results = self.queue.send(messages).await;
                 let accepted = work.sent(sent, &results);
                 if self.settings.send_lease.is_some() && !accepted.is_empty() {
-                    // Should this fail, a sweep sends them once more: the same lease, so it costs a message and nothing else.
+                    // If this fails, a sweep sends them again under the same lease, which costs only a message.
                     let _ = self.store.mark_sent(&accepted).await;
                 }
             }
@@ -47,7 +47,7 @@ impl<Q: Queue> Engine<Q> {
         }
     }
 
-    /// Makes messages of changes, and wakes who waits for what finished.
+    /// Makes messages from changes, and wakes the callers that wait for a finished task.
     async fn messages(&self, work: &mut Work<'_>) -> Result<(), StoreError> {
         let mut tasks: HashMap<_, Task> = HashMap::new();
         for change in std::mem::take(&mut work.changes) {
@@ -65,7 +65,7 @@ impl<Q: Queue> Engine<Q> {
                 }
                 Change::Run(row) if row.result_bytes > limits::INPUT_BYTES as i64 => {
                     let why = format!(
-                        "the results of its parents have {} bytes together; at most {} are handed to a step. Return references to large data",
+                        "the results of its parents have {} bytes together; a step gets at most {}. Return references to large data",
                         row.result_bytes,
                         limits::INPUT_BYTES
                     );
@@ -94,7 +94,7 @@ impl<Q: Queue> Engine<Q> {
         Ok(())
     }
 
-    /// The message of a step that has no inputs yet and was not sent before.
+    /// The first message of a step, without inputs.
     pub(crate) fn run_step(&self, (header, template): &Task, step: &Planned, lease: Lease, attempt: i32) -> RunStep {
         RunStep {
             v: VERSION,
@@ -119,7 +119,7 @@ impl<Q: Queue> Engine<Q> {
         }
     }
 
-    /// Addresses a message to the pool that its step names, else that of its namespace, else `default`, else the only one there is.
+    /// Addresses a message to the pool that the step names, else the pool named like its namespace, else `default`, else the only pool.
     pub(crate) fn to_pool(&self, step: &Planned, message: RunStep) -> Outgoing {
         let pools = &self.settings.pools;
         let pool = match (&step.worker, pools.iter().next()) {
@@ -131,7 +131,7 @@ impl<Q: Queue> Engine<Q> {
         Outgoing::RunStep { pool: pool.to_owned(), step: Box::new(message) }
     }
 
-    /// The messages of dispatched steps, and the leases of those for which there was no room. Nothing is sent.
+    /// Loads the messages of dispatched steps, and returns the leases that did not fit. Sends nothing.
     pub async fn load(&self, leases: &[Lease]) -> Result<(Vec<RunStep>, Vec<Lease>), StoreError> {
         let mut work = Work::of(self.store.load_run_steps(leases, limits::INPUT_BYTES as i64).await?);
         self.messages(&mut work).await?;

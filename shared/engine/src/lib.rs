@@ -1,7 +1,7 @@
-//! The verbs of the orchestrator: submit, complete, evaluate, sweep, recover, and the operator's cancel, retry and resolve.
+//! The verbs of the orchestrator: submit, complete, evaluate, sweep, recover, and the operator actions cancel, retry and resolve.
 //!
-//! Each verb loads what it needs, decides by pure code of the domain, records everything in one statement, and only then sends.
-//! It keeps no state of a workflow between calls: caches hold immutable things, and the queue is a wake-up.
+//! Each verb loads what it needs, decides by pure code of `tasker-domain`, records everything in one statement, and only then sends.
+//! The engine keeps no workflow state between calls: its caches hold immutable data, and messages are only wake-ups.
 
 mod complete;
 mod dispatch;
@@ -44,24 +44,24 @@ use wait::Waiters;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Chooses the overlay of templates at submit: 1 to 64 of `[A-Za-z0-9_-]`.
+    /// Selects the overlay of templates at submit: 1 to 64 characters of `[A-Za-z0-9_-]`.
     pub environment: String,
-    /// The first signs, all verify.
+    /// The first key signs; all keys verify.
     pub signing_keys: Vec<SigningKey>,
-    /// Pools that have workers. Only decides where a step goes that names no pool.
+    /// Pools that have workers. Decides only about steps that name no pool.
     pub pools: HashSet<String>,
-    /// Changed content under the same version becomes a new revision instead of being refused.
+    /// Changed content under the same version becomes a new revision, and is not rejected.
     pub revise_templates: bool,
-    /// Spreads the back-offs; the same seed gives the same jitter.
+    /// The seed of the jitter of backoffs.
     pub seed: u64,
-    /// How long a message may be on its way to the queue before a sweep sends it again. `None`: the queue lives and dies with this
-    /// process, which sends again only after it lost track.
+    /// How long sending a message may take before a sweep sends it again. `None`: the queue is inside this process, and only recovery
+    /// sends again.
     pub send_lease: Option<Duration>,
-    /// The queue inside this process, where that is the one: when it is full no task is taken, and it forgets a cancelled one.
+    /// The queue inside this process, if that is used. While it is full new tasks are rejected. It drops the messages of a cancelled task.
     pub in_process: Option<InProcess>,
 }
 
-/// The orchestrator over a database and a queue. Shared by everything in the process.
+/// The orchestrator over a database and a queue. A process has one.
 pub struct Engine<Q> {
     store: Store,
     queue: Q,
@@ -69,12 +69,11 @@ pub struct Engine<Q> {
     templates: TemplateCache,
     waiters: Arc<Waiters>,
     submits: Arc<Submits>,
-    /// An answer of the database was lost: what it dispatched may be known to nobody.
+    /// Whether an answer of the database was lost, with the dispatches in it.
     lost_track: AtomicBool,
 }
 
 impl<Q: Queue> Engine<Q> {
-    /// An engine; it does nothing until a verb is called.
     pub fn new(store: Store, queue: Q, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -107,13 +106,13 @@ impl<Q: Queue> Engine<Q> {
         }
     }
 
-    /// Lets the next sweep of this process recover: something may have lost track of what was dispatched.
+    /// Makes the next sweep recover, because a dispatch may have been lost.
     pub fn recover_soon(&self) {
         self.lost_track.store(true, Ordering::SeqCst);
     }
 
-    /// Runs a verb to its end even when its caller goes away: between commit and send, a dropped future would strand what was
-    /// dispatched. So may a verb that fails by anything but its caller's fault.
+    /// Runs a verb to its end even if its caller is dropped: a future that is dropped between commit and send would lose its dispatches.
+    /// A verb that fails by anything but its caller's fault may have lost some too.
     async fn to_its_end<T, E, F>(self: &Arc<Self>, verb: impl FnOnce(Arc<Self>) -> F) -> Result<T, E>
     where
         T: Send + 'static,
@@ -138,7 +137,7 @@ impl<Q: Queue> Engine<Q> {
         }
     }
 
-    /// A number in 0..1 for a lease, always the same for the same seed.
+    /// A number in 0..1 for a lease, determined by the seed.
     fn jitter(&self, lease: Lease) -> f64 {
         let id = lease.step.task.uuid().as_u128();
         let mut x = self.settings.seed ^ (id as u64) ^ ((id >> 64) as u64) ^ ((lease.step.no as u64) << 32) ^ lease.number as u64;
@@ -150,10 +149,10 @@ impl<Q: Queue> Engine<Q> {
     }
 }
 
-/// Messages that one call answers whole, or that are loaded at once. Of a wider fan-out the rest is loaded page by page.
+/// The number of whole messages that one statement returns. The rest of a wider fan-out is loaded in pages of this size.
 const BODIES: usize = 200;
 
-/// Between tries of something that the infrastructure prevents: each pause is twice the last one, up to two seconds, without an end.
+/// The pauses between tries of a call that the infrastructure prevents: each is twice the last one, up to two seconds, without an end.
 pub const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(50))
     .with_max_delay(Duration::from_secs(2))

@@ -1,4 +1,4 @@
-//! What operators do to tasks and steps.
+//! The operator actions.
 
 use std::sync::Arc;
 
@@ -10,29 +10,28 @@ use tasker_wire::{Fault, Faults, StepId, TaskId, limits};
 
 use crate::{Engine, work::Work};
 
-/// Who acts, and why; both stand in the audit log.
+/// Who acts, and why. Both are written to the audit log.
 #[derive(Debug, Clone)]
 pub struct By {
     pub actor: String,
     pub reason: String,
-    /// More, as JSON; kept where a step is settled.
+    /// More data, as JSON. Kept if the action settles a step.
     pub metadata: Option<Box<RawValue>>,
 }
 
-/// Why an action was not carried out.
+/// Why an action was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// There is no such task or step.
     #[error("not found")]
     NotFound,
     /// Its state does not allow the action.
     #[error("{} is {state}", step.map_or_else(|| "the task".to_owned(), |s| format!("step {s}")))]
     Conflict {
-        /// The step in the way; none: the task.
+        /// The step whose state does not allow it. `None`: the task's state does not.
         step: Option<StepId>,
         state: String,
     },
-    /// The result that was given cannot be kept.
+    /// The given result cannot be stored.
     #[error("{0}")]
     Invalid(Faults),
     #[error(transparent)]
@@ -40,7 +39,7 @@ pub enum OperatorError {
 }
 
 impl<Q: Queue> Engine<Q> {
-    /// Ends a running task. A cancelled one stays as it is; another finished one is a conflict.
+    /// Ends a running task. A cancelled task stays as it is; another finished task is a conflict.
     pub async fn cancel_task(self: &Arc<Self>, task: TaskId, by: By) -> Result<(), OperatorError> {
         self.to_its_end(|engine| async move {
             let changes = engine.store.cancel_task(task, &by.actor, &by.reason).await?;
@@ -53,7 +52,7 @@ impl<Q: Queue> Engine<Q> {
         .await
     }
 
-    /// Gives a step that failed, waits for a retry or was cancelled a new budget, and dispatches it.
+    /// Gives a new budget to a step that failed, waits for a retry or was cancelled, and dispatches it.
     pub async fn retry_step(self: &Arc<Self>, step: StepId, by: By) -> Result<(), OperatorError> {
         self.to_its_end(|engine| async move {
             let by = (by.actor.as_str(), by.reason.as_str());
@@ -63,7 +62,7 @@ impl<Q: Queue> Engine<Q> {
         .await
     }
 
-    /// Settles an unfinished or failed step; its children see `result`, or null.
+    /// Settles an unfinished or failed step. Its children get `result`, or null.
     pub async fn resolve_step(
         self: &Arc<Self>,
         step: StepId,
@@ -92,7 +91,7 @@ impl<Q: Queue> Engine<Q> {
     }
 }
 
-/// Refuses a text that is too large or cannot be stored.
+/// Rejects a text that is too large or cannot be stored.
 fn refuse(place: &str, text: Option<&RawValue>, bytes: usize) -> Result<(), OperatorError> {
     let Some(text) = text.map(RawValue::get) else { return Ok(()) };
     if text.len() > bytes {

@@ -1,4 +1,4 @@
-//! What to do about an error: the one question that every caller asks, answered once.
+//! What a caller should do about an error.
 
 use tasker_store::StoreError;
 
@@ -6,15 +6,14 @@ use crate::{OperatorError, RegisterError, SubmitError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaction {
-    /// The same call fails again: tell its caller why.
+    /// The same call would fail again. Tell its caller why.
     CallersFault,
     /// The same call may succeed later.
     Later,
-    /// Log it, and refuse without a reason that a caller could act on.
+    /// A defect. Log it; its caller can do nothing about it.
     OurDefect,
 }
 
-/// An error that says what to do about it.
 pub trait React {
     fn reaction(&self) -> Reaction;
 }

@@ -1,4 +1,4 @@
-//! Recovery over the queue inside this process, which is lost with it: every dispatch that the process does not know of is sent again.
+//! Recovery for the queue inside this process: sends every dispatch that the queue does not hold.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -13,7 +13,7 @@ use crate::{Engine, PAUSES, work::Work};
 const PAGE: i64 = 10_000;
 
 impl Engine<InProcess> {
-    /// Takes over a database that no other process works on. Steps that the last one had started run again under the same leases.
+    /// Takes over a database that no other process uses. Steps that the last process had started run again under the same leases.
     pub async fn take_over(&self) -> Result<(), StoreError> {
         self.store().return_started().await?;
         self.recover().await
@@ -24,7 +24,7 @@ impl Engine<InProcess> {
         self.queue().steps(pool, self.clone())
     }
 
-    /// Sends every dispatch that this process does not know of.
+    /// Sends every dispatch that the queue does not hold.
     pub async fn recover(&self) -> Result<(), StoreError> {
         let mut last = None;
         loop {
@@ -38,9 +38,9 @@ impl Engine<InProcess> {
         }
     }
 
-    /// Sweeps until nothing is due, and recovers if an answer was lost since the last call, or the queue gave a message up.
+    /// Sweeps until nothing is due. Recovers if an answer was lost or the queue gave up a message since the last call.
     pub async fn sweep_and_recover(self: &Arc<Self>) -> Result<(), StoreError> {
-        // Recovery does not wait for a sweep that fails: what one row spoils concerns no other.
+        // A sweep that fails because of one row must not prevent recovery.
         let swept = self.sweep_until_nothing_is_due().await;
         if self.queue().gave_up() | self.lost_track.swap(false, Ordering::SeqCst) {
             self.recover().await.inspect_err(|_| self.recover_soon())?;

@@ -1,4 +1,4 @@
-//! Registering templates: parsed, checked, and kept as immutable revisions.
+//! Registers templates as immutable revisions.
 
 use std::sync::Arc;
 
@@ -12,42 +12,42 @@ use uuid::Uuid;
 
 use crate::Engine;
 
-/// What became of a template.
+/// A registered template.
 #[derive(Debug, Clone)]
 pub struct Registered {
     pub namespace: String,
     pub name: String,
     pub version: String,
-    /// From 1; above it only where changed content becomes a revision.
+    /// 1, or more if changed content became a new revision.
     pub revision: i32,
-    /// False: the same content was registered before.
+    /// Whether this call registered it. False if the same content was registered before.
     pub created: bool,
-    /// Keys that were accepted and mean nothing here.
+    /// Accepted keys that have no effect in this version.
     pub notes: Vec<Fault>,
 }
 
 /// Why a template was not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// It is not a template that can run.
+    /// The template is invalid.
     #[error("{0}")]
     Invalid(Faults),
     /// Other content is registered under the same version.
     #[error("version {version} is registered with other content; templates are immutable: give it a new version")]
     Differs {
         version: String,
-        /// What differs, a line each: `- place: registered`, `+ place: given`.
+        /// The differences, two lines each: `- place: registered`, `+ place: given`.
         diff: Vec<String>,
     },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Lines of a diff that are shown.
+/// The maximum number of lines of a diff.
 const DIFF_LINES: usize = 50;
 
 impl<Q: Queue> Engine<Q> {
-    /// Registers a template given as YAML or JSON. The same content again changes nothing.
+    /// Registers a template from YAML or JSON. Registering the same content again changes nothing.
     pub async fn register_template(self: &Arc<Self>, yaml: &str) -> Result<Registered, RegisterError> {
         let (parsed, notes) = template::parse(yaml).map_err(RegisterError::Invalid)?;
         let refused = template::refuse_unsupported(&parsed);
@@ -79,7 +79,7 @@ impl<Q: Queue> Engine<Q> {
                 definition: &definition,
                 sha256,
             };
-            // Somebody else may register at the same moment: then look again.
+            // Another caller registered the same version in this moment: read again.
             if self.store.insert_template(new).await? {
                 self.templates.forget_revisions(&registered.namespace, &registered.name);
                 registered.created = true;
@@ -89,7 +89,7 @@ impl<Q: Queue> Engine<Q> {
     }
 }
 
-/// What differs between two JSON texts, a line each.
+/// The differences between two JSON texts, two lines each.
 fn diff(old: &str, new: &str) -> Vec<String> {
     let parse = |text| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! Intake: a request becomes a task with all its steps, durable when it is answered.
+//! Submit: creates a task with all its steps from a request. The task is durable when the verb returns.
 
 use std::sync::Arc;
 
@@ -16,47 +16,44 @@ use uuid::Uuid;
 
 use crate::{Engine, React, Reaction, templates::LoadedTemplate, wait::Waiter, work::Work};
 
-/// How often the same insert is made when the database did not answer.
+/// The number of tries of an insert while the database does not answer.
 const TRIES: usize = 2;
-/// Statements that insert at once. More would only share the same connections in smaller batches.
+/// Concurrent inserts. More would share the same connections in smaller batches.
 const STATEMENTS: usize = 2;
-/// Rows that one of them inserts, of tasks and steps together; a larger task goes alone.
+/// The rows of one insert, tasks and steps together. A larger task is inserted alone.
 const ROWS: usize = 1_000;
 
-/// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Submitted {
     pub task: TaskId,
-    /// It was made by this request.
+    /// Whether this request created it.
     pub created: bool,
 }
 
-/// Why a request made no task.
+/// Why a request created no task.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// No such template, or not in this version.
     #[error("Task template not found: {namespace}/{name}{}", version.as_ref().map(|v| format!(" {v}")).unwrap_or_default())]
     UnknownTemplate {
         namespace: String,
         name: String,
         version: Option<String>,
-        /// Versions that are registered.
+        /// The registered versions.
         known: Vec<String>,
     },
-    /// The request does not fit its template.
+    /// The template rejects the request.
     #[error("{0}")]
     Invalid(Faults),
-    /// A task of the same identity exists.
     #[error("a task of the same identity exists: {task} is {state}")]
     Duplicate { task: TaskId, state: TaskState },
-    /// There is so much to do that the task would only wait.
-    #[error("too many steps wait for workers already")]
+    /// Too many steps wait for workers.
+    #[error("too many steps wait for workers")]
     Full,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Where requests gather that come at once: their tasks are inserted by one statement, with one commit.
+/// Tasks of concurrent requests are inserted by one statement, with one commit.
 pub(crate) type Submits = Batcher<Arc<NewTask>, Result<Inserted, StoreError>>;
 
 pub(crate) fn together() -> Arc<Submits> {
@@ -64,12 +61,12 @@ pub(crate) fn together() -> Arc<Submits> {
 }
 
 impl<Q: Queue> Engine<Q> {
-    /// Makes a task of a request and dispatches its roots. When this returns a task, the task is durable.
+    /// Creates a task and dispatches its roots. The task is durable when this returns.
     pub async fn submit(self: &Arc<Self>, request: TaskRequest, traceparent: Option<String>) -> Result<Submitted, SubmitError> {
         Ok(self.submit_watched(request, traceparent).await?.0)
     }
 
-    /// The same, with one who waits for the task's end since before its roots were dispatched: see [`Engine::wait_for`].
+    /// The same, with a waiter that was registered before the roots were dispatched: see [`Engine::wait_for`].
     pub async fn submit_watched(
         self: &Arc<Self>,
         request: TaskRequest,
@@ -84,11 +81,11 @@ impl<Q: Queue> Engine<Q> {
             let mut new = Arc::new(new_task(request, traceparent, &template, identity));
             let mut unanswered = 0;
             loop {
-                // Before anything is dispatched: it may have finished before anybody could ask.
+                // Before the dispatch, because the task may finish immediately after it.
                 let waiter = engine.waiters.enter(new.task);
                 let (store, settings) = (engine.store.clone(), engine.dispatch_settings());
                 let inserted = engine.submits.call(new.clone(), move |tasks| insert(store.clone(), tasks, settings)).await;
-                // A batch that panicked may have been inserted all the same.
+                // `None` if the batch panicked. Its tasks may have been inserted.
                 let row = match inserted.unwrap_or_else(|| Err(StoreError::Bug("submit answered nothing".into()))) {
                     Ok(row) => row,
                     Err(e) if e.reaction() == Reaction::Later && unanswered + 1 < TRIES => {
@@ -98,7 +95,7 @@ impl<Q: Queue> Engine<Q> {
                     Err(e) => return Err(e.into()),
                 };
                 if !row.created && row.task == new.task && unanswered == 0 {
-                    // The random bits of another task: draw again.
+                    // Another task has this random id: draw another one.
                     new = Arc::new(NewTask { task: fresh_task(), ..NewTask::clone(&new) });
                     continue;
                 }
@@ -115,7 +112,7 @@ impl<Q: Queue> Engine<Q> {
                 if row.dispatched {
                     engine.dispatch(Work::to_send(engine.roots(&new, template))).await?;
                 } else if !row.created {
-                    // A row of our own id after an unanswered try is our own, and its roots may be known to nobody.
+                    // The row is from an unanswered try of ours, and its roots may not have been sent.
                     engine.recover_soon();
                 }
                 if row.state.is_finished() {
@@ -140,7 +137,7 @@ impl<Q: Queue> Engine<Q> {
         self.templates.get(&self.store, &reference).await?.ok_or_else(unknown)
     }
 
-    /// The messages of a new task's roots, made of what the request said: nothing is read for them.
+    /// The messages of a new task's roots, made from the request without a read.
     fn roots(&self, new: &NewTask, template: Arc<LoadedTemplate>) -> Vec<Outgoing> {
         let header = TaskHeader {
             task: new.task,
@@ -173,7 +170,7 @@ fn new_task(request: TaskRequest, traceparent: Option<String>, template: &Loaded
     }
 }
 
-/// Inserts the tasks of requests that came at the same time; one answer each.
+/// Inserts the tasks of concurrent requests. Returns one answer per task.
 async fn insert(store: Store, tasks: Vec<Arc<NewTask>>, settings: DispatchSettings) -> Vec<Result<Inserted, StoreError>> {
     let error = match store.submit(&tasks, settings).await {
         Ok(rows) if rows.len() == tasks.len() => return rows.into_iter().map(Ok).collect(),
@@ -183,7 +180,7 @@ async fn insert(store: Store, tasks: Vec<Arc<NewTask>>, settings: DispatchSettin
     if tasks.len() == 1 || error.reaction() == Reaction::Later {
         return tasks.iter().map(|_| Err(error.clone())).collect();
     }
-    // What one of them cannot be stored for concerns no other.
+    // A task that cannot be stored must not affect the others.
     let mut answers = Vec::with_capacity(tasks.len());
     for task in &tasks {
         let alone = store.submit(std::slice::from_ref(task), settings).await;
@@ -194,7 +191,7 @@ async fn insert(store: Store, tasks: Vec<Arc<NewTask>>, settings: DispatchSettin
     answers
 }
 
-/// The named version, or the highest by precedence that is no pre-release.
+/// The named version, or the highest one that is not a pre-release.
 fn choose<'a>(revisions: &'a [StoredTemplate], version: Option<&Version>) -> Option<&'a StoredTemplate> {
     match version {
         Some(version) => {
@@ -209,7 +206,7 @@ fn choose<'a>(revisions: &'a [StoredTemplate], version: Option<&Version>) -> Opt
     }
 }
 
-/// What makes the task of a request the same as another, once its context fits the template's schema.
+/// The identity of a request's task. Checks the context against the template's schema first.
 fn identity(request: &TaskRequest, template: &LoadedTemplate) -> Result<Option<[u8; 32]>, SubmitError> {
     let workflow = &template.workflow;
     if workflow.input_schema.is_some() {

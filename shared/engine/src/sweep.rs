@@ -1,4 +1,4 @@
-//! What only time or recovery makes ready.
+//! Evaluate and sweep: dispatch what time makes due, and what was lost.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use tasker_wire::{Evaluate, Failure, Lease, limits};
 
 use crate::{Engine, work::Work};
 
-/// What a sweep took up.
+/// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Messages that were sent: due retries, re-sends, steps that a pause had held.
+    /// Dispatched steps: due retries, repeated dispatches, and steps that a pause had held.
     pub sent: usize,
-    /// Started steps past their deadline, and callbacks that did not come.
+    /// Started steps past their deadline, and callbacks that did not arrive.
     pub overdue: usize,
 }
 
 impl<Q: Queue> Engine<Q> {
-    /// Dispatches the retries that are due; what came early is sent again with the remainder.
+    /// Dispatches the retries that are due. A wake-up that is early is sent again for the remaining time.
     pub async fn evaluate(self: &Arc<Self>, wake_ups: Vec<Evaluate>) -> Result<(), StoreError> {
         self.to_its_end(|engine| async move {
             let leases: Vec<Lease> = wake_ups.iter().map(|e| Lease { step: e.step_id, number: e.lease }).collect();
@@ -32,7 +32,7 @@ impl<Q: Queue> Engine<Q> {
         .await
     }
 
-    /// Takes up what time has made ready, or somebody lost. Bounded; returns zeros when there is nothing left.
+    /// Dispatches a bounded number of steps that time made due, or whose messages were lost. Returns zeros when nothing is left.
     pub async fn sweep(self: &Arc<Self>) -> Result<Swept, StoreError> {
         self.to_its_end(|engine| async move {
             let changes = engine.store.sweep(limits::SWEEP_ROWS, engine.dispatch_settings()).await?;
@@ -45,7 +45,7 @@ impl<Q: Queue> Engine<Q> {
             }
             let sent = rest.iter().filter(|c| matches!(c, Change::Run(_) | Change::RunKey(_))).count();
             let swept = Swept { sent, overdue: overdue.len() };
-            // First what is dispatched already: nothing that fails below may strand it.
+            // First what is already dispatched, so no failure below can lose it.
             engine.dispatch(Work::of(rest)).await?;
             let mut work = Work::default();
             for lost in overdue {
@@ -75,8 +75,8 @@ fn decide_overdue(lost: &Lost, policy: &Policy, jitter: f64) -> Verdict<'static>
     decide_lost(lost.losses + 1, policy, lost.attempt, jitter)
 }
 
-/// Without its template nothing can be decided about a step. It must not stay at the head of what a sweep finds, or a few
-/// hundred of them keep every sweep from all others.
+/// Nothing can be decided about a step without its template. It must not stay first in the sweep's order: a few hundred such steps would
+/// keep every sweep from all others.
 fn look_later(lost: &Lost) -> Verdict<'static> {
     tracing::error!(task_id = %lost.key.step.task, template_id = %lost.plan.template_id, "a task's template is missing");
     let ms = limits::HOLD_MS as u64;

@@ -1,4 +1,4 @@
-//! Templates as the engine runs them: an immutable revision in an environment, with its rows ready to insert.
+//! Templates as the engine runs them: an immutable revision in an environment, with the rows of its steps.
 
 use std::{
     collections::HashMap,
@@ -14,36 +14,35 @@ use tasker_domain::{
 use tasker_store::{Store, StoreError, StoredTemplate, TemplateRows};
 use tasker_wire::ids::step_no;
 
-/// A revision in an environment.
 pub(crate) struct LoadedTemplate {
     pub workflow: Workflow,
     pub rows: Arc<TemplateRows>,
 }
 
 impl LoadedTemplate {
-    /// The step of a number: made steps share the position of their template step.
+    /// The template's step for a step of a task. Steps that were created at run time share the position of their template step.
     pub fn step(&self, step: tasker_wire::StepId) -> Option<&Planned> {
         self.workflow.steps.get(step.position()?)
     }
 }
 
-/// Caches of what never changes, and for a moment of which revisions there are.
+/// Caches immutable templates, and for a short time which revisions exist.
 #[derive(Default)]
 pub(crate) struct TemplateCache {
     loaded: Mutex<HashMap<TemplateRef, Arc<LoadedTemplate>>>,
     revisions: Mutex<HashMap<[String; 2], Revisions>>,
 }
 
-/// The newest revision of each version of a template, and when they were read.
+/// The newest revision of each version of a template, and when it was read.
 type Revisions = (Instant, Arc<Vec<StoredTemplate>>);
 
-/// Another process may register a revision; it is seen after so long.
+/// After this time a revision that another process registered is seen.
 const REVISIONS_FOR: Duration = Duration::from_secs(1);
-/// Entries of a cache; beyond it, it starts anew.
+/// The entries of a cache. A full cache is emptied.
 const ENTRIES: usize = 1000;
 
 impl TemplateCache {
-    /// The template, loaded if need be. `None`: no such revision, or its definition is not one that this version reads.
+    /// Returns the template, and loads it on first use. `None` if the revision does not exist or this version cannot read it.
     pub async fn get(&self, store: &Store, reference: &TemplateRef) -> Result<Option<Arc<LoadedTemplate>>, StoreError> {
         if let Some(known) = self.loaded.lock().get(reference) {
             return Ok(Some(known.clone()));
@@ -80,7 +79,7 @@ impl TemplateCache {
         Ok(found)
     }
 
-    /// A revision was registered here: look again at once.
+    /// Forgets which revisions exist, because this process registered one.
     pub fn forget_revisions(&self, namespace: &str, name: &str) {
         self.revisions.lock().remove(&[namespace.to_owned(), name.to_owned()]);
     }
@@ -114,7 +113,7 @@ fn rows(reference: &TemplateRef, workflow: &Workflow) -> TemplateRows {
     }
 }
 
-/// Positions as a PostgreSQL array literal of step numbers.
+/// Step numbers as a PostgreSQL array literal.
 fn array_of(positions: &[usize]) -> String {
     let numbers: Vec<String> = positions.iter().map(|&p| step_no(p).to_string()).collect();
     format!("{{{}}}", numbers.join(","))

@@ -1,4 +1,4 @@
-//! Waiting for a task to finish: woken at once by this process, and looking again for what another process finished.
+//! Waits for a task to finish. This process wakes waiters immediately; waiters poll for tasks that another process finishes.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -16,21 +16,20 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::Engine;
 
-/// How often a waiting request looks for what another process may have finished.
+/// The interval at which a waiter reads the task's state.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Who waits, by task: how many, and what they wait for.
+/// The waiters by task: their number, and what they wait for.
 #[derive(Default)]
 pub(crate) struct Waiters(Mutex<HashMap<TaskId, (usize, Arc<End>)>>);
 
-/// The end of a task.
 #[derive(Default)]
 struct End {
     came: AtomicBool,
     notify: Notify,
 }
 
-/// One who waits; gone from the map when dropped, also when a client goes away and the future is dropped with it.
+/// A registered waiter. Dropping it removes it from the map, also when a client disconnects and its future is dropped.
 pub struct Waiter {
     waiters: Arc<Waiters>,
     task: TaskId,
@@ -40,7 +39,7 @@ pub struct Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut waiters = self.waiters.0.lock();
-        // Those who came after the task's end wait for another one.
+        // Waiters that entered after the task's end have another entry.
         if let Entry::Occupied(mut entry) = waiters.entry(self.task)
             && Arc::ptr_eq(&entry.get().1, &self.end)
         {
@@ -53,9 +52,9 @@ impl Drop for Waiter {
 }
 
 impl Waiter {
-    /// Waits until this process ends the task, at most so long. Whether it did.
+    /// Waits until this process ends the task, at most for `time`. Returns whether it did.
     async fn end(&self, deadline: Instant) -> bool {
-        // Listening before looking: what finishes in between is heard.
+        // Listens before it reads, so that it cannot miss an end in between.
         let heard = self.end.notify.notified();
         tokio::pin!(heard);
         heard.as_mut().enable();
@@ -80,17 +79,17 @@ impl Waiters {
 }
 
 impl<Q: Queue> Engine<Q> {
-    /// Returns when the task has finished, when there is no such task, or when the time is up, whichever is first.
+    /// Returns when the task has finished, does not exist, or the time is over.
     pub async fn wait(&self, task: TaskId, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         let waiter = self.waiters.enter(task);
-        // Only after entering: what finishes in between is heard.
+        // Reads after it entered, so that it cannot miss an end in between.
         if self.is_running(task).await {
             self.wait_until(waiter, deadline).await;
         }
     }
 
-    /// The same for a task that was running, or not there yet, when its waiter entered: nothing is read.
+    /// The same for a task that had not finished when its waiter entered. Reads nothing.
     pub async fn wait_for(&self, waiter: Waiter, timeout: Duration) {
         self.wait_until(waiter, Instant::now() + timeout).await;
     }
@@ -103,7 +102,7 @@ impl<Q: Queue> Engine<Q> {
         }
     }
 
-    /// A database that does not answer is asked again.
+    /// Retries while the database does not answer.
     async fn is_running(&self, task: TaskId) -> bool {
         matches!(self.store.task_state(task).await, Ok(Some(TaskState::Running)) | Err(_))
     }

@@ -1,4 +1,4 @@
-//! What a verb still has to do between its statements. Pure: [`crate::Engine::dispatch`] sends, loads and records.
+//! The remaining work of a verb. Pure code: [`crate::Engine::dispatch`] sends, loads and records.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use tasker_wire::{Answer, Evaluate, Failure, Lease, limits, message::VERSION};
 
 use crate::BODIES;
 
-/// When a dispatch that nobody answered is sent again; doubles with each time.
+/// The time after which a dispatch without an answer is sent again. It doubles each time.
 const RESEND_MS: i64 = 15 * 60 * 1000;
-/// The longest pause between two re-sends.
+/// The maximum of that time.
 const RESEND_MAX_MS: i64 = 6 * 3600 * 1000;
 
 #[derive(Default)]
 pub(crate) struct Work<'a> {
-    /// What the last statement answered.
+    /// The rows of the last statement.
     pub changes: Vec<Change>,
     pub messages: Vec<Outgoing>,
-    /// Dispatched steps whose messages are still to be loaded.
+    /// Dispatched steps whose messages are not loaded yet.
     pub unloaded: Vec<Lease>,
-    /// To record, each with its place among the answers.
+    /// Verdicts to record, each with its place among the answers.
     verdicts: Vec<(usize, Completion<'a>)>,
-    /// What became of the verdicts, in the order in which they came.
+    /// The answers to the verdicts, in the order of [`Work::record`].
     pub answers: Vec<Answer>,
-    /// Something in a round could not be stored: the rest is recorded one by one.
+    /// A verdict of a round could not be stored, so the rest is recorded one by one.
     one_by_one: bool,
 }
 
-/// A message of a step that is about to be sent.
+/// A step's message that is being sent.
 pub(crate) struct Sent {
     lease: Lease,
     attempt: i32,
@@ -54,7 +54,7 @@ impl<'a> Work<'a> {
         self.answers.push(Answer::Refused);
     }
 
-    /// A step whose message no queue can carry fails for good. A sweep that sends again may meet a step twice.
+    /// Fails a step permanently, because no queue can carry its message. A sweep may call this twice for a step.
     pub fn cannot_run(&mut self, lease: Lease, attempt: i32, why: String) {
         if self.verdicts.iter().all(|(_, known)| known.key != lease) {
             let failure = Failure::permanent("input_too_large", why);
@@ -62,7 +62,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Takes the queue's answers. Answers what it accepted, each with the milliseconds after which it is sent again.
+    /// Reads the queue's answers. Returns the accepted leases, each with the milliseconds until it is sent again.
     pub fn sent(&mut self, messages: Vec<Option<Sent>>, results: &[SendResult]) -> Vec<(Lease, i64)> {
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
         for (message, result) in messages.into_iter().zip(results) {
@@ -70,7 +70,7 @@ impl<'a> Work<'a> {
                 (Some(run), Ok(())) => accepted.push((run.lease, run.resend_ms)),
                 (Some(run), Err(error @ SendError::TooLarge { .. })) => {
                     let why = format!(
-                        "with its context, settings and the results of its parents {error}. Return references to large data"
+                        "with its context, settings and the results of its parents, {error}. Return references to large data"
                     );
                     self.cannot_run(run.lease, run.attempt, why);
                 }
@@ -80,20 +80,20 @@ impl<'a> Work<'a> {
         }
         if let Some(error) = refused.first() {
             let (refused, of) = (refused.len(), results.len());
-            tracing::warn!(refused, of, %error, "the queue refused messages; a sweep sends them again");
+            tracing::warn!(refused, of, %error, "the queue rejected messages; a sweep sends them again");
         }
         accepted
     }
 
-    /// The next messages to load at once.
+    /// The next page of messages to load.
     pub fn next_page(&mut self) -> Option<Vec<Lease>> {
         let rest = self.unloaded.split_off(self.unloaded.len().min(BODIES));
         let page = std::mem::replace(&mut self.unloaded, rest);
         (!page.is_empty()).then_some(page)
     }
 
-    /// The next verdicts to record in one statement, and their places: ascending by step, one a step, at most a batch. Of several
-    /// for one step the first comes first.
+    /// The verdicts of the next statement and their places: ascending by step, one per step, at most a batch. Several verdicts on a step
+    /// are recorded in their order.
     pub fn next_round(&mut self) -> Option<(Vec<usize>, Vec<Completion<'a>>)> {
         let most = if self.one_by_one { 1 } else { limits::COMPLETION_BATCH };
         let mut waiting = std::mem::take(&mut self.verdicts);
@@ -106,7 +106,7 @@ impl<'a> Work<'a> {
         (!round.is_empty()).then(|| round.into_iter().unzip())
     }
 
-    /// Takes what the database answered to a round.
+    /// Reads the database's answers to a round.
     pub fn recorded(&mut self, places: &[usize], round: &[Completion], changes: Vec<Change>) {
         for change in &changes {
             let Change::Answer(n, answer) = change else { continue };
@@ -118,14 +118,14 @@ impl<'a> Work<'a> {
         self.changes = changes;
     }
 
-    /// One of a round cannot be stored, and nothing of it was: record each alone. What cannot be stored alone fails its own step.
+    /// Nothing of a round was stored, because one verdict cannot be: each is recorded alone. One that cannot be stored alone fails its step.
     pub fn refused(&mut self, places: Vec<usize>, mut round: Vec<Completion<'a>>, reason: &str) -> Result<(), StoreError> {
         self.one_by_one = true;
         if let [only] = &mut round[..] {
             if matches!(only.verdict, Verdict::Error { .. }) {
                 return Err(StoreError::Bug(format!("a failure cannot be stored: {reason}")));
             }
-            let why = format!("what the handler answered cannot be stored: {reason}");
+            let why = format!("the handler's outcome cannot be stored: {reason}");
             let verdict = Verdict::Error { failure: Failure::permanent("invalid_result", why), tolerated: false };
             let failed = Completion::by_orchestrator(only.key, only.attempt, verdict);
             *only = Completion { digest: only.digest, duration_ms: only.duration_ms, if_due: only.if_due, ..failed };
@@ -136,7 +136,7 @@ impl<'a> Work<'a> {
 }
 
 impl Sent {
-    /// Notes what is about to be sent; nothing of a wake-up.
+    /// Logs a step's message before it is sent. `None` for a wake-up.
     pub fn note(message: &Outgoing) -> Option<Self> {
         let Outgoing::RunStep { step: run, .. } = message else { return None };
         tracing::debug!(
@@ -154,7 +154,7 @@ impl Sent {
     }
 }
 
-/// A wake-up for a retry that is due in so many milliseconds.
+/// A wake-up for a retry that is due in `ms` milliseconds.
 pub(crate) fn wake_up(lease: Lease, ms: u64) -> Outgoing {
     let wake_up = Evaluate { v: VERSION, step_id: lease.step, lease: lease.number };
     Outgoing::Evaluate { wake_up, delay: Duration::from_millis(ms) }

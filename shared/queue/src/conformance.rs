@@ -1,4 +1,4 @@
-//! What every queue must do, as one suite: an implementation gives a [`Fixture`], and its test calls [`conformance`].
+//! The tests that every queue must pass. An implementation provides a [`Fixture`], and its test calls [`conformance`].
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::{
     consume,
 };
 
-/// Longer than anything here takes.
+/// The longest time that a test waits.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// An implementation, with queues of its own that are empty.
+/// An implementation, with empty queues that nothing else uses.
 pub trait Fixture: Send + Sync {
-    /// The receives after which the source gives a message up.
+    /// The number of receives after which the source gives a message up.
     const MAX_RECEIVES: u32;
-    /// After so long a delivery ends that is not extended. `None`: never.
+    /// The time after which a delivery expires unless it is extended. `None`: never.
     const LIFETIME: Option<Duration>;
     type Queue: Queue;
     type Completions: Source<Message = Arc<CompleteStep>>;
@@ -29,17 +29,17 @@ pub trait Fixture: Send + Sync {
     fn completions(&self) -> &Self::Completions;
     fn wake_ups(&self) -> &Self::WakeUps;
 
-    /// Puts a text that is no message of ours into the queue of completions. False: only messages can be in it.
+    /// Puts a malformed text into the queue of completions. False if the queue can hold only messages.
     fn send_text(&self, text: &str) -> impl Future<Output = bool> + Send;
 
-    /// The completions that were given up, with what is said of them, once there are so many: at least each one's attempt, or its text.
+    /// Waits for this number of completions that were given up. Returns the text of each, or at least its attempt.
     fn dead(&self, count: usize) -> impl Future<Output = Vec<String>> + Send;
 
-    /// A message that is larger than the queue carries; none: it carries any.
+    /// A message that is too large for the queue. `None` if it has no limit.
     fn too_large(&self) -> Option<Outgoing>;
 }
 
-/// Panics when the implementation behaves otherwise. Its queues are used by nothing else.
+/// Panics if the implementation fails a test.
 pub async fn conformance<F: Fixture>(fixture: &F) {
     duplicates_are_messages_of_their_own(fixture).await;
     a_message_whose_answer_was_lost_comes_all_the_same(fixture).await;
@@ -52,7 +52,7 @@ pub async fn conformance<F: Fixture>(fixture: &F) {
     what_cannot_be_read_is_told_apart_and_poison_costs_no_neighbour(fixture).await;
 }
 
-/// A completion that is told from others by its number.
+/// A completion that its number identifies.
 pub fn completion(number: i32) -> Arc<CompleteStep> {
     let task_id = TaskId::from_fresh(Uuid::from_u128(7 << 100));
     Arc::new(CompleteStep {
@@ -74,7 +74,7 @@ async fn send<F: Fixture>(fixture: &F, numbers: &[i32]) -> Vec<SendResult> {
     fixture.queue().send(numbers.iter().map(|&number| Outgoing::CompleteStep(completion(number))).collect()).await
 }
 
-/// So many deliveries, however many receives they take.
+/// Receives until there are `n` deliveries.
 async fn receive<S: Source>(source: &S, count: usize) -> Vec<Delivery<S::Message>> {
     let mut received = Vec::new();
     while received.len() < count {
@@ -95,7 +95,7 @@ fn all<M>(deliveries: Vec<Delivery<M>>, disposition: &Disposition) -> Vec<(Recei
     deliveries.into_iter().map(|delivery| (delivery.receipt, disposition.clone())).collect()
 }
 
-/// Ends the delivery of this receipt.
+/// Makes the delivery expire.
 async fn expire<F: Fixture>(fixture: &F, receipt: &Receipt) {
     match F::LIFETIME {
         Some(lifetime) => pass(fixture, lifetime).await,
@@ -103,7 +103,7 @@ async fn expire<F: Fixture>(fixture: &F, receipt: &Receipt) {
     }
 }
 
-/// Waits for a message that is delayed by more than this time.
+/// Waits for a delayed message.
 async fn pass<F: Fixture>(fixture: &F, time: Duration) {
     let wake_up = Evaluate { v: VERSION, step_id: completion(1).step_id, lease: 1 };
     fixture.queue().send(vec![Outgoing::Evaluate { wake_up, delay: time + Duration::from_secs(1) }]).await;
@@ -123,7 +123,7 @@ async fn duplicates_are_messages_of_their_own<F: Fixture>(fixture: &F) {
     done(fixture.completions(), deliveries).await;
 }
 
-/// Takes messages, and says that it did not.
+/// Sends messages, and reports that it did not.
 struct LostAnswers<'a, Q>(&'a Q);
 
 impl<Q: Queue> LostAnswers<'_, Q> {
@@ -136,7 +136,7 @@ impl<Q: Queue> LostAnswers<'_, Q> {
 async fn a_message_whose_answer_was_lost_comes_all_the_same<F: Fixture>(fixture: &F) {
     let again = || vec![Outgoing::CompleteStep(completion(2))];
     let lost = LostAnswers(fixture.queue()).send(again()).await;
-    // Who hears that it was refused sends it again.
+    // The sender of a rejected message sends it again.
     let sent = fixture.queue().send(again()).await;
     assert!(lost[0].is_err() && sent[0].is_ok());
     let deliveries = receive(fixture.completions(), 2).await;
@@ -148,7 +148,7 @@ async fn what_is_not_settled_comes_again_with_one_more_receive<F: Fixture>(fixtu
     send(fixture, &[3]).await;
     let first = receive(fixture.completions(), 1).await.remove(0).receipt;
     assert_eq!(first.receives, 1);
-    // A settle that is lost is none; the time of the delivery ends, or it is given back.
+    // A lost settle has no effect: the delivery expires, or is returned.
     expire(fixture, &first).await;
     let second = receive(fixture.completions(), 1).await.remove(0).receipt;
     assert_eq!((second.receives, &second.id), (2, &first.id));
@@ -183,7 +183,7 @@ async fn an_extended_delivery_is_not_delivered_again<F: Fixture>(fixture: &F) {
     let next = receive(fixture.completions(), 1).await;
     assert_eq!(numbers(&next), [5]);
     done(fixture.completions(), next).await;
-    // What is given back comes at once.
+    // A returned message is delivered immediately.
     fixture.completions().extend(&[kept[0].receipt.clone()], Duration::ZERO).await;
     let again = receive(fixture.completions(), 1).await;
     assert_eq!((numbers(&again), again[0].receipt.receives), (vec![4], 2));
@@ -196,7 +196,7 @@ async fn a_receipt_that_expired_does_no_harm<F: Fixture>(fixture: &F) {
     expire(fixture, &stale).await;
     let current = receive(fixture.completions(), 1).await;
     assert_eq!(current[0].receipt.id, stale.id);
-    // Whether it still counts is the queue's choice; the current delivery is settled in any case.
+    // The queue may accept or ignore it. The current delivery is settled in any case.
     fixture.completions().settle(vec![(stale, Disposition::Done)]).await;
     done(fixture.completions(), current).await;
     send(fixture, &[7]).await;
@@ -205,7 +205,7 @@ async fn a_receipt_that_expired_does_no_harm<F: Fixture>(fixture: &F) {
     done(fixture.completions(), next).await;
 }
 
-/// Notes what it is asked for, and meets a defect in poison.
+/// Records its calls, and fails on a poison message.
 #[derive(Default)]
 struct Poisoned(Mutex<Vec<String>>);
 
@@ -263,7 +263,7 @@ async fn what_cannot_be_read_is_told_apart_and_poison_costs_no_neighbour<F: Fixt
     assert_eq!(count(|disposition| matches!(disposition, Disposition::Dead(_))), dead);
     assert_eq!(count(|disposition| *disposition == Disposition::RetryLater), later);
     fixture.completions().settle(settled).await;
-    // Only they are left, and can be given up as well.
+    // They are the only ones left, so the test can wait for them to be given up.
     let left = receive(fixture.completions(), later).await;
     fixture.completions().settle(all(left, &Disposition::Dead("it is left".into()))).await;
     fixture.dead(1 + dead + later).await;

@@ -1,4 +1,4 @@
-//! Works on a batch of deliveries, so that what is wrong with one message is never paid for by its neighbours.
+//! Works on a batch of deliveries, such that a fault of one message does not affect the others.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -8,36 +8,34 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Delivery, Disposition, Receipt, Unreadable};
 
-/// What a consumer may take of its source.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The source gives a message up after so many receives.
+    /// After this number of receives the source gives a message up.
     pub max_receives: u32,
-    /// Whatever is not done then is delivered again.
+    /// The deadline. What is not done then is delivered again.
     pub until: Option<Instant>,
 }
 
-/// Why messages were not worked on.
+/// Why work on messages failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WorkError {
-    /// The infrastructure prevents it, and would prevent any other work.
+    /// The infrastructure prevents this and any other work now.
     #[error("{0}")]
     Later(String),
-    /// Something is wrong with one of the messages, or with this program.
+    /// A message or this program has a fault.
     #[error("{0}")]
     Defect(String),
 }
 
-/// What a consumer does with the messages of a source.
 pub trait Consumer: Send + Sync {
     type Message: Clone + Send + Sync + 'static;
-    /// What was recorded about a message at its last receive.
+    /// Identifies the record of a message at its last receive.
     type Note: Send;
 
-    /// Works on messages together; one disposition for each, in their order. It may be cut off where it stands.
+    /// Works on messages together. Returns one disposition per message, in their order. It may be cancelled at any point.
     fn work(&self, messages: Arc<[Self::Message]>) -> impl Future<Output = Result<Vec<Disposition>, WorkError>> + Send;
 
-    /// Records that a message is at its last receive, before it is worked on.
+    /// Records that a message is at its last receive, before work on it.
     fn note(
         &self,
         _message: &Self::Message,
@@ -46,14 +44,14 @@ pub trait Consumer: Send + Sync {
         async { Ok(None) }
     }
 
-    /// The message succeeded after all.
+    /// Removes the record, because the message succeeded.
     fn strike_out(&self, _note: Self::Note) -> impl Future<Output = ()> + Send {
         async {}
     }
 }
 
-/// Works on a batch; a disposition for each delivery. First on all that can be read, together; where that meets a defect, on each
-/// alone. A message at its last receive is noted first and worked on alone. Once the infrastructure prevents the work, or the time is
+/// Works on a batch and returns a disposition for each delivery. The readable messages are worked on together, and after a defect each
+/// alone. A message at its last receive is recorded first and worked on alone. When the infrastructure prevents the work or the time is
 /// over, nothing more is tried.
 pub async fn consume<C: Consumer>(batch: Vec<Delivery<C::Message>>, limits: Limits, consumer: &C) -> Vec<(Receipt, Disposition)> {
     let mut worked = Batch { consumer, limits, settled: Vec::with_capacity(batch.len()), prevented: None };
@@ -74,7 +72,7 @@ pub async fn consume<C: Consumer>(batch: Vec<Delivery<C::Message>>, limits: Limi
     }
     let later = worked.settled.iter().filter(|(_, disposition)| *disposition == Disposition::RetryLater).count();
     if later > 0 {
-        tracing::warn!(messages = later, reason = worked.prevented, "messages come again later");
+        tracing::warn!(messages = later, reason = worked.prevented, "messages are delivered again later");
     }
     worked.settled
 }
@@ -84,7 +82,7 @@ pub fn refuse(receipt: Receipt, unreadable: Unreadable) -> (Receipt, Disposition
     match unreadable {
         Unreadable::Malformed(reason) => (receipt, Disposition::Dead(reason)),
         Unreadable::OtherVersion(_) => {
-            tracing::warn!(message_id = receipt.id, reason = %unreadable, "a message of another version; it comes again");
+            tracing::warn!(message_id = receipt.id, reason = %unreadable, "a message has another version; it is delivered again");
             (receipt, Disposition::RetryLater)
         }
     }
@@ -144,20 +142,20 @@ impl<C: Consumer> Batch<'_, C> {
         }
     }
 
-    /// Does something, unless more is prevented, until the time is over. A panic is a defect.
-    async fn guarded<T>(&mut self, something: impl Future<Output = Result<T, WorkError>>) -> Result<T, WorkError> {
+    /// Runs a future until the deadline, unless work is already prevented. A panic is a defect.
+    async fn guarded<T>(&mut self, work: impl Future<Output = Result<T, WorkError>>) -> Result<T, WorkError> {
         if let Some(reason) = &self.prevented {
             return Err(WorkError::Later(reason.clone()));
         }
-        let something = AssertUnwindSafe(something).catch_unwind();
+        let work = AssertUnwindSafe(work).catch_unwind();
         let ended = match self.limits.until {
-            Some(until) => timeout_at(until, something).await,
-            None => Ok(something.await),
+            Some(until) => timeout_at(until, work).await,
+            None => Ok(work.await),
         };
         let result = match ended {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(WorkError::Defect(format!("it panicked: {}", panic_text(&*panic)))),
-            // It goes on, or is cut off where it stands: both are safe, and what was done is a duplicate next time.
+            // The work continues or is cancelled. Both are safe: what was done is a duplicate next time.
             Err(_) => Err(WorkError::Later("the time is over".into())),
         };
         if let Err(WorkError::Later(reason)) = &result {
@@ -176,7 +174,7 @@ mod tests {
     use super::*;
     use Disposition::{Dead, Done, RetryLater};
 
-    /// Works as its messages say, and writes down what it is asked for.
+    /// Behaves as its messages say, and records its calls.
     #[derive(Default)]
     struct Scripted(Mutex<Vec<String>>);
 
@@ -221,7 +219,7 @@ mod tests {
         Delivery { message: unreadable.map_or(Ok(message), Err), receipt }
     }
 
-    /// What became of messages at their first receive, or at their fifth and last where they say so, and what was done.
+    /// Consumes messages at their first receive, or at their fifth and last if they say so. Returns the dispositions and the calls.
     async fn consumed(messages: &[&'static str]) -> (Vec<(String, Disposition)>, Vec<String>) {
         let work = Scripted::default();
         let batch = messages.iter().map(|message| match message.strip_prefix("last ") {

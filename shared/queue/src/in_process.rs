@@ -1,8 +1,8 @@
-//! The queue inside one process: it lives and dies with it, and writes nothing.
+//! The queue inside one process. It writes nothing, and is lost with its process.
 //!
-//! It keeps the lease of every dispatch that waits or is worked on; these are also its claims, so that a message which is here already
-//! is not taken twice. It keeps the bodies of steps up to a bound of memory; [`Bodies`] loads the others when their turn comes. What it
-//! forgets when the process dies stands in the database, from which its owner recovers it.
+//! It holds the lease of every dispatch that waits or runs, and drops further messages with the same lease. It keeps the bodies of steps
+//! up to a limit of memory; [`Bodies`] loads the others when their turn comes. After a crash the engine recovers the dispatches from
+//! the database.
 
 mod channel;
 mod steps;
@@ -17,16 +17,16 @@ use channel::Channel;
 use steps::Pools;
 pub use steps::{Bodies, Steps};
 
-/// After so many receives a message is given up.
+/// The number of receives after which a message is given up.
 pub const MAX_RECEIVES: u32 = 5;
 
-/// The queue; all clones are one.
+/// The queue. Clones share it.
 #[derive(Debug, Clone)]
 pub struct InProcess(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Dispatches above which new tasks are refused.
+    /// The number of dispatches above which new tasks are rejected.
     capacity: usize,
     pools: Mutex<Pools>,
     completions: Channel<Arc<CompleteStep>>,
@@ -40,7 +40,6 @@ impl Default for InProcess {
 }
 
 impl InProcess {
-    /// A queue that is full with so many dispatches.
     pub fn with_capacity(capacity: usize) -> Self {
         let (completions, wake_ups) = (Channel::new(limits::QUEUED_BYTES), Channel::new(usize::MAX));
         Self(Arc::new(Inner { capacity, pools: Mutex::default(), completions, wake_ups }))
@@ -51,7 +50,7 @@ impl InProcess {
         Steps { queue: self.clone(), pool: pool.to_owned(), bodies }
     }
 
-    /// What workers say of steps. A lease is released when its outcome is done with or given up.
+    /// The outcomes of steps. A lease is released when its completion is settled or given up.
     pub fn completions(&self) -> Completions {
         Completions(self.clone())
     }
@@ -61,32 +60,31 @@ impl InProcess {
         WakeUps(self.clone())
     }
 
-    /// It holds so much that new tasks would only wait in it.
     pub fn is_full(&self) -> bool {
         self.0.pools.lock().held.len() >= self.0.capacity
     }
 
-    /// Drops what waits of a task that was cancelled.
+    /// Drops the waiting messages of a cancelled task.
     pub fn forget(&self, task: TaskId) {
         self.0.pools.lock().forget(task);
     }
 
-    /// Whether this dispatch, or a later one of its step, waits here or is worked on.
+    /// Whether this dispatch, or a later one of its step, waits or runs.
     pub fn holds(&self, lease: Lease) -> bool {
         self.0.pools.lock().held.get(&lease.step).is_some_and(|&number| number >= lease.number)
     }
 
-    /// Steps that wait in all pools, without those that are passed over.
+    /// The number of steps that wait in all pools.
     pub fn waiting(&self) -> usize {
         self.0.pools.lock().waiting()
     }
 
-    /// Stops the delivery of steps, because another process may own the database, or lets it go on.
+    /// Stops the delivery of steps, because another process may own the database, or continues it.
     pub fn set_stopped(&self, stopped: bool) {
         self.0.pools.lock().set_stopped(stopped);
     }
 
-    /// Whether messages were given up since this was last asked. Their steps are known to nobody but the database: recover them.
+    /// Whether messages were given up since the last call. If so, recover: only the database knows their steps.
     pub fn gave_up(&self) -> bool {
         std::mem::take(&mut self.0.pools.lock().gave_up)
     }
@@ -125,12 +123,12 @@ impl Source for Completions {
         let (done, given_up) = self.0.0.completions.settle(settled);
         for completion in &given_up {
             let (step_id, lease) = (completion.step_id, completion.lease);
-            tracing::error!(%step_id, lease, "a completion was given up; its step will be run again");
+            tracing::error!(%step_id, lease, "a completion was given up; its step runs again");
         }
         let mut pools = self.0.0.pools.lock();
         pools.gave_up |= !given_up.is_empty();
         for completion in done.iter().chain(&given_up) {
-            // What is only reported still runs.
+            // A report of a start or a heartbeat leaves the step running.
             if !matches!(completion.outcome, Outcome::Started {} | Outcome::Heartbeat {}) {
                 pools.release(completion.lease());
             }
@@ -142,7 +140,7 @@ impl Source for Completions {
     }
 }
 
-/// See [`InProcess::wake_ups`]. One that is given up is left to the sweep.
+/// See [`InProcess::wake_ups`]. The sweep replaces one that is given up.
 #[derive(Debug, Clone)]
 pub struct WakeUps(InProcess);
 
@@ -162,12 +160,11 @@ impl Source for WakeUps {
     }
 }
 
-/// Grows with each receive.
 fn pause(receives: u32) -> Duration {
     Duration::from_millis((25u64 << receives.min(7)).min(2000))
 }
 
-/// Bytes that a completion holds, roughly.
+/// The approximate size of a completion in bytes.
 fn bytes_of(completion: &CompleteStep) -> usize {
     use tasker_wire::Outcome::{Checkpoint, Success};
     512 + match &completion.outcome {
@@ -232,7 +229,7 @@ mod tests {
         conformance(&Inside { queue, completions, wake_ups }).await;
     }
 
-    /// Loads what it is asked for, and notes how much that was.
+    /// Loads every body, and counts them.
     #[derive(Default)]
     struct Loader(Mutex<usize>);
 

@@ -1,7 +1,7 @@
-//! The seam to the outside: a queue has a side that sends ([`Queue`]) and a side that receives ([`Source`]).
+//! The interface of queues: [`Queue`] is the side that sends, [`Source`] the side that receives.
 //!
-//! Queues carry messages at least once, in any order, or not at all: no correctness rests on them. Every implementation passes
-//! the same tests (`conformance`). Nothing here knows a database or a cloud.
+//! A queue may deliver a message more than once, late, in any order, or not at all; no correctness depends on it. Every implementation
+//! passes the same tests (`conformance`), and is one file that depends on this crate and its own client library.
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -20,33 +20,31 @@ pub use in_process::{Bodies, Completions, InProcess, MAX_RECEIVES, Steps, WakeUp
 pub enum Outgoing {
     /// To the workers of a pool.
     RunStep { pool: String, step: Box<RunStep> },
-    /// To the orchestrator: what a worker says of a step. Shared, because who sends it may have to send it again.
+    /// To the orchestrator: the outcome of a step. Shared, because its sender may have to send it again.
     CompleteStep(Arc<CompleteStep>),
     /// To the orchestrator: a retry is due.
     Evaluate {
         wake_up: Evaluate,
-        /// How long the queue keeps it back. A queue that cannot keep it so long delivers it early, or leaves it to the sweep.
+        /// How long the queue delays it. A queue with a lower maximum delivers it early, or drops it and leaves it to the sweep.
         delay: Duration,
     },
 }
 
-/// The queue's answer to one message: accepted, or why not.
 pub type SendResult = Result<(), SendError>;
 
-/// The queue did not accept a message.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SendError {
-    /// Not now. It may have arrived all the same: send it again.
+    /// Not accepted now, as far as the sender knows. Send it again.
     #[error("the queue did not accept the message: {0}")]
     Refused(String),
-    /// Never: it is larger than the queue carries.
+    /// Too large for this queue. Sending it again cannot succeed.
     #[error("a message of {bytes} bytes is too large; the queue carries at most {most}")]
     TooLarge { bytes: usize, most: usize },
 }
 
 /// The side that sends.
 pub trait Queue: Send + Sync + 'static {
-    /// Sends messages; one answer for each, in their order.
+    /// Sends messages. Returns one answer per message, in their order.
     fn send(&self, messages: Vec<Outgoing>) -> impl Future<Output = Vec<SendResult>> + Send;
 }
 
@@ -54,19 +52,19 @@ pub trait Queue: Send + Sync + 'static {
 pub trait Source: Send + Sync + 'static {
     type Message: Send + 'static;
 
-    /// Waits for messages and takes at most `max`. An empty answer means that there will be no more.
+    /// Waits for messages and receives at most `max`. Returns nothing only if there will be no more.
     ///
-    /// Cancel-safe: when the future is dropped before it is ready, no message is lost (it may be delivered later than it would have been).
+    /// Cancel-safe: dropping the future loses no message, but may delay it.
     fn receive(&self, max: usize) -> impl Future<Output = Vec<Delivery<Self::Message>>> + Send;
 
-    /// Says what becomes of deliveries. What does not reach the queue is delivered again.
+    /// Settles deliveries. If that does not reach the queue, they are delivered again.
     fn settle(&self, settled: Vec<(Receipt, Disposition)>) -> impl Future<Output = ()> + Send;
 
-    /// Keeps deliveries from being delivered again for `time` from now. With [`Duration::ZERO`] they may be delivered again at once.
+    /// Prevents another delivery for `time` from now. [`Duration::ZERO`] allows it immediately.
     fn extend(&self, deliveries: &[Receipt], time: Duration) -> impl Future<Output = ()> + Send;
 }
 
-/// A message that was received.
+/// A received message.
 #[derive(Debug, Clone)]
 pub struct Delivery<M> {
     /// The message, or why it cannot be read.
@@ -74,35 +72,34 @@ pub struct Delivery<M> {
     pub receipt: Receipt,
 }
 
-/// Names one delivery to its source. What it holds beside the id is the source's own.
+/// Identifies a delivery to its source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Receipt {
-    /// The message's id; the same over all its deliveries.
+    /// The id of the message, the same in all its deliveries.
     pub id: String,
-    /// This delivery's handle.
+    /// Identifies this delivery; only its source reads it.
     pub handle: String,
-    /// How often the message was received, this time included.
+    /// How often the message was received, including this time.
     pub receives: u32,
 }
 
 /// What becomes of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
-    /// The message is dealt with and leaves the queue.
+    /// The message leaves the queue.
     Done,
-    /// It is delivered again, later with each time.
+    /// It is delivered again after a pause that grows with its receives.
     RetryLater,
-    /// It can never be dealt with, and why: it goes to the dead letters.
+    /// It becomes a dead letter, with this reason.
     Dead(String),
 }
 
-/// Why a message was not read.
+/// Why a message cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// Another version of this program may read it, for example while functions are replaced one by one.
+    /// Another version of this program may read it, for example during a deployment.
     #[error("it has version {0}; this version reads {known}", known = tasker_wire::message::VERSION)]
     OtherVersion(u64),
-    /// It can never be read.
     #[error("{0}")]
     Malformed(String),
 }

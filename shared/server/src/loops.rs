@@ -1,4 +1,4 @@
-//! The loops of the engine in one process: they drain its queue and look at time.
+//! The loops of the engine in one process: they drain its queue and sweep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ pub async fn drain_queue(engine: Arc<Engine<InProcess>>, shutdown: CancellationT
     loops.join_all().await;
 }
 
-/// Works on what a source brings until `shutdown`, and then on what is still there.
+/// Works on the messages of a source until `shutdown`, and then on those that are still in it.
 async fn drain<C: Consumer>(source: impl Source<Message = C::Message>, consumer: C, shutdown: CancellationToken) {
     let limits = Limits { max_receives: MAX_RECEIVES, until: None };
     loop {
@@ -72,7 +72,7 @@ impl Consumer for Evaluator {
     }
 }
 
-/// Tries again until the database answers. At `shutdown` the last try is made; the next process runs again what is still held then.
+/// Retries until the database answers. After `shutdown` it makes one last try; the next process runs again what then remains.
 async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
     shutdown: &CancellationToken,
     verb: impl Fn() -> F,

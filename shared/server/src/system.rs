@@ -29,27 +29,27 @@ use crate::{
     templates::register_all,
 };
 
-/// Connections to the database. Past four only latency grows.
+/// Connections to the database. More than four only add latency.
 const CONNECTIONS: usize = 4;
-/// Connections that wait to be accepted. The client of one more tries again only after a second.
+/// Connections that wait to be accepted. A client beyond them retries only after a second.
 const BACKLOG: u32 = 4096;
-/// How long requests may go on after a shutdown was asked for. The client of a long poll asks again.
+/// How long requests may take after a shutdown began. The client of a long poll asks again.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 const DEFECT: &str = "this is a defect of the orchestrator; start it again, nothing is lost";
 
-/// What a main tells its user.
+/// Events that a main reports to its user.
 pub enum Event {
-    /// The user should mend something; the server goes on without it.
+    /// Something that the user should mend; the server continues without it.
     Warning(String),
-    /// Everything is up: where the REST interface listens, and how many templates of the folder are registered.
+    /// The server is ready. `templates` is the number of registered templates of the folder.
     Ready { address: SocketAddr, templates: usize },
 }
 
-/// Runs until a signal asks for the end; nothing that was started is left when this returns. What still runs at a second signal is
-/// dropped, and runs again at the next start.
+/// Runs until a signal. Everything that was started has ended when this returns. At a second signal running work is dropped; it runs
+/// again at the next start.
 ///
-/// Not to be dropped while it starts: a PostgreSQL that was being started would live on.
+/// Do not drop it while it starts: a PostgreSQL that is being started would continue to run.
 pub async fn run(options: &Options, shutdown: Shutdown, tell: impl Fn(Event)) -> Result {
     let listener = listen(options.port)?;
     let database = Database::open(options).await?;
@@ -87,7 +87,7 @@ async fn run_until(
     };
     let executors = tokio::select! {
         executors = start_workers(options) => executors?,
-        // What was started goes with the future.
+        // Dropping the future ends the workers that were started.
         () = shutdown.cancelled() => return Ok(()),
     };
 
@@ -109,9 +109,9 @@ async fn run_until(
         biased;
         () = server => Ok(()),
         () = drained(&shutdown) => Ok(()),
-        // Everything is dropped where it stands: it would be done twice.
+        // Everything is dropped: the other process does the same work.
         () = taken.cancelled() => bail!("another tasker process has taken the database over; this one ends"),
-        // Half a system would look alive and do nothing.
+        // A server without one of its loops would look healthy and do nothing.
         () = ended_by_itself(&mut engine_loops, &shutdown) => bail!("a loop of the engine ended by itself: {DEFECT}"),
         () = ended_by_itself(&mut workers, &shutdown) => bail!("the supervision of a worker ended by itself: {DEFECT}"),
     };
@@ -132,7 +132,6 @@ async fn ended_by_itself<T: 'static>(tasks: &mut JoinSet<T>, shutdown: &Cancella
     std::future::pending().await
 }
 
-/// Listens on the loopback address.
 fn listen(port: u16) -> anyhow::Result<TcpListener> {
     bind(port).with_context(|| {
         format!("port {port} of 127.0.0.1 cannot be used; stop what listens there, or give another --port (0 takes any free one)")
@@ -157,24 +156,24 @@ fn engine(options: &Options, database_url: &str) -> anyhow::Result<Arc<Engine<In
         send_lease: None,
         in_process: Some(queue.clone()),
     };
-    // The ownership holds a lock of its session, so what we are given are sessions of the server.
+    // The ownership needs a lock of a session, so these are sessions of the server and not of a pooler.
     let store = Store::direct(database_url, CONNECTIONS)?;
     Ok(Engine::new(store, queue, settings))
 }
 
-/// A key of this process alone: only its children hold tokens, and they end with it.
+/// A key for this process only: its children are the only holders of tokens, and end with it.
 fn fresh_key() -> SigningKey {
     let secret = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].iter().flat_map(|u| *u.as_bytes()).collect();
     SigningKey { id: "dev".into(), secret }
 }
 
-/// Returns once a shutdown was asked for and the last requests had their time.
+/// Returns when a shutdown began and the time of the last requests is over.
 async fn drained(shutdown: &CancellationToken) {
     shutdown.cancelled().await;
     tokio::time::sleep(LAST_REQUESTS).await;
 }
 
-/// Starts all workers at once. When one cannot be started the others are ended, and the error names it.
+/// Starts all workers concurrently. If one does not start, the others are ended, and the error names it.
 async fn start_workers(options: &Options) -> anyhow::Result<Vec<(tasker_worker::Settings, Executor)>> {
     let starts = options.workers.iter().map(|WorkerCommand { pool, command }| async move {
         let settings = tasker_worker::Settings {

@@ -1,4 +1,4 @@
-//! Messages in the order in which they are due. What was received is kept until it is settled.
+//! Delivers messages in the order in which they are due, and keeps them until they are settled.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +13,7 @@ use crate::{Delivery, Disposition, Receipt};
 
 #[derive(Debug)]
 pub struct Channel<M> {
-    /// Bytes above which a sender waits, so that nothing piles up while nobody receives.
+    /// The size in bytes above which a sender waits.
     capacity: usize,
     state: Mutex<State<M>>,
     arrived: Notify,
@@ -22,7 +22,7 @@ pub struct Channel<M> {
 
 #[derive(Debug)]
 struct State<M> {
-    /// By the time when they are due; then in the order in which they were sent.
+    /// Ordered by due time, then by the order of sending.
     waiting: BTreeMap<(Instant, u64), Kept<M>>,
     in_flight: HashMap<u64, Kept<M>>,
     bytes: usize,
@@ -42,7 +42,7 @@ impl<M: Clone> Channel<M> {
         Self { capacity, state: Mutex::new(state), arrived: Notify::new(), settled: Notify::new() }
     }
 
-    /// Waits for room. A message that is larger than all of it is taken alone.
+    /// Waits for free capacity. A message that exceeds the capacity is accepted alone.
     pub async fn send(&self, message: M, bytes: usize, delay: Duration) {
         loop {
             let settled = self.settled.notified();
@@ -76,7 +76,7 @@ impl<M: Clone> Channel<M> {
         }
     }
 
-    /// At most `max` messages that are due, or when the next one is.
+    /// At most `max` due messages, or the time when the next one is due.
     fn take(&self, max: usize) -> Result<Vec<Delivery<M>>, Option<Instant>> {
         let (mut taken, now) = (Vec::new(), Instant::now());
         let State { waiting, in_flight, .. } = &mut *self.state.lock();
@@ -93,13 +93,13 @@ impl<M: Clone> Channel<M> {
             return Err(next);
         }
         if next.is_some() {
-            // There may be more for another receiver, which cannot know that it has to wait for a time.
+            // Wakes another receiver, which may not know the next due time.
             self.arrived.notify_one();
         }
         Ok(taken)
     }
 
-    /// What is done, and what is given up.
+    /// Returns the settled messages and those that are given up.
     pub fn settle(&self, settled: Vec<(Receipt, Disposition)>) -> (Vec<M>, Vec<M>) {
         let (mut done, mut given_up) = (Vec::with_capacity(settled.len()), Vec::new());
         let mut state = self.state.lock();
@@ -121,7 +121,7 @@ impl<M: Clone> Channel<M> {
         (done, given_up)
     }
 
-    /// Deliveries last for ever, so there is nothing to extend; some can be given back.
+    /// Deliveries do not expire, so this only returns messages whose time is zero.
     pub fn extend(&self, deliveries: &[Receipt], time: Duration) {
         let mut state = self.state.lock();
         for receipt in deliveries.iter().filter(|_| time.is_zero()) {
@@ -133,7 +133,7 @@ impl<M: Clone> Channel<M> {
 }
 
 impl<M> State<M> {
-    /// What this delivery brought, unless it was settled, or delivered again since.
+    /// The message of a delivery that is still current.
     fn take_back(&mut self, receipt: &Receipt) -> Option<(u64, Kept<M>)> {
         let id = receipt.id.parse().ok()?;
         self.in_flight.get(&id).filter(|kept| kept.receives == receipt.receives)?;

@@ -1,4 +1,4 @@
-//! The steps of the pools: a lease for each, and the body of those for which there is room.
+//! The steps of all pools: a lease for each, and bodies up to a limit of memory.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,16 +12,16 @@ use tokio::sync::Notify;
 use super::{InProcess, pause};
 use crate::{Delivery, Disposition, Receipt, Source};
 
-/// Bodies that are loaded at once.
+/// The number of bodies that are loaded together.
 const BODIES: usize = 200;
 
 /// Loads the bodies that the queue did not keep.
 pub trait Bodies: Send + Sync + 'static {
-    /// The messages of dispatches, and those that are to be asked for again. One that is in neither is no longer dispatched.
+    /// Returns the messages of dispatches, and the leases to ask for again. A lease in neither is no longer dispatched.
     fn load_bodies(self: &Arc<Self>, leases: &[Lease]) -> impl Future<Output = (Vec<RunStep>, Vec<Lease>)> + Send;
 }
 
-/// The steps of one pool. What is given back is loaded again when its turn comes.
+/// The steps of one pool. A returned step is loaded again when its turn comes.
 #[derive(Debug)]
 pub struct Steps<B> {
     pub(super) queue: InProcess,
@@ -32,11 +32,11 @@ pub struct Steps<B> {
 #[derive(Debug, Default)]
 pub struct Pools {
     pools: HashMap<String, Pool>,
-    /// The lease under which a step waits here or is worked on.
+    /// The lease under which a step waits or runs.
     pub held: HashMap<StepId, i32>,
-    /// Of the bodies in all pools.
+    /// The bytes of the bodies in all pools.
     body_bytes: usize,
-    /// Another process may own the database.
+    /// Delivers nothing, because another process may own the database.
     stopped: bool,
     pub gave_up: bool,
 }
@@ -44,7 +44,7 @@ pub struct Pools {
 #[derive(Debug, Default)]
 struct Pool {
     waiting: VecDeque<Entry>,
-    /// Something arrived, was loaded or may be delivered again.
+    /// Notified when a step arrives, is loaded or may be delivered again.
     changed: Arc<Notify>,
 }
 
@@ -56,11 +56,10 @@ struct Entry {
     receives: u32,
 }
 
-/// What the head of a pool offers.
+/// The head of a pool.
 enum Head {
-    /// Taken.
     Ready(Vec<Delivery<RunStep>>),
-    /// Their bodies are to be loaded and given to [`Pools::loaded`].
+    /// Bodies to load and pass to [`Pools::loaded`].
     Load(Vec<Lease>),
     Empty,
 }
@@ -71,7 +70,7 @@ impl<B: Bodies> Source for Steps<B> {
     async fn receive(&self, max: usize) -> Vec<Delivery<RunStep>> {
         let changed = pool_of(&mut self.queue.0.pools.lock().pools, &self.pool).changed.clone();
         loop {
-            // Listens before it looks: what arrives in between is heard.
+            // Listens before it reads, so that it cannot miss an arrival in between.
             let heard = changed.notified();
             tokio::pin!(heard);
             heard.as_mut().enable();
@@ -88,7 +87,7 @@ impl<B: Bodies> Source for Steps<B> {
         for (receipt, disposition) in settled {
             let Some(lease) = lease_of(&receipt) else { continue };
             match disposition {
-                // The lease is released with the outcome.
+                // The completion releases the lease.
                 Disposition::Done => {}
                 Disposition::RetryLater => {
                     let (queue, pool) = (self.queue.clone(), self.pool.clone());
@@ -115,7 +114,7 @@ impl<B: Bodies> Source for Steps<B> {
 }
 
 impl<B: Bodies> Steps<B> {
-    /// On its own, so that nothing is lost when the receiver goes away.
+    /// In a task of its own, so that nothing is lost if the receiver is dropped.
     fn load(&self, leases: Vec<Lease>) {
         let (queue, pool, bodies) = (self.queue.clone(), self.pool.clone(), self.bodies.clone());
         tokio::spawn(async move {
@@ -145,7 +144,7 @@ impl Pools {
         pool_of(&mut self.pools, pool).add(Entry { lease, body: keep.then_some(run), loading: false, receives: 0 });
     }
 
-    /// Takes back the step of a delivery that is still current.
+    /// Returns the step of a current delivery to its pool.
     fn give_back(&mut self, pool: &str, lease: Lease, receives: u32) {
         let waits = pool_of(&mut self.pools, pool).waiting.iter().any(|entry| entry.lease == lease);
         if self.held.get(&lease.step) == Some(&lease.number) && !waits {
@@ -153,7 +152,7 @@ impl Pools {
         }
     }
 
-    /// The step of this dispatch was answered, or is given up.
+    /// Releases a dispatch that was answered or given up.
     pub fn release(&mut self, lease: Lease) {
         if self.held.get(&lease.step) == Some(&lease.number) {
             self.held.remove(&lease.step);
@@ -182,7 +181,7 @@ impl Pools {
         self.pools.values().for_each(|pool| pool.changed.notify_waiters());
     }
 
-    /// Takes at most `max` steps of a pool, or says what is missing. Takes nothing unless it answers it.
+    /// Takes at most `max` steps of a pool, or names the bodies to load.
     fn head(&mut self, pool: &str, max: usize) -> Head {
         let Self { pools, held, body_bytes, stopped, .. } = self;
         let pool = pool_of(pools, pool);
@@ -192,7 +191,7 @@ impl Pools {
         let mut ready = Vec::new();
         while ready.len() < max {
             let Some(entry) = pool.waiting.front() else { break };
-            // A later dispatch of the step replaced it while it waited.
+            // A later dispatch replaced it.
             let superseded = held.get(&entry.lease.step) != Some(&entry.lease.number);
             if !superseded && entry.body.is_none() {
                 break;
@@ -217,7 +216,8 @@ impl Pools {
         if missing.is_empty() { Head::Empty } else { Head::Load(missing) }
     }
 
-    /// Takes what [`Head::Load`] asked for; `later` is asked for again. Another lease without a body is no longer dispatched, and is dropped.
+    /// Adds the bodies that [`Head::Load`] named. `later` is asked for again. Any other lease without a body is dropped: it is no longer
+    /// dispatched.
     fn loaded(&mut self, pool: &str, leases: &[Lease], bodies: Vec<RunStep>, later: &[Lease]) {
         let mut bodies: HashMap<Lease, RunStep> = bodies.into_iter().map(|b| (b.lease(), b)).collect();
         let Self { pools, held, body_bytes, .. } = self;
@@ -252,7 +252,7 @@ impl Pool {
     }
 }
 
-/// Bytes that a message holds, roughly.
+/// The approximate size of a message in bytes.
 fn bytes_of(run: &RunStep) -> usize {
     let results: usize = run.dependency_results.iter().map(|(k, v)| k.len() + v.get().len() + 64).sum();
     let own = run.step_inputs.as_ref().map_or(0, |i| i.get().len()) + run.checkpoint.as_ref().map_or(0, |c| c.get().len());
