@@ -3,11 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
+
+use parking_lot::Mutex;
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,7 +54,7 @@ pub enum Fault {
     /// The clock leapt.
     ClockLeapt,
     /// An old answer came once more when all was over.
-    Echo,
+    OldAnswer,
 }
 
 /// Faults of a seed beyond which everything behaves, so that every seed ends.
@@ -72,15 +71,15 @@ pub type Counts = BTreeMap<Fault, u64>;
 
 impl Faults {
     pub fn note(&self, fault: Fault) {
-        *self.lock().entry(fault).or_default() += 1;
+        *self.counts.lock().entry(fault).or_default() += 1;
     }
 
     pub fn total(&self) -> u64 {
-        self.lock().values().sum()
+        self.counts.lock().values().sum()
     }
 
     pub fn counts(&self) -> Counts {
-        self.lock().clone()
+        self.counts.lock().clone()
     }
 
     /// Whether there were enough when it was last looked at. Calls at once would pass the bound in any order.
@@ -91,10 +90,6 @@ impl Faults {
     /// Looks whether there are enough: between calls.
     pub fn settle(&self) {
         self.enough.store(self.total() > ENOUGH, SeqCst);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,10 +10,10 @@ use tasker_wire::{StepState, TaskId, TaskState};
 use uuid::Uuid;
 
 use crate::{
-    chance::digest,
     driver::Task,
-    ground::Ground,
+    hash::digest,
     model::{self, Step, Workflow, step_name},
+    rig::Rig,
     workers::step_of,
 };
 
@@ -70,22 +70,16 @@ const AUDIT: &str = "select task_id, no, action, from_state, to_state from taske
 
 /// Checks a seed that has ended. `accepted`: the hand-overs whose answer a completer said it applied.
 /// `still`: the clock stood still in every transaction, so that times tell what came first.
-pub async fn check(
-    ground: &Ground,
-    seed: u64,
-    tasks: &[Task],
-    accepted: &HashSet<(TaskId, i32, i32)>,
-    still: bool,
-) -> Result<()> {
+pub async fn check(rig: &Rig, seed: u64, tasks: &[Task], accepted: &HashSet<(TaskId, i32, i32)>, still: bool) -> Result<()> {
     let mut steps: HashMap<Uuid, Vec<Past>> = HashMap::new();
-    for past in rows::<Past>(ground, STEPS).await? {
+    for past in rows::<Past>(rig, STEPS).await? {
         steps.entry(past.task_id).or_default().push(past);
     }
     let mut audit: HashMap<Uuid, Vec<Audited>> = HashMap::new();
-    for audited in rows::<Audited>(ground, AUDIT).await? {
+    for audited in rows::<Audited>(rig, AUDIT).await? {
         audit.entry(audited.task_id).or_default().push(audited);
     }
-    let states: Vec<Value> = rows(ground, "select task_id, state from tasker.tasks").await?;
+    let states: Vec<Value> = rows(rig, "select task_id, state from tasker.tasks").await?;
     ensure!(states.len() == tasks.len(), "{} tasks became {}", tasks.len(), states.len());
     for (place, task) in tasks.iter().enumerate() {
         let id = task.id.context("a task was never made")?;
@@ -99,22 +93,22 @@ pub async fn check(
             .and_then(|()| audited(task, state, &audit))
             .with_context(|| {
                 let lines: String = past.iter().map(|step| format!("{step:?}\n")).collect();
-                format!("task {place} ({id}), {state}, {:?}, {audit:?}:\n{lines}", task.deeds)
+                format!("task {place} ({id}), {state}, {:?}, {audit:?}:\n{lines}", task.actions)
             })?;
     }
     Ok(())
 }
 
 /// Everything of the steps, to see whether it changed.
-pub async fn fingerprint(ground: &Ground) -> Result<String> {
+pub async fn fingerprint(rig: &Rig) -> Result<String> {
     let sql = "select coalesce((select md5(string_agg(s::text, ';' order by s.task_id, s.no)) from tasker.steps s), '')
                  || coalesce((select md5(string_agg(t::text, ';' order by t.task_id)) from tasker.tasks t), '')
                  || (select count(*) from tasker.audit_log)";
-    Ok(ground.sql.query_typed(sql, &[]).await?[0].get(0))
+    Ok(rig.sql.query_typed(sql, &[]).await?[0].get(0))
 }
 
 /// Everything that is written of a seed, line by line, without what differs from run to run: the ids, and the jitter they decide.
-pub async fn written(ground: &Ground) -> Result<Vec<String>> {
+pub async fn written(rig: &Rig) -> Result<Vec<String>> {
     let sql = "
         with places as (select t.task_id, (t.context->>'place')::int as place from tasker.tasks t)
         select concat_ws(' ', x.place, x.kind, x.at, x.no, x.line) as line from (
@@ -129,32 +123,32 @@ pub async fn written(ground: &Ground) -> Result<Vec<String>> {
             s.dispatched_at, s.finished_at, s.result)
           from tasker.steps s join places p using (task_id)) x
         order by x.place, x.kind, x.at, x.no, x.line";
-    let rows = ground.sql.query_typed(sql, &[]).await?;
+    let rows = rig.sql.query_typed(sql, &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// What does not finish.
-pub async fn dump(ground: &Ground) -> Result<String> {
+pub async fn dump(rig: &Rig) -> Result<String> {
     let sql = "select t.context->>'place' as place, t.state as task, t.active_steps, t.failed_steps, s.name, s.state, s.lease, s.attempt,
         s.pending_parents, s.resends, s.losses, s.wake_at::text
       from tasker.tasks t join tasker.steps s using (task_id) where t.state = 'running' order by t.task_id, s.no";
-    let rows: Vec<Value> = rows(ground, sql).await?;
+    let rows: Vec<Value> = rows(rig, sql).await?;
     Ok(rows.iter().map(|r| format!("{r}\n")).collect())
 }
 
-async fn rows<T: for<'de> Deserialize<'de>>(ground: &Ground, sql: &str) -> Result<Vec<T>> {
+async fn rows<T: for<'de> Deserialize<'de>>(rig: &Rig, sql: &str) -> Result<Vec<T>> {
     let sql = format!("select to_json(x)::text from ({sql}) x");
-    let rows = ground.sql.query_typed(&sql, &[]).await?;
+    let rows = rig.sql.query_typed(&sql, &[]).await?;
     rows.iter().map(|r| Ok(serde_json::from_str(r.get(0))?)).collect()
 }
 
 fn task_as_the_model_says(seed: u64, place: usize, task: &Task, state: TaskState, past: &[Past]) -> Result<()> {
-    let ends = model::step_ends(seed, place, &task.workflow, &task.deeds);
+    let ends = model::step_ends(seed, place, &task.workflow, &task.actions);
     ensure!(past.len() == ends.len(), "it has {} steps instead of {}", past.len(), ends.len());
-    let expected = model::task_end(&ends, &task.deeds);
+    let expected = model::task_end(&ends, &task.actions);
     ensure!(state == expected, "the model says {expected}");
     for (end, step) in ends.iter().zip(past) {
-        let cut_short = task.deeds.cancelled && step.state == StepState::Cancelled;
+        let cut_short = task.actions.cancelled && step.state == StepState::Cancelled;
         ensure!(cut_short || step.state == end.state, "{} is {}; the model says {}", step.name, step.state, end.state);
         let attempt = end.attempt.filter(|_| !cut_short);
         ensure!(
@@ -201,7 +195,7 @@ fn tries(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
     let place = step_of(&step.name);
     let mut before: Option<&Answered> = None;
     for now in applied {
-        let budget = |a: &Answered| task.deeds.budget(place, a.lease);
+        let budget = |a: &Answered| task.actions.budget(place, a.lease);
         let expected = match before {
             Some(b) if budget(b) == budget(now) => match b.outcome.as_str() {
                 "failure" => b.attempt + 1,
@@ -233,7 +227,7 @@ fn ending(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
         _ => ensure!(applied.iter().all(|a| a.outcome != "success"), "{name} is {} after a success", step.state),
     }
     if step.state != StepState::Complete {
-        let given = task.deeds.resolved.get(&step_of(name)).cloned().flatten();
+        let given = task.actions.resolved.get(&step_of(name)).cloned().flatten();
         ensure!(step.result == given, "{name} is {} with the result {:?}", step.state, step.result);
     }
     Ok(())
@@ -277,9 +271,9 @@ fn audited(task: &Task, state: TaskState, audit: &[Audited]) -> Result<()> {
     let (complete, error) = (finished("complete"), finished("error"));
     let count = |action: &str| audit.iter().filter(|a| a.action == action).count();
     let (cancels, retries, resolves) = (count("cancel_task"), count("retry_step"), count("resolve_step"));
-    ensure!(cancels == usize::from(task.deeds.cancelled), "cancelled {cancels} times");
-    let retried: usize = task.deeds.retried.values().map(Vec::len).sum();
-    ensure!(retries == retried && resolves == task.deeds.resolved.len(), "{retries} retries and {resolves} settled steps");
+    ensure!(cancels == usize::from(task.actions.cancelled), "cancelled {cancels} times");
+    let retried: usize = task.actions.retried.values().map(Vec::len).sum();
+    ensure!(retries == retried && resolves == task.actions.resolved.len(), "{retries} retries and {resolves} settled steps");
     ensure!(complete == usize::from(state == TaskState::Complete), "completed {complete} times and is {state}");
     ensure!(state != TaskState::Error || error >= 1, "it failed and nobody noted it");
     ensure!(error <= 1 + retries + resolves, "it failed {error} times");

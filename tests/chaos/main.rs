@@ -4,11 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
-mod chance;
 mod driver;
 mod embedded;
 mod faults;
-mod ground;
+mod hash;
 mod history;
 mod journal;
 mod loops;
@@ -16,9 +15,10 @@ mod model;
 mod operators;
 mod planted;
 mod process;
-mod proxy;
 mod queue;
 mod races;
+mod rig;
 mod run;
 mod sends;
+mod statement_proxy;
 mod workers;

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
+use tasker_test_support::Chance;
 use tasker_wire::{StepState, TaskState};
 
-use crate::chance::{Chance, hash};
+use crate::hash::hash;
 
 /// Workflows that seeds draw from. They are registered once for a database, when a seed first needs them.
 const WORKFLOWS: usize = 2_000;
@@ -42,7 +43,7 @@ pub enum End {
 
 /// What operators did to a task, as far as it was carried out.
 #[derive(Debug, Default, Clone)]
-pub struct Deeds {
+pub struct Actions {
     pub cancelled: bool,
     /// Of each step: the leases at which an operator's retry began a new budget, ascending.
     pub retried: BTreeMap<usize, Vec<i32>>,
@@ -116,7 +117,7 @@ pub fn step_name(no: usize) -> String {
     format!("s{no}")
 }
 
-impl Deeds {
+impl Actions {
     /// How many of an operator's retries came before this lease.
     pub fn budget(&self, step: usize, lease: i32) -> usize {
         self.retried.get(&step).map_or(0, |leases| leases.iter().filter(|&&l| l <= lease).count())
@@ -142,16 +143,16 @@ pub fn checkpoints(seed: u64, task: usize, step: usize, attempt: i32) -> bool {
 }
 
 /// What the steps of a task come to when nobody cancels it.
-pub fn step_ends(seed: u64, task: usize, workflow: &Workflow, deeds: &Deeds) -> Vec<StepEnd> {
+pub fn step_ends(seed: u64, task: usize, workflow: &Workflow, actions: &Actions) -> Vec<StepEnd> {
     let mut ends: Vec<StepEnd> = Vec::new();
     for (no, step) in workflow.steps.iter().enumerate() {
         let done = |e: &StepEnd| matches!(e.state, StepState::Complete | StepState::ResolvedManually);
-        let end = if deeds.resolved.contains_key(&no) {
+        let end = if actions.resolved.contains_key(&no) {
             StepEnd { state: StepState::ResolvedManually, attempt: None }
         } else if !step.parents.iter().all(|&p| done(&ends[p])) {
             StepEnd { state: StepState::Pending, attempt: Some(0) }
         } else {
-            run(seed, task, no, deeds.last_budget(no), step.max_attempts)
+            run(seed, task, no, actions.last_budget(no), step.max_attempts)
         };
         ends.push(end);
     }
@@ -159,8 +160,8 @@ pub fn step_ends(seed: u64, task: usize, workflow: &Workflow, deeds: &Deeds) -> 
 }
 
 /// What the task comes to, given its steps.
-pub fn task_end(ends: &[StepEnd], deeds: &Deeds) -> TaskState {
-    if deeds.cancelled {
+pub fn task_end(ends: &[StepEnd], actions: &Actions) -> TaskState {
+    if actions.cancelled {
         TaskState::Cancelled
     } else if ends.iter().any(|e| e.state == StepState::Error) {
         TaskState::Error

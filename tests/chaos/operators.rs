@@ -7,8 +7,8 @@ use tokio_postgres::types::Type;
 
 use crate::{
     driver::{Driver, Task},
-    ground::Ground,
     process::Called,
+    rig::Rig,
     workers::step_of,
 };
 
@@ -30,8 +30,8 @@ impl Driver<'_> {
     pub async fn operate(&mut self) -> Result<()> {
         match self.chance.below(4) {
             0 if self.may_cancel() => self.cancel().await,
-            1 if self.count(|t| t.deeds.resolved.len()) < SETTLED => self.resolve().await,
-            2 | 3 if self.count(|t| t.deeds.retried.len()) < RETRIES => {
+            1 if self.count(|t| t.actions.resolved.len()) < SETTLED => self.resolve().await,
+            2 | 3 if self.count(|t| t.actions.retried.len()) < RETRIES => {
                 let choices = self.choices("s.state in ('error', 'waiting_for_retry')").await?;
                 let Some(choice) = self.pick(choices) else { return Ok(()) };
                 self.retry(choice).await
@@ -52,35 +52,35 @@ impl Driver<'_> {
     }
 
     pub fn may_cancel(&self) -> bool {
-        self.count(|t| usize::from(t.deeds.cancelled)) < CANCELS
+        self.count(|t| usize::from(t.actions.cancelled)) < CANCELS
     }
 
     async fn cancel(&mut self) -> Result<()> {
         let choices = self.choices("t.state = 'running'").await?;
         let Some(Choice { id, place, .. }) = self.pick(choices) else { return Ok(()) };
         let called = self.call("cancel_v1", |engine| async move { engine.cancel_task(id.task, by()).await }).await?;
-        self.tasks[place].deeds.cancelled = match called {
-            Called::Lost => audited(self.ground, id.task, None, "cancel_task").await? > 0,
+        self.tasks[place].actions.cancelled = match called {
+            Called::Lost => audited(self.rig, id.task, None, "cancel_task").await? > 0,
             Called::Answered(answer) => done(answer)?,
         };
         Ok(())
     }
 
     async fn retry(&mut self, Choice { id, place, no, lease }: Choice) -> Result<()> {
-        let before = audited(self.ground, id.task, Some(id.no), "retry_step").await?;
+        let before = audited(self.rig, id.task, Some(id.no), "retry_step").await?;
         // Its message may be delivered before the call returns.
-        self.tasks[place].deeds.retried.entry(no).or_default().push(lease + 1);
+        self.tasks[place].actions.retried.entry(no).or_default().push(lease + 1);
         let called = self.call("retry_step_v1", |engine| async move { engine.retry_step(id, by()).await }).await?;
         let carried_out = match called {
-            Called::Lost => audited(self.ground, id.task, Some(id.no), "retry_step").await? > before,
+            Called::Lost => audited(self.rig, id.task, Some(id.no), "retry_step").await? > before,
             Called::Answered(answer) => done(answer)?,
         };
-        let leases = self.tasks[place].deeds.retried.entry(no).or_default();
+        let leases = self.tasks[place].actions.retried.entry(no).or_default();
         if !carried_out {
             leases.pop();
         }
         if leases.is_empty() {
-            self.tasks[place].deeds.retried.remove(&no);
+            self.tasks[place].actions.retried.remove(&no);
         }
         Ok(())
     }
@@ -93,11 +93,11 @@ impl Driver<'_> {
         let result = text.clone().map(|t| serde_json::value::RawValue::from_string(t).expect("it is JSON"));
         let called = self.call("resolve_step_v1", |engine| async move { engine.resolve_step(id, result, by()).await }).await?;
         let carried_out = match called {
-            Called::Lost => audited(self.ground, id.task, Some(id.no), "resolve_step").await? > 0,
+            Called::Lost => audited(self.rig, id.task, Some(id.no), "resolve_step").await? > 0,
             Called::Answered(answer) => done(answer)?,
         };
         if carried_out {
-            self.tasks[place].deeds.resolved.insert(no, text);
+            self.tasks[place].actions.resolved.insert(no, text);
         }
         Ok(())
     }
@@ -117,11 +117,11 @@ impl Driver<'_> {
             "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t join tasker.steps s \
              using (task_id) where t.state in ('running', 'error') and {which} order by place, s.no"
         );
-        let rows = self.ground.sql.query_typed(&sql, &[]).await?;
+        let rows = self.rig.sql.query_typed(&sql, &[]).await?;
         let choice = |row: &tokio_postgres::Row| {
             let task = TaskId::from_uuid(row.get(0))?;
             let place = row.get::<_, i64>(4) as usize;
-            // A task that nobody has heard of yet is no operator's.
+            // A task that nobody was told of yet is no operator's.
             self.tasks[place].id?;
             Some(Choice { id: task.step(row.get(1)), place, no: step_of(row.get(2)), lease: row.get(3) })
         };
@@ -130,10 +130,10 @@ impl Driver<'_> {
 }
 
 /// How often an action of an operator stands in the audit log.
-pub async fn audited(ground: &Ground, task: TaskId, no: Option<i32>, action: &str) -> Result<i64> {
+pub async fn audited(rig: &Rig, task: TaskId, no: Option<i32>, action: &str) -> Result<i64> {
     let sql = "select count(*) from tasker.audit_log where task_id = $1 and no is not distinct from $2 and action = $3";
     let params = [(&task.uuid() as _, Type::UUID), (&no as _, Type::INT4), (&action as _, Type::TEXT)];
-    Ok(ground.sql.query_typed(sql, &params).await?[0].get(0))
+    Ok(rig.sql.query_typed(sql, &params).await?[0].get(0))
 }
 
 /// Whether it was carried out, or its moment had passed.

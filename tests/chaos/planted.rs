@@ -3,7 +3,7 @@
 
 use tokio_postgres::Client;
 
-use crate::proxy::Bugs;
+use crate::statement_proxy::Bugs;
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,20 +6,21 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use anyhow::{Result, bail};
+use parking_lot::Mutex;
 use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use tasker_wire::{RunStep, StepId, TaskId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    chance::hash,
     faults::{Fault, Faults},
+    hash::hash,
     journal::Journal,
     sends::Sends,
 };
@@ -76,7 +77,7 @@ impl Timed {
 
     /// Moves the queue's clock and takes what is due.
     pub fn due(&self, now_ms: u64) -> Due {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.now_ms = now_ms;
         let later = state.waiting.split_off(&(now_ms + 1, 0, 0));
         std::mem::replace(&mut state.waiting, later).into_values().collect()
@@ -84,17 +85,17 @@ impl Timed {
 
     /// The database's clock was moved.
     pub fn set_clock(&self, ms: u64) {
-        self.lock().clock_ms = ms;
+        self.state.lock().clock_ms = ms;
     }
 
     /// A call is over. Whether the database knows of everything that it sent.
     pub fn called(&self, noted: bool) {
-        self.lock().sends.called(noted);
+        self.state.lock().sends.called(noted);
     }
 
     /// Fails when something was sent too early.
     pub fn check_sends(&self) -> Result<()> {
-        match self.lock().sends.wrong() {
+        match self.state.lock().sends.wrong() {
             Some(wrong) => bail!("{wrong}"),
             None => Ok(()),
         }
@@ -102,24 +103,24 @@ impl Timed {
 
     /// When the next message is due.
     pub fn next_ms(&self) -> Option<u64> {
-        self.lock().waiting.keys().next().map(|(at, ..)| *at)
+        self.state.lock().waiting.keys().next().map(|(at, ..)| *at)
     }
 
     /// The place of a task in its seed.
     pub fn place(&self, task: TaskId) -> Option<usize> {
-        self.lock().places.get(&task).copied()
+        self.state.lock().places.get(&task).copied()
     }
 
     /// Puts back what was taken and not acknowledged; no chance in it.
     pub fn put_back(&self, message: Outgoing, after_ms: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let at = state.now_ms + after_ms;
         state.put(at, 0, message);
     }
 
     /// Carries a message, or not.
     pub fn carry(&self, message: Outgoing, after: Duration) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let at = state.now_ms + after.as_millis() as u64;
         let h = self.draw(&mut state, &message);
         let said = say(&state, &message);
@@ -154,19 +155,19 @@ impl Timed {
     }
 
     fn note_refused(&self, message: &Outgoing, fault: Fault) {
-        self.journal.note(format!("{}: {fault:?}", say(&self.lock(), message)));
+        self.journal.note(format!("{}: {fault:?}", say(&self.state.lock(), message)));
         self.faults.note(fault);
     }
 
     fn note_send(&self, run: &RunStep, taken: bool) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let at_ms = state.clock_ms;
         state.sends.send(at_ms, run.lease(), run.resend.max(0) as u32, taken);
     }
 
     /// Whether it refuses a message, and whether it delivers it all the same.
     fn refuses(&self, message: &Outgoing) -> Option<Fault> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let h = hash(&[self.draw(&mut state, message), 3]);
         let refuses = !self.faults.enough() && h.is_multiple_of(30);
         refuses.then_some(if (h / 30).is_multiple_of(2) { Fault::Refused } else { Fault::RefusedAndDelivered })
@@ -187,10 +188,6 @@ impl Timed {
         let times = state.sent.entry(key).or_default();
         *times += 1;
         hash(&[self.seed, key, *times])
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@ use tasker_wire::{Answer, CompleteStep, Evaluate, Outcome, TaskId};
 use tokio_postgres::types::Type;
 
 use crate::{
-    driver::{Driver, heard},
+    driver::{Driver, check_answers},
     faults::Fault,
     operators::{by, done},
     queue::Wire,
@@ -27,7 +27,7 @@ enum Call {
 }
 
 /// What came of one.
-enum Came {
+enum Returned {
     Answers(Vec<CompleteStep>, Vec<Answer>),
     Cancelled(TaskId, bool),
     Nothing,
@@ -98,7 +98,7 @@ impl Driver<'_> {
     /// Lets a process sweep while another one holds what it found. A sweep looks at the tasks only after it has locked their steps.
     pub async fn two_sweeps(&mut self) -> Result<()> {
         self.faults.note(Fault::TwoSweeps);
-        self.ground.sql.batch_execute("begin; lock table tasker.tasks in access exclusive mode").await?;
+        self.rig.sql.batch_execute("begin; lock table tasker.tasks in access exclusive mode").await?;
         self.one_behind_the_other(vec![Call::Sweep, Call::Sweep]).await.map(drop)
     }
 
@@ -142,8 +142,8 @@ impl Driver<'_> {
     /// Lets calls wait for the same step, one behind the other, and then go on. Whether all of them waited.
     async fn at_once(&mut self, task: TaskId, step: &str, calls: Vec<Call>) -> Result<bool> {
         let sql = "select from tasker.steps where task_id = $1 and name = $2 for update";
-        self.ground.sql.batch_execute("begin").await?;
-        self.ground.sql.query_typed(sql, &[(&task.uuid(), Type::UUID), (&step, Type::TEXT)]).await?;
+        self.rig.sql.batch_execute("begin").await?;
+        self.rig.sql.query_typed(sql, &[(&task.uuid(), Type::UUID), (&step, Type::TEXT)]).await?;
         self.one_behind_the_other(calls).await
     }
 
@@ -154,20 +154,20 @@ impl Driver<'_> {
         let first = self.chance.below(self.processes.len());
         for (n, call) in calls.into_iter().enumerate() {
             let running_call = tokio::spawn(make(self.processes[(first + n) % self.processes.len()].engine.clone(), call));
-            waiting = self.ground.waiting(waiting + 1, LOOKS, || running_call.is_finished()).await?;
+            waiting = self.rig.waiting(waiting + 1, LOOKS, || running_call.is_finished()).await?;
             running.push(running_call);
         }
-        self.ground.sql.batch_execute("commit").await?;
+        self.rig.sql.batch_execute("commit").await?;
         let all_waited = waiting == running.len() as i64;
         self.queue.journal.note(format!("{} calls at once, of which {waiting} waited", running.len()));
         for call in running {
             match tokio::time::timeout(Duration::from_secs(20), call).await.context("calls at once hang")??? {
-                Came::Answers(batch, answers) => heard(&mut self.accepted, &batch, &answers)?,
-                Came::Cancelled(task, cancelled) => {
+                Returned::Answers(batch, answers) => check_answers(&mut self.accepted, &batch, &answers)?,
+                Returned::Cancelled(task, cancelled) => {
                     let place = self.queue.place(task).expect("a step of it was sent");
-                    self.tasks[place].deeds.cancelled |= cancelled;
+                    self.tasks[place].actions.cancelled |= cancelled;
                 }
-                Came::Nothing => {}
+                Returned::Nothing => {}
             }
         }
         self.queue.called(true);
@@ -180,20 +180,20 @@ fn holds(batch: &[CompleteStep], done: &CompleteStep) -> bool {
     batch.iter().any(|other| other.step_id == done.step_id)
 }
 
-async fn make(engine: Arc<Engine<Wire>>, call: Call) -> Result<Came> {
+async fn make(engine: Arc<Engine<Wire>>, call: Call) -> Result<Returned> {
     match call {
         Call::Complete(batch) => {
             let answers = engine.complete(batch.clone()).await.context("a completer beside another")?;
-            Ok(Came::Answers(batch, answers))
+            Ok(Returned::Answers(batch, answers))
         }
         Call::Evaluate(wake_ups) => {
             engine.evaluate(wake_ups).await.context("an evaluation beside another")?;
-            Ok(Came::Nothing)
+            Ok(Returned::Nothing)
         }
         Call::Sweep => {
             engine.sweep().await.context("a sweep beside another")?;
-            Ok(Came::Nothing)
+            Ok(Returned::Nothing)
         }
-        Call::Cancel(task) => Ok(Came::Cancelled(task, done(engine.cancel_task(task, by()).await)?)),
+        Call::Cancel(task) => Ok(Returned::Cancelled(task, done(engine.cancel_task(task, by()).await)?)),
     }
 }

@@ -9,9 +9,9 @@ use serde_json::{json, value::RawValue};
 use tasker_wire::{CompleteStep, Outcome, RunStep, StepId, limits, outcome::Failure};
 
 use crate::{
-    chance::{digest, hash},
     faults::{Fault, Faults},
-    model::{self, Deeds, End},
+    hash::{digest, hash},
+    model::{self, Actions, End},
     queue::place_of,
 };
 
@@ -44,14 +44,14 @@ impl Workers {
         Self { seed, faults, runs: HashMap::new(), started: HashMap::new(), steps: HashMap::new(), answers: Vec::new() }
     }
 
-    pub fn run(&mut self, run: &RunStep, deeds: impl Fn(usize) -> Deeds) -> Act {
+    pub fn run(&mut self, run: &RunStep, actions: impl Fn(usize) -> Actions) -> Act {
         let (place, step) = (place_of(run.context.get()).expect("a task knows its place"), step_of(&run.step_name));
         self.steps.insert(run.step_id, step);
         let times = self.runs.entry((place, step, run.lease)).or_default();
         *times += 1;
         let times = *times;
         let h = hash(&[self.seed, 5, place as u64, step as u64, run.lease as u64, times]);
-        let budget = deeds(place).budget(step, run.lease);
+        let budget = actions(place).budget(step, run.lease);
         let may_fail = !self.faults.enough();
 
         let mut act = Act { ms: h / 1000 % 3_000, ..Act::default() };

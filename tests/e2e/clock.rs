@@ -4,11 +4,12 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
-
-use crate::{
-    dev::{Place, Starting, dev_command, python_worker, skip},
-    load::template,
+use tasker_test_support::{
+    dev::{Place, Starting, dev_command, python_worker},
+    skip,
 };
+
+use crate::load::template;
 
 const OFF: i64 = 600;
 

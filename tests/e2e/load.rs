@@ -6,9 +6,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tasker_test_support::{
+    PATIENCE,
+    dev::{Dev, Place, http},
+    http_client, wait_until,
+};
 use tokio::task::JoinSet;
-
-use crate::dev::{Dev, PATIENCE, Place, http, wait_until};
 
 /// A diamond of four steps of fifty milliseconds each, one of which may fail a few times.
 pub fn template() -> Value {
@@ -65,7 +68,7 @@ impl Accepted {
         let asked = self.asked;
         self.asked += tasks;
         runtime.block_on(async {
-            let client = tasker_tests::http_client().pool_max_idle_per_host(0).build().unwrap();
+            let client = http_client().pool_max_idle_per_host(0).build().unwrap();
             let mut requests = JoinSet::new();
             for no in asked..asked + tasks {
                 let request = client.post(format!("{}/v1/tasks", dev.url)).timeout(PATIENCE);

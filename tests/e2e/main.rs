@@ -4,12 +4,11 @@
 
 mod clock;
 mod cluster;
-mod database;
-mod dev;
-mod disk;
+mod database_outages;
+mod full_disk;
 mod kill;
 mod load;
-mod moments;
+mod random_kills;
 mod samples;
-mod slow;
+mod slow_worker;
 mod start;

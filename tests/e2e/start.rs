@@ -3,8 +3,7 @@
 use std::{net::TcpListener, process::Output};
 
 use serde_json::json;
-
-use crate::dev::{Dev, Place, dev_command, python_worker};
+use tasker_test_support::dev::{Dev, Place, dev_command, python_worker};
 
 fn fails(place: &Place, arguments: &[&str]) -> String {
     let Output { status, stderr, .. } = dev_command(place, arguments).output().unwrap();

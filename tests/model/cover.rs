@@ -9,7 +9,7 @@ use crate::{
     explore::{Explored, Fast, canonical_rows},
     model::{Call, Model, Rows, StepRow},
     replay::{Replay, Twin, conceivable},
-    world::step_of,
+    states::step_of,
 };
 
 /// States taken up at once.

@@ -7,11 +7,11 @@ use std::{
 
 use tasker_wire::{StepState, TaskState};
 
-use crate::machine::{is_answerable, is_live};
 use crate::{
+    machine::{is_answerable, is_live},
     model::{Answer, Call, Effects, Model, NOT_APPLIED, Rows, STEPS, Said, StepRow},
     shapes::bits,
-    world::{Air, Detail, Edge, Event, Left, State, edges, submitted},
+    states::{Detail, Edge, Event, Left, Messages, State, edges, submitted},
 };
 
 /// What was found of one shape.
@@ -143,7 +143,7 @@ pub fn check_move(before: &Rows, after: &Rows, call: Call, effects: Option<&Effe
 
 /// What must hold where nothing is left to happen by itself.
 pub fn check_end(state: &State) -> Result<(), String> {
-    that(state.air == [Air::default(); STEPS], "every message is taken in the end")?;
+    that(state.messages == [Messages::default(); STEPS], "every message is taken in the end")?;
     that(state.rows.task.is_finished(), "every task finishes")
 }
 
@@ -170,7 +170,7 @@ fn canonical(state: &State, symmetries: &[Vec<usize>]) -> State {
         let mut renamed = *state;
         for (step, &name) in names.iter().enumerate() {
             renamed.rows.steps[name] = state.rows.steps[step];
-            renamed.air[name] = state.air[step];
+            renamed.messages[name] = state.messages[step];
         }
         renamed
     };

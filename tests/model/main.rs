@@ -13,20 +13,21 @@ mod model;
 mod planted;
 mod replay;
 mod shapes;
+mod states;
 mod unbounded;
 mod walk;
-mod world;
 
-use std::{collections::VecDeque, sync::Mutex, time::Instant};
+use std::{collections::VecDeque, time::Instant};
 
 use cover::{Covered, cover};
 use explore::{Explored, canonical_rows, explore};
 use model::{Model, Rows};
+use parking_lot::Mutex;
 use replay::Replay;
 use shapes::{Shape, shapes};
+use states::{Detail, Left};
 use unbounded::{check_that_numbers_do_not_matter, without_numbers};
 use walk::walk;
-use world::{Detail, Left};
 
 /// Things done at once; one more than cores, because each also waits for the database.
 const AT_ONCE: usize = 3;
@@ -40,16 +41,16 @@ fn in_every_state_of_up_to_four_steps_every_promise_holds() {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 // The largest first.
-                let next = || jobs.lock().unwrap().pop();
+                let next = || jobs.lock().pop();
                 while let Some((shape, tries)) = next() {
                     let [all, within] = without_and_within_budgets(shape, tries);
-                    let mut sums = sums.lock().unwrap();
+                    let mut sums = sums.lock();
                     *sums = [(sums[0].0 + all.0, sums[0].1 + all.1), (sums[1].0 + within.0, sums[1].1 + within.1)];
                 }
             });
         }
     });
-    for ((states, transitions), budgets) in sums.into_inner().unwrap().into_iter().zip(["without", "within"]) {
+    for ((states, transitions), budgets) in sums.into_inner().into_iter().zip(["without", "within"]) {
         println!("{states} states and {transitions} transitions {budgets} budgets");
     }
     println!("in {:.1?}", start.elapsed());
@@ -123,7 +124,7 @@ async fn every_call_in_every_state_of_up_to_three_steps_moves_the_rows_as_the_mo
         let jobs = jobs.clone();
         workers.spawn(async move {
             let (replay, mut sum) = (Replay::new().await, Covered::default());
-            let next = || jobs.lock().unwrap().pop_front();
+            let next = || jobs.lock().pop_front();
             while let Some((shape, left)) = next() {
                 let model = Model::new(shape, 2);
                 // Within a budget also for every number of a lease, and after every number of tries.

@@ -12,8 +12,10 @@ use tasker_domain::{
 };
 use tasker_wire::{Outcome, StepState, TaskState, limits, outcome::Failure};
 
-use crate::machine::{StepEvent, after, is_answerable, is_live};
-use crate::shapes::{Shape, bits};
+use crate::{
+    machine::{StepEvent, after, is_answerable, is_live},
+    shapes::{Shape, bits},
+};
 
 /// Steps of a task at most.
 pub const STEPS: usize = 4;

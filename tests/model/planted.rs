@@ -6,7 +6,7 @@ use crate::{
     model::{Model, Rows},
     replay::Replay,
     shapes::shapes,
-    world::{Detail, Left},
+    states::{Detail, Left},
 };
 
 /// Of a function: what it says, and what it says with the bug.

@@ -15,8 +15,8 @@ use tasker_wire::{
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::machine::{is_answerable, is_live};
 use crate::{
+    machine::{is_answerable, is_live},
     model::{Answer, CRASHED, Call, Effects, LEASES, Model, NOT_APPLIED, Rows, Said, raw, result},
     shapes::{Shape, bits},
 };

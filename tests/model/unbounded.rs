@@ -7,13 +7,13 @@ use std::collections::HashSet;
 
 use tasker_wire::{StepState, TaskState};
 
-use crate::machine::is_live;
 use crate::{
     explore::{Explored, Graph, canonical_rows, check_end, check_move, check_rows, hold, that},
+    machine::is_live,
     model::{Answer, Call, Effects, Model, Rows, STEPS, Said, StepRow},
     replay::conceivable,
     shapes::bits,
-    world::{Air, Event, How, Left, State, lease_of},
+    states::{Event, How, Left, Messages, State, lease_of},
 };
 
 /// A call needs no operator, and brings its step on: nothing of that kind goes on for ever, not even a worker that starts, falls
@@ -82,7 +82,7 @@ pub fn without_numbers(mut rows: Rows) -> Rows {
 }
 
 fn alone(rows: Rows) -> State {
-    State { rows, air: [Air::default(); STEPS], left: Left { faults: 0, reports: 0, actions: 0 } }
+    State { rows, messages: [Messages::default(); STEPS], left: Left { faults: 0, reports: 0, actions: 0 } }
 }
 
 fn check_call(from: &Rows, to: &Rows, call: Call, effects: &Effects) -> Result<(), String> {

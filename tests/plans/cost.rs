@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-/// Whether a story is only told or also measured; and what to call it.
+/// Whether a workload is only told or also measured; and what to call it.
 #[derive(Clone, Copy)]
 pub enum Meter {
     Idle,

@@ -1,21 +1,17 @@
 //! Between the store and PostgreSQL: forwards statement by statement, and cuts the connection before or inside one that was named.
 //!
-//! Every process gets a door of its own. When a process is killed its door closes, and nothing of it works any more once
-//! [`Door::close`] returns. Sessions of the server outlive the doors, because making them and their plans costs more than all else.
+//! Every process gets a proxy of its own. When a process is killed its proxy closes, and nothing of it works any more once
+//! [`StatementProxy::close`] returns. Sessions of the server outlive the doors, because making them and their plans costs more than all else.
 
-use std::{
-    io,
-    path::PathBuf,
-    str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, path::PathBuf, str::FromStr, sync::Arc};
 
+use parking_lot::Mutex;
+use tasker_test_support::{Stream, connect, host_of};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
-    net::{TcpStream, UnixListener, UnixStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
 };
-use tokio_postgres::config::Host;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where a statement is cut.
@@ -55,12 +51,9 @@ pub struct Bugs {
     pub answer_before_commit: bool,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
 /// A session of the server.
 struct Session {
-    stream: Box<dyn Stream>,
+    stream: BufReader<Box<dyn Stream>>,
     greeting: Vec<u8>,
 }
 
@@ -85,21 +78,15 @@ impl Sessions {
 
     /// How many statements were changed by [`Bugs::rewrite`].
     pub fn rewritten(&self) -> usize {
-        *lock(&self.rewritten)
+        *self.rewritten.lock()
     }
 
     async fn take(&self, startup: &[u8]) -> io::Result<Session> {
-        if let Some(session) = lock(&self.idle).pop() {
+        if let Some(session) = self.idle.lock().pop() {
             return Ok(session);
         }
-        let port = self.server.get_ports().first().copied().unwrap_or(5432);
-        let mut stream: Box<dyn Stream> = match self.server.get_hosts().first() {
-            Some(Host::Unix(folder)) => {
-                Box::new(BufReader::new(UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?))
-            }
-            Some(Host::Tcp(host)) => Box::new(BufReader::new(TcpStream::connect((host.as_str(), port)).await?)),
-            None => return Err(io::Error::other("the server's address names no host")),
-        };
+        let (host, port) = host_of(&self.server);
+        let mut stream = BufReader::new(connect(&host, port).await?);
         stream.write_all(startup).await?;
         let greeting = answer(&mut stream).await?;
         Ok(Session { stream, greeting })
@@ -108,7 +95,7 @@ impl Sessions {
     fn planted(&self, unit: Vec<u8>) -> Vec<u8> {
         let Some((from, to)) = self.bugs.rewrite else { return unit };
         let Some(at) = find(&unit, from) else { return unit };
-        *lock(&self.rewritten) += 1;
+        *self.rewritten.lock() += 1;
         let mut changed = [&unit[..at], to.as_bytes(), &unit[at + from.len()..]].concat();
         // A unit begins with Parse; its length follows the letter.
         let length = u32::from_be_bytes(changed[1..5].try_into().expect("four bytes")) as usize + to.len() - from.len();
@@ -118,7 +105,7 @@ impl Sessions {
 }
 
 /// How one process reaches the database.
-pub struct Door {
+pub struct StatementProxy {
     pub url: String,
     gate: Arc<Gate>,
     folder: tempfile::TempDir,
@@ -135,12 +122,12 @@ struct Gate {
     cuts: Mutex<Vec<Order>>,
 }
 
-impl Door {
+impl StatementProxy {
     pub fn open(sessions: &Arc<Sessions>) -> Self {
         Self::open_with(sessions, None)
     }
 
-    /// A door at which statements wait for their turns.
+    /// A proxy at which statements wait for their turns.
     pub fn open_by_turns(sessions: &Arc<Sessions>) -> (Self, mpsc::UnboundedReceiver<Turn>) {
         let (turns, waiting) = mpsc::unbounded_channel();
         (Self::open_with(sessions, Some(turns)), waiting)
@@ -166,8 +153,8 @@ impl Door {
 
     /// What is to be cut next; none: nothing. Answers what the order before cut.
     pub fn order(&self, order: Option<Order>) -> Vec<Order> {
-        *lock(&self.gate.order) = order;
-        std::mem::take(&mut *lock(&self.gate.cuts))
+        *self.gate.order.lock() = order;
+        std::mem::take(&mut *self.gate.cuts.lock())
     }
 
     /// Ends every connection of the process. What the server is working on then is carried out before this returns.
@@ -225,7 +212,7 @@ impl Gate {
                 break;
             }
         }
-        lock(&self.sessions.idle).push(session);
+        self.sessions.idle.lock().push(session);
         Ok(())
     }
 
@@ -245,15 +232,19 @@ impl Gate {
     }
 
     fn cut(&self, unit: &[u8]) -> Option<Cut> {
-        let mut order = lock(&self.order);
+        let mut order = self.order.lock();
         let now = order.as_mut().filter(|o| o.times > 0 && find(unit, o.statement).is_some())?;
         now.times -= 1;
-        lock(&self.cuts).push(*now);
+        self.cuts.lock().push(*now);
         Some(now.cut)
     }
 }
 
-async fn answer_and_roll_back(client: &mut BufReader<UnixStream>, server: &mut Box<dyn Stream>, unit: &[u8]) -> io::Result<()> {
+async fn answer_and_roll_back(
+    client: &mut BufReader<UnixStream>,
+    server: &mut BufReader<Box<dyn Stream>>,
+    unit: &[u8],
+) -> io::Result<()> {
     server.write_all(&simple("begin")).await?;
     answer(server).await?;
     server.write_all(unit).await?;
@@ -286,7 +277,7 @@ async fn unit(client: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<u8>>>
 }
 
 /// What the server sends until it is ready again.
-async fn answer(server: &mut Box<dyn Stream>) -> io::Result<Vec<u8>> {
+async fn answer(server: &mut BufReader<Box<dyn Stream>>) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     while message(server, &mut answer).await? != b'Z' {}
     Ok(answer)
@@ -319,8 +310,4 @@ fn find(bytes: &[u8], text: &str) -> Option<usize> {
 
 fn socket(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join(".s.PGSQL.5432")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

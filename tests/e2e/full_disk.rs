@@ -2,11 +2,9 @@
 
 use std::{fs, io::Write};
 
-use crate::{
-    cluster::Cluster,
-    database::System,
-    dev::{skip, wait_until},
-};
+use tasker_test_support::{skip, wait_until};
+
+use crate::{cluster::Cluster, database_outages::System};
 
 const DISK_MEGABYTES: u32 = 64;
 

@@ -11,7 +11,7 @@ const BATCH: usize = 50;
 const DISPATCH: [&str; 3] = ["30000", "100", "1000000"];
 
 /// Everything that happens to tasks: a diamond step by step, a batch, an operator.
-pub async fn tell(session: &mut Session, meter: Meter) {
+pub async fn run(session: &mut Session, meter: Meter) {
     let task = Uuid::now_v7();
     diamond(session, meter, task).await;
     read(session, meter, task).await;

@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tasker_test_support::{
+    dev::{Dev, Place, python_worker},
+    let_pass, wait_until,
+};
 
 use crate::{
     cluster::Cluster,
-    dev::{Dev, Place, let_pass, python_worker, wait_until},
     load::{Accepted, template},
 };
 

@@ -1,8 +1,7 @@
 //! Many ready steps in front of one slow worker process.
 
 use serde_json::{Value, json};
-
-use crate::dev::{Dev, Place, python_worker};
+use tasker_test_support::dev::{Dev, Place, python_worker};
 
 /// Each of 50 ms: fifty seconds of work for ten at once, so a hundred are.
 const STEPS: usize = 10_000;

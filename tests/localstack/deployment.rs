@@ -3,21 +3,16 @@
 use std::{
     collections::HashMap,
     fs,
-    future::Future,
-    io::Write,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
+use aws_sdk_sqs::types::{Message, MessageAttributeValue, QueueAttributeName};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tasker_test_support::Database;
-
-/// How long anything may take that a test waits for: the emulator polls, and two cores run all of it.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+use tasker_test_support::{Database, PATIENCE, binary, poll, root, skip};
 
 /// What `scripts/with-localstack` says.
 #[derive(Clone)]
@@ -47,14 +42,6 @@ pub fn emulator() -> Option<Emulator> {
     })
 }
 
-fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}");
-    if let Some(file) = std::env::var_os("TASKER_SKIPS") {
-        let mut file = fs::OpenOptions::new().append(true).open(file).unwrap();
-        writeln!(file, "{why}").unwrap();
-    }
-}
-
 /// What a deployment is to be like.
 #[derive(Default)]
 pub struct Options<'a> {
@@ -69,7 +56,7 @@ pub struct Options<'a> {
 }
 
 /// A deployment; taken away with this value.
-pub struct Cell {
+pub struct Deployment {
     pub emulator: Emulator,
     pub prefix: String,
     pub database: Database,
@@ -89,7 +76,7 @@ pub struct Login {
     pub password: String,
 }
 
-impl Cell {
+impl Deployment {
     /// Deploys, and registers the sample workflows.
     pub async fn deploy(emulator: Emulator, options: Options<'_>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -105,11 +92,11 @@ impl Cell {
             Err(output) => panic!("the deployment failed: {output}\n{}", logs(&emulator, &prefix)),
         };
         let text = |key: &str| deployed[key].as_str().unwrap_or_else(|| panic!("{key} in {deployed}")).to_owned();
-        let cell = Self {
+        let deployment = Self {
             sqs: sqs(&emulator.endpoint),
             api: text("api"),
             queues: text("queue_url_prefix"),
-            http: tasker_tests::http_client().timeout(Duration::from_secs(40)).no_proxy().build().unwrap(),
+            http: tasker_test_support::http_client().timeout(Duration::from_secs(40)).no_proxy().build().unwrap(),
             emulator,
             prefix,
             database,
@@ -118,9 +105,9 @@ impl Cell {
         };
         for template in ["order_fulfillment", "diamond"] {
             let yaml = fs::read_to_string(root().join(format!("config/templates/{template}.yaml"))).unwrap();
-            cell.register(&yaml).await;
+            deployment.register(&yaml).await;
         }
-        cell
+        deployment
     }
 
     pub async fn register(&self, yaml: &str) {
@@ -166,15 +153,9 @@ impl Cell {
     }
 
     /// Waits until something is so.
-    pub async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, look: impl Fn() -> F) -> T {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}\n{}", logs(&self.emulator, &self.prefix));
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    pub async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+        let found = poll(Duration::from_millis(100), look).await;
+        found.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}\n{}", logs(&self.emulator, &self.prefix)))
     }
 
     /// Waits until a query answers something else than null and false.
@@ -200,31 +181,20 @@ impl Cell {
         }
     }
 
-    /// Takes the letters of a queue's dead-letter queue, once there are so many.
-    pub async fn letters(&self, queue: &str, count: usize) -> Vec<Letter> {
+    /// Takes the messages of a queue's dead-letter queue, once there are so many.
+    pub async fn dead_letters(&self, queue: &str, count: usize) -> Vec<DeadLetter> {
         let url = self.queue(&format!("{queue}-dlq"));
-        let mut letters: HashMap<String, Letter> = HashMap::new();
-        let deadline = Instant::now() + PATIENCE;
-        while letters.len() < count {
+        let mut found = HashMap::new();
+        self.until(&format!("{queue} has {count} dead letters"), async || {
             let request = self.sqs.receive_message().queue_url(&url).max_number_of_messages(10).visibility_timeout(1);
-            let received = request
-                .message_attribute_names("All")
-                .message_system_attribute_names(MessageSystemAttributeName::All)
-                .wait_time_seconds(1)
-                .send()
-                .await
-                .unwrap();
-            for message in received.messages.unwrap_or_default() {
-                letters.insert(message.message_id.clone().unwrap(), Letter::from(message));
+            let request = request.message_attribute_names("All").wait_time_seconds(1);
+            for message in request.send().await.unwrap().messages.unwrap_or_default() {
+                found.insert(message.message_id.clone().unwrap(), DeadLetter::from(message));
             }
-            assert!(
-                Instant::now() < deadline,
-                "{} of {count} letters came\n{}",
-                letters.len(),
-                logs(&self.emulator, &self.prefix)
-            );
-        }
-        letters.into_values().collect()
+            (found.len() >= count).then_some(())
+        })
+        .await;
+        found.into_values().collect()
     }
 
     /// How many messages a queue holds: visible, in flight and delayed together.
@@ -330,7 +300,7 @@ impl Cell {
 /// In a header and a payload of a test; nobody may repeat it.
 pub const PLANTED: &str = "planted-secret-5f0c";
 
-impl Drop for Cell {
+impl Drop for Deployment {
     fn drop(&mut self) {
         let arguments = ["remove", "--endpoint", &self.emulator.endpoint, "--prefix", &self.prefix];
         // What is left goes with the emulator.
@@ -338,14 +308,13 @@ impl Drop for Cell {
     }
 }
 
-/// A dead letter.
 #[derive(Debug)]
-pub struct Letter {
+pub struct DeadLetter {
     pub body: String,
     pub reason: Option<String>,
 }
 
-impl From<Message> for Letter {
+impl From<Message> for DeadLetter {
     fn from(mut message: Message) -> Self {
         let attribute = |a: MessageAttributeValue| a.string_value;
         let reason = message.message_attributes.as_mut().and_then(|all| all.remove("reason")).and_then(attribute);
@@ -438,17 +407,6 @@ fn credentials(endpoint: &str) -> [(&'static str, String); 4] {
         ("AWS_ACCESS_KEY_ID", text("test")),
         ("AWS_SECRET_ACCESS_KEY", text("test")),
     ]
-}
-
-/// A binary of this workspace, beside the tests' own.
-fn binary(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    tests.parent().and_then(Path::parent).unwrap().join(name)
-}
-
-/// The checkout.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// An order that every step of which succeeds, with what is to be different.

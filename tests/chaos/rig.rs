@@ -3,24 +3,22 @@
 use std::{collections::HashSet, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
-use tasker_domain::token::SigningKey;
-use tasker_engine::{Engine, Settings};
+use tasker_engine::Engine;
 use tasker_queue::Queue;
-use tasker_store::Store;
-use tasker_test_support::Database;
+use tasker_test_support::{Database, engine_of};
 use tokio_postgres::{Client, types::Type};
 
 use crate::{
     model::Workflow,
     planted::Plant,
-    proxy::{Door, Sessions},
     queue::GRID_MS,
+    statement_proxy::{Sessions, StatementProxy},
 };
 
 /// Connections of a process: for two verbs at once, and one more.
 pub const CONNECTIONS: usize = 3;
 
-pub struct Ground {
+pub struct Rig {
     pub sql: Client,
     pub sessions: Arc<Sessions>,
     /// Looks on while `sql` holds a lock.
@@ -30,7 +28,7 @@ pub struct Ground {
     _db: Database,
 }
 
-impl Ground {
+impl Rig {
     /// A fresh database, with a bug in it if one is named.
     pub async fn new(plant: Option<Plant>) -> Self {
         let db = tasker_test_support::database().await;
@@ -68,14 +66,14 @@ impl Ground {
         if new.is_empty() {
             return Ok(());
         }
-        let door = Door::open(&self.sessions);
-        let engine = engine(&door, tasker_queue::InProcess::default(), 0);
+        let proxy = StatementProxy::open(&self.sessions);
+        let engine = engine(&proxy, tasker_queue::InProcess::default(), 0);
         for workflow in new {
             engine.register_template(&workflow.yaml()).await.context("a random workflow is valid")?;
             self.registered.insert(workflow.number);
         }
         drop(engine);
-        door.close().await;
+        proxy.close().await;
         Ok(())
     }
 
@@ -128,17 +126,6 @@ impl Ground {
 }
 
 /// An engine of a process.
-pub fn engine<Q: Queue>(door: &Door, queue: Q, seed: u64) -> Arc<Engine<Q>> {
-    let settings = Settings {
-        environment: "test".into(),
-        signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
-        pools: HashSet::from(["default".to_owned()]),
-        revise_templates: false,
-        seed,
-        send_lease: None,
-        in_process: None,
-    };
-    let store = Store::new(&door.url, CONNECTIONS).expect("the address of a door can be read");
-    let settings = tasker_tests::settings_over(&queue, settings);
-    Engine::new(store, queue, settings)
+pub fn engine<Q: Queue>(proxy: &StatementProxy, queue: Q, seed: u64) -> Arc<Engine<Q>> {
+    engine_of(&proxy.url, queue, CONNECTIONS, seed)
 }

@@ -3,15 +3,15 @@
 
 use tasker_wire::StepState;
 
-use crate::machine::is_answerable;
 use crate::{
+    machine::is_answerable,
     model::{Answer, Call, Effects, Model, Rows, STEPS, Said},
     shapes::bits,
 };
 
 /// What is on its way to or from one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Air {
+pub struct Messages {
     /// Hand-overs, a bit a lease.
     pub runs: u16,
     /// Wake-ups, a bit a lease.
@@ -37,7 +37,7 @@ pub struct Left {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct State {
     pub rows: Rows,
-    pub air: [Air; STEPS],
+    pub messages: [Messages; STEPS],
     pub left: Left,
 }
 
@@ -103,10 +103,10 @@ pub struct Edge {
 
 /// The states right after a submit: its messages are sent, or lost with the process.
 pub fn submitted(model: &Model, left: Left) -> Vec<State> {
-    let lost = State { rows: model.submitted(), air: [Air::default(); STEPS], left };
+    let lost = State { rows: model.submitted(), messages: [Messages::default(); STEPS], left };
     let mut sent = lost;
     for root in bits(model.roots()) {
-        sent.air[root].runs = 1;
+        sent.messages[root].runs = 1;
     }
     match left.faults {
         0 => vec![sent],
@@ -141,8 +141,8 @@ struct Out<'a, F> {
 }
 
 impl<F: FnMut(Edge)> Out<'_, F> {
-    fn air(&self, step: u8) -> Air {
-        self.state.air[usize::from(step)]
+    fn messages(&self, step: u8) -> Messages {
+        self.state.messages[usize::from(step)]
     }
 
     /// An event without a call, which costs so many faults.
@@ -157,7 +157,7 @@ impl<F: FnMut(Edge)> Out<'_, F> {
     }
 
     /// A call whose message is taken by `take`, each way it can go. One that changes no row may as well come later.
-    fn call(&mut self, call: Call, faults: u8, take: impl Fn(&mut Air)) {
+    fn call(&mut self, call: Call, faults: u8, take: impl Fn(&mut Messages)) {
         let mut plain = *self.state;
         let effects = self.model.apply(&mut plain.rows, call);
         let sends = effects.sent != 0 || effects.wake_up || effects.answer == Answer::Lost;
@@ -165,7 +165,7 @@ impl<F: FnMut(Edge)> Out<'_, F> {
         let crashed = plain;
         send(&mut plain, call, &effects);
         let kept = plain;
-        take(&mut plain.air[step_of(call)]);
+        take(&mut plain.messages[step_of(call)]);
         let mut go = |how, mut to: State, faults, useful| {
             if let Some(left) = self.state.left.faults.checked_sub(faults).filter(|_| useful) {
                 to.left.faults = left;
@@ -178,37 +178,37 @@ impl<F: FnMut(Edge)> Out<'_, F> {
     }
 
     fn run(&mut self, step: u8, lease: u8) {
-        let air = self.air(step);
+        let messages = self.messages(step);
         let bit = 1 << (lease - 1);
-        if air.runs & bit != 0 {
+        if messages.runs & bit != 0 {
             for said in Said::ALL {
                 let released = u8::from(said == Said::Released);
                 for kept in [false, true] {
                     self.quiet(Event::Take { step, lease, said, kept }, released + u8::from(kept), |to| {
-                        let air = &mut to.air[usize::from(step)];
-                        air.runs &= if kept { u16::MAX } else { !bit };
-                        air.answers |= 1 << answer_bit(lease, said);
+                        let messages = &mut to.messages[usize::from(step)];
+                        messages.runs &= if kept { u16::MAX } else { !bit };
+                        messages.answers |= 1 << answer_bit(lease, said);
                     });
                 }
             }
-            self.quiet(Event::LoseRun { step, lease }, 1, |to| to.air[usize::from(step)].runs &= !bit);
+            self.quiet(Event::LoseRun { step, lease }, 1, |to| to.messages[usize::from(step)].runs &= !bit);
         }
-        if air.runs & bit != 0 || answers(&air, lease) != 0 {
+        if messages.runs & bit != 0 || answers(&messages, lease) != 0 {
             self.report(step, lease);
         }
     }
 
     /// A worker takes a hand-over, and its answer arrives.
     fn run_and_answer(&mut self, step: u8, lease: u8) {
-        if lease == 0 || self.air(step).runs >> (lease - 1) & 1 == 0 {
+        if lease == 0 || self.messages(step).runs >> (lease - 1) & 1 == 0 {
             return;
         }
         let bit = 1 << (lease - 1);
         for said in Said::ALL {
             let released = u8::from(said == Said::Released);
-            self.call(Call::Complete { step, lease, said }, released, |air| air.runs &= !bit);
+            self.call(Call::Complete { step, lease, said }, released, |messages| messages.runs &= !bit);
         }
-        self.quiet(Event::LoseRun { step, lease }, 1, |to| to.air[usize::from(step)].runs &= !bit);
+        self.quiet(Event::LoseRun { step, lease }, 1, |to| to.messages[usize::from(step)].runs &= !bit);
         self.report(step, lease);
     }
 
@@ -225,16 +225,16 @@ impl<F: FnMut(Edge)> Out<'_, F> {
     fn answers(&mut self, step: u8, lease: u8) {
         for said in Said::ALL {
             let bit = 1_u64 << answer_bit(lease, said);
-            if self.air(step).answers & bit != 0 {
-                self.call(Call::Complete { step, lease, said }, 0, |air| air.answers &= !bit);
-                self.quiet(Event::LoseAnswer { step, lease, said }, 1, |to| to.air[usize::from(step)].answers &= !bit);
+            if self.messages(step).answers & bit != 0 {
+                self.call(Call::Complete { step, lease, said }, 0, |messages| messages.answers &= !bit);
+                self.quiet(Event::LoseAnswer { step, lease, said }, 1, |to| to.messages[usize::from(step)].answers &= !bit);
             }
         }
     }
 
     fn wake_up(&mut self, step: u8, lease: u8) {
         let bit = 1 << (lease - 1);
-        if self.air(step).wake_ups & bit == 0 {
+        if self.messages(step).wake_ups & bit == 0 {
             return;
         }
         let row = &self.state.rows.steps[usize::from(step)];
@@ -242,24 +242,26 @@ impl<F: FnMut(Edge)> Out<'_, F> {
             // Too early: it sends itself again with the remainder.
             self.call(Call::Evaluate { step, lease, due: false }, 0, |_| ());
         }
-        self.call(Call::Evaluate { step, lease, due: true }, 0, |air| air.wake_ups &= !bit);
-        self.quiet(Event::LoseWakeUp { step, lease }, 1, |to| to.air[usize::from(step)].wake_ups &= !bit);
+        self.call(Call::Evaluate { step, lease, due: true }, 0, |messages| messages.wake_ups &= !bit);
+        self.quiet(Event::LoseWakeUp { step, lease }, 1, |to| to.messages[usize::from(step)].wake_ups &= !bit);
     }
 
     /// What only time brings. That a step is taken for lost while somebody still works on it is a fault.
     fn time(&mut self, step: u8) {
-        let (row, air) = (self.state.rows.steps[usize::from(step)], self.air(step));
-        let under_way = row.lease > 0 && (air.runs >> (row.lease - 1) & 1 != 0 || answers(&air, row.lease) != 0);
+        let (row, messages) = (self.state.rows.steps[usize::from(step)], self.messages(step));
+        let under_way = row.lease > 0 && (messages.runs >> (row.lease - 1) & 1 != 0 || answers(&messages, row.lease) != 0);
         let too_early = u8::from(under_way);
         match row.state {
             StepState::WaitingForRetry => self.call(Call::Sweep { step }, 0, |_| ()),
-            StepState::Enqueued if air.runs >> (row.lease - 1) & 1 == 0 => self.call(Call::Sweep { step }, too_early, |_| ()),
-            StepState::InProgress if air.decision.0 != row.lease => self.call(Call::Sweep { step }, too_early, |_| ()),
+            StepState::Enqueued if messages.runs >> (row.lease - 1) & 1 == 0 => {
+                self.call(Call::Sweep { step }, too_early, |_| ())
+            }
+            StepState::InProgress if messages.decision.0 != row.lease => self.call(Call::Sweep { step }, too_early, |_| ()),
             _ => {}
         }
-        if let (lease @ 1.., losses) = air.decision {
-            self.call(Call::Conclude { step, lease, losses }, 0, |air| air.decision = (0, 0));
-            self.quiet(Event::LoseDecision { step }, 1, |to| to.air[usize::from(step)].decision = (0, 0));
+        if let (lease @ 1.., losses) = messages.decision {
+            self.call(Call::Conclude { step, lease, losses }, 0, |messages| messages.decision = (0, 0));
+            self.quiet(Event::LoseDecision { step }, 1, |to| to.messages[usize::from(step)].decision = (0, 0));
         }
     }
 
@@ -290,10 +292,14 @@ impl State {
         if detail == Detail::All {
             return self;
         }
-        for (row, air) in self.rows.steps.iter().zip(&mut self.air) {
+        for (row, messages) in self.rows.steps.iter().zip(&mut self.messages) {
             let current = if is_answerable(row.state) { 1 << (row.lease - 1) } else { 0 };
-            let deciding = row.state == StepState::InProgress && air.decision.0 == row.lease;
-            *air = Air { runs: air.runs & current, decision: if deciding { air.decision } else { (0, 0) }, ..Air::default() };
+            let deciding = row.state == StepState::InProgress && messages.decision.0 == row.lease;
+            *messages = Messages {
+                runs: messages.runs & current,
+                decision: if deciding { messages.decision } else { (0, 0) },
+                ..Messages::default()
+            };
         }
         self.rows = self.rows.without_past();
         self
@@ -303,15 +309,15 @@ impl State {
 /// What is sent after the commit.
 fn send(to: &mut State, call: Call, effects: &Effects) {
     for step in bits(effects.sent) {
-        to.air[step].runs |= 1 << (to.rows.steps[step].lease - 1);
+        to.messages[step].runs |= 1 << (to.rows.steps[step].lease - 1);
     }
     let step = step_of(call);
     let row = &to.rows.steps[step];
     if effects.wake_up {
-        to.air[step].wake_ups |= 1 << (row.lease - 1);
+        to.messages[step].wake_ups |= 1 << (row.lease - 1);
     }
     if effects.answer == Answer::Lost {
-        to.air[step].decision = (row.lease, row.losses);
+        to.messages[step].decision = (row.lease, row.losses);
     }
 }
 
@@ -344,6 +350,6 @@ fn answer_bit(lease: u8, said: Said) -> u32 {
     4 * u32::from(lease - 1) + said as u32
 }
 
-fn answers(air: &Air, lease: u8) -> u64 {
-    air.answers >> (4 * (lease - 1)) & 15
+fn answers(messages: &Messages, lease: u8) -> u64 {
+    messages.answers >> (4 * (lease - 1)) & 15
 }
