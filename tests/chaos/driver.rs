@@ -69,7 +69,7 @@ pub struct Driver<'a> {
     pub workers: Workers,
     pub tasks: Vec<Task>,
     pub now_ms: u64,
-    /// The hand-overs whose answer was applied.
+    /// The dispatches whose answer was applied.
     pub accepted: HashSet<(TaskId, i32, i32)>,
     over: CancellationToken,
 }
@@ -318,7 +318,7 @@ pub fn check_answers(accepted: &mut HashSet<(TaskId, i32, i32)>, batch: &[Comple
                 ensure!(first, "two answers under lease {} of step {} were applied", key.number, done.step_id);
             }
             Answer::Accepted | Answer::Duplicate | Answer::Stale => {}
-            other => bail!("an answer under lease {} of step {} is {other:?}: it was handed over", key.number, done.step_id),
+            other => bail!("an answer under lease {} of step {} is {other:?}: it was dispatched", key.number, done.step_id),
         }
     }
     Ok(())

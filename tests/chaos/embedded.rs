@@ -387,7 +387,7 @@ impl Run<'_> {
     }
 
     async fn receive(&mut self) -> Result<()> {
-        // What one statement hands over comes in the order of its plan, which may be that of the wake-ups, and ids spread those.
+        // What one statement dispatches comes in the order of its plan, which may be that of the wake-ups, and ids spread those.
         let mut runs = receive(&self.process.engine, usize::MAX).await;
         runs.sort_by_key(|run| (place(run), run.step_id.no, run.lease));
         for run in runs {
@@ -468,7 +468,7 @@ impl Run<'_> {
         self.note(format!("killed, carried out {carried_out:?}"));
         let dead = std::mem::replace(&mut self.process, Process::new(self.rig, self.seed));
         for verb in dead.end().await {
-            // What the completers held is lost with the process: the hand-overs are run again.
+            // What the completers held is lost with the process: the dispatches are run again.
             if !matches!(verb, Verb::Complete(_)) {
                 self.hear(verb, Returned::Lost).await?;
             }

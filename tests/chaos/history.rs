@@ -68,7 +68,7 @@ const STEPS: &str = "
     from tasker.steps s order by s.task_id, s.no";
 const AUDIT: &str = "select task_id, no, action, from_state, to_state from tasker.audit_log order by task_id, created_at";
 
-/// Checks a seed that has ended. `accepted`: the hand-overs whose answer a completer said it applied.
+/// Checks a seed that has ended. `accepted`: the dispatches whose answer a completer said it applied.
 /// `still`: the clock stood still in every transaction, so that times tell what came first.
 pub async fn check(rig: &Rig, seed: u64, tasks: &[Task], accepted: &HashSet<(TaskId, i32, i32)>, still: bool) -> Result<()> {
     let mut steps: HashMap<Uuid, Vec<Past>> = HashMap::new();
@@ -248,7 +248,7 @@ fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &[Past], 
 fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]) -> Result<()> {
     let text = step.result.as_deref().unwrap_or_default();
     let told: Told = serde_json::from_str(text).with_context(|| format!("{} has the result {text}", step.name))?;
-    ensure!((told.lease, told.attempt) == (step.lease, step.attempt), "{}: the result of another hand-over: {told:?}", step.name);
+    ensure!((told.lease, told.attempt) == (step.lease, step.attempt), "{}: the result of another dispatch: {told:?}", step.name);
     let no = step_of(&step.name);
     let expected: BTreeSet<String> = workflow.ancestors(no).into_iter().map(step_name).collect();
     let saw: BTreeSet<String> = told.saw.keys().cloned().collect();

@@ -25,7 +25,7 @@ use crate::{
     sends::Sends,
 };
 
-/// Messages come, and the clock stands, on multiples of this. The engine spreads back-offs by the ids of tasks, which differ from run
+/// Messages come, and the clock stands, on multiples of this. The engine spreads backoff by the ids of tasks, which differ from run
 /// to run; all of it happens between two of them.
 pub const GRID_MS: u64 = 200;
 

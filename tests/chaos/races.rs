@@ -1,5 +1,5 @@
 //! Two calls at once, so that their transactions overlap where it matters: completers at a step that both count down, evaluations at a
-//! step that both hand over, and sweeps where the first one has taken its rows and not committed.
+//! step that both dispatch, and sweeps where the first one has taken its rows and not committed.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

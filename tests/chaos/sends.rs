@@ -1,11 +1,11 @@
-//! When each hand-over was sent, by the database's clock. Whatever is lost, cut or killed, the same one is not sent again before its
+//! When each dispatch was sent, by the database's clock. Whatever is lost, cut or killed, the same one is not sent again before its
 //! send lease is over; and where the queue took it and that was noted, not before its re-send is due.
 
 use std::collections::HashMap;
 
 use tasker_wire::{limits, message::Lease};
 
-/// Milliseconds until a hand-over that was noted as sent is sent again; doubles with each time, up to six hours.
+/// Milliseconds until a dispatch that was noted as sent is sent again; doubles with each time, up to six hours.
 const RESEND_MS: u64 = 15 * 60_000;
 const RESEND_MAX_MS: u64 = 6 * 3_600_000;
 
@@ -26,7 +26,7 @@ struct Sent {
 }
 
 impl Sends {
-    /// A message of a hand-over reaches the queue, which takes it or refuses it.
+    /// A message of a dispatch reaches the queue, which takes it or refuses it.
     pub fn send(&mut self, at_ms: u64, key: Lease, resend: u32, taken: bool) {
         if let Some(before) = self.last.insert(key, Sent { at_ms, resend, noted: false }) {
             let (gap, least) = (at_ms.saturating_sub(before.at_ms), before.least_ms());
@@ -74,7 +74,7 @@ mod tests {
         Lease { step: task.step(1), number: lease }
     }
 
-    /// What is wrong when a hand-over is sent at 0 and again so much later.
+    /// What is wrong when a dispatch is sent at 0 and again so much later.
     fn again(noted: bool, at_ms: u64, lease: i32) -> bool {
         let mut sends = Sends::default();
         sends.send(0, key(1), 0, true);

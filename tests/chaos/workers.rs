@@ -18,7 +18,7 @@ use crate::{
 pub struct Workers {
     seed: u64,
     faults: Arc<Faults>,
-    /// How often each hand-over was run.
+    /// How often each dispatch was run.
     runs: HashMap<(usize, usize, i32), u64>,
     /// The leases under which a start was reported, of each try.
     started: HashMap<(usize, usize, usize, i32), BTreeSet<i32>>,
@@ -104,7 +104,7 @@ impl Workers {
             End::Success => {
                 let saw: BTreeMap<&String, u64> =
                     run.dependency_results.iter().map(|(name, result)| (name, digest(result.get()))).collect();
-                // Two runs of one hand-over answer differently half the time.
+                // Two runs of one dispatch answer differently half the time.
                 let times = times / 2;
                 let result = json!({"lease": run.lease, "attempt": run.attempt, "times": times, "saw": saw});
                 Outcome::Success { result: raw(&result), metadata: None }

@@ -45,7 +45,7 @@ fn a_clock_ten_minutes_off_in_our_process_decides_nothing() {
             let began: Vec<f64> = text.lines().map(|l| l.parse().unwrap()).collect();
             let pauses: Vec<f64> = began.windows(2).map(|w| w[1] - w[0]).collect();
             println!("{off:+} s: pauses {pauses:.3?}");
-            // Fifty milliseconds of work, then a hundred and two hundred of back-off, less the jitter of a sixth.
+            // Fifty milliseconds of work, then a hundred and two hundred of backoff, less the jitter of a sixth.
             assert!(pauses[0] >= 0.13 && pauses[1] >= 0.21, "{pauses:?}");
         }
         dev.assert_healthy();

@@ -22,7 +22,7 @@ pub const STEPS: usize = 4;
 /// Leases of a step at most; the bounds of an exploration keep below it.
 pub const LEASES: u8 = 16;
 
-/// What a worker says of a hand-over.
+/// What a worker says of a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Said {
@@ -146,8 +146,8 @@ impl StepRow {
         matches!(self.state, StepState::Complete | StepState::ResolvedManually)
     }
 
-    fn hand_over(&mut self) {
-        self.state = after(self.state, StepEvent::Dispatch).expect("only a step that may be handed over is");
+    fn dispatch(&mut self) {
+        self.state = after(self.state, StepEvent::Dispatch).expect("only a step that may be dispatched is");
         self.lease += 1;
         assert!(self.lease <= LEASES, "the bounds allow more leases than the model holds");
         self.attempt = self.attempt.max(1);
@@ -201,7 +201,7 @@ impl Model {
         Self { shape, policy, said, lost, started }
     }
 
-    /// The rows after a submit; the roots are handed over.
+    /// The rows after a submit; the roots are dispatched.
     pub fn submitted(&self) -> Rows {
         let nothing =
             StepRow { state: StepState::Pending, lease: 0, attempt: 0, pending_parents: 0, losses: 0, due: false, marks: 0 };
@@ -210,7 +210,7 @@ impl Model {
             rows.steps[step].pending_parents = self.shape.parents[step].count_ones() as u8;
         }
         for root in bits(self.roots()) {
-            rows.steps[root].hand_over();
+            rows.steps[root].dispatch();
             rows.active += 1;
         }
         rows
@@ -262,7 +262,7 @@ impl Model {
             Verdict::Retry(..) => (row.losses, effects.wake_up) = (0, true),
             Verdict::DispatchAgain(again) => {
                 row.losses += u8::from(matches!(again, Again::WorkerLost));
-                row.hand_over();
+                row.dispatch();
                 effects.sent = 1 << no;
             }
             Verdict::Started(_) | Verdict::AwaitCallback(_) => {}
@@ -279,7 +279,7 @@ impl Model {
             }
             row.pending_parents -= 1;
             if row.pending_parents == 0 {
-                row.hand_over();
+                row.dispatch();
                 change.active += 1;
                 effects.sent |= 1 << child;
             }
@@ -322,7 +322,7 @@ impl Model {
         }
         let failed = if row.state == StepState::WaitingForRetry { 0 } else { -1 };
         (row.state, row.attempt, row.losses) = (StepState::Pending, 0, 0);
-        row.hand_over();
+        row.dispatch();
         let change = Change { active: if failed == 0 { 0 } else { 1 }, failed, done: 0 };
         self.advance(rows, change, Effects { sent: 1 << step, ..answer(Answer::Done) })
     }
@@ -378,7 +378,7 @@ fn evaluate(row: &mut StepRow, (step, lease): (u8, u8), due: bool) -> Effects {
     if !due {
         return answer(Answer::Early);
     }
-    row.hand_over();
+    row.dispatch();
     row.attempt += 1;
     Effects { sent: 1 << step, ..answer(Answer::Nothing) }
 }

@@ -12,7 +12,7 @@ use crate::{
 /// What is on its way to or from one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Messages {
-    /// Hand-overs, a bit a lease.
+    /// Dispatches, a bit a lease.
     pub runs: u16,
     /// Wake-ups, a bit a lease.
     pub wake_ups: u16,
@@ -55,7 +55,7 @@ pub enum How {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     Start,
-    /// A worker takes a hand-over and comes to an answer. Kept: it is delivered to another one too.
+    /// A worker takes a dispatch and comes to an answer. Kept: it is delivered to another one too.
     Take {
         step: u8,
         lease: u8,
@@ -198,7 +198,7 @@ impl<F: FnMut(Edge)> Out<'_, F> {
         }
     }
 
-    /// A worker takes a hand-over, and its answer arrives.
+    /// A worker takes a dispatch, and its answer arrives.
     fn run_and_answer(&mut self, step: u8, lease: u8) {
         if lease == 0 || self.messages(step).runs >> (lease - 1) & 1 == 0 {
             return;

@@ -97,8 +97,8 @@ fn check_call(from: &Rows, to: &Rows, call: Call, effects: &Effects) -> Result<(
     }
     let moved: u8 = bits(0b1111).filter(|&n| from.steps[n].lease != to.steps[n].lease).fold(0, |set, n| set | 1 << n);
     let live = bits(effects.sent).all(|n| to.steps[n].state == StepState::Enqueued);
-    let handed_over = bits(moved).filter(|&n| to.steps[n].state == StepState::Enqueued).all(|n| effects.sent >> n & 1 == 1);
-    that(live && handed_over, "a step is sent when it is handed over, and only then or again while it is enqueued")
+    let dispatched = bits(moved).filter(|&n| to.steps[n].state == StepState::Enqueued).all(|n| effects.sent >> n & 1 == 1);
+    that(live && dispatched, "a step is sent when it is dispatched, and only then or again while it is enqueued")
 }
 
 /// Whatever was lost, a sweep finds each live step again; and when all goes well from here on, the task ends well unless a

@@ -1,4 +1,4 @@
-//! The pause between two tries: how long it is, and that nothing is handed over a moment too soon.
+//! The pause between two tries: how long it is, and that nothing is dispatched a moment too soon.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn pauses(retry: serde_json::Value, hint_seconds: Option<f64>) -> Vec<i64>
     let task = rig.submit("flaky", json!({})).await;
     let mut pauses = Vec::new();
     for attempt in 1.. {
-        let [run] = &rig.engine.queue().runs()[..] else { panic!("attempt {attempt} is not handed over") };
+        let [run] = &rig.engine.queue().runs()[..] else { panic!("attempt {attempt} is not dispatched") };
         assert_eq!((run.attempt, run.lease), (attempt, attempt));
         rig.answer(run, Outcome::Failure(Failure { delay_seconds: hint_seconds, ..Failure::retryable("x", "y") })).await;
         if rig.step(task, "a").await.state == StepState::Error {
@@ -32,7 +32,7 @@ async fn pauses(retry: serde_json::Value, hint_seconds: Option<f64>) -> Vec<i64>
             rig.pass(Duration::from_millis(pause as u64 - 1)).await;
             rig.engine.evaluate(vec![wake_up]).await.unwrap();
             rig.engine.sweep().await.unwrap();
-            assert!(rig.engine.queue().runs().is_empty(), "handed over too soon");
+            assert!(rig.engine.queue().runs().is_empty(), "dispatched too soon");
             assert_eq!(rig.engine.queue().wake_ups(), [(wake_up, Duration::from_millis(1))], "what came early comes again");
             rig.pass(Duration::from_millis(1)).await;
         }

@@ -1,4 +1,4 @@
-//! Answers that come late, twice, or for a hand-over that is not theirs. The lease is the fence.
+//! Answers that come late, twice, or for a dispatch that is not theirs. The lease is the fence.
 
 use serde_json::json;
 use tasker_domain::token;
@@ -10,7 +10,7 @@ use crate::{
     rig::{Rig, by, failure, permanent, success, template},
 };
 
-/// A task of `a` and then `b`; `a` is handed over.
+/// A task of `a` and then `b`; `a` is dispatched.
 async fn one_step_on() -> (Rig, TaskId, RunStep) {
     let rig = Rig::still().await;
     rig.register(&template("two", &[("a", &[]), ("b", &["a"])])).await;
@@ -111,7 +111,7 @@ async fn an_answer_to_a_retry_that_an_operator_brought_forward_counts_once() {
     rig.check().await;
 }
 
-/// A completion that the engine's own key signed for a hand-over that never was.
+/// A completion that the engine's own key signed for a dispatch that never was.
 fn signed(run: &RunStep, template_id: Uuid, lease: i32, attempt: i32, rig: &Rig) -> CompleteStep {
     let plan = token::TemplateRef { template_id, environment: "test".into() };
     let token = token::sign(&plan, Lease { step: run.step_id, number: lease }, attempt, &rig.engine.settings().signing_keys);

@@ -105,7 +105,7 @@ async fn a_sweep_fails_what_became_too_large_while_nobody_looked() {
     rig.stop_clock().await;
     rig.register(&template("w", JOIN)).await;
     let (first, second) = (rig.submit("w", json!({"n": 1})).await, rig.submit("w", json!({"n": 2})).await);
-    // The join of the first is held by a pause; that of the second is handed over, and its process dies before it looks.
+    // The join of the first is held by a pause; that of the second is dispatched, and its process dies before it looks.
     rig.execute(&format!("update tasker.tasks set paused_at = tasker.clock() where task_id = '{first}'")).await;
     for run in rig.engine.queue().runs() {
         let bytes = if run.step_name == "alone" { 10 } else { limits::INPUT_BYTES / 4 };

@@ -1,4 +1,4 @@
-//! A pause holds back what would be handed over, and nothing else.
+//! A pause holds back what would be dispatched, and nothing else.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Pause {
     }
 }
 
-/// A task of two roots, each with a child; the roots are handed over.
+/// A task of two roots, each with a child; the roots are dispatched.
 async fn two_chains() -> (Rig, TaskId, RunStep, RunStep) {
     let rig = Rig::still().await;
     rig.stop_clock().await;

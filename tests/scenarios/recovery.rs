@@ -105,7 +105,7 @@ async fn an_answer_from_before_the_kill_counts_if_it_comes_first() {
     let old = rig.receive().await;
     rig.restart().await;
     let new = rig.receive().await;
-    assert_eq!(rig.answer(&old, success(json!("old"))).await, Answer::Accepted, "it is the same hand-over");
+    assert_eq!(rig.answer(&old, success(json!("old"))).await, Answer::Accepted, "it is the same dispatch");
     assert_eq!(rig.answer(&new, success(json!("new"))).await, Answer::Stale);
     assert_eq!(rig.step(task, "a").await.result, Some(json!("old")));
     rig.check().await;

@@ -14,10 +14,10 @@ use crate::{
 
 const STARTED: Outcome = Outcome::Started {};
 const HEARTBEAT: Outcome = Outcome::Heartbeat {};
-/// A time-out of 20 s, and 10 s for the report of it.
+/// A timeout of 20 s, and 10 s for the report of it.
 const SILENCE: Duration = Duration::from_secs(30);
 
-async fn handed_over(max_attempts: u32) -> (Rig<RemoteQueue>, TaskId, RunStep) {
+async fn dispatched(max_attempts: u32) -> (Rig<RemoteQueue>, TaskId, RunStep) {
     let rig = Rig::over(RemoteQueue::new()).await;
     rig.stop_clock().await;
     let retry = json!({"max_attempts": max_attempts, "backoff": "none"});
@@ -30,7 +30,7 @@ async fn handed_over(max_attempts: u32) -> (Rig<RemoteQueue>, TaskId, RunStep) {
 
 fn next(rig: &Rig<RemoteQueue>) -> RunStep {
     let mut runs = rig.engine.queue().runs();
-    assert_eq!(runs.len(), 1, "one step is handed over");
+    assert_eq!(runs.len(), 1, "one step is dispatched");
     runs.remove(0)
 }
 
@@ -49,7 +49,7 @@ async fn a_step_that_runs_long_is_asked_to_report_its_start() {
 
 #[tokio::test]
 async fn a_report_puts_a_step_in_progress_with_a_deadline_that_each_report_moves() {
-    let (rig, task, run) = handed_over(3).await;
+    let (rig, task, run) = dispatched(3).await;
     for report in [STARTED, HEARTBEAT, HEARTBEAT] {
         assert_eq!(rig.answer(&run, report).await, Answer::Accepted);
         assert_eq!(rig.step(task, "a").await.state, StepState::InProgress);
@@ -66,7 +66,7 @@ async fn a_report_puts_a_step_in_progress_with_a_deadline_that_each_report_moves
 
 #[tokio::test]
 async fn a_report_never_shortens_a_deadline() {
-    let (rig, task, run) = handed_over(3).await;
+    let (rig, task, run) = dispatched(3).await;
     rig.answer(&run, STARTED).await;
     rig.execute("update tasker.steps set wake_at = tasker.clock() + interval '1 h' where name = 'a'").await;
     assert_eq!(rig.answer(&run, HEARTBEAT).await, Answer::Accepted);
@@ -75,7 +75,7 @@ async fn a_report_never_shortens_a_deadline() {
 
 #[tokio::test]
 async fn a_silent_step_is_handed_over_again_under_the_same_attempt_and_the_third_time_it_uses_it() {
-    let (rig, task, mut run) = handed_over(2).await;
+    let (rig, task, mut run) = dispatched(2).await;
     for (lease, attempt) in [(2, 1), (3, 1), (4, 2), (5, 2), (6, 2)] {
         rig.answer(&run, STARTED).await;
         rig.pass(SILENCE).await;
@@ -101,7 +101,7 @@ async fn a_silent_step_is_handed_over_again_under_the_same_attempt_and_the_third
 
 #[tokio::test]
 async fn losses_of_one_try_do_not_count_for_the_next() {
-    let (rig, task, mut run) = handed_over(3).await;
+    let (rig, task, mut run) = dispatched(3).await;
     for _ in 0..2 {
         rig.answer(&run, STARTED).await;
         rig.pass(SILENCE).await;
@@ -122,7 +122,7 @@ async fn losses_of_one_try_do_not_count_for_the_next() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heartbeat_at_the_deadline_wins_against_the_sweep_or_is_told_to_stop() {
-    let (rig, task, mut run) = handed_over(100).await;
+    let (rig, task, mut run) = dispatched(100).await;
     let (mut heard, mut lost) = (0, 0);
     rig.answer(&run, STARTED).await;
     for _ in 0..100 {
@@ -155,7 +155,7 @@ async fn a_heartbeat_at_the_deadline_wins_against_the_sweep_or_is_told_to_stop()
 
 #[tokio::test]
 async fn what_a_sweep_concluded_is_not_applied_when_the_deadline_has_moved() {
-    let (rig, task, run) = handed_over(3).await;
+    let (rig, task, run) = dispatched(3).await;
     rig.answer(&run, STARTED).await;
     rig.pass(SILENCE).await;
     // Between seeing the silence and concluding from it, a heartbeat arrives.
@@ -184,7 +184,7 @@ fn checkpoint(cursor: i32) -> Outcome {
 
 #[tokio::test]
 async fn a_checkpoint_is_kept_and_the_same_try_goes_on_from_it() {
-    let (rig, task, mut run) = handed_over(1).await;
+    let (rig, task, mut run) = dispatched(1).await;
     assert!(run.checkpoint.is_none());
     for n in 1..=5 {
         assert_eq!(rig.answer(&run, checkpoint(n * 100)).await, Answer::Accepted);
@@ -205,7 +205,7 @@ async fn a_checkpoint_is_kept_and_the_same_try_goes_on_from_it() {
 
 #[tokio::test]
 async fn a_retry_begins_from_the_last_checkpoint() {
-    let (rig, _, run) = handed_over(2).await;
+    let (rig, _, run) = dispatched(2).await;
     rig.answer(&run, checkpoint(7)).await;
     rig.answer(&next(&rig), failure("after the checkpoint")).await;
     rig.engine.sweep().await.unwrap();
@@ -217,7 +217,7 @@ async fn a_retry_begins_from_the_last_checkpoint() {
 
 #[tokio::test]
 async fn what_was_not_run_is_handed_over_again_under_the_same_attempt() {
-    let (rig, task, run) = handed_over(1).await;
+    let (rig, task, run) = dispatched(1).await;
     assert_eq!(rig.answer(&run, Outcome::Released {}).await, Answer::Accepted);
     let again = next(&rig);
     assert_eq!((again.lease, again.attempt), (2, 1));
@@ -228,7 +228,7 @@ async fn what_was_not_run_is_handed_over_again_under_the_same_attempt() {
 
 #[tokio::test]
 async fn a_callback_is_awaited_until_it_comes() {
-    let (rig, task, run) = handed_over(3).await;
+    let (rig, task, run) = dispatched(3).await;
     rig.answer(&run, STARTED).await;
     assert_eq!(rig.answer(&run, Outcome::PendingCallback { timeout_seconds: 600 }).await, Answer::Accepted);
     assert_eq!(rig.wakes_in_ms(task, "a").await, Some(600_000));
@@ -245,7 +245,7 @@ async fn a_callback_is_awaited_until_it_comes() {
 
 #[tokio::test]
 async fn a_callback_that_does_not_come_is_a_time_out() {
-    let (rig, task, run) = handed_over(2).await;
+    let (rig, task, run) = dispatched(2).await;
     rig.answer(&run, Outcome::PendingCallback { timeout_seconds: 600 }).await;
     rig.pass(Duration::from_secs(600)).await;
     assert_eq!(rig.engine.sweep().await.unwrap().overdue, 1);
@@ -261,7 +261,7 @@ async fn a_callback_that_does_not_come_is_a_time_out() {
 
 #[tokio::test]
 async fn a_callback_is_awaited_for_thirty_days_at_most() {
-    let (rig, task, run) = handed_over(2).await;
+    let (rig, task, run) = dispatched(2).await;
     rig.answer(&run, Outcome::PendingCallback { timeout_seconds: u32::MAX }).await;
     assert_eq!(rig.wakes_in_ms(task, "a").await, Some(30 * 24 * 3_600_000));
 }

@@ -85,7 +85,7 @@ async fn re_sends_are_counted_anew_after_a_hand_over() {
     rig.answer(&runs[0], failure("no")).await;
     rig.engine.sweep().await.unwrap();
     assert_eq!(resends(&rig, task, "a").await, 0);
-    let [again] = &rig.engine.queue().runs()[..] else { panic!("a is handed over again") };
+    let [again] = &rig.engine.queue().runs()[..] else { panic!("a is dispatched again") };
     assert_eq!((again.lease, again.attempt, again.resend), (2, 2, 0));
     assert_eq!(rig.wakes_in_ms(task, "a").await, Some(15 * 60_000));
     rig.answer(&runs[1], Outcome::Released {}).await;
@@ -107,7 +107,7 @@ async fn an_answer_that_is_faster_than_the_note_of_its_sending_wins() {
     rig.engine.queue().runs();
     rig.execute("update tasker.steps set wake_at = tasker.clock() + interval '30 s' where name = 'a'").await;
     rig.engine.store().mark_sent(&[(run.lease(), 900_000)]).await.unwrap();
-    assert_eq!(rig.wakes_in_ms(task, "a").await, Some(30_000), "nor does it count for the next hand-over");
+    assert_eq!(rig.wakes_in_ms(task, "a").await, Some(30_000), "nor does it count for the next dispatch");
     rig.check().await;
 }
 

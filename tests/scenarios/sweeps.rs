@@ -111,7 +111,7 @@ async fn steps_whose_template_is_unreadable_do_not_keep_the_sweep_from_others() 
     let engine = engine(&rig.db, InProcess::default());
     rig.pass(Duration::from_secs(15)).await;
     while engine.sweep().await.unwrap() != Default::default() {}
-    assert_eq!(rig.step(task, "a").await.lease, 2, "the one that can be decided about is handed over again");
+    assert_eq!(rig.step(task, "a").await.lease, 2, "the one that can be decided about is dispatched again");
     assert_eq!(rig.step(stuck, "s0").await.state, StepState::InProgress);
     rig.check().await;
 }

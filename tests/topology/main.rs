@@ -64,7 +64,7 @@ fn topology() -> Topology {
     serde_saphyr::from_str(TOPOLOGY).expect("infra/topology.yaml has this shape")
 }
 
-/// Every queue with the time-out of the function that reads it.
+/// Every queue with the timeout of the function that reads it.
 fn read_queues() -> Vec<(String, Queue, u32)> {
     let Topology { queues, functions, worker, pools, .. } = topology();
     let timeout = |queue: &str| {
@@ -122,8 +122,8 @@ fn functions_keep_to_what_lambda_allows_and_each_queue_is_read_once() {
     }
     assert!((1..=900).contains(&worker.timeout_seconds) && (128..=10_240).contains(&worker.memory_mb));
     assert!((1..=10).contains(&worker.batch_size) && (2..=1000).contains(&worker.maximum_concurrency));
-    // The usual time-out of a step, and what the worker keeps in reserve.
-    assert!(worker.timeout_seconds > 30 + 5, "a step of the usual time-out would never fit");
+    // The usual timeout of a step, and what the worker keeps in reserve.
+    assert!(worker.timeout_seconds > 30 + 5, "a step of the usual timeout would never fit");
     let names: Vec<&str> = functions.keys().map(String::as_str).collect();
     assert_eq!(names, ["completion-callback", "db-migrate", "operator-api", "step-readiness", "task-intake"]);
 }
