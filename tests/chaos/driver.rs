@@ -1,6 +1,6 @@
-//! One seed: tasks, scripted workers, two processes of the orchestrator over a timed queue, and what goes wrong.
+//! One seed: tasks, scripted workers, two processes of the orchestrator over a queue with a clock, and injected faults.
 //!
-//! Time is virtual and moves only between calls. Whatever is chosen is chosen by the seed; where two calls run at once, the database decides.
+//! Time is virtual and moves only between calls. The seed makes every choice, except where two calls run at once: there the database decides.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -23,11 +23,11 @@ use crate::{
     workers::Workers,
 };
 
-/// When a seed begins.
+/// The time at which a seed starts.
 pub const START_MS: u64 = 1_900_000_000_000;
-/// Faults that every seed has at least.
+/// The fewest faults of a seed.
 pub const AT_LEAST: u64 = 10;
-/// Rounds after which a seed that has not ended never will.
+/// A seed that has not ended after so many rounds is stuck.
 const ROUNDS: usize = 5_000;
 
 /// A task of a seed.
@@ -35,20 +35,20 @@ pub struct Task {
     pub workflow: Workflow,
     pub id: Option<TaskId>,
     pub actions: Actions,
-    /// A submit of it was made and not answered.
+    /// It was submitted, and the answer was lost.
     pub doubtful: bool,
-    /// An operator has tried again after it failed.
+    /// An operator retried it after it failed.
     pub tried_again: bool,
 }
 
-/// What a seed came to.
+/// The result of a seed.
 #[derive(Debug, Default)]
 pub struct Report {
     pub faults: Counts,
     pub tasks: usize,
     pub steps: usize,
     pub answers: usize,
-    /// What happened, line by line; of the loops of the engine nothing is known.
+    /// What happened, line by line. Empty for the engine's own loops.
     pub journal: Vec<String>,
 }
 
@@ -69,12 +69,12 @@ pub struct Driver<'a> {
     pub workers: Workers,
     pub tasks: Vec<Task>,
     pub now_ms: u64,
-    /// The dispatches whose answer was applied.
+    /// The dispatches whose outcome was applied: task, step and lease.
     pub accepted: HashSet<(TaskId, i32, i32)>,
     over: CancellationToken,
 }
 
-/// The tasks of a seed: a few random workflows, each several times.
+/// The tasks of a seed: a few random workflows, several tasks of each.
 pub fn tasks_of(chance: &mut Chance) -> Vec<Task> {
     let workflows: Vec<Workflow> = (0..6).map(|_| Workflow::draw(chance)).collect();
     let count = 20 + chance.below(2);
@@ -85,7 +85,7 @@ pub fn tasks_of(chance: &mut Chance) -> Vec<Task> {
     (0..count).map(task).collect()
 }
 
-/// Runs a seed to its end and checks what it came to.
+/// Runs a seed to its end and checks the result.
 pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
     let tasks = tasks_of(&mut chance);
@@ -132,7 +132,7 @@ impl Driver<'_> {
         Ok(Report::new(&self.faults, &self.tasks, self.workers.answers.len(), self.queue.journal.take()))
     }
 
-    /// Goes on until every task has finished and no message is under way.
+    /// Runs until every task has finished and no message is under way.
     async fn drive(&mut self) -> Result<()> {
         for _ in 0..ROUNDS {
             self.faults.settle();
@@ -153,7 +153,7 @@ impl Driver<'_> {
         bail!("not ended after {ROUNDS} rounds:\n{}", history::dump(self.rig).await?)
     }
 
-    /// Lets time pass until something may happen, and perhaps sweeps. True: nothing will ever happen again, for all is done.
+    /// Moves time to the next event, and perhaps sweeps. True: every task has finished and nothing is left to happen.
     async fn pass(&mut self) -> Result<bool> {
         let next = self.queue.next_ms();
         let mut wake = None;
@@ -173,7 +173,7 @@ impl Driver<'_> {
         let Some(at) = next.into_iter().chain(wake).min() else { return Ok(false) };
         let mut at = at.max(self.now_ms) + if self.chance.permille(850) { self.chance.below(6_000) as u64 } else { 0 };
         if !self.faults.enough() && self.chance.permille(30) {
-            self.faults.note(Fault::ClockLeapt);
+            self.faults.note(Fault::ClockJumped);
             at += self.chance.below(40 * 60_000) as u64;
         }
         let at = at.next_multiple_of(GRID_MS);
@@ -232,7 +232,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Calls a verb of one process, to which something may happen in it.
+    /// Calls a verb of one process, and perhaps injects a fault into the call.
     pub async fn call<T, E: Fails, F: Future<Output = Result<T, E>>>(
         &mut self,
         statement: &'static str,
@@ -253,7 +253,7 @@ impl Driver<'_> {
         if dead {
             let fresh = Process::start(self.rig, &self.queue, &self.over, self.seed);
             std::mem::replace(&mut self.processes[n], fresh).end().await;
-            // Nobody acknowledged what it worked on.
+            // Nobody acknowledged the messages it worked on.
             return Ok(Called::Lost);
         }
         Ok(called)
@@ -307,7 +307,7 @@ impl Driver<'_> {
     }
 }
 
-/// What completers answered, compared with what can be.
+/// Checks that completers gave possible answers.
 pub fn check_answers(accepted: &mut HashSet<(TaskId, i32, i32)>, batch: &[CompleteStep], answers: &[Answer]) -> Result<()> {
     for (done, answer) in batch.iter().zip(answers) {
         let report = matches!(done.outcome, Outcome::Started {} | Outcome::Heartbeat {});
@@ -324,7 +324,7 @@ pub fn check_answers(accepted: &mut HashSet<(TaskId, i32, i32)>, batch: &[Comple
     Ok(())
 }
 
-/// When all is over, old answers change nothing.
+/// Sends old outcomes again after the end: they change nothing.
 pub async fn repeat_old_answers<Q: Queue>(
     rig: &Rig,
     engine: &Arc<Engine<Q>>,

@@ -1,6 +1,6 @@
-//! One seed over the queue inside the process, step by step. Up to three verbs of the engine are under way at once, each before a
-//! statement of its own; the seed chooses whose statement is carried out next, which answer is lost, when the process dies, and when
-//! time passes. Only one of them moves at a time, so a seed replays exactly. The engine's own loops have `loops`.
+//! One seed over the queue inside the process, step by step. Up to three verbs of the engine are under way at once, and each stops
+//! before its next statement. The seed chooses which statement runs next, which answer is lost, when the process dies, and when time
+//! passes. Only one verb moves at a time, so a seed replays exactly. The module `loops` covers the engine's own loops.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -28,26 +28,26 @@ use crate::{
     workers::{Workers, step_of},
 };
 
-/// Steps after which a seed that has not ended never will.
+/// A seed that has not ended after so many moves is stuck.
 const STEPS: usize = 50_000;
 /// Completers of the embedded mode.
 const COMPLETERS: usize = 2;
-/// Tasks of a seed that are cancelled at most.
+/// The most tasks of a seed that are cancelled.
 const CANCELS: usize = 2;
 
-/// A process: a verb that is under way stands before a statement, and all of it is gone when the process is killed.
+/// A process. Each verb under way stops before a statement; a kill of the process ends all of them.
 struct Process {
     engine: Arc<Engine<InProcess>>,
     proxy: StatementProxy,
     turns: UnboundedReceiver<Turn>,
     under_way: Vec<UnderWay>,
-    /// It has taken over what the process before left.
+    /// It has taken over what the previous process left.
     ready: bool,
     /// An answer of the database was lost.
     lost_track: bool,
-    /// What workers will say, by time.
+    /// Outcomes that workers will send, by time.
     answers: BTreeMap<(u64, u64), CompleteStep>,
-    /// What completers could not apply, and still hold.
+    /// Batches that completers could not apply, and still hold.
     kept: Vec<Vec<CompleteStep>>,
     wake_ups: Vec<Evaluate>,
 }
@@ -55,7 +55,7 @@ struct Process {
 struct UnderWay {
     verb: Verb,
     call: JoinHandle<Result<Returned>>,
-    /// The statement that it stands before.
+    /// The statement before which it stopped.
     turn: Option<Turn>,
 }
 
@@ -71,17 +71,17 @@ enum Verb {
     Retry(StepId),
 }
 
-/// What came of a verb.
+/// The result of a verb.
 enum Returned {
     Answers(Vec<Answer>),
     Submitted(Result<Submitted, SubmitError>),
     Operated(bool),
     Done,
-    /// Whether it was carried out is not known.
+    /// It is unknown whether the verb was carried out.
     Lost,
 }
 
-/// What can happen next.
+/// What may happen next.
 #[derive(Debug, Clone, Copy)]
 enum Move {
     Statement(usize),
@@ -111,7 +111,7 @@ struct Run<'a> {
     serial: u64,
 }
 
-/// Runs a seed to its end and checks what it came to.
+/// Runs a seed to its end and checks the result.
 pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
     let tasks = tasks_of(&mut chance);
@@ -154,12 +154,12 @@ impl Process {
         }
     }
 
-    /// Nothing of it works any more when this returns. Answers what was under way.
+    /// Ends all of it before this returns. Answers the verbs that were under way.
     async fn end(self) -> Vec<Verb> {
         let (calls, verbs): (Vec<_>, Vec<_>) = self.under_way.into_iter().map(|u| (u.call, u.verb)).unzip();
         self.proxy.close().await;
         for call in calls {
-            // Whatever it says, nobody hears it.
+            // Nobody is left to use the result.
             let _ = call.await;
         }
         verbs
@@ -200,7 +200,7 @@ impl Run<'_> {
         bail!("not ended after {STEPS} steps:\n{}", history::dump(self.rig).await?)
     }
 
-    /// Nothing is under way, and nobody holds anything.
+    /// Nothing is under way, and no message waits or is held.
     fn is_quiet(&self) -> bool {
         let p = &self.process;
         let idle = p.ready && !p.lost_track && p.under_way.is_empty() && p.answers.is_empty() && p.kept.is_empty();
@@ -233,7 +233,7 @@ impl Run<'_> {
         offer(1, Move::Sweep, looks);
         offer(2, Move::Recover, looks && p.lost_track);
         let total: usize = moves.iter().map(|(weight, _)| weight).sum();
-        // What is seldom stands outside the weights.
+        // Rare moves are outside the weights.
         match self.chance.below(1000) {
             0..12 if !self.faults.enough() => return Move::Kill,
             12..18 if room => return Move::Cancel,
@@ -251,7 +251,7 @@ impl Run<'_> {
 
     async fn make(&mut self, next: Move) -> Result<()> {
         match next {
-            Move::Statement(n) => self.let_go(n).await,
+            Move::Statement(n) => self.run_statement(n).await,
             Move::Submit => match self.tasks.iter().position(|t| t.id.is_none()) {
                 Some(place) => self.begin(Verb::Submit(place)).await,
                 None => Ok(()),
@@ -276,7 +276,7 @@ impl Run<'_> {
         }
     }
 
-    /// Makes a call of the engine, up to its first statement.
+    /// Starts a verb, and runs it up to its first statement.
     async fn begin(&mut self, verb: Verb) -> Result<()> {
         let text = self.say(&verb);
         self.note(format!("begin {text}"));
@@ -305,11 +305,11 @@ impl Run<'_> {
             })
         });
         self.process.under_way.push(UnderWay { verb, call, turn: None });
-        self.until_it_stands(self.process.under_way.len() - 1).await
+        self.until_it_stops(self.process.under_way.len() - 1).await
     }
 
-    /// Waits until a verb stands before its next statement, or has ended. All others stand before theirs.
-    async fn until_it_stands(&mut self, n: usize) -> Result<()> {
+    /// Waits until a verb stops before its next statement, or has ended. All others stay where they are.
+    async fn until_it_stops(&mut self, n: usize) -> Result<()> {
         let under_way = &mut self.process.under_way[n];
         let came = tokio::select! {
             biased;
@@ -326,11 +326,11 @@ impl Run<'_> {
             Returned::Answers(answers) => self.note(format!("ended {text}: {answers:?}")),
             _ => self.note(format!("ended {text}")),
         }
-        self.hear(verb, came).await
+        self.apply(verb, came).await
     }
 
-    /// Lets a statement be carried out, and perhaps its answer be lost.
-    async fn let_go(&mut self, n: usize) -> Result<()> {
+    /// Lets a statement run, and perhaps loses its answer.
+    async fn run_statement(&mut self, n: usize) -> Result<()> {
         let cut = match self.chance.below(1000) {
             _ if self.faults.enough() => None,
             0..50 => Some(Cut::Before),
@@ -346,10 +346,10 @@ impl Run<'_> {
         if let Some(turn) = self.process.under_way[n].turn.take() {
             turn.go(cut);
         }
-        self.until_it_stands(n).await
+        self.until_it_stops(n).await
     }
 
-    async fn hear(&mut self, verb: Verb, came: Returned) -> Result<()> {
+    async fn apply(&mut self, verb: Verb, came: Returned) -> Result<()> {
         self.process.lost_track |= matches!(came, Returned::Lost);
         match (verb, came) {
             (Verb::TakeOver, Returned::Done) => self.process.ready = true,
@@ -387,7 +387,7 @@ impl Run<'_> {
     }
 
     async fn receive(&mut self) -> Result<()> {
-        // What one statement dispatches comes in the order of its plan, which may be that of the wake-ups, and ids spread those.
+        // The order in which one statement dispatches follows its query plan and the ids, which differ from run to run.
         let mut runs = receive(&self.process.engine, usize::MAX).await;
         runs.sort_by_key(|run| (place(run), run.step_id.no, run.lease));
         for run in runs {
@@ -415,7 +415,7 @@ impl Run<'_> {
                     return self.put(act.ms, done);
                 }
                 None if reported => return,
-                // The worker's own runtime sees that it died, and runs the message again.
+                // The worker's runtime sees that it died, and runs the message again.
                 None => {}
             }
         }
@@ -427,7 +427,7 @@ impl Run<'_> {
         self.process.answers.insert((at, self.serial), done);
     }
 
-    /// What a completer takes: what could not be applied before, else some of what has come.
+    /// What a completer takes: a batch that could not be applied before, else some outcomes that are due.
     fn batch(&mut self) -> Vec<CompleteStep> {
         if !self.process.kept.is_empty() {
             return self.process.kept.remove(0);
@@ -455,7 +455,7 @@ impl Run<'_> {
         }
     }
 
-    /// The process dies wherever it stands; perhaps a statement of its own is carried out that nobody hears of.
+    /// Kills the process at this point; perhaps one of its statements still runs, and its answer is lost.
     async fn kill(&mut self) -> Result<()> {
         self.faults.note(Fault::Killed);
         let carried_out = (self.chance.permille(500) && !self.process.under_way.is_empty()).then(|| {
@@ -468,23 +468,23 @@ impl Run<'_> {
         self.note(format!("killed, carried out {carried_out:?}"));
         let dead = std::mem::replace(&mut self.process, Process::new(self.rig, self.seed));
         for verb in dead.end().await {
-            // What the completers held is lost with the process: the dispatches are run again.
+            // The batches of completers are lost with the process: their steps run again.
             if !matches!(verb, Verb::Complete(_)) {
-                self.hear(verb, Returned::Lost).await?;
+                self.apply(verb, Returned::Lost).await?;
             }
         }
         self.process.lost_track = false;
         Ok(())
     }
 
-    /// Lets time pass until something may happen, or a little longer.
+    /// Moves time to the next event, or a little further.
     async fn pass(&mut self) -> Result<()> {
         let (_, wake) = self.rig.outlook().await?;
         let answer = self.process.answers.keys().next().map(|(at, _)| *at);
         let next = answer.into_iter().chain(wake).min().unwrap_or(self.now_ms);
         let mut at = next.max(self.now_ms) + self.chance.below(3_000) as u64;
         if !self.faults.enough() && self.chance.permille(40) {
-            self.faults.note(Fault::ClockLeapt);
+            self.faults.note(Fault::ClockJumped);
             at += self.chance.below(40 * 60_000) as u64;
         }
         self.now_ms = at.next_multiple_of(GRID_MS);
@@ -492,7 +492,7 @@ impl Run<'_> {
         self.rig.set_clock(self.now_ms).await
     }
 
-    /// When nothing moves any more, some of what failed is tried again.
+    /// When nothing moves any more, operators retry some failed steps.
     async fn try_again(&mut self) -> Result<()> {
         let sql = "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t
             join tasker.steps s using (task_id) where t.state = 'error' and s.state = 'error' order by place, s.no";
@@ -504,7 +504,7 @@ impl Run<'_> {
                 self.begin(Verb::Retry(id)).await?;
                 while let Some(turn) = self.process.under_way.first_mut().and_then(|u| u.turn.take()) {
                     turn.go(None);
-                    self.until_it_stands(0).await?;
+                    self.until_it_stops(0).await?;
                 }
             }
         }

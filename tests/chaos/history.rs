@@ -1,5 +1,5 @@
-//! What a seed left behind, held against the model and against the rules of every history: legal paths only, one applied answer a try,
-//! parents before children, no lease applied twice, and results that are the ones their children saw.
+//! Checks the history of a seed against its model and against the rules of every history: only legal transitions, one applied outcome per
+//! attempt and lease, parents before children, and children that saw the results of their ancestors.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -17,7 +17,7 @@ use crate::{
     workers::step_of,
 };
 
-/// A step as it stands, with every answer to it.
+/// A step, with every outcome that was recorded of it.
 #[derive(Debug, Deserialize)]
 struct Past {
     task_id: Uuid,
@@ -51,7 +51,7 @@ struct Audited {
     to_state: String,
 }
 
-/// What a scripted worker's result tells.
+/// The result of a scripted worker.
 #[derive(Debug, Deserialize)]
 struct Told {
     lease: i32,
@@ -68,8 +68,8 @@ const STEPS: &str = "
     from tasker.steps s order by s.task_id, s.no";
 const AUDIT: &str = "select task_id, no, action, from_state, to_state from tasker.audit_log order by task_id, created_at";
 
-/// Checks a seed that has ended. `accepted`: the dispatches whose answer a completer said it applied.
-/// `still`: the clock stood still in every transaction, so that times tell what came first.
+/// Checks a seed that has ended. `accepted`: the dispatches whose outcome was applied, by the answers of completers.
+/// `still`: the clock stood still in every transaction, so that times show the order.
 pub async fn check(rig: &Rig, seed: u64, tasks: &[Task], accepted: &HashSet<(TaskId, i32, i32)>, still: bool) -> Result<()> {
     let mut steps: HashMap<Uuid, Vec<Past>> = HashMap::new();
     for past in rows::<Past>(rig, STEPS).await? {
@@ -82,7 +82,7 @@ pub async fn check(rig: &Rig, seed: u64, tasks: &[Task], accepted: &HashSet<(Tas
     let states: Vec<Value> = rows(rig, "select task_id, state from tasker.tasks").await?;
     ensure!(states.len() == tasks.len(), "{} tasks became {}", tasks.len(), states.len());
     for (place, task) in tasks.iter().enumerate() {
-        let id = task.id.context("a task was never made")?;
+        let id = task.id.context("a task was never created")?;
         let state = states.iter().find(|s| s["task_id"] == id.to_string()).context("a task is gone")?;
         let state = TaskState::parse(state["state"].as_str().unwrap_or_default()).context("an unknown state")?;
         let mut past = steps.remove(&id.uuid()).unwrap_or_default();
@@ -99,7 +99,7 @@ pub async fn check(rig: &Rig, seed: u64, tasks: &[Task], accepted: &HashSet<(Tas
     Ok(())
 }
 
-/// Everything of the steps, to see whether it changed.
+/// A digest of all rows, to see whether they changed.
 pub async fn fingerprint(rig: &Rig) -> Result<String> {
     let sql = "select coalesce((select md5(string_agg(s::text, ';' order by s.task_id, s.no)) from tasker.steps s), '')
                  || coalesce((select md5(string_agg(t::text, ';' order by t.task_id)) from tasker.tasks t), '')
@@ -107,7 +107,7 @@ pub async fn fingerprint(rig: &Rig) -> Result<String> {
     Ok(rig.sql.query_typed(sql, &[]).await?[0].get(0))
 }
 
-/// Everything that is written of a seed, line by line, without what differs from run to run: the ids, and the jitter they decide.
+/// All rows of a seed, line by line, without what differs from run to run: ids, and the jitter that depends on them.
 pub async fn written(rig: &Rig) -> Result<Vec<String>> {
     let sql = "
         with places as (select t.task_id, (t.context->>'place')::int as place from tasker.tasks t)
@@ -127,7 +127,7 @@ pub async fn written(rig: &Rig) -> Result<Vec<String>> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// What does not finish.
+/// The tasks that did not finish.
 pub async fn dump(rig: &Rig) -> Result<String> {
     let sql = "select t.context->>'place' as place, t.state as task, t.active_steps, t.failed_steps, s.name, s.state, s.lease, s.attempt,
         s.pending_parents, s.resends, s.losses, s.wake_at::text
@@ -153,7 +153,7 @@ fn task_as_the_model_says(seed: u64, place: usize, task: &Task, state: TaskState
         let attempt = end.attempt.filter(|_| !cut_short);
         ensure!(
             attempt.is_none_or(|a| a == step.attempt),
-            "{} is in try {}; the model says {attempt:?}",
+            "{} is in attempt {}; the model says {attempt:?}",
             step.name,
             step.attempt
         );
@@ -166,17 +166,17 @@ fn legal(task: &Task, step: &Past, past: &[Past], accepted: &HashSet<(TaskId, i3
     let planned = &task.workflow.steps[step_of(name)];
     ensure!(
         step.attempt <= step.max_attempts && step.lease >= step.attempt,
-        "{name}: try {} under lease {}",
+        "{name}: attempt {} under lease {}",
         step.attempt,
         step.lease
     );
     let applied: Vec<&Answered> = step.answers.iter().filter(|a| a.applied).collect();
-    ensure!(step.answers.iter().all(|a| a.lease <= step.lease), "{name}: an answer under a lease that never was");
-    ensure!(applied.iter().all(|a| a.worker == "scripted"), "{name}: a worker was given up");
+    ensure!(step.answers.iter().all(|a| a.lease <= step.lease), "{name}: an outcome under a lease that was never given");
+    ensure!(applied.iter().all(|a| a.worker == "scripted"), "{name}: a lost worker used up an attempt");
     for &(_, _, lease) in accepted.iter().filter(|(task, no, _)| (*task, *no) == (id, step.no)) {
         ensure!(
             applied.iter().any(|a| a.lease == lease),
-            "{name}: an answer was accepted under lease {lease} and no row says so"
+            "{name}: an outcome was accepted under lease {lease} and no row says so"
         );
     }
     tries(task, step, &applied)?;
@@ -190,7 +190,7 @@ fn legal(task: &Task, step: &Past, past: &[Past], accepted: &HashSet<(TaskId, i3
     Ok(())
 }
 
-/// Tries follow each other: a failure is followed by the next one, a checkpoint or a release by the same one, an operator's retry by the first.
+/// The order of attempts: after a failure the next one, after a checkpoint or a release the same one, after an operator's retry the first.
 fn tries(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
     let place = step_of(&step.name);
     let mut before: Option<&Answered> = None;
@@ -199,28 +199,28 @@ fn tries(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
         let expected = match before {
             Some(b) if budget(b) == budget(now) => match b.outcome.as_str() {
                 "failure" => b.attempt + 1,
-                "success" => bail!("{}: answered again after its success", step.name),
+                "success" => bail!("{}: an outcome was applied after its success", step.name),
                 _ => b.attempt,
             },
             _ => 1,
         };
-        ensure!(now.attempt == expected, "{}: try {} under lease {}, expected {expected}", step.name, now.attempt, now.lease);
+        ensure!(now.attempt == expected, "{}: attempt {} under lease {}, expected {expected}", step.name, now.attempt, now.lease);
         before = Some(now);
     }
     Ok(())
 }
 
-/// The last applied answer is what the step's state says.
+/// The last applied outcome agrees with the state of the step.
 fn ending(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
     let name = &step.name;
     let last = applied.last();
     match step.state {
         StepState::Complete | StepState::Error => {
-            let last = last.with_context(|| format!("{name} is {} and nobody answered", step.state))?;
+            let last = last.with_context(|| format!("{name} is {} and has no outcome", step.state))?;
             let word = if step.state == StepState::Complete { "success" } else { "failure" };
             ensure!(
                 last.outcome == word && last.lease == step.lease,
-                "{name} is {}, and the last answer is {last:?}",
+                "{name} is {}, and the last outcome is {last:?}",
                 step.state
             );
         }
@@ -234,7 +234,7 @@ fn ending(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
 }
 
 fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &[Past], still: bool) -> Result<()> {
-    let began = first.dispatched_us.with_context(|| format!("{} was answered and never dispatched", step.name))?;
+    let began = first.dispatched_us.with_context(|| format!("{} has an outcome and was never dispatched", step.name))?;
     for &parent in &planned.parents {
         let parent = &past[parent];
         let done = matches!(parent.state, StepState::Complete | StepState::ResolvedManually);
@@ -244,7 +244,7 @@ fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &[Past], 
     Ok(())
 }
 
-/// The result came under the step's own lease, and it saw what its parents and all further ancestors came to, and nothing else.
+/// The result came under the current lease, and its handler saw the results of all ancestors and no others.
 fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]) -> Result<()> {
     let text = step.result.as_deref().unwrap_or_default();
     let told: Told = serde_json::from_str(text).with_context(|| format!("{} has the result {text}", step.name))?;
@@ -256,7 +256,7 @@ fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]
     for (name, seen) in &told.saw {
         let seen_of = &past[step_of(name)];
         let result = seen_of.result.as_deref().unwrap_or("null");
-        // A further ancestor may not be done yet: an operator settled the step between them. Then it ended no earlier than this began.
+        // A further ancestor may not be done yet, if an operator resolved the step between them. Then it ended no earlier than this step began.
         let further = !workflow.steps[no].parents.contains(&step_of(name));
         let later = seen_of.finished_us.is_none_or(|ended| last.dispatched_us.is_some_and(|began| began <= ended));
         let early = *seen == digest("null") && further && later;
@@ -265,7 +265,7 @@ fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]
     Ok(())
 }
 
-/// The transitions of the task are legal, and each deed of an operator stands there once.
+/// The transitions of the task are legal, and the audit log has each operator's action once.
 fn audited(task: &Task, state: TaskState, audit: &[Audited]) -> Result<()> {
     let finished = |to: &str| audit.iter().filter(|a| a.action == "finish" && a.to_state == to).count();
     let (complete, error) = (finished("complete"), finished("error"));
@@ -273,9 +273,9 @@ fn audited(task: &Task, state: TaskState, audit: &[Audited]) -> Result<()> {
     let (cancels, retries, resolves) = (count("cancel_task"), count("retry_step"), count("resolve_step"));
     ensure!(cancels == usize::from(task.actions.cancelled), "cancelled {cancels} times");
     let retried: usize = task.actions.retried.values().map(Vec::len).sum();
-    ensure!(retries == retried && resolves == task.actions.resolved.len(), "{retries} retries and {resolves} settled steps");
+    ensure!(retries == retried && resolves == task.actions.resolved.len(), "{retries} retries and {resolves} resolved steps");
     ensure!(complete == usize::from(state == TaskState::Complete), "completed {complete} times and is {state}");
-    ensure!(state != TaskState::Error || error >= 1, "it failed and nobody noted it");
+    ensure!(state != TaskState::Error || error >= 1, "it failed and the audit log does not say so");
     ensure!(error <= 1 + retries + resolves, "it failed {error} times");
     for a in audit.iter().filter(|a| a.action == "finish") {
         let from = a.from_state.as_deref();

@@ -1,4 +1,4 @@
-//! What happened in a seed, line by line, without what differs from run to run: ids, and what they spread.
+//! The events of a seed, line by line, without what differs from run to run: ids, and the jitter that depends on them.
 
 use parking_lot::Mutex;
 
@@ -14,8 +14,8 @@ impl Journal {
         self.0.lock().len()
     }
 
-    /// Which of two calls at once sends first the machine decides, and in which order one statement answers its plan and the ids: what
-    /// they sent stands in an order of its own.
+    /// Sorts the lines from `line` on. The order of two calls at once depends on the machine, and the order of the rows of one statement on its
+    /// query plan and the ids.
     pub fn sort_since(&self, line: usize) {
         self.0.lock()[line..].sort_unstable();
     }

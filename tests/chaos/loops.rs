@@ -1,5 +1,5 @@
-//! One seed over the queue inside the process, with the engine's own loops and in real time, which no seed replays exactly: messages are lost only with their process, or
-//! with an answer of the database. The process is killed and started again on what it left.
+//! One seed over the queue inside the process, with the engine's own loops and in real time, so no seed replays exactly. Messages are lost
+//! only with their process, or with an answer of the database. The process is killed and started again on what it left.
 
 use std::{
     collections::HashSet,
@@ -28,13 +28,13 @@ use crate::{
     workers::{Workers, step_of},
 };
 
-/// Longer than any seed takes; one that gets here has lost something.
+/// Longer than any seed takes. A seed that takes longer has lost something.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Longer than every deadline of a started step.
-const LEAP_MS: i64 = 101_000;
+const JUMP_MS: i64 = 101_000;
 const STATEMENTS: [&str; 4] = ["complete_v1", "sweep_v1", "dispatch_v1", "load_run_steps_v1"];
 
-/// A process with everything that runs in it; all of it ends when this is dropped.
+/// A process with everything that runs in it. Dropping it ends all of it.
 struct Process {
     engine: Arc<Engine<InProcess>>,
     proxy: StatementProxy,
@@ -52,7 +52,7 @@ struct Run<'a> {
     ahead_ms: i64,
 }
 
-/// Runs a seed to its end and checks what it came to.
+/// Runs a seed to its end and checks the result.
 pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
     let tasks = tasks_of(&mut chance);
@@ -101,13 +101,13 @@ async fn work(engine: Arc<Engine<InProcess>>, workers: Arc<Mutex<Workers>>, task
                     if let Some(report) = act.report {
                         answer(&engine, report).await;
                     }
-                    // Thousandths of what the script says; what is late comes after a leap of the clock.
+                    // A thousandth of what the script says. A late outcome comes after a jump of the clock.
                     tokio::time::sleep(Duration::from_micros(act.ms.min(60_000))).await;
                     let Some(done) = act.answer else {
                         if reported {
                             return;
                         }
-                        // The worker's own runtime sees that it died, and runs the message again.
+                        // The worker's runtime sees that it died, and runs the message again.
                         continue;
                     };
                     let twice = done.lease % 5 == 1 && act.ms % 5 == 0;
@@ -150,7 +150,7 @@ impl Run<'_> {
             match self.chance.below(100) {
                 0..25 => self.cut(),
                 25..31 if !self.faults.enough() => self.kill().await?,
-                31..41 => self.leap().await?,
+                31..41 => self.jump().await?,
                 41..43 => self.cancel().await?,
                 _ => tokio::time::sleep(Duration::from_micros(self.chance.below(6_000) as u64)).await,
             }
@@ -163,7 +163,7 @@ impl Run<'_> {
         Ok(self.rig.sql.query_typed(sql, &[]).await?[0].get(0))
     }
 
-    /// Orders a cut, and counts what the one before did.
+    /// Orders a cut, and counts the effects of the previous order.
     fn cut(&mut self) {
         let cut = if self.chance.permille(400) { Cut::Before } else { Cut::Inside };
         let statement = STATEMENTS[self.chance.below(10).saturating_sub(6)];
@@ -174,7 +174,7 @@ impl Run<'_> {
     async fn kill(&mut self) -> Result<()> {
         self.faults.note(Fault::Killed);
         note_cuts(&self.faults, &self.process.proxy.order(None));
-        // The old one must be gone before the new one takes over, which is what the ownership of a database is for.
+        // The old process must be gone before the new one takes over, as the ownership of a database ensures.
         let fresh = StatementProxy::open(&self.rig.sessions);
         let idle = Process { engine: self.process.engine.clone(), proxy: fresh, _loops: JoinSet::new() };
         std::mem::replace(&mut self.process, idle).end().await;
@@ -183,9 +183,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn leap(&mut self) -> Result<()> {
-        self.ahead_ms += LEAP_MS;
-        self.faults.note(Fault::ClockLeapt);
+    async fn jump(&mut self) -> Result<()> {
+        self.ahead_ms += JUMP_MS;
+        self.faults.note(Fault::ClockJumped);
         self.rig.run_clock(self.ahead_ms).await
     }
 
@@ -226,7 +226,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// When nothing moves any more, some of what failed is tried again.
+    /// When nothing moves any more, operators retry some failed steps.
     async fn try_again(&mut self) -> Result<()> {
         let sql = "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t
             join tasker.steps s using (task_id) where t.state = 'error' and s.state = 'error' order by place, s.no";
@@ -235,7 +235,7 @@ impl Run<'_> {
             let id = TaskId::from_uuid(row.get(0)).expect("a task of ours").step(row.get(1));
             if self.chance.permille(500) {
                 self.tasks.lock()[place].actions.retried.entry(step).or_default().push(row.get::<_, i32>(3) + 1);
-                // An order that was given before may still stand.
+                // A previous order may still be pending.
                 note_cuts(&self.faults, &self.process.proxy.order(None));
                 self.process.engine.retry_step(id, by()).await?;
             }

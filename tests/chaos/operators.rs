@@ -1,4 +1,4 @@
-//! Operators act while things go wrong. What was carried out is found out by the answer, or where it was lost by the audit log.
+//! Operators act while faults are injected. The answer says whether an action was carried out; where it was lost, the audit log says so.
 
 use anyhow::{Result, bail};
 use tasker_engine::{By, OperatorError};
@@ -12,12 +12,12 @@ use crate::{
     workers::step_of,
 };
 
-/// What operators do to one seed at most.
+/// The most actions of operators in one seed.
 const CANCELS: usize = 2;
-const SETTLED: usize = 3;
+const RESOLVES: usize = 3;
 const RETRIES: usize = 4;
 
-/// A step that an operator may choose.
+/// A step on which an operator may act.
 struct Choice {
     id: StepId,
     place: usize,
@@ -26,11 +26,11 @@ struct Choice {
 }
 
 impl Driver<'_> {
-    /// Does something to a random task or step, or nothing.
+    /// Acts on a random task or step, or does nothing.
     pub async fn operate(&mut self) -> Result<()> {
         match self.chance.below(4) {
             0 if self.may_cancel() => self.cancel().await,
-            1 if self.count(|t| t.actions.resolved.len()) < SETTLED => self.resolve().await,
+            1 if self.count(|t| t.actions.resolved.len()) < RESOLVES => self.resolve().await,
             2 | 3 if self.count(|t| t.actions.retried.len()) < RETRIES => {
                 let choices = self.choices("s.state in ('error', 'waiting_for_retry')").await?;
                 let Some(choice) = self.pick(choices) else { return Ok(()) };
@@ -40,7 +40,7 @@ impl Driver<'_> {
         }
     }
 
-    /// When nothing moves any more, some of what failed is tried again.
+    /// When nothing moves any more, operators retry some failed steps.
     pub async fn operators_try_again(&mut self) -> Result<()> {
         for choice in self.choices("s.state = 'error' and t.state = 'error'").await? {
             if !self.tasks[choice.place].tried_again && self.chance.permille(500) {
@@ -89,7 +89,7 @@ impl Driver<'_> {
         let open = "s.state in ('pending', 'enqueued', 'in_progress', 'waiting_for_retry', 'error')";
         let choices = self.choices(open).await?;
         let Some(Choice { id, place, no, .. }) = self.pick(choices) else { return Ok(()) };
-        let text = self.chance.permille(700).then(|| format!("{{\"settled\": {no}}}"));
+        let text = self.chance.permille(700).then(|| format!("{{\"resolved\": {no}}}"));
         let result = text.clone().map(|t| serde_json::value::RawValue::from_string(t).expect("it is JSON"));
         let called = self.call("resolve_step_v1", |engine| async move { engine.resolve_step(id, result, by()).await }).await?;
         let carried_out = match called {
@@ -121,7 +121,7 @@ impl Driver<'_> {
         let choice = |row: &tokio_postgres::Row| {
             let task = TaskId::from_uuid(row.get(0))?;
             let place = row.get::<_, i64>(4) as usize;
-            // A task that nobody was told of yet is no operator's.
+            // Operators do not know a task whose submit was not answered yet.
             self.tasks[place].id?;
             Some(Choice { id: task.step(row.get(1)), place, no: step_of(row.get(2)), lease: row.get(3) })
         };
@@ -129,14 +129,14 @@ impl Driver<'_> {
     }
 }
 
-/// How often an action of an operator stands in the audit log.
+/// How often the audit log has an action of an operator.
 pub async fn audited(rig: &Rig, task: TaskId, no: Option<i32>, action: &str) -> Result<i64> {
     let sql = "select count(*) from tasker.audit_log where task_id = $1 and no is not distinct from $2 and action = $3";
     let params = [(&task.uuid() as _, Type::UUID), (&no as _, Type::INT4), (&action as _, Type::TEXT)];
     Ok(rig.sql.query_typed(sql, &params).await?[0].get(0))
 }
 
-/// Whether it was carried out, or its moment had passed.
+/// Whether it was carried out. False: it came too late.
 pub fn done(answer: Result<(), OperatorError>) -> Result<bool> {
     match answer {
         Ok(()) => Ok(true),

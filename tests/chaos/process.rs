@@ -21,7 +21,7 @@ use crate::{
     statement_proxy::{Cut, Order, StatementProxy},
 };
 
-/// The statement that notes a sending.
+/// The text of the statement that marks a step as sent.
 pub const SENT: &str = "set wake_at = tasker.clock() + k.ms";
 
 pub struct Process {
@@ -31,10 +31,10 @@ pub struct Process {
     killed: CancellationToken,
 }
 
-/// What came of a call.
+/// The result of a call.
 pub enum Called<T> {
     Answered(T),
-    /// Whether it was carried out is not known.
+    /// It is unknown whether the call was carried out.
     Lost,
 }
 
@@ -46,13 +46,13 @@ impl Process {
         Self { engine: engine(&proxy, wire, seed), proxy, kill, killed }
     }
 
-    /// Nothing of it works any more when this returns.
+    /// Ends all of it before this returns.
     pub async fn end(self) {
         self.killed.cancel();
         self.proxy.close().await;
     }
 
-    /// Perhaps lets something happen to the next call of a statement.
+    /// Perhaps injects a fault into the next call of a statement.
     pub fn inject(&self, chance: &mut Chance, faults: &Faults, statement: &'static str) {
         let (roll, times, early) = (chance.next() % 1000, 1 + usize::from(chance.permille(250)), chance.permille(500));
         if faults.enough() {
@@ -68,7 +68,7 @@ impl Process {
         }
     }
 
-    /// Makes a call, which ends early when the process dies in it. Answers also what was cut, and whether the process is dead.
+    /// Makes a call, which ends early if the process dies during it. Also answers the cuts, and whether the process is dead.
     pub async fn call<T, E: Fails>(
         &self,
         verb: impl Future<Output = Result<T, E>>,
@@ -93,7 +93,7 @@ impl Process {
     }
 }
 
-/// Notes what was cut.
+/// Counts cuts as faults.
 pub fn note_cuts(faults: &Faults, cuts: &[Order]) {
     for order in cuts {
         faults.note(match order.cut {

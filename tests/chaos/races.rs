@@ -1,5 +1,5 @@
-//! Two calls at once, so that their transactions overlap where it matters: completers at a step that both count down, evaluations at a
-//! step that both dispatch, and sweeps where the first one has taken its rows and not committed.
+//! Two calls at once, whose transactions overlap where it matters: completers that count down the same step, evaluations that dispatch the
+//! same step, and a sweep while another one holds its rows.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,10 +15,10 @@ use crate::{
     queue::Wire,
 };
 
-/// Looks at the server until a call waits; it does, or it ends, long before.
+/// The most looks at the server until a call waits or ends. It does so long before.
 const LOOKS: usize = 5_000;
 
-/// What two calls at once are.
+/// One of two calls at once.
 enum Call {
     Complete(Vec<CompleteStep>),
     Cancel(TaskId),
@@ -26,7 +26,7 @@ enum Call {
     Sweep,
 }
 
-/// What came of one.
+/// The result of one.
 enum Returned {
     Answers(Vec<CompleteStep>, Vec<Answer>),
     Cancelled(TaskId, bool),

@@ -1,5 +1,5 @@
-//! The rows of a task with everything around them: messages on their way, workers that hold them, and what may still go
-//! wrong. Messages are sets, so they overtake each other freely; a worker that holds a message is a message not yet taken.
+//! The states of the model, and the edges between them: the rows of a task, the messages on their way, and the faults that may still
+//! happen. Messages are sets, so they overtake each other freely; a message that a worker holds counts as not yet taken.
 
 use tasker_wire::StepState;
 
@@ -9,20 +9,20 @@ use crate::{
     shapes::bits,
 };
 
-/// What is on its way to or from one step.
+/// The messages on their way to or from one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Messages {
-    /// Dispatches, a bit a lease.
+    /// Dispatched, one bit per lease.
     pub runs: u16,
-    /// Wake-ups, a bit a lease.
+    /// Wake-ups, one bit per lease.
     pub wake_ups: u16,
-    /// Answers of workers, four bits a lease: one for each thing that can be said.
+    /// Outcomes of workers, four bits per lease: one for each possible outcome.
     pub answers: u64,
-    /// What a sweep found silent and has not concluded: the lease, and the losses before. No lease: nothing.
+    /// An overdue step that a sweep found and has not decided about: its lease, and its losses before. No lease: none.
     pub decision: (u8, u8),
 }
 
-/// What may still go wrong, and what people may still do.
+/// How many faults, reports and actions are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Left {
     /// Losses, duplicates, crashes, re-sends too early, releases.
@@ -41,13 +41,13 @@ pub struct State {
     pub left: Left,
 }
 
-/// How a call goes.
+/// How a call ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     Plain,
     /// Its message is delivered a second time.
     Kept,
-    /// The process dies after the commit, or its answer is lost: nothing is sent, and the message comes again.
+    /// The process dies after the commit, or loses the answer: nothing is sent, and the message comes again.
     Crashed,
 }
 
@@ -55,7 +55,7 @@ pub enum How {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     Start,
-    /// A worker takes a dispatch and comes to an answer. Kept: it is delivered to another one too.
+    /// A worker takes a message and has an outcome. `kept`: the message is also delivered to another worker.
     Take {
         step: u8,
         lease: u8,
@@ -81,27 +81,27 @@ pub enum Event {
     Call(Call, How),
 }
 
-/// How much of what is on its way is told apart.
+/// Which messages make two states different.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Every message of every lease, and who answered what before.
+    /// Every message of every lease, and all earlier outcomes.
     All,
-    /// Only what can still move a row: what is on its way for a lease that is current and not answered, and whether it is
-    /// there at all. What a worker will say is open until it arrives; wake-ups are left to the sweep, which does the same.
+    /// Only messages that can still move a row: those of a current lease without an outcome. The outcome is open until it arrives.
+    /// Wake-ups are left to the sweep, which does the same.
     Current,
 }
 
-/// A way out of a state.
+/// A transition from one state to another.
 pub struct Edge {
     pub event: Event,
     pub to: State,
-    /// It needs no fault, no report and no operator: sooner or later it happens.
+    /// It needs no fault, no report and no operator, so it happens in the end.
     pub free: bool,
     /// Of a call.
     pub effects: Option<Effects>,
 }
 
-/// The states right after a submit: its messages are sent, or lost with the process.
+/// The states after a submit: its messages are sent, or lost with the process.
 pub fn submitted(model: &Model, left: Left) -> Vec<State> {
     let lost = State { rows: model.submitted(), messages: [Messages::default(); STEPS], left };
     let mut sent = lost;
@@ -145,7 +145,7 @@ impl<F: FnMut(Edge)> Out<'_, F> {
         self.state.messages[usize::from(step)]
     }
 
-    /// An event without a call, which costs so many faults.
+    /// An event without a call, at the cost of so many faults.
     fn quiet(&mut self, event: Event, faults: u8, change: impl FnOnce(&mut State)) {
         let Some(left) = self.state.left.faults.checked_sub(faults) else {
             return;
@@ -156,7 +156,7 @@ impl<F: FnMut(Edge)> Out<'_, F> {
         (self.found)(Edge { event, to, free: faults == 0, effects: None });
     }
 
-    /// A call whose message is taken by `take`, each way it can go. One that changes no row may as well come later.
+    /// A call whose message `take` removes, in each way it can end. A call that changes no row may as well come later.
     fn call(&mut self, call: Call, faults: u8, take: impl Fn(&mut Messages)) {
         let mut plain = *self.state;
         let effects = self.model.apply(&mut plain.rows, call);
@@ -198,7 +198,7 @@ impl<F: FnMut(Edge)> Out<'_, F> {
         }
     }
 
-    /// A worker takes a dispatch, and its answer arrives.
+    /// A worker takes a message, and its outcome arrives.
     fn run_and_answer(&mut self, step: u8, lease: u8) {
         if lease == 0 || self.messages(step).runs >> (lease - 1) & 1 == 0 {
             return;
@@ -239,14 +239,14 @@ impl<F: FnMut(Edge)> Out<'_, F> {
         }
         let row = &self.state.rows.steps[usize::from(step)];
         if row.lease == lease && row.state == StepState::WaitingForRetry {
-            // Too early: it sends itself again with the remainder.
+            // Too early: it is sent again with the remaining delay.
             self.call(Call::Evaluate { step, lease, due: false }, 0, |_| ());
         }
         self.call(Call::Evaluate { step, lease, due: true }, 0, |messages| messages.wake_ups &= !bit);
         self.quiet(Event::LoseWakeUp { step, lease }, 1, |to| to.messages[usize::from(step)].wake_ups &= !bit);
     }
 
-    /// What only time brings. That a step is taken for lost while somebody still works on it is a fault.
+    /// What time makes due. It is a fault if a step counts as lost while a worker still runs it.
     fn time(&mut self, step: u8) {
         let (row, messages) = (self.state.rows.steps[usize::from(step)], self.messages(step));
         let under_way = row.lease > 0 && (messages.runs >> (row.lease - 1) & 1 != 0 || answers(&messages, row.lease) != 0);
@@ -265,7 +265,7 @@ impl<F: FnMut(Edge)> Out<'_, F> {
         }
     }
 
-    /// What is refused, or changes nothing, costs nothing: it is a loop.
+    /// An action that is refused, or changes nothing, is free: it leads back to the same state.
     fn operator(&mut self, call: Call) {
         let mut to = *self.state;
         let effects = self.model.apply(&mut to.rows, call);
@@ -287,7 +287,7 @@ impl<F: FnMut(Edge)> Out<'_, F> {
 }
 
 impl State {
-    /// The state as a detail tells it.
+    /// The state at this level of detail.
     pub fn told(mut self, detail: Detail) -> Self {
         if detail == Detail::All {
             return self;
@@ -306,7 +306,7 @@ impl State {
     }
 }
 
-/// What is sent after the commit.
+/// Sends after the commit.
 fn send(to: &mut State, call: Call, effects: &Effects) {
     for step in bits(effects.sent) {
         to.messages[step].runs |= 1 << (to.rows.steps[step].lease - 1);
@@ -321,7 +321,7 @@ fn send(to: &mut State, call: Call, effects: &Effects) {
     }
 }
 
-/// The step that a call is about; of the whole task the first.
+/// The step of a call; the first step for a call on the whole task.
 pub fn step_of(call: Call) -> usize {
     match call {
         Call::Complete { step, .. }
@@ -335,7 +335,7 @@ pub fn step_of(call: Call) -> usize {
     }
 }
 
-/// The step and the lease of a call that comes under one.
+/// The step and the lease of a call that names a lease.
 pub fn lease_of(call: Call) -> Option<(u8, u8)> {
     match call {
         Call::Complete { step, lease, .. }

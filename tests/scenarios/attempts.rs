@@ -62,7 +62,7 @@ async fn a_failure_that_is_not_retryable_ends_the_tries() {
 }
 
 #[tokio::test]
-async fn a_time_out_uses_an_attempt_and_is_tried_again() {
+async fn a_timeout_uses_an_attempt_and_is_tried_again() {
     let rig = Rig::still().await;
     rig.register(&workflow("w", json!([{"name": "a", "retry": {"max_attempts": 2, "backoff": "none"}}]))).await;
     let task = rig.submit("w", json!({})).await;

@@ -53,22 +53,22 @@ async fn assert_pauses(kind: &str, nominal: [i64; 5]) {
 }
 
 #[tokio::test]
-async fn a_retry_without_back_off_is_due_at_once() {
+async fn a_retry_without_backoff_is_due_at_once() {
     assert_pauses("none", [0, 0, 0, 0, 0]).await;
 }
 
 #[tokio::test]
-async fn a_linear_back_off_grows_by_its_base_up_to_the_cap() {
+async fn a_linear_backoff_grows_by_its_base_up_to_the_cap() {
     assert_pauses("linear", [10_000, 20_000, 30_000, 40_000, 45_000]).await;
 }
 
 #[tokio::test]
-async fn an_exponential_back_off_doubles_up_to_the_cap() {
+async fn an_exponential_backoff_doubles_up_to_the_cap() {
     assert_pauses("exponential", [10_000, 20_000, 40_000, 45_000, 45_000]).await;
 }
 
 #[tokio::test]
-async fn a_fibonacci_back_off_adds_the_last_two_up_to_the_cap() {
+async fn a_fibonacci_backoff_adds_the_last_two_up_to_the_cap() {
     assert_pauses("fibonacci", [10_000, 10_000, 20_000, 30_000, 45_000]).await;
 }
 
@@ -100,7 +100,7 @@ async fn the_sweep_finds_a_due_retry_whose_wake_up_was_lost() {
 }
 
 #[tokio::test]
-async fn a_wake_up_that_comes_twice_or_late_hands_over_once() {
+async fn a_wake_up_that_comes_twice_or_late_dispatches_once() {
     let rig = Rig::over(RemoteQueue::new()).await;
     rig.stop_clock().await;
     rig.register(&workflow("flaky", json!([{"name": "a", "retry": {"backoff": "linear", "backoff_base_ms": 1000}}]))).await;

@@ -104,7 +104,7 @@ async fn a_task_that_finished_otherwise_is_not_cancelled() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_task_hears_of_its_cancelling() {
+async fn who_waits_for_a_task_is_told_that_it_was_cancelled() {
     let rig = two_steps().await;
     let task = rig.submit("two", json!({})).await;
     let (state, cancelled) = tokio::join!(rig.finished(task), rig.engine.cancel_task(task, by("enough")));
@@ -113,7 +113,7 @@ async fn who_waits_for_a_task_hears_of_its_cancelling() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancel_and_an_answer_at_once_leave_one_of_two_stories() {
+async fn a_cancel_and_an_answer_at_once_end_in_one_of_two_ways() {
     let rig = two_steps().await;
     let (mut before, mut after) = (0, 0);
     for n in 0..200 {

@@ -37,7 +37,7 @@ async fn a_message_that_was_given_up_is_noted_once_and_closed_when_its_step_move
 }
 
 #[tokio::test]
-async fn a_note_is_struck_out_when_the_last_try_succeeded() {
+async fn a_note_is_removed_when_the_last_try_succeeded() {
     let rig = rig().await;
     let task = rig.submit("w", json!({})).await;
     let step = rig.step_id(task, "a").await;

@@ -49,7 +49,7 @@ async fn inputs_that_are_too_large_together_fail_the_step_that_they_are_for() {
 }
 
 #[tokio::test]
-async fn inputs_just_within_the_limit_are_handed_over() {
+async fn inputs_just_within_the_limit_are_dispatched() {
     let rig = Rig::still().await;
     rig.register(&template("w", JOIN)).await;
     rig.submit("w", json!({})).await;

@@ -37,7 +37,7 @@ async fn a_submit_whose_answer_was_lost_meets_itself() {
 }
 
 #[tokio::test]
-async fn a_submit_whose_answer_was_lost_hands_nothing_over_that_a_pause_holds() {
+async fn a_submit_whose_answer_was_lost_dispatches_nothing_that_a_pause_holds() {
     let (rig, proxy) = behind_a_proxy().await;
     rig.execute("insert into tasker.pauses values ('default', '', 'me', 'because', tasker.clock())").await;
     proxy.lose_after(0);
@@ -49,7 +49,7 @@ async fn a_submit_whose_answer_was_lost_hands_nothing_over_that_a_pause_holds() 
 }
 
 #[tokio::test]
-async fn an_answer_whose_commit_was_not_heard_is_a_duplicate_and_its_children_are_recovered() {
+async fn a_completion_whose_answer_was_lost_is_a_duplicate_and_its_children_are_recovered() {
     let (rig, proxy) = behind_a_proxy().await;
     let task = rig.submit("w", json!({})).await;
     let a = rig.receive().await;
@@ -67,7 +67,7 @@ async fn an_answer_whose_commit_was_not_heard_is_a_duplicate_and_its_children_ar
 }
 
 #[tokio::test]
-async fn a_retry_whose_hand_over_was_not_heard_is_recovered_under_its_lease() {
+async fn a_retry_whose_dispatch_was_not_answered_is_recovered_under_its_lease() {
     let (rig, proxy) = behind_a_proxy().await;
     let task = rig.submit("w", json!({})).await;
     rig.answer(&rig.receive().await, failure("not now")).await;

@@ -233,7 +233,7 @@ async fn a_result_that_cannot_be_kept_resolves_nothing() {
 }
 
 #[tokio::test]
-async fn two_retries_at_once_hand_a_step_over_once() {
+async fn two_retries_at_once_dispatch_a_step_once() {
     let (rig, task, a) = chain().await;
     rig.answer(&a, permanent("no")).await;
     // Both have begun before either can go on.

@@ -127,7 +127,7 @@ async fn a_pause_of_one_template_holds_no_other() {
 }
 
 #[tokio::test]
-async fn what_is_handed_over_again_is_held_too_and_goes_on_under_its_attempt() {
+async fn what_is_dispatched_again_is_held_too_and_goes_on_under_its_attempt() {
     let (rig, task, a, b) = two_chains().await;
     Pause::Task.begin(&rig).await;
     rig.answer(&a, tasker_wire::Outcome::Released {}).await;

@@ -112,7 +112,7 @@ async fn an_answer_from_before_the_kill_counts_if_it_comes_first() {
 }
 
 #[tokio::test]
-async fn more_hand_overs_than_a_page_are_all_sent_again() {
+async fn more_dispatched_steps_than_a_page_are_all_sent_again() {
     let mut rig = Rig::still().await;
     let steps = (0..1000).map(|i| json!({"name": format!("s{i}")})).collect();
     rig.register(&workflow("roots", steps)).await;
@@ -218,7 +218,7 @@ async fn an_engine_whose_sessions_are_ended_again_and_again_finishes_everything(
 }
 
 #[tokio::test]
-async fn hand_overs_whose_answer_was_lost_are_sent_by_the_next_recovery() {
+async fn dispatched_steps_whose_answer_was_lost_are_sent_by_the_next_recovery() {
     let rig = Rig::still().await;
     rig.register(&template("two", &[("a", &[]), ("b", &["a"])])).await;
     let task = rig.submit("two", json!({})).await;

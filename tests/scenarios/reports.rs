@@ -74,7 +74,7 @@ async fn a_report_never_shortens_a_deadline() {
 }
 
 #[tokio::test]
-async fn a_silent_step_is_handed_over_again_under_the_same_attempt_and_the_third_time_it_uses_it() {
+async fn a_silent_step_is_dispatched_again_under_the_same_attempt_and_the_third_time_it_uses_it() {
     let (rig, task, mut run) = dispatched(2).await;
     for (lease, attempt) in [(2, 1), (3, 1), (4, 2), (5, 2), (6, 2)] {
         rig.answer(&run, STARTED).await;
@@ -216,7 +216,7 @@ async fn a_retry_begins_from_the_last_checkpoint() {
 }
 
 #[tokio::test]
-async fn what_was_not_run_is_handed_over_again_under_the_same_attempt() {
+async fn what_was_not_run_is_dispatched_again_under_the_same_attempt() {
     let (rig, task, run) = dispatched(1).await;
     assert_eq!(rig.answer(&run, Outcome::Released {}).await, Answer::Accepted);
     let again = next(&rig);
@@ -244,7 +244,7 @@ async fn a_callback_is_awaited_until_it_comes() {
 }
 
 #[tokio::test]
-async fn a_callback_that_does_not_come_is_a_time_out() {
+async fn a_callback_that_does_not_come_is_a_timeout() {
     let (rig, task, run) = dispatched(2).await;
     rig.answer(&run, Outcome::PendingCallback { timeout_seconds: 600 }).await;
     rig.pass(Duration::from_secs(600)).await;

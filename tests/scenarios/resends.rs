@@ -74,7 +74,7 @@ async fn what_was_accepted_and_not_answered_is_sent_again_ever_more_rarely_and_a
 }
 
 #[tokio::test]
-async fn re_sends_are_counted_anew_after_a_hand_over() {
+async fn re_sends_are_counted_from_zero_after_a_dispatch() {
     let rig = rig().await;
     let task = rig.submit("w", json!({})).await;
     rig.engine.queue().runs();

@@ -73,7 +73,7 @@ async fn two_sweeps_at_once_send_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_sweeps_at_once_hand_a_due_retry_and_a_lost_step_over_once() {
+async fn two_sweeps_at_once_dispatch_a_due_retry_and_a_lost_step_once() {
     let rig = rig().await;
     for n in 0..20 {
         let task = rig.submit("w", json!({"n": n})).await;
@@ -117,7 +117,7 @@ async fn steps_whose_template_is_unreadable_do_not_keep_the_sweep_from_others() 
 }
 
 #[tokio::test]
-async fn what_a_sweep_handed_over_is_sent_though_it_fails_afterwards() {
+async fn what_a_sweep_dispatched_is_sent_though_it_fails_afterwards() {
     let rig = Rig::still().await;
     rig.register(&template("w", &[("a", &[]), ("b", &[])])).await;
     let task = rig.submit("w", json!({})).await;

@@ -63,7 +63,7 @@ async fn a_failure_beside_a_tolerated_one_still_fails_the_task() {
 }
 
 #[tokio::test]
-async fn a_tolerated_step_is_not_retried_once_its_child_was_handed_over_but_may_be_resolved() {
+async fn a_tolerated_step_is_not_retried_once_its_child_was_dispatched_but_may_be_resolved() {
     let rig = Rig::still().await;
     rig.register(&template("w", &[("a", &[]), ("b", &["a"])])).await;
     let task = rig.submit("w", json!({})).await;
