@@ -1,6 +1,7 @@
 //! One seed: tasks, scripted workers, two processes of the orchestrator over a queue with a clock, and injected faults.
 //!
-//! Time is virtual and moves only between calls. The seed makes every choice, except where two calls run at once: there the database decides.
+//! Time is virtual and moves only between calls. The seed makes every choice, except where two calls run at once: there the
+//! database decides.
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -1,6 +1,6 @@
-//! One seed over the queue inside the process, step by step. Up to three verbs of the engine are under way at once, and each stops
-//! before its next statement. The seed chooses which statement runs next, which answer is lost, when the process dies, and when time
-//! passes. Only one verb moves at a time, so a seed replays exactly. The module `loops` covers the engine's own loops.
+//! One seed over the queue inside the process, step by step. Up to three verbs of the engine are under way at once, and each
+//! stops before its next statement. The seed chooses which statement runs next, which answer is lost, when the process dies, and
+//! when time passes. Only one verb moves at a time, so a seed replays exactly. The module `loops` covers the engine's own loops.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

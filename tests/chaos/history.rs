@@ -1,5 +1,5 @@
-//! Checks the history of a seed against its model and against the rules of every history: only legal transitions, one applied outcome per
-//! attempt and lease, parents before children, and children that saw the results of their ancestors.
+//! Checks the history of a seed against its model and against the rules of every history: only legal transitions, one applied
+//! outcome per attempt and lease, parents before children, and children that saw the results of their ancestors.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -190,7 +190,8 @@ fn legal(task: &Task, step: &Past, past: &[Past], accepted: &HashSet<(TaskId, i3
     Ok(())
 }
 
-/// The order of attempts: after a failure the next one, after a checkpoint or a release the same one, after an operator's retry the first.
+/// The order of attempts: after a failure the next one, after a checkpoint or a release the same one, after an operator's retry
+/// the first.
 fn tries(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
     let place = step_of(&step.name);
     let mut before: Option<&Answered> = None;
@@ -256,7 +257,8 @@ fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]
     for (name, seen) in &told.saw {
         let seen_of = &past[step_of(name)];
         let result = seen_of.result.as_deref().unwrap_or("null");
-        // A further ancestor may not be done yet, if an operator resolved the step between them. Then it ended no earlier than this step began.
+        // A further ancestor may not be done yet, if an operator resolved the step between them. Then it ended no earlier than
+        // this step began.
         let further = !workflow.steps[no].parents.contains(&step_of(name));
         let later = seen_of.finished_us.is_none_or(|ended| last.dispatched_us.is_some_and(|began| began <= ended));
         let early = *seen == digest("null") && further && later;

@@ -14,8 +14,8 @@ impl Journal {
         self.0.lock().len()
     }
 
-    /// Sorts the lines from `line` on. The order of two calls at once depends on the machine, and the order of the rows of one statement on its
-    /// query plan and the ids.
+    /// Sorts the lines from `line` on. The order of two calls at once depends on the machine, and the order of the rows of one
+    /// statement on its query plan and the ids.
     pub fn sort_since(&self, line: usize) {
         self.0.lock()[line..].sort_unstable();
     }

@@ -1,5 +1,5 @@
-//! One seed over the queue inside the process, with the engine's own loops and in real time, so no seed replays exactly. Messages are lost
-//! only with their process, or with an answer of the database. The process is killed and started again on what it left.
+//! One seed over the queue inside the process, with the engine's own loops and in real time, so no seed replays exactly. Messages
+//! are lost only with their process, or with an answer of the database. The process is killed and started again on what it left.
 
 use std::{
     collections::HashSet,

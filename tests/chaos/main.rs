@@ -1,4 +1,5 @@
-//! The engine under loss, duplication, reordering and crash: seeds over a real PostgreSQL, each of which must end as its model says.
+//! The engine under loss, duplication, reordering and crash: seeds over a real PostgreSQL, each of which must end as its model
+//! says.
 //!
 //! `scripts/chaos N [FIRST]` runs any number of seeds; `CHAOS_SEED=n` replays one.
 

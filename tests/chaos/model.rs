@@ -1,7 +1,7 @@
 //! The model of a seed: random workflows, the outcome of every attempt, and the end of every task.
 //!
-//! The outcome of an attempt is a function of the seed, the task, the step, the operator's retries before it and its number. No message,
-//! order, loss or crash affects it, so the end of every task is known before it starts.
+//! The outcome of an attempt is a function of the seed, the task, the step, the operator's retries before it and its number. No
+//! message, order, loss or crash affects it, so the end of every task is known before it starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 

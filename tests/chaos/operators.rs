@@ -1,4 +1,5 @@
-//! Operators act while faults are injected. The answer says whether an action was carried out; where it was lost, the audit log says so.
+//! Operators act while faults are injected. The answer says whether an action was carried out; where it was lost, the audit log
+//! says so.
 
 use anyhow::{Result, bail};
 use tasker_engine::{By, OperatorError};

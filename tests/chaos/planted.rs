@@ -1,5 +1,5 @@
-//! Bugs that are planted to see whether the chaos run finds them: in the SQL functions of a test's own database, and between the engine
-//! and the database. The engine itself has no hook for them.
+//! Bugs that are planted to see whether the chaos run finds them: in the SQL functions of a test's own database, and between the
+//! engine and the database. The engine itself has no hook for them.
 
 use tokio_postgres::Client;
 

@@ -1,6 +1,7 @@
 //! A queue outside the process, on a clock that the driver moves: it drops, doubles, delays, reorders and refuses.
 //!
-//! A hash of the seed, the message and the number of its sends decides what the queue does with it, so the order of messages has no influence.
+//! A hash of the seed, the message and the number of its sends decides what the queue does with it, so the order of messages has
+//! no influence.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,8 +25,8 @@ use crate::{
     sends::Sends,
 };
 
-/// Messages arrive, and the clock moves, on multiples of this. The jitter of backoff depends on the ids of tasks, which differ from run to
-/// run, and is smaller.
+/// Messages arrive, and the clock moves, on multiples of this. The jitter of backoff depends on the ids of tasks, which differ
+/// from run to run, and is smaller.
 pub const GRID_MS: u64 = 200;
 
 /// The queue. It outlives the processes that use it.

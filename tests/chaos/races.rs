@@ -1,5 +1,5 @@
-//! Two calls at once, whose transactions overlap where it matters: completers that count down the same step, evaluations that dispatch the
-//! same step, and a sweep while another one holds its rows.
+//! Two calls at once, whose transactions overlap where it matters: completers that count down the same step, evaluations that
+//! dispatch the same step, and a sweep while another one holds its rows.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -34,15 +34,15 @@ enum Returned {
 }
 
 impl Driver<'_> {
-    /// Gives a batch to two completers at once: parents of one step to both of them when there are some, else some answers twice;
-    /// or to one of them, while somebody cancels a task of it.
+    /// Gives a batch to two completers at once. Two parents of one step go to different completers, if the batch has such;
+    /// otherwise some completions go to both, or to one while an operator cancels a task of the batch.
     pub async fn two_completers(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
         let rest = self.complete_at_once(batch).await?;
         if rest.is_empty() { Ok(()) } else { self.complete(rest).await }
     }
 
-    /// Answers what is left: a completer applies several answers to one step in several statements, and when the second of them comes
-    /// beside another completer's first, the machine decides.
+    /// Answers the completions that are left. A completer applies several outcomes of one step in several statements, and the
+    /// machine would decide whether the second of them comes before another completer's first.
     async fn complete_at_once(&mut self, batch: Vec<CompleteStep>) -> Result<Vec<CompleteStep>> {
         let (mut a, mut b, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         if let Some((task, child, one)) = self.siblings(&batch) {
@@ -55,10 +55,10 @@ impl Driver<'_> {
             self.faults.note(if both_waited { Fault::Met } else { Fault::TwoCompleters });
             return Ok(rest);
         }
-        // The first one comes to both, and they wait for each other at its step.
+        // Both completers get the first completion, so they wait for each other at its step.
         let Some(step) = batch.first().map(|done| done.step_id) else { return Ok(rest) };
         let name = crate::model::step_name(self.workers.step(step).expect("a step that was run"));
-        // Of three that wait for a row only the first is sure to get it first, so a cancel meets one completer.
+        // Of three calls that wait for a row only the order of the first is certain, so a cancel runs beside one completer.
         let cancels = self.chance.permille(100) && self.may_cancel();
         for (n, done) in batch.into_iter().enumerate() {
             let to = if n == 0 { 2 } else { self.chance.below(3) };
@@ -95,14 +95,14 @@ impl Driver<'_> {
         self.at_once(step.task, &name, calls).await.map(drop)
     }
 
-    /// Lets a process sweep while another one holds what it found. A sweep looks at the tasks only after it has locked their steps.
+    /// Lets a process sweep while another one holds its rows. A sweep reads the tasks only after it has locked their steps.
     pub async fn two_sweeps(&mut self) -> Result<()> {
         self.faults.note(Fault::TwoSweeps);
         self.rig.sql.batch_execute("begin; lock table tasker.tasks in access exclusive mode").await?;
         self.one_behind_the_other(vec![Call::Sweep, Call::Sweep]).await.map(drop)
     }
 
-    /// Moves two parents of one step to the front, so that they come together. Whether there were some.
+    /// Moves two parents of one step to the front, so that they come together. False: there are none.
     pub fn siblings_first(&self, answers: &mut [CompleteStep]) -> bool {
         let Some((task, child, one)) = self.siblings(answers) else { return false };
         let parent = |done: &CompleteStep| {
@@ -118,7 +118,7 @@ impl Driver<'_> {
         true
     }
 
-    /// A step of which two parents succeed in this batch, and one of them.
+    /// A task and a step of it of which two parents succeed in this batch, and one of the parents.
     fn siblings(&self, batch: &[CompleteStep]) -> Option<(TaskId, usize, tasker_wire::StepId)> {
         let mut parents: HashMap<TaskId, Vec<(usize, &CompleteStep)>> = HashMap::new();
         for done in batch.iter().filter(|d| matches!(d.outcome, Outcome::Success { .. })) {
@@ -139,7 +139,7 @@ impl Driver<'_> {
         found.into_iter().next().map(|(_, found)| found)
     }
 
-    /// Lets calls wait for the same step, one behind the other, and then go on. Whether all of them waited.
+    /// Lets calls wait for the same step, one after the other, and then continue. True: all of them waited.
     async fn at_once(&mut self, task: TaskId, step: &str, calls: Vec<Call>) -> Result<bool> {
         let sql = "select from tasker.steps where task_id = $1 and name = $2 for update";
         self.rig.sql.batch_execute("begin").await?;
@@ -147,7 +147,7 @@ impl Driver<'_> {
         self.one_behind_the_other(calls).await
     }
 
-    /// Makes calls while the driver's own transaction holds what they need, and then ends it. Whether all of them waited.
+    /// Makes calls while a transaction of the driver holds what they need, and then ends it. True: all of them waited.
     async fn one_behind_the_other(&mut self, calls: Vec<Call>) -> Result<bool> {
         let (mut running, mut waiting) = (Vec::new(), 0);
         let mark = self.queue.journal.lines();

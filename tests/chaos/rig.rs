@@ -15,13 +15,13 @@ use crate::{
     statement_proxy::{Sessions, StatementProxy},
 };
 
-/// Connections of a process: for two verbs at once, and one more.
+/// Connections of a process: two for verbs at once, and one more.
 pub const CONNECTIONS: usize = 3;
 
 pub struct Rig {
     pub sql: Client,
     pub sessions: Arc<Sessions>,
-    /// Looks on while `sql` holds a lock.
+    /// A second connection, for use while `sql` holds a lock.
     onlooker: Client,
     registered: HashSet<usize>,
     seeds: usize,
@@ -33,8 +33,8 @@ impl Rig {
     pub async fn new(plant: Option<Plant>) -> Self {
         let db = tasker_test_support::database().await;
         let (sql, onlooker) = (db.client().await, db.client().await);
-        // One row that is cheap to change, instead of a function whose replacement makes every plan anew. Without a time
-        // in it the clock runs, so far ahead.
+        // The clock is a row, which is cheap to change: replacing a function invalidates every query plan. Without a time in it
+        // the clock runs, ahead by the interval.
         sql.batch_execute(
             "create table tasker.chaos_clock (at timestamptz, ahead interval not null default '0');
              insert into tasker.chaos_clock values (null);
@@ -54,9 +54,9 @@ impl Rig {
         Self { sql, onlooker, sessions, registered: HashSet::new(), seeds: 0, _db: db }
     }
 
-    /// Leaves nothing of the seed before, and registers what this one needs.
+    /// Deletes the rows of the previous seed, and registers the workflows of this one.
     pub async fn prepare(&mut self, workflows: &[Workflow]) -> Result<()> {
-        // A truncated table lets every plan be made anew, so mostly rows are deleted.
+        // Truncating a table invalidates every query plan, so rows are deleted most of the time.
         self.seeds += 1;
         let empty = if self.seeds.is_multiple_of(16) { "truncate" } else { "delete from" };
         for table in ["tasks", "steps", "attempts", "audit_log", "dlq_entries"] {
@@ -84,7 +84,7 @@ impl Rig {
         Ok(())
     }
 
-    /// How many tasks are running, and when the first of their steps is to be looked at, on the grid.
+    /// How many tasks are running, and the first `wake_at` of their steps, on the grid.
     pub async fn outlook(&self) -> Result<(i64, Option<u64>)> {
         let sql = "select (select count(*) from tasker.tasks where state = 'running'),
             (select ceil(extract(epoch from min(wake_at)) * 1000)::int8 from tasker.steps where wake_at < 'infinity')";
@@ -99,7 +99,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Looks until so many sessions wait for a lock, or there is nothing to wait for; answers how many do.
+    /// Looks until so many sessions wait for a lock, or the call has ended. Answers how many wait.
     pub async fn waiting(&self, enough: i64, looks: usize, ended: impl Fn() -> bool) -> Result<i64> {
         let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         let mut waiting = 0;
@@ -117,7 +117,7 @@ impl Rig {
         self.sessions.bugs().answer_before_commit
     }
 
-    /// The counters and readiness that the facts give are the stored ones.
+    /// The stored counters and readiness agree with the facts.
     pub async fn examine<Q: Queue>(&self, engine: &Engine<Q>) -> Result<()> {
         let found = engine.store().examine().await?;
         ensure!(found.differences.is_empty(), "the doctor finds: {:#?}", found.differences);

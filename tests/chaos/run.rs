@@ -20,36 +20,36 @@ use crate::{
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 500;
-/// Seeds that once failed: by the sight of a grandparent that was not done, and by a cancel of a task whose submit was not answered.
+/// Seeds that once failed: a step saw a grandparent that was not done; a task was cancelled before its submit was answered.
 const REGRESSIONS: &[u64] = &[2, 1895];
 /// Seeds of the engine's own loops.
 const LOOPS: u64 = 8;
 /// Seeds that are run twice.
 const TWICE: u64 = 12;
-/// Lines around a difference that are printed.
+/// How many lines around a difference are printed.
 const CONTEXT: usize = 12;
-/// No seed takes so long.
+/// Longer than any seed takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a seed runs.
+/// What a seed runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Two processes over a queue outside of them.
+    /// Two processes, and a queue outside of them.
     Outside,
-    /// One process over the queue inside it, step by step.
+    /// One process and the queue inside it, statement by statement.
     Embedded,
     /// The same with the engine's own loops, in real time.
     Loops,
 }
 
 impl Kind {
-    /// One seed in eight has the queue of the embedded mode.
+    /// One seed in eight uses the queue of the embedded mode.
     fn of(seed: u64) -> Self {
         if seed.is_multiple_of(8) { Self::Embedded } else { Self::Outside }
     }
 }
 
-/// Runs one seed on a runtime of its own thread. A panic is its failure.
+/// Runs one seed. A panic is its failure.
 fn run_seed(runtime: &tokio::runtime::Runtime, rig: &mut Rig, kind: Kind, seed: u64) -> Result<Report> {
     let run = async {
         let seed_of_a_kind = async {
@@ -73,7 +73,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Runs seeds on all cores, a few at a time, and prints what was done to them. Answers the failures.
+/// Runs seeds on all cores, a few at a time, and prints the injected faults. Answers the failures.
 fn run_seeds(seeds: Vec<(Kind, u64)>) -> Vec<String> {
     // A thread waits for its database half the time.
     let threads = std::thread::available_parallelism().map_or(2, usize::from).saturating_mul(2).min(seeds.len());
@@ -105,7 +105,7 @@ fn run_seeds(seeds: Vec<(Kind, u64)>) -> Vec<String> {
     for (fault, count) in &counts {
         println!("  {fault:<24}{count:>8}");
     }
-    // A kind whose moment never comes, as when a statement is written anew, would go unnoticed.
+    // Otherwise nobody would notice a kind that is never injected, for example because the text of a statement changed.
     let all = seeds.len() < SEEDS as usize || counts.len() == Fault::OldAnswer as usize + 1;
     assert!(all, "some kinds of faults are never injected");
     failures.into_inner()
@@ -171,7 +171,7 @@ fn a_seed_does_the_same_twice() {
     }
 }
 
-/// Everything a seed does, line by line: each message in its order, faults by kind, and what is written in the end.
+/// Everything that a seed does, line by line: its messages in their order, its faults by kind, and its rows at the end.
 fn all_of(runtime: &tokio::runtime::Runtime, rig: &mut Rig, kind: Kind, seed: u64) -> Vec<String> {
     let report = run_seed(runtime, rig, kind, seed).unwrap();
     let faults = report.faults.iter().map(|(fault, count)| format!("{fault}: {count}"));
@@ -179,7 +179,7 @@ fn all_of(runtime: &tokio::runtime::Runtime, rig: &mut Rig, kind: Kind, seed: u6
     report.journal.into_iter().chain(faults).chain(written).collect()
 }
 
-/// Runs seeds with a bug until one finds it.
+/// Runs seeds with a planted bug until one finds it.
 fn finds(plant: Plant, within: u64) {
     let runtime = runtime();
     let mut rig = runtime.block_on(Rig::new(Some(plant)));

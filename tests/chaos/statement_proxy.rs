@@ -1,7 +1,9 @@
-//! Between the store and PostgreSQL: forwards statement by statement, and cuts the connection before or inside one that was named.
+//! A proxy between the store and PostgreSQL that forwards statement by statement, and cuts the connection before or inside a
+//! given one.
 //!
-//! Every process gets a proxy of its own. When a process is killed its proxy closes, and nothing of it works any more once
-//! [`StatementProxy::close`] returns. Sessions of the server outlive the doors, because making them and their plans costs more than all else.
+//! Every process has a proxy of its own. A kill closes it, and once [`StatementProxy::close`] returns no statement of the process
+//! runs. The sessions of the server outlive the proxies, because a new session with its query plans is the most expensive part of
+//! a seed.
 
 use std::{io, path::PathBuf, str::FromStr, sync::Arc};
 
@@ -19,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub enum Cut {
     /// It never reaches the server.
     Before,
-    /// The server carries it out, and nobody hears of it.
+    /// The server carries it out, and its answer is lost.
     Inside,
 }
 
@@ -31,13 +33,13 @@ pub struct Order {
     pub times: usize,
 }
 
-/// A statement that waits for its turn. Without one its connection ends before it.
+/// A statement that waits for its turn. Dropping this ends the connection before it.
 pub struct Turn(oneshot::Sender<Option<Cut>>);
 
 impl Turn {
     /// Lets it be carried out, or cuts it.
     pub fn go(self, cut: Option<Cut>) {
-        // When nobody listens any more, the connection is gone already.
+        // Without a receiver the connection has ended already.
         let _ = self.0.send(cut);
     }
 }
@@ -45,9 +47,9 @@ impl Turn {
 /// Bugs that are planted between the engine and the database.
 #[derive(Debug, Default, Clone)]
 pub struct Bugs {
-    /// Text of a statement, and what stands there instead.
+    /// A part of a statement, and its replacement.
     pub rewrite: Option<(&'static str, &'static str)>,
-    /// The engine gets its answer before the commit; a cut before the commit then rolls back what it sends.
+    /// The engine gets its answer before the commit, and a cut rolls the transaction back.
     pub answer_before_commit: bool,
 }
 
@@ -57,7 +59,7 @@ struct Session {
     greeting: Vec<u8>,
 }
 
-/// The sessions that doors share.
+/// The sessions that proxies share.
 pub struct Sessions {
     server: tokio_postgres::Config,
     idle: Mutex<Vec<Session>>,
@@ -71,7 +73,7 @@ impl Sessions {
         Arc::new(Self { server, idle: Mutex::default(), bugs, rewritten: Mutex::default() })
     }
 
-    /// What is planted here.
+    /// The planted bugs.
     pub fn bugs(&self) -> &Bugs {
         &self.bugs
     }
@@ -97,14 +99,14 @@ impl Sessions {
         let Some(at) = find(&unit, from) else { return unit };
         *self.rewritten.lock() += 1;
         let mut changed = [&unit[..at], to.as_bytes(), &unit[at + from.len()..]].concat();
-        // A unit begins with Parse; its length follows the letter.
+        // A unit begins with Parse; its length follows the type byte.
         let length = u32::from_be_bytes(changed[1..5].try_into().expect("four bytes")) as usize + to.len() - from.len();
         changed[1..5].copy_from_slice(&(length as u32).to_be_bytes());
         changed
     }
 }
 
-/// How one process reaches the database.
+/// The way of one process to the database.
 pub struct StatementProxy {
     pub url: String,
     gate: Arc<Gate>,
@@ -115,7 +117,7 @@ struct Gate {
     sessions: Arc<Sessions>,
     closed: CancellationToken,
     visitors: TaskTracker,
-    /// Where every statement that moves rows waits for its turn; none: it need not wait.
+    /// Where every statement that moves rows waits for its turn. None: statements do not wait.
     turns: Option<mpsc::UnboundedSender<Turn>>,
     order: Mutex<Option<Order>>,
     /// What was cut since the order was given.
@@ -151,18 +153,18 @@ impl StatementProxy {
         Self { url, gate, folder }
     }
 
-    /// What is to be cut next; none: nothing. Answers what the order before cut.
+    /// Sets what is cut next. Answers what the previous order cut.
     pub fn order(&self, order: Option<Order>) -> Vec<Order> {
         *self.gate.order.lock() = order;
         std::mem::take(&mut *self.gate.cuts.lock())
     }
 
-    /// Ends every connection of the process. What the server is working on then is carried out before this returns.
+    /// Ends every connection of the process, after the server has finished the statements that run.
     pub async fn close(self) {
         self.gate.closed.cancel();
         self.gate.visitors.close();
         self.gate.visitors.wait().await;
-        // The engine may try again for a while; it must find nobody.
+        // The engine may connect again for a while, and must be refused.
         drop(self.folder);
     }
 }
@@ -216,9 +218,9 @@ impl Gate {
         Ok(())
     }
 
-    /// Waits for the turn of a statement, and answers where it is cut; none: its turn does not come any more.
+    /// Waits for the turn of a statement, and answers where it is cut. None: its turn will not come.
     async fn turn(&self, unit: &[u8]) -> Option<Option<Cut>> {
-        // Templates are read again after a second of real time, and never change: that is no step of a schedule.
+        // Templates are read again after a second of real time and never change, so these reads need no turn.
         let Some(turns) = self.turns.as_ref().filter(|_| find(unit, "tasker.templates").is_none()) else {
             return Some(self.cut(unit));
         };
@@ -283,7 +285,7 @@ async fn answer(server: &mut BufReader<Box<dyn Stream>>) -> io::Result<Vec<u8>> 
     Ok(answer)
 }
 
-/// Reads one message behind `bytes`; its letter.
+/// Appends one message to `bytes`; answers its type byte.
 async fn message(from: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io::Result<u8> {
     let mut head = [0; 5];
     from.read_exact(&mut head).await?;
@@ -295,7 +297,7 @@ async fn message(from: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io
     Ok(head[0])
 }
 
-/// Reads the first message of a connection, which has no letter.
+/// Reads the first message of a connection, which has no type byte.
 async fn untagged(client: &mut BufReader<UnixStream>) -> io::Result<Vec<u8>> {
     let length = client.read_u32().await?;
     let mut bytes = vec![0; length as usize];

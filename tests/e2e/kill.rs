@@ -1,4 +1,4 @@
-//! `kill -9` of everything, at the worst moment.
+//! `kill -9` of everything, of the process alone, and of its PostgreSQL, while steps are in flight.
 
 use std::fs;
 
@@ -41,7 +41,7 @@ fn after_a_kill_of_everything_a_second_start_finishes_the_tasks_and_no_attempt_h
 
     let mut dev = Dev::start(&place, &arguments);
     let mut tasks: Vec<(String, i64)> = (0..5).map(|_| (dev.submit("e2e", "gate1", json!({"folder": marks})), 1)).collect();
-    // The second and last try of this one is in flight when everything is killed.
+    // The second and last attempt of this one is in flight when everything is killed.
     tasks.push((dev.submit("e2e", "gate2", json!({"folder": marks, "failures": 1})), 2));
     wait_until("six steps are in flight", || started(&place) == 6);
     dev.child.kill().unwrap();

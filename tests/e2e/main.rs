@@ -1,4 +1,4 @@
-//! The binaries as a user runs them: real processes, a private PostgreSQL, HTTP. They are built before (see scripts/test).
+//! The binaries as a user runs them: real processes, a private PostgreSQL, HTTP. `scripts/test` builds them first.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 

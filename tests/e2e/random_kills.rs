@@ -15,12 +15,12 @@ const CHILD_KILLS: usize = 10;
 const TASKS: usize = 40;
 /// Tasks of one kill: about as many as are done in the longest life of a process.
 const TASKS_OF_A_MOMENT: usize = 12;
-/// The longest time in milliseconds before a process is killed: from its first task on, or from its launch on, of which a start takes
-/// about half.
+/// The longest time in milliseconds before a process is killed: from its first task on, or from its launch on, of which a start
+/// takes about half.
 const LONGEST_LIFE: usize = 1200;
-/// How much later everything is done after a kill, start and all.
+/// The most by which a kill delays the end of all tasks, with the restart.
 const RECOVERY: Duration = Duration::from_secs(5);
-/// A busy machine may be late; it is not late three times at the same moment.
+/// A busy machine may be late once or twice, but not three times for the same kill.
 const TRIES: usize = 3;
 
 /// When a process is killed, in milliseconds, and whether everything that it started is killed with it.
@@ -55,7 +55,7 @@ fn twenty_kills_at_random_moments_lose_no_task_cost_no_attempt_and_delay_by_five
     println!("undisturbed: {undisturbed:.1?}");
 
     for no in 1..=KILLS {
-        // Every third start is killed too.
+        // After every third kill, the next start is killed too.
         let (kill, next) = (Kill::draw(&mut chance), (no % 3 == 0).then(|| Kill::draw(&mut chance)));
         let mut delays = Vec::new();
         while delays.last().is_none_or(|delay| *delay > RECOVERY) {
@@ -71,8 +71,8 @@ fn twenty_kills_at_random_moments_lose_no_task_cost_no_attempt_and_delay_by_five
     assert_eq!(place.processes(), Vec::<i32>::new(), "nothing is left");
 }
 
-/// Tasks that are killed on their way, and how long they take from the first request until all are complete, start and all. A
-/// start that is killed is not counted: nobody promised how often that happens.
+/// Kills the process while it runs tasks. Answers how long they take from the first request until all are complete, with the
+/// restart. A start that is killed too is not counted.
 fn survive(place: &Place, arguments: &[&str], mut dev: Dev, kill: Kill, next: Option<Kill>) -> (Dev, Duration) {
     let begun = Instant::now();
     let accepted = ask(&dev);
@@ -116,16 +116,16 @@ fn workers_that_are_killed_again_and_again_lose_no_task() {
     let mut killed = 0;
     for _ in 0..CHILD_KILLS {
         accepted.ask(&dev, TASKS / CHILD_KILLS);
-        // One that is killed while it starts is started after ever longer pauses, which is not what is looked at here.
+        // A worker that is killed during its start is restarted after ever longer pauses, which this does not test.
         wait_until("a worker works", || accepted.newest_has_begun(&dev));
         let_pass(Duration::from_millis(chance.below(250) as u64));
         for pid in workers(&place) {
-            // It may have ended by itself meanwhile, as one that is there only while it is needed.
+            // It may have ended by itself meanwhile, if it was not needed any more.
             kill_now(pid);
             killed += 1;
         }
     }
-    // Three deaths of a worker that has one step alone in its hands are blamed on the step.
+    // If a worker dies three times while it runs one step alone, the step loses an attempt.
     accepted.assert_complete(&dev, killed / 3);
     println!("{killed} workers killed; {} tasks finished after {:.1?}", accepted.len(), begun.elapsed());
     dev.assert_healthy();

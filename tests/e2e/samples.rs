@@ -1,4 +1,4 @@
-//! Tasker's sample workflows give their results.
+//! The sample workflows give the documented results.
 
 use serde_json::json;
 use tasker_test_support::{

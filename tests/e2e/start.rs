@@ -1,4 +1,4 @@
-//! Starts that cannot succeed say why in a sentence, and leave nothing behind.
+//! A start that cannot succeed says why in one sentence, and leaves nothing behind.
 
 use std::{net::TcpListener, process::Output};
 

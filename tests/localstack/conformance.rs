@@ -1,4 +1,4 @@
-//! SQS as a queue with two sides.
+//! SQS passes the conformance suite of queues.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ impl Fixture for Sqs {
         };
         tokio::select! {
             dead_letters = dead_letters => dead_letters,
-            // SQS gives a message up when somebody would receive it once more.
+            // SQS gives a message up at the receive after the last allowed one.
             more = self.completions.receive(1) => panic!("{more:?} is not given up"),
         }
     }

@@ -1,10 +1,10 @@
-//! Messages that are given up, and how they come back.
+//! Dead letters, and how they are redriven.
 
 use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, Options, emulator, order};
 
-/// What a command said, which must have succeeded.
+/// The output of a command, which must have succeeded.
 fn stdout(output: &std::process::Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
@@ -22,7 +22,7 @@ async fn of_ten_messages_with_a_malformed_one_nine_are_done_and_one_is_a_dead_le
     assert!(dead_letter.reason.as_ref().unwrap().contains("order_id"), "{dead_letter:?}");
     deployment.until_true("select count(*) = 9 and bool_and(state = 'complete') from tasker.tasks").await;
 
-    // A completion that says which step it is about, and nothing else of use, is noted with the step.
+    // A malformed completion that still names its step opens a DLQ entry of the step.
     let task = deployment.submit(&order("O-20", json!({"work_ms": 2_000}))).await;
     let step =
         deployment.value(&format!("select task_id from tasker.steps where task_id = '{task}' and no = 16384")).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_poison_message_is_noted_and_given_up_and_its_task_ends_after_it_was_s
     let set = ["queues.completions.visibility_seconds=2", "queues.completions.max_receive_count=3"];
     let deployment = Deployment::deploy(emulator, Options { set: &set, ..Options::default() }).await;
     for mechanism in ["move", "copy"] {
-        // The handling of completions that hold this panics.
+        // Handling a completion that contains this text panics.
         deployment.arm("panic", &format!("POISON-{mechanism}"));
         let poisoned = deployment.submit(&order(&format!("POISON-{mechanism}"), json!({}))).await;
         let healthy = deployment.submit(&order(&format!("fine-{mechanism}"), json!({}))).await;
@@ -53,7 +53,7 @@ async fn a_poison_message_is_noted_and_given_up_and_its_task_ends_after_it_was_s
         assert_eq!(deployment.value(&open).await.as_deref(), Some("poison_message pending"));
 
         deployment.disarm("panic");
-        // This test has looked at it itself, and so it is hidden for a moment.
+        // This test has received it, so it is hidden for a moment.
         let listed = deployment.until("the dead letter is listed", || async {
             Some(stdout(&deployment.ctl(&["dlq", "list"]))).filter(|listed| listed.contains("CompleteStep"))
         });

@@ -1,4 +1,4 @@
-//! A whole deployment of its own in LocalStack, over a database of its own: queues, functions, workers and gateway under a prefix.
+//! A deployment in LocalStack with a database of its own: queues, functions, workers and a gateway under a prefix.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tasker_test_support::{Database, PATIENCE, binary, poll, root, skip};
 
-/// What `scripts/with-localstack` says.
+/// The environment that `scripts/with-localstack` sets.
 #[derive(Clone)]
 pub struct Emulator {
     pub endpoint: String,
@@ -25,7 +25,7 @@ pub struct Emulator {
     pub authority: PathBuf,
 }
 
-/// None, with one loud line, where there is no LocalStack.
+/// None if there is no LocalStack; the skip is reported.
 pub fn emulator() -> Option<Emulator> {
     let given = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let Some(endpoint) = given("TASKER_LOCALSTACK") else {
@@ -42,20 +42,20 @@ pub fn emulator() -> Option<Emulator> {
     })
 }
 
-/// What a deployment is to be like.
+/// Options of a deployment.
 #[derive(Default)]
 pub struct Options<'a> {
-    /// Values of the topology.
+    /// Changed values of the topology.
     pub set: &'a [&'a str],
-    /// Where functions find the database instead, as a host and port.
+    /// Another host and port of the database, for the functions.
     pub database: Option<String>,
-    /// The rule that sweeps each minute.
+    /// Whether the rule that sweeps each minute is deployed.
     pub schedule: bool,
-    /// Functions are uploaded as zips, as elsewhere; it takes longer.
+    /// Whether functions are uploaded as zips, as on AWS. It takes longer.
     pub zips: bool,
 }
 
-/// A deployment; taken away with this value.
+/// A deployment. Dropping it removes it.
 pub struct Deployment {
     pub emulator: Emulator,
     pub prefix: String,
@@ -70,7 +70,7 @@ pub struct Deployment {
     queues: String,
 }
 
-/// Of one deployment alone, so that it can be looked for, and changed.
+/// Used by one deployment only, so that a test can search for it, and change it.
 pub struct Login {
     pub user: String,
     pub password: String,
@@ -152,13 +152,13 @@ impl Deployment {
         rows.first().and_then(|row| row.get(0))
     }
 
-    /// Waits until something is so.
+    /// Waits until `look` finds something.
     pub async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
         let found = poll(Duration::from_millis(100), look).await;
         found.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}\n{}", logs(&self.emulator, &self.prefix)))
     }
 
-    /// Waits until a query answers something else than null and false.
+    /// Waits until a query is true.
     pub async fn until_true(&self, sql: &str) {
         self.until(sql, || async { self.value(sql).await.filter(|v| v == "true") }).await;
     }
@@ -181,7 +181,7 @@ impl Deployment {
         }
     }
 
-    /// Takes the messages of a queue's dead-letter queue, once there are so many.
+    /// Receives from the dead-letter queue of a queue until there are so many messages.
     pub async fn dead_letters(&self, queue: &str, count: usize) -> Vec<DeadLetter> {
         let url = self.queue(&format!("{queue}-dlq"));
         let mut found = HashMap::new();
@@ -209,18 +209,18 @@ impl Deployment {
         attributes.values().map(|n| n.parse::<u32>().unwrap()).sum()
     }
 
-    /// Invokes a function and waits for what it says.
+    /// Invokes a function and waits for its answer.
     pub async fn invoke(&self, function: &str, event: &Value) -> Value {
         let url = format!("{}/2015-03-31/functions/{}-{function}/invocations", self.emulator.endpoint, self.prefix);
         self.http.post(url).json(event).send().await.unwrap().json().await.unwrap()
     }
 
-    /// What the schedule does each minute, now.
+    /// Does now what the schedule does each minute.
     pub async fn sweep(&self) -> Value {
         self.invoke("step-readiness", &json!({"source": "aws.events", "detail-type": "Scheduled Event"})).await
     }
 
-    /// What a function has logged.
+    /// The log of a function.
     pub fn log(&self, function: &str) -> String {
         fs::read_to_string(self.emulator.folder.join(format!("logs/{}-{function}.log", self.prefix))).unwrap_or_default()
     }
@@ -238,7 +238,7 @@ impl Deployment {
         fs::remove_file(self.failpoints.path().join(point)).unwrap();
     }
 
-    /// The processes of a function: those that ask for events, without their children.
+    /// The processes of a function that ask for events, without their children.
     pub fn processes(&self, function: &str) -> Vec<i32> {
         let name = format!("AWS_LAMBDA_FUNCTION_NAME={}-{function}", self.prefix);
         let is_ours = |pid: &i32| {
@@ -261,7 +261,7 @@ impl Deployment {
         command.stdin(Stdio::null()).output().unwrap()
     }
 
-    /// What every test ends with: the facts agree, and no secret was said anywhere.
+    /// The end of every test: the stored values agree with the facts, and no log contains a secret.
     pub async fn check(&self) {
         let (status, examined) = self.get("/v1/doctor").await;
         assert_eq!((status, &examined["total"]), (StatusCode::OK, &json!(0)), "{examined}");
@@ -272,11 +272,11 @@ impl Deployment {
         for file in fs::read_dir(self.emulator.folder.join("logs")).unwrap() {
             let path = file.unwrap().path();
             let is_ours = path.file_name().unwrap().to_string_lossy().starts_with(&self.prefix);
-            // The emulator itself logs what it is asked; what functions say is copied there too.
+            // The log of the emulator is not checked: it contains every request.
             if is_ours {
                 let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
                 for secret in secrets {
-                    assert!(!text.contains(secret), "{} says {secret}", path.display());
+                    assert!(!text.contains(secret), "{} contains {secret}", path.display());
                 }
             }
         }
@@ -287,7 +287,7 @@ impl Deployment {
         answer["SecretString"].as_str().unwrap().to_owned()
     }
 
-    /// A call of a service that this test has no client of.
+    /// A call of a service for which this test has no client.
     pub async fn aws_json(&self, target: &str, body: &Value) -> Value {
         let scope =
             "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/secretsmanager/aws4_request, SignedHeaders=host, Signature=x";
@@ -297,13 +297,13 @@ impl Deployment {
     }
 }
 
-/// In a header and a payload of a test; nobody may repeat it.
+/// A secret in a header and a payload of a test. No log may contain it.
 pub const PLANTED: &str = "planted-secret-5f0c";
 
 impl Drop for Deployment {
     fn drop(&mut self) {
         let arguments = ["remove", "--endpoint", &self.emulator.endpoint, "--prefix", &self.prefix];
-        // What is left goes with the emulator.
+        // Whatever is left ends with the emulator.
         let _ = Command::new(&self.emulator.python).args(["-m", "tasker_localstack"]).args(arguments).output();
     }
 }
@@ -352,7 +352,7 @@ fn run_deploy(
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// Deploys what is expected to fail, and answers what was said of it.
+/// Deploys with an expected failure. Answers the error and the logs.
 pub async fn refused_deployment(emulator: &Emulator) -> (String, String) {
     let database = tasker_test_support::database().await;
     let prefix = format!("refused{}", std::process::id());
@@ -365,7 +365,7 @@ pub async fn refused_deployment(emulator: &Emulator) -> (String, String) {
     (said, log)
 }
 
-/// The ends of all logs of a deployment, for whoever reads why a test failed.
+/// The last lines of all logs of a deployment, for the message of a test that fails.
 fn logs(emulator: &Emulator, prefix: &str) -> String {
     let mut all = String::new();
     for file in fs::read_dir(emulator.folder.join("logs")).unwrap() {
@@ -409,7 +409,7 @@ fn credentials(endpoint: &str) -> [(&'static str, String); 4] {
     ]
 }
 
-/// An order that every step of which succeeds, with what is to be different.
+/// A request for an order whose steps all succeed, with changes.
 pub fn order(id: &str, different: Value) -> Value {
     let mut order = json!({
         "order_id": id,

@@ -1,4 +1,4 @@
-//! Tasks from the request to the end.
+//! Orders from the request to the end, and messages that nobody can read.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -26,14 +26,14 @@ async fn an_order_goes_through_all_functions_and_both_workers_under_one_correlat
         assert!(log.contains(correlation) && log.contains(trace), "{function} says nothing of them: {log}");
     }
 
-    // The same again is the same task.
+    // The same request means the same task.
     let (status, problem) = deployment.post("/v1/tasks", &request, &[]).await;
     assert_eq!((status, &problem["error"]["code"]), (StatusCode::CONFLICT, &json!("CONFLICT")), "{problem}");
     assert!(problem.to_string().contains(&id), "{problem}");
     let (status, same) = deployment.post("/v1/tasks?on_duplicate=return", &request, &[]).await;
     assert_eq!((status, &same["task_uuid"]), (StatusCode::OK, &json!(id)));
 
-    // From the queue each message is a wish of its own, unless several say that they are one.
+    // Each message of the intake queue means a task of its own, unless messages have the same key.
     let two = order("O-2", json!({}));
     let mut keyed: Value = two.clone();
     keyed["idempotency_key"] = json!("one wish");
@@ -45,7 +45,7 @@ async fn an_order_goes_through_all_functions_and_both_workers_under_one_correlat
         assert_eq!(deployment.depth(&format!("{queue}-dlq")).await, 0, "{queue}");
     }
 
-    // The fifth function by its own trigger: the schedule fires each minute.
+    // The schedule, which fires each minute, invokes the fifth function.
     deployment
         .until("the schedule invokes step-readiness", || async {
             (!deployment.processes("step-readiness").is_empty()).then_some(())

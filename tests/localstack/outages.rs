@@ -1,4 +1,4 @@
-//! Processes are killed, and what the functions need goes away: tasks finish later, and nothing else.
+//! Processes are killed, and queues and databases are unavailable: tasks finish later, and nothing else changes.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tasker_test_support::{Proxy, kill_now};
 
 use crate::deployment::{Deployment, Options, emulator, order, refused_deployment};
 
-/// A little more than a message may be on its way to a queue before it is sent again.
+/// A little longer than a send lease.
 const SEND_LEASE: Duration = Duration::from_secs(31);
 
-/// What was not sent is sent by the schedule, a send lease later, and no attempt is used by that.
+/// Sweeps send what was not sent, a send lease later, at the cost of no attempt.
 async fn all_end_by_sweeps(deployment: &Deployment) {
     deployment
         .until("all tasks have ended", || async {
@@ -29,7 +29,7 @@ async fn a_worker_that_is_killed_in_a_step_costs_no_attempt() {
     let set = ["worker.visibility_seconds=3", "worker.max_receive_count=20"];
     let deployment = Deployment::deploy(emulator, Options { set: &set, ..Options::default() }).await;
     let task = deployment.submit(&order("O-1", json!({"work_ms": 1_500}))).await;
-    // The first step runs in the process of the Python worker, for a second and a half.
+    // The first step runs in the Python worker for a second and a half.
     let pid = deployment.until("the worker runs", || async { deployment.processes("worker-python").first().copied() }).await;
     deployment.until("the step runs", || async { deployment.log("worker-python").contains("worker ready").then_some(()) }).await;
     assert!(kill_now(pid));
@@ -46,14 +46,14 @@ async fn a_function_that_is_killed_between_its_commit_and_its_send_delays_and_lo
     let set = ["queues.completions.visibility_seconds=3", "queues.intake.visibility_seconds=3"];
     let deployment = Deployment::deploy(emulator, Options { set: &set, ..Options::default() }).await;
 
-    // Intake by HTTP: the caller hears nothing, the task is there, and the same request says so.
+    // Intake by HTTP: the caller gets no answer, but the task exists, and a second request returns it.
     deployment.arm("die-before-send", "");
     let request = order("O-1", json!({}));
     let (status, answer) = deployment.post("/v1/tasks", &request, &[]).await;
     assert!(status.is_server_error() && !deployment.is_armed("die-before-send"), "{status}: {answer}");
     let (status, again) = deployment.post("/v1/tasks?on_duplicate=return", &request, &[]).await;
     assert_eq!(status.as_u16(), 200, "{again}");
-    // Intake by the queue: the message comes again, and is a duplicate of itself.
+    // Intake by the queue: the message comes again, as a duplicate.
     deployment.arm("die-before-send", "");
     deployment.send("intake", &[order("O-2", json!({})).to_string()]).await;
     deployment.until("the failpoint struck", || async { (!deployment.is_armed("die-before-send")).then_some(()) }).await;
@@ -65,10 +65,10 @@ async fn a_function_that_is_killed_between_its_commit_and_its_send_delays_and_lo
         "nobody was told of their roots"
     );
 
-    // A completion: the next one is killed after it was committed.
+    // A completion: the function is killed after its commit.
     deployment.arm("die-before-send", "");
     deployment.database.advance_clock(SEND_LEASE).await;
-    // Whoever sweeps is killed first, for it sends as well.
+    // The sweep is killed first, because it sends as well.
     let killed = deployment.sweep().await;
     assert_eq!(killed["errorType"], "Runtime.ExitError", "{killed}");
     deployment.database.advance_clock(SEND_LEASE).await;
@@ -114,7 +114,7 @@ async fn a_database_that_is_away_for_many_receives_brings_nothing_into_a_dead_le
     let (status, problem) = deployment.post("/v1/tasks", &order("O-2", json!({})), &[]).await;
     assert_eq!((status.as_u16(), &problem["error"]["code"]), (503, &json!("SERVICE_UNAVAILABLE")), "{problem}");
     deployment.send("intake", &[order("O-3", json!({})).to_string()]).await;
-    // Said once for each time that messages come back.
+    // One log line for each batch of messages that comes back.
     let receives = |function: &str| deployment.log(function).matches("messages come again later").count();
     deployment
         .until("six receives of each", || async {
@@ -146,7 +146,7 @@ async fn a_password_that_is_rotated_while_functions_run_is_found_by_them() {
     let deployment = Deployment::deploy(emulator, Options::default()).await;
     let task = deployment.submit(&order("O-1", json!({}))).await;
     assert_eq!(deployment.finished(&task).await["status"], "complete");
-    // As a rotation does it: the new password is pending, then it holds, then it is said to be current.
+    // The steps of a rotation: the new password is pending, then valid, then current.
     let name = format!("{}/database", deployment.prefix);
     let new = json!({"username": deployment.login.user, "password": "planted-password-new"}).to_string();
     let pending = json!({"SecretId": name, "SecretString": new, "VersionStages": ["AWSPENDING"],
@@ -157,7 +157,7 @@ async fn a_password_that_is_rotated_while_functions_run_is_found_by_them() {
     deployment.database.execute(&format!("alter role {user} password 'planted-password-new'")).await;
     let sessions = format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{user}'");
     deployment.database.execute(&sessions).await;
-    // A session that was ended while nobody used it may cost a 503, which says that the same request may be sent again.
+    // A session that was ended while idle may cause a 503; the client may send the request again.
     let task = deployment.until("a task is taken", || async {
         let (status, task) = deployment.post("/v1/tasks?on_duplicate=return", &order("O-2", json!({})), &[]).await;
         assert!(status.is_success() || status.as_u16() == 503, "{status}: {task}");

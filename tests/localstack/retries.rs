@@ -1,4 +1,4 @@
-//! What time makes ready.
+//! Retries: by a delayed message, and by the schedule.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn a_retry_comes_by_its_message_and_one_beyond_a_quarter_of_an_hour_by_the
     deployment.until_true(&format!("select state = 'waiting_for_retry' from tasker.steps where task_id = '{late}'")).await;
     assert_eq!(deployment.depth("readiness").await, 0, "no message can wait for so long");
     assert_eq!(deployment.sweep().await, json!({"sent": 0, "overdue": 0}), "it is not due");
-    // Its pause is spread by 15 % at most.
+    // The jitter of its pause is 15 % at most.
     deployment.database.advance_clock(Duration::from_secs(4_200)).await;
     assert_eq!(deployment.sweep().await, json!({"sent": 1, "overdue": 0}));
     assert_eq!(deployment.finished(&late).await["status"], "complete");

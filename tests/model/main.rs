@@ -1,8 +1,8 @@
 //! A small model of the orchestrator: all its states under loss, duplication, reordering, crashes and operators, explored
-//! exhaustively over production's own decide functions, and replayed on the functions of the database. The rows are explored
-//! without any budget; rows and all messages on their way together within budgets of faults, reports and operators' actions.
+//! exhaustively with the decide functions of the product, and replayed on its SQL functions. The rows are explored without any
+//! budget; the rows together with all messages on their way within budgets of faults, reports and operators' actions.
 //!
-//! `MODEL_PATHS` and `MODEL_SEED` say how many paths of four steps are drawn, and which.
+//! `MODEL_PATHS` and `MODEL_SEED` set how many random paths of four steps are drawn, and which.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
@@ -29,7 +29,7 @@ use states::{Detail, Left};
 use unbounded::{check_that_numbers_do_not_matter, without_numbers};
 use walk::walk;
 
-/// Things done at once; one more than cores, because each also waits for the database.
+/// How many jobs run at once: one more than cores, because each also waits for the database.
 const AT_ONCE: usize = 3;
 
 #[test]
@@ -56,7 +56,7 @@ fn in_every_state_of_up_to_four_steps_every_promise_holds() {
     println!("in {:.1?}", start.elapsed());
 }
 
-/// Explores a shape without any budget, and within some with all that is on its way: states and transitions of both.
+/// Explores a shape without any budget, and within budgets with all messages. Answers states and transitions of both.
 fn without_and_within_budgets(shape: Shape, tries: u8) -> [(usize, usize); 2] {
     let model = Model::new(shape, tries);
     let all = unbounded::explore(&model);
@@ -74,7 +74,7 @@ fn without_and_within_budgets(shape: Shape, tries: u8) -> [(usize, usize); 2] {
     [(states, transitions), within]
 }
 
-/// What the rows can come to is found without a budget; within one it is found that no message is needed for it, nor too many.
+/// Without a budget all rows are found. The runs within budgets show that the messages lead to no other rows.
 fn budgets(steps: usize, tries: u8) -> Vec<(Detail, Left)> {
     let (all, current) = (|left| (Detail::All, left), |left| (Detail::Current, left));
     match (steps, tries) {
@@ -127,7 +127,7 @@ async fn every_call_in_every_state_of_up_to_three_steps_moves_the_rows_as_the_mo
             let next = || jobs.lock().pop_front();
             while let Some((shape, left)) = next() {
                 let model = Model::new(shape, 2);
-                // Within a budget also for every number of a lease, and after every number of tries.
+                // Within a budget also for every number of a lease, and after every number of attempts.
                 let covered = match left {
                     Some(left) => cover(&replay, &model, &explore(&model, left, Detail::Current), Rows::without_past).await,
                     None => cover(&replay, &model, &unbounded::explore(&model), without_numbers).await,

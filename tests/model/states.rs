@@ -1,5 +1,5 @@
-//! The states of the model, and the edges between them: the rows of a task, the messages on their way, and the faults that may still
-//! happen. Messages are sets, so they overtake each other freely; a message that a worker holds counts as not yet taken.
+//! The states of the model, and the edges between them: the rows of a task, the messages on their way, and the faults that may
+//! still happen. Messages are sets, so they overtake each other freely; a message that a worker holds counts as not yet taken.
 
 use tasker_wire::StepState;
 
@@ -86,8 +86,8 @@ pub enum Event {
 pub enum Detail {
     /// Every message of every lease, and all earlier outcomes.
     All,
-    /// Only messages that can still move a row: those of a current lease without an outcome. The outcome is open until it arrives.
-    /// Wake-ups are left to the sweep, which does the same.
+    /// Only messages that can still move a row: those of a current lease without an outcome. The outcome is open until it
+    /// arrives. Wake-ups are left to the sweep, which does the same.
     Current,
 }
 

@@ -1,7 +1,7 @@
-//! All states without any budget: messages are lost, doubled, late and re-sent, processes die, and operators cancel, retry and resolve, each
-//! without a limit. A message of an old lease moves no rows, so the messages on their way need not be part of a state: at any moment any
-//! outcome may arrive under the current lease, and any time may pass. Only the rows remain, and only whether a lease is current matters,
-//! so the states are finite.
+//! All states without any budget: messages are lost, doubled, late and re-sent, processes die, and operators cancel, retry and
+//! resolve, each without a limit. A message of an old lease moves no rows, so the messages on their way need not be part of a
+//! state: at any moment any outcome may arrive under the current lease, and any time may pass. Only the rows remain, and only
+//! whether a lease is current matters, so the states are finite.
 
 use std::collections::HashSet;
 
@@ -16,8 +16,8 @@ use crate::{
     states::{Event, How, Left, Messages, State, lease_of},
 };
 
-/// The call needs no operator, and moves its step on. Such calls come to an end, also those of workers that start, fall silent and count
-/// as lost. A later report only moves the deadline; a released step has not moved on.
+/// The call needs no operator, and moves its step on. Such calls come to an end, also those of workers that start, fall silent
+/// and count as lost. A later report only moves the deadline; a released step has not moved on.
 fn is_free(from: &Rows, call: Call) -> bool {
     match call {
         Call::Complete { said, .. } => said != Said::Released,
@@ -67,8 +67,8 @@ pub fn explore(model: &Model) -> Explored {
     Explored { states: rows.len(), transitions, ends: graph.ends, rows }
 }
 
-/// The rows without the numbers of leases and past attempts: every current lease has the lowest possible number plus one, and a finished
-/// step has no attempts, because an operator's retry starts again at the first.
+/// The rows without the numbers of leases and past attempts: every current lease has the lowest possible number plus one, and a
+/// finished step has no attempts, because an operator's retry starts again at the first.
 pub fn without_numbers(mut rows: Rows) -> Rows {
     for step in rows.steps.iter_mut().filter(|s| s.lease > 0) {
         let mark = step.mark(step.lease);
@@ -101,7 +101,8 @@ fn check_call(from: &Rows, to: &Rows, call: Call, effects: &Effects) -> Result<(
     that(live && dispatched, "a step is sent when it is dispatched, and only then or again while it is enqueued")
 }
 
-/// Whatever was lost, a sweep finds each live step; and if every live step succeeds from here on, the task completes, unless a step has failed.
+/// Whatever was lost, a sweep finds each live step; and if every live step succeeds from here on, the task completes, unless a
+/// step has failed.
 fn check_way_out(model: &Model, from: &Rows) -> Result<(), String> {
     let mut rows = *from;
     let live = |rows: &Rows| rows.steps.iter().position(|s| is_live(s.state));

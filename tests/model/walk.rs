@@ -1,4 +1,4 @@
-//! Paths through the states of the model drawn at random, and walked on the database from the submit to the end.
+//! Draws random paths through the states of the model, and walks them on the database from the submit to the end.
 
 use tasker_test_support::Chance;
 
@@ -8,9 +8,9 @@ use crate::{
     states::{Detail, Edge, Event, How, Left, State, edges, submitted},
 };
 
-/// Paths walked side by side.
+/// How many paths are walked at once.
 const CHUNK: usize = 250;
-/// Of a hundred draws, how many may take a fault, a report or an operator.
+/// How many draws of a hundred may be a fault, a report or an action of an operator.
 const DISTURBED: usize = 35;
 
 /// What was walked.
@@ -59,7 +59,7 @@ pub async fn walk(replay: &Replay, models: &[Model], left: Left, paths: usize, s
     walked
 }
 
-/// The next call on a path, and the state after it; none at its end.
+/// The next call on a path, and the state after it. None at the end.
 fn next_call(model: &Model, mut state: State, chance: &mut Chance, walked: &mut Walked) -> Option<(Call, State)> {
     loop {
         let (mut free, mut others) = (Vec::new(), Vec::new());

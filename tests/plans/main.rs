@@ -1,7 +1,8 @@
-//! What the statements of the hot path cost beside a million finished tasks: no table is read as a whole, and no statement
-//! touches more than a bounded number of pages, however old or young its plan is.
+//! The cost of the statements of the hot path with a million finished tasks in the tables: no statement scans a table or touches
+//! more than a bounded number of pages, whether its query plan is old or new.
 //!
-//! `TASKER_TEST_TASKS` and `TASKER_TEST_STEPS` are the numbers of finished tasks and of their steps; the defaults, a million and one, are what each run affords.
+//! `TASKER_TEST_TASKS` and `TASKER_TEST_STEPS` set the number of finished tasks, and of steps of each. The defaults are a million
+//! and one.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -12,7 +13,7 @@ mod workload;
 use cost::{Meter, Session};
 use tasker_test_support::database;
 
-/// Tasks that a plan grows old over. Far fewer than a million show it: a walk over them is hundreds of pages.
+/// Tasks that are inserted while a plan stays. Far fewer than a million suffice: a scan of them touches hundreds of pages.
 const MANY: u64 = 40_000;
 
 #[tokio::test]
@@ -21,7 +22,7 @@ async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
     let client = db.client().await;
     finished_tasks::keep_statistics(&client).await;
 
-    // The functions' plans are made over nearly empty tables, with statistics of them, and stay with this session.
+    // The query plans of the functions are made for nearly empty tables with statistics, and stay with this session.
     let mut session = Session::over(db.client().await);
     workload::run(&mut session, Meter::Idle).await;
     client.batch_execute("analyze").await.unwrap();
@@ -35,7 +36,7 @@ async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
     finished_tasks::load(&db, MANY..tasks, steps).await;
     println!("{tasks} tasks of {steps} steps in {:.1} s", begun.elapsed().as_secs_f64());
     for statistics in ["no statistics", "fresh statistics"] {
-        // The first workload makes plans, for which it reads the catalogues.
+        // The first run makes the query plans, and reads the catalogs for that.
         workload::run(&mut session, Meter::Idle).await;
         workload::run(&mut session, Meter::Running(statistics)).await;
         workload::list(&mut session, statistics).await;
@@ -47,8 +48,8 @@ async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// What the log of the server holds of a step, its share of its task with it: indexes and columns that are written more often than they
-/// need be are found here. The results have one byte; the full pages after a checkpoint and the commits are not in it.
+/// The most bytes of write-ahead log per step, with its share of the task. This finds indexes and columns that are written too
+/// often. Results have one byte; full pages after a checkpoint, and commits, are not counted.
 const LOG_BYTES: u64 = 1_250;
 
 #[tokio::test]

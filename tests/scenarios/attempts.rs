@@ -1,11 +1,11 @@
-//! The budget of a step: how many tries it has, what ends them, and what is written down of each.
+//! The attempts of a step: how many it has, what ends them, and what is recorded of each.
 
 use serde_json::{Value, json};
 use tasker_wire::{Outcome, StepState, TaskState, outcome::Failure};
 
 use crate::rig::{Rig, failure, permanent, success, workflow};
 
-/// Lets a step of this retry policy fail until it is not tried again, and answers how often it ran.
+/// Lets a step with this retry policy fail until it is not retried. Answers how often it ran.
 async fn tries(retry: Value) -> i32 {
     let rig = Rig::still().await;
     rig.register(&workflow("stubborn", json!([{"name": "a", "retry": retry}]))).await;
@@ -22,7 +22,7 @@ async fn tries(retry: Value) -> i32 {
     let step = rig.step(task, "a").await;
     assert_eq!((step.state, step.attempt, step.lease), (StepState::Error, tries, tries));
     let expected: Vec<Value> = (1..=tries).map(|n| json!([n, n, "failure", true])).collect();
-    assert_eq!(rig.attempts(task, "a").await, expected, "each try left a row");
+    assert_eq!(rig.attempts(task, "a").await, expected, "each attempt left a row");
     rig.check().await;
     tries
 }

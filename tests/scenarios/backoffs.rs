@@ -1,4 +1,4 @@
-//! The pause between two tries: how long it is, and that nothing is dispatched a moment too soon.
+//! The pause between two attempts: its length, and that nothing is dispatched before its end.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Fails a step again and again, with a hint, and answers the pauses in milliseconds.
-/// Each time it looks a millisecond before the retry is due, and when it is.
+/// Checks each retry a millisecond before it is due, and when it is due.
 async fn pauses(retry: serde_json::Value, hint_seconds: Option<f64>) -> Vec<i64> {
     let rig = Rig::over(RemoteQueue::new()).await;
     rig.stop_clock().await;

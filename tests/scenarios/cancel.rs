@@ -1,4 +1,4 @@
-//! Cancelling a task, before, after and while its steps answer.
+//! Cancelling a task, before, after and while outcomes of its steps arrive.
 
 use serde_json::json;
 use tasker_engine::OperatorError;
@@ -135,7 +135,7 @@ async fn a_cancel_and_an_answer_at_once_end_in_one_of_two_ways() {
             other => panic!("{other:?}"),
         }
         assert_eq!(rig.attempts(task, "a").await, [json!([1, 1, "success", answer == Answer::Accepted])]);
-        // The child may have been sent before the cancel: its answer is stale.
+        // The child may have been sent before the cancel: its outcome is stale.
         for run in rig.receive_all().await.values() {
             assert_eq!(rig.answer(run, success(json!(1))).await, Answer::Stale);
         }

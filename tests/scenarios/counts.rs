@@ -1,4 +1,4 @@
-//! What a workflow costs the database: a statement for each submit, and one for each batch of answers.
+//! What a workflow costs the database: one statement per submit and per batch of completions, and few rows per look-up.
 
 use serde_json::json;
 use tasker_engine::SubmitError;
@@ -9,7 +9,7 @@ use crate::rig::{Rig, success, template};
 async fn a_submit_and_a_completion_are_one_statement_each() {
     let rig = Rig::still().await;
     rig.register(&template("linear", &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["c"])])).await;
-    // The first task of a template also loads it.
+    // The first task of a template also loads the template.
     rig.submit("linear", json!({"first": true})).await;
     rig.receive().await;
 
@@ -32,7 +32,7 @@ async fn submits_that_come_together_are_inserted_together() {
     rig.register(&template("one", &[("a", &[])])).await;
     rig.submit("one", json!({"first": true})).await;
     let before = rig.engine.store().counts().statements;
-    // Every second one asks for the same as the one before.
+    // Every second request repeats the previous one.
     let requests = (0..200).map(|n| rig.try_submit(json!({"name": "one", "idempotency_key": format!("{}", n / 2)})));
     let answers = futures::future::join_all(requests).await;
     let statements = rig.engine.store().counts().statements - before;
@@ -74,7 +74,7 @@ async fn answers_that_wait_together_are_applied_together() {
     let before = rig.engine.store().counts().statements;
     rig.start(500, |_| success(json!(1)));
     rig.until("select count(*) = 0 from tasker.tasks where state = 'running'").await;
-    // Three batches of at most 200, and what the sweeper looks at meanwhile.
+    // Three batches of at most 200, and the sweeps meanwhile.
     let statements = rig.engine.store().counts().statements - before;
     assert!(statements < 50, "{statements} statements");
     rig.check().await;
@@ -88,7 +88,7 @@ async fn a_look_that_finds_nothing_is_one_statement() {
     assert_eq!(rig.engine.store().counts().statements - before, 1);
 }
 
-/// A plan that was made for empty tables stays with its connection while they grow.
+/// A query plan that was made for empty tables stays with its connection while the tables grow.
 #[tokio::test]
 async fn plans_made_for_empty_tables_serve_full_ones() {
     let rig = Rig::still().await;

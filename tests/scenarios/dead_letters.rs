@@ -1,4 +1,4 @@
-//! What is noted of messages that were given up, and when it is struck out or closed.
+//! DLQ entries for dead letters: when they are opened, removed and closed.
 
 use serde_json::{Value, json};
 

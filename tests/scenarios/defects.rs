@@ -1,4 +1,4 @@
-//! A defect of ours that the database refuses: it fails no step, and keeps nothing else from moving.
+//! Statements that violate a constraint of the database, because of a defect: they fail no step, and block no other step.
 
 use serde_json::{Value, json};
 use tasker_store::StoreError;
@@ -36,7 +36,7 @@ async fn a_defect_that_meets_one_answer_keeps_no_other_from_its_task() {
     rig.until("select count(*) = 1 from tasker.tasks where state = 'running'").await;
     assert_eq!((rig.state(stuck).await, rig.step(stuck, "a").await.attempt), (TaskState::Running, 1));
     rig.check().await;
-    // Mended: it goes on by itself.
+    // Once the defect is fixed, the task continues by itself.
     rig.execute("alter table tasker.steps drop constraint bug").await;
     assert_eq!(rig.finished(stuck).await, TaskState::Complete);
     assert_eq!((rig.step(stuck, "a").await.attempt, rig.step(stuck, "a").await.lease), (1, 1));

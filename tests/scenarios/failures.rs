@@ -1,4 +1,4 @@
-//! A step that fails for good, and what goes on beside it.
+//! A step that fails permanently, and the other branches of its task.
 
 use serde_json::json;
 use tasker_wire::{StepState, TaskId, TaskState};

@@ -1,4 +1,4 @@
-//! What makes two requests the same task, and which version of a template a request means.
+//! When two requests mean the same task, and which version of a template a request means.
 
 use std::collections::HashSet;
 

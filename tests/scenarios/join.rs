@@ -1,4 +1,4 @@
-//! Two parents that complete at the same instant, on two connections: their child starts once, with both results.
+//! Two parents complete at the same instant, on two connections: their child is dispatched once, with both results.
 
 use serde_json::json;
 use tasker_wire::{Answer, RunStep, TaskId, TaskState};
@@ -68,7 +68,7 @@ async fn also_when_both_wait_for_the_row_of_the_child() {
     rig.check().await;
 }
 
-/// The trap itself, so that the test above is known to see it: read in the statement that waited, a result is not there.
+/// Reproduces the race, to show that the tests above would find it: the statement that waited does not see the other result.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_read_in_the_statement_that_counts_down_may_be_missing() {
     let rig = Rig::still().await;

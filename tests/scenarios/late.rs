@@ -1,4 +1,4 @@
-//! Answers that come late, twice, or for a dispatch that is not theirs. The lease is the fence.
+//! Completions that come late, twice, or under a lease that is not theirs. The lease is the fence.
 
 use serde_json::json;
 use tasker_domain::token;
@@ -52,7 +52,7 @@ async fn an_answer_to_an_earlier_try_is_recorded_and_changes_nothing() {
     assert_eq!(rig.answer(&first, success(json!("after all"))).await, Answer::Stale, "while it waits for its retry");
     rig.engine.sweep().await.unwrap();
     let second = rig.receive().await;
-    assert_eq!(rig.answer(&first, success(json!("after all"))).await, Answer::Stale, "while the second try runs");
+    assert_eq!(rig.answer(&first, success(json!("after all"))).await, Answer::Stale, "while the second attempt runs");
     assert_eq!(rig.step(task, "a").await.state, StepState::Enqueued);
     rig.answer(&second, success(json!("second"))).await;
     assert_eq!(rig.answer(&first, success(json!("after all"))).await, Answer::Stale, "when it is done");
@@ -69,7 +69,7 @@ async fn an_answer_to_an_earlier_try_is_recorded_and_changes_nothing() {
 #[tokio::test]
 async fn an_answer_to_an_unanswered_earlier_lease_is_recorded_as_not_applied() {
     let (rig, task, first) = one_step_on().await;
-    // Its worker was lost sight of: the same try goes on under the next lease.
+    // Its worker counts as lost: the same attempt continues under the next lease.
     rig.answer(&first, Outcome::Started {}).await;
     rig.db.advance_clock(std::time::Duration::from_secs(3600)).await;
     rig.engine.sweep().await.unwrap();
@@ -111,7 +111,7 @@ async fn an_answer_to_a_retry_that_an_operator_brought_forward_counts_once() {
     rig.check().await;
 }
 
-/// A completion that the engine's own key signed for a dispatch that never was.
+/// A completion under a lease that was never given, signed with the engine's own key.
 fn signed(run: &RunStep, template_id: Uuid, lease: i32, attempt: i32, rig: &Rig) -> CompleteStep {
     let plan = token::TemplateRef { template_id, environment: "test".into() };
     let token = token::sign(&plan, Lease { step: run.step_id, number: lease }, attempt, &rig.engine.settings().signing_keys);

@@ -1,4 +1,5 @@
-//! What is too large, or cannot be stored, fails its own step for good and says why; nothing else is touched by it.
+//! A result, an input or a text that is too large, or cannot be stored, fails its own step permanently with a reason, and affects
+//! nothing else.
 
 use serde_json::{Value, json, value::RawValue};
 use tasker_queue::Outgoing;
@@ -13,7 +14,7 @@ fn raw(text: impl Into<String>) -> Outcome {
     Outcome::Success { result: RawValue::from_string(text.into()).unwrap(), metadata: None }
 }
 
-/// A JSON string whose text has so many bytes.
+/// A JSON string whose text has a given number of bytes.
 fn of_bytes(bytes: usize) -> Outcome {
     raw(format!("\"{}\"", "x".repeat(bytes - 2)))
 }
@@ -41,7 +42,7 @@ async fn inputs_that_are_too_large_together_fail_the_step_that_they_are_for() {
     assert_eq!(rig.step(task, "after").await.state, StepState::Pending);
     rig.check().await;
 
-    // An operator can still go on without it.
+    // An operator can continue without it.
     rig.engine.resolve_step(rig.step_id(task, "a").await, None, by("x")).await.unwrap_err();
     rig.engine.resolve_step(rig.step_id(task, "join").await, None, by("not needed")).await.unwrap();
     assert_eq!(rig.receive().await.step_name, "after");
@@ -68,7 +69,7 @@ async fn further_ancestors_come_along_as_long_as_there_is_room_the_nearest_first
     rig.register(&template("w", chain)).await;
     rig.submit("w", json!({})).await;
     let third = limits::INPUT_BYTES / 3;
-    // Of d: c is its parent, b fits beside it, and a is one byte too many.
+    // The parent of d is c; b fits beside it, and a is one byte too large.
     for bytes in [limits::INPUT_BYTES - 2 * third + 1, third, third] {
         let run = rig.receive().await;
         rig.answer(&run, of_bytes(bytes)).await;
@@ -105,7 +106,8 @@ async fn a_sweep_fails_what_became_too_large_while_nobody_looked() {
     rig.stop_clock().await;
     rig.register(&template("w", JOIN)).await;
     let (first, second) = (rig.submit("w", json!({"n": 1})).await, rig.submit("w", json!({"n": 2})).await);
-    // The join of the first is held by a pause; that of the second is dispatched, and its process dies before it looks.
+    // A pause holds the join of the first task; that of the second is dispatched, and its process dies before it loads the
+    // inputs.
     rig.execute(&format!("update tasker.tasks set paused_at = tasker.clock() where task_id = '{first}'")).await;
     for run in rig.engine.queue().runs() {
         let bytes = if run.step_name == "alone" { 10 } else { limits::INPUT_BYTES / 4 };
@@ -173,7 +175,7 @@ async fn text_that_cannot_be_kept_fails_its_own_step_in_a_batch_of_ten() {
 async fn what_only_the_database_refuses_fails_its_own_step_in_a_batch_of_ten() {
     let rig = Rig::still().await;
     rig.register(&ten_steps()).await;
-    // Whatever our own check may miss one day.
+    // Stands for a text that our own check misses.
     rig.execute(
         "create function tasker.refuse() returns trigger language plpgsql as $$ begin
                if new.result::text like '%poison%' then raise 'no such text' using errcode = '22P02'; end if;

@@ -1,4 +1,4 @@
-//! Locks of the database: deadlocks, rows that others hold, and readers that do not move.
+//! Locks in the database: deadlocks, rows that others hold, and readers that are blocked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ async fn a_deadlock_is_met_by_making_the_whole_statement_again() {
     let task = rig.submit("w", json!({})).await;
     let a = rig.receive().await;
     let b = rig.step_id(task, "b").await.no;
-    // Somebody locks the child first and the step then: the order that nothing of ours takes.
+    // Another session locks the child first and then the step. The product never uses this order.
     let mut client = rig.db.client().await;
     let other = client.transaction().await.unwrap();
     other.batch_execute("set local deadlock_timeout = '1min'").await.unwrap();
@@ -69,7 +69,7 @@ async fn a_request_waits_for_a_locked_row_only_so_long_as_the_row_is_locked() {
     rig.register(&template("w", CHAIN)).await;
     let request = r#"{"name": "w", "idempotency_key": "k"}"#;
     let mut client = rig.db.client().await;
-    // A submit of the same identity that is rolled back in the end.
+    // A submit of the same identity, which is rolled back at the end.
     let other = client.transaction().await.unwrap();
     let task = rig.submit("w", json!({})).await;
     let copy = format!(
@@ -116,7 +116,7 @@ async fn readers_that_stand_still_keep_no_accepted_step_waiting() {
     let store = rig.engine.store();
     let readers = futures::future::join_all((0..10).map(|_| store.templates(None)));
     let moving = async {
-        // All that they may take is taken.
+        // The readers occupy all connections that they may use.
         rig.until("select count(*) >= 2 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
             .await;
         let answer = tokio::time::timeout(PATIENCE, rig.answer(&run, success(json!(1)))).await.unwrap();

@@ -1,4 +1,4 @@
-//! The database commits, and its answer is lost: the caller may say the same again.
+//! The database commits, and its answer is lost: a repetition of the call has no further effect.
 
 use serde_json::json;
 use tasker_queue::InProcess;

@@ -1,4 +1,4 @@
-//! What operators do to steps: retry and resolve. Each leaves a row in the audit log and moves the task on.
+//! Operator actions on steps: retry and resolve. Each writes a row of the audit log and moves the task on.
 
 use serde_json::{Value, json, value::RawValue};
 use tasker_engine::OperatorError;
@@ -118,7 +118,7 @@ async fn a_step_that_is_done_is_not_resolved() {
     rig.check().await;
 }
 
-/// What brings `a` of a chain into the state that a test resolves it in.
+/// Brings `a` of a chain into a state.
 async fn bring(rig: &Rig, a: &RunStep, state: StepState) {
     match state {
         StepState::Enqueued => {}
@@ -236,7 +236,7 @@ async fn a_result_that_cannot_be_kept_resolves_nothing() {
 async fn two_retries_at_once_dispatch_a_step_once() {
     let (rig, task, a) = chain().await;
     rig.answer(&a, permanent("no")).await;
-    // Both have begun before either can go on.
+    // Both start before either can continue.
     let mut client = rig.db.client().await;
     let lock = client.transaction().await.unwrap();
     lock.query("select from tasker.steps for update", &[]).await.unwrap();

@@ -1,4 +1,4 @@
-//! A pause holds back what would be dispatched, and nothing else.
+//! A pause holds steps that would be dispatched, and nothing else.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::rig::{Rig, by, failure, success, template, workflow};
 
 const HOLD: Duration = Duration::from_secs(60);
 
-/// How tests pause, until operators can.
+/// Pauses by SQL, because operators have no action for it yet.
 #[derive(Clone, Copy)]
 enum Pause {
     Task,
@@ -67,7 +67,7 @@ async fn what_is_under_way_is_applied_and_what_becomes_ready_is_held() {
         assert_eq!((b.state, b.lease, b.attempt), (StepState::WaitingForRetry, 1, 1), "a due retry is held");
         rig.check().await;
 
-        // Still paused, however often somebody looks.
+        // Still paused, however often a sweep looks.
         for _ in 0..3 {
             rig.pass(HOLD).await;
             rig.engine.sweep().await.unwrap();

@@ -1,4 +1,4 @@
-//! A process that dies, and a process that loses the answers of its database: everything still finishes, no attempt is used by it.
+//! A process dies, or loses its sessions or the answers of its database: everything still finishes, at the cost of no attempt.
 
 use std::{
     collections::BTreeMap,
@@ -125,7 +125,7 @@ async fn more_dispatched_steps_than_a_page_are_all_sent_again() {
     assert_eq!(rig.engine.queue().waiting(), 11_000, "what is here already is not taken twice");
 }
 
-/// Tasks for the stories below: each has a fan of ten, a join, and a tail.
+/// Tasks for the tests below: each has a fan of ten, a join, and a tail.
 async fn submit_many(rig: &Rig, tasks: usize) -> Vec<TaskId> {
     let middle: Vec<String> = (0..10).map(|i| format!("s{i}")).collect();
     let steps = middle.iter().map(|s| json!({"name": s, "dependencies": ["first"]}));
@@ -163,11 +163,11 @@ fn a_process_killed_again_and_again_finishes_everything_in_the_end() {
     outer.block_on(async {
         let mut rig = Rig::still().await;
         let tasks = submit_many(&rig, 100).await;
-        // Its sessions end with it.
+        // The sessions of the old engine end with it.
         rig.engine = engine(&rig.db, InProcess::default());
         let mut kills = 0;
         while rig.count("select count(*) from tasker.tasks where state = 'running'").await > 0 {
-            // A runtime that is shut down drops every future where it stands, as a kill does.
+            // Shutting a runtime down drops every future at its current point, as a kill does.
             let process = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             let engine = engine(&rig.db, InProcess::default());
             let done = rig.count("select count(*) from tasker.steps where state = 'complete'").await;
@@ -179,7 +179,7 @@ fn a_process_killed_again_and_again_finishes_everything_in_the_end() {
             rig.until(&format!("select count(*) >= {far_enough} from tasker.steps where state = 'complete'")).await;
             process.shutdown_background();
             kills += 1;
-            // A session that still works would commit behind the back of the next process; `dev` waits for that too.
+            // A session that still works would commit while the next process runs. `dev` waits for the end of old sessions too.
             let others = "select count(*) = 0 from pg_stat_activity \
                           where datname = current_database() and application_name = 'tasker'";
             rig.until(others).await;
@@ -223,7 +223,7 @@ async fn dispatched_steps_whose_answer_was_lost_are_sent_by_the_next_recovery() 
     rig.register(&template("two", &[("a", &[]), ("b", &["a"])])).await;
     let task = rig.submit("two", json!({})).await;
     let a = rig.receive().await;
-    // The commit arrived, its answer did not: another process of the same database stands for that.
+    // Another process of the same database stands for a commit whose answer was lost.
     let other = engine(&rig.db, InProcess::default());
     other.complete(vec![a.complete(success(json!(1)), "w", 1)]).await.unwrap();
     assert_eq!(rig.answer(&a, success(json!(1))).await, Answer::Duplicate);

@@ -1,4 +1,4 @@
-//! A queue outside of the process, as a test double: it keeps what it is sent, and refuses what a test tells it to.
+//! A test double for a queue outside of the process: it keeps the messages it is sent, and refuses those that a test selects.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -13,7 +13,7 @@ pub struct RemoteQueue {
     sent: Mutex<Vec<Outgoing>>,
     refuses: Mutex<Refuses>,
     too_large: Mutex<Refuses>,
-    /// Sends that were begun, and what the test holds to keep them from going on.
+    /// Sends that were begun, and the lock by which a test holds them up.
     pub begun: AtomicUsize,
     pub gate: tokio::sync::RwLock<()>,
 }
@@ -27,12 +27,12 @@ impl RemoteQueue {
         Self { sent: Mutex::default(), refuses, too_large, begun: AtomicUsize::new(0), gate: tokio::sync::RwLock::default() }
     }
 
-    /// From now on refuses what `which` says.
+    /// From now on refuses the messages that `which` selects.
     pub fn refuse(&self, which: impl FnMut(&Outgoing) -> bool + Send + 'static) {
         *self.refuses.lock() = Box::new(which);
     }
 
-    /// From now on finds too large what `which` says.
+    /// From now on finds the messages too large that `which` selects.
     pub fn find_too_large(&self, which: impl FnMut(&Outgoing) -> bool + Send + 'static) {
         *self.too_large.lock() = Box::new(which);
     }

@@ -1,4 +1,4 @@
-//! What workers say while a step runs, and what their silence means.
+//! Reports of workers while a step runs, and steps whose worker is silent.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 
 const STARTED: Outcome = Outcome::Started {};
 const HEARTBEAT: Outcome = Outcome::Heartbeat {};
-/// A timeout of 20 s, and 10 s for the report of it.
+/// A timeout of 20 s, and 10 s more until its report must be here.
 const SILENCE: Duration = Duration::from_secs(30);
 
 async fn dispatched(max_attempts: u32) -> (Rig<RemoteQueue>, TaskId, RunStep) {
@@ -123,7 +123,7 @@ async fn losses_of_one_try_do_not_count_for_the_next() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heartbeat_at_the_deadline_wins_against_the_sweep_or_is_told_to_stop() {
     let (rig, task, mut run) = dispatched(100).await;
-    let (mut heard, mut lost) = (0, 0);
+    let (mut in_time, mut lost) = (0, 0);
     rig.answer(&run, STARTED).await;
     for _ in 0..100 {
         rig.pass(SILENCE).await;
@@ -132,14 +132,14 @@ async fn a_heartbeat_at_the_deadline_wins_against_the_sweep_or_is_told_to_stop()
         let step = rig.step(task, "a").await;
         match answer {
             Answer::Accepted => {
-                heard += 1;
+                in_time += 1;
                 assert_eq!((step.state, step.lease), (StepState::InProgress, run.lease));
                 assert_eq!(rig.wakes_in_ms(task, "a").await, Some(30_000));
                 assert!(idle(&rig));
             }
             Answer::Stale => {
                 lost += 1;
-                // The third loss is a failure, whose retry is due at once.
+                // The third loss is a failure, whose retry is due immediately.
                 rig.engine.sweep().await.unwrap();
                 let again = next(&rig);
                 assert_eq!(again.lease, run.lease + 1);
@@ -149,7 +149,7 @@ async fn a_heartbeat_at_the_deadline_wins_against_the_sweep_or_is_told_to_stop()
             other => panic!("{other:?}"),
         }
     }
-    println!("heard {heard} times, lost {lost} times");
+    println!("in time {in_time} times, too late {lost} times");
     rig.check().await;
 }
 
@@ -158,7 +158,7 @@ async fn what_a_sweep_concluded_is_not_applied_when_the_deadline_has_moved() {
     let (rig, task, run) = dispatched(3).await;
     rig.answer(&run, STARTED).await;
     rig.pass(SILENCE).await;
-    // Between seeing the silence and concluding from it, a heartbeat arrives.
+    // A heartbeat arrives after the sweep saw the silence and before its verdict is applied.
     let settings = DispatchSettings { send_ms: Some(30_000), bodies: 10, input_bytes: 1 << 20 };
     let seen = rig.engine.store().sweep(10, settings).await.unwrap();
     assert!(matches!(&seen[..], [Change::Lost(_)]), "{seen:?}");

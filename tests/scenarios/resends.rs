@@ -1,4 +1,4 @@
-//! A queue refuses, loses and doubles messages: the sweep sends again what it owes.
+//! A queue refuses, loses and duplicates messages: the sweep sends again what is due.
 
 use std::time::Duration;
 

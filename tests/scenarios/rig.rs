@@ -1,4 +1,4 @@
-//! A database, an engine over it, and workers that do what a test says.
+//! A database, an engine over it, and scripted workers.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +39,7 @@ pub struct Step {
 }
 
 impl Rig {
-    /// An engine that does nothing by itself: the test moves it.
+    /// An engine that does nothing by itself.
     pub async fn still() -> Self {
         Self::over(InProcess::default()).await
     }
@@ -51,7 +51,7 @@ impl Rig {
         rig
     }
 
-    /// Lets the loops run, and workers.
+    /// Starts the loops and workers.
     pub fn start(&self, at_once: usize, handler: impl Fn(&RunStep) -> Outcome + Send + Sync + 'static) {
         tokio::spawn(run(self.engine.clone(), self.stop.clone(), at_once, handler));
     }
@@ -151,7 +151,7 @@ impl<Q: Queue> Rig<Q> {
         task.step(self.sql.query_one(sql, &[&task.uuid(), &name]).await.unwrap().get(0))
     }
 
-    /// What was answered of a step, by lease: `[lease, attempt, outcome, applied]`.
+    /// The recorded outcomes of a step, by lease: `[lease, attempt, outcome, applied]`.
     pub async fn attempts(&self, task: TaskId, step: &str) -> Vec<Value> {
         let sql = format!(
             "select json_build_array(a.lease, a.attempt, a.outcome, a.applied) as row from tasker.attempts a \
@@ -160,12 +160,12 @@ impl<Q: Queue> Rig<Q> {
         self.rows(&sql).await.into_iter().map(|mut r| r["row"].take()).collect()
     }
 
-    /// A wake-up for a step under its lease now.
+    /// A wake-up for a step under its current lease.
     pub async fn wake_up(&self, task: TaskId, name: &str) -> Evaluate {
         Evaluate { v: VERSION, step_id: self.step_id(task, name).await, lease: self.step(task, name).await.lease }
     }
 
-    /// Milliseconds from now until somebody looks at the step again.
+    /// Milliseconds until the `wake_at` of a step.
     pub async fn wakes_in_ms(&self, task: TaskId, name: &str) -> Option<i64> {
         let sql = "select round(extract(epoch from wake_at - tasker.clock()) * 1000)::int8 from tasker.steps \
                    where task_id = $1 and name = $2 and wake_at < 'infinity'";
@@ -178,7 +178,7 @@ impl<Q: Queue> Rig<Q> {
         self.pass(Duration::ZERO).await;
     }
 
-    /// Lets time go by on a stopped clock.
+    /// Moves a stopped clock on.
     pub async fn pass(&self, time: Duration) {
         let ms = time.as_millis() as i64 + self.clock_ms.fetch_add(time.as_millis() as i64, Relaxed);
         let clock = "create or replace function tasker.clock() returns timestamptz language sql stable";
@@ -201,7 +201,7 @@ impl<Q: Queue> Rig<Q> {
         self.sql.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
 
-    /// Waits until a query of one boolean says yes.
+    /// Waits until a query of one boolean is true.
     pub async fn until(&self, sql: &str) {
         let look = async || {
             let row = self.sql.query_one(sql, &[]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
@@ -210,7 +210,7 @@ impl<Q: Queue> Rig<Q> {
         poll(Duration::from_millis(2), look).await.unwrap_or_else(|| panic!("never true: {sql}"));
     }
 
-    /// The counters and readiness that the facts give are the stored ones.
+    /// The stored counters and readiness agree with the facts.
     pub async fn check(&self) {
         let report = self.engine.store().examine().await.unwrap_or_else(|e| panic!("{e}"));
         assert!(report.differences.is_empty(), "{:#?}", report.differences);

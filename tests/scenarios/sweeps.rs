@@ -1,4 +1,4 @@
-//! Sweeps: two at once, one beside a send that is under way, and one that meets what it cannot decide or read.
+//! Sweeps: two at once, one during a send, and one that meets templates that it cannot read.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -111,7 +111,7 @@ async fn steps_whose_template_is_unreadable_do_not_keep_the_sweep_from_others() 
     let engine = engine(&rig.db, InProcess::default());
     rig.pass(Duration::from_secs(15)).await;
     while engine.sweep().await.unwrap() != Default::default() {}
-    assert_eq!(rig.step(task, "a").await.lease, 2, "the one that can be decided about is dispatched again");
+    assert_eq!(rig.step(task, "a").await.lease, 2, "the step with a readable template is dispatched again");
     assert_eq!(rig.step(stuck, "s0").await.state, StepState::InProgress);
     rig.check().await;
 }

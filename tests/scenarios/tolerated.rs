@@ -1,4 +1,4 @@
-//! A failure that the workflow goes on with: it counts as a done parent.
+//! A tolerated failure: the step counts as a parent that is done.
 
 use serde_json::json;
 use tasker_domain::Verdict;

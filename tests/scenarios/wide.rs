@@ -144,15 +144,15 @@ async fn answers_of_many_tasks_in_one_batch_move_each_of_them() {
     rig.check().await;
 }
 
-/// Bytes that this process ever held at once.
+/// The most bytes that this process ever held.
 fn peak_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Lets so many children of a step with a result of so many bytes wait for workers, and then takes them in.
-/// Answers the bytes that this needed.
+/// Lets `children` of a step with a result of so many bytes wait for workers, and then receives them.
+/// Answers the bytes of memory that this took.
 async fn bytes_for(children: usize, bytes: usize) -> usize {
     let rig = Rig::still().await;
     rig.register(&fan("fan", children)).await;

@@ -1,4 +1,5 @@
-//! Measures the whole system as its clients see it, beside the floor of this machine and other engines; `scripts/bench` starts it.
+//! Measures the whole system as its clients see it, beside the floor of this machine and other engines; `scripts/bench` starts
+//! it.
 
 mod adapter;
 mod database;

@@ -18,7 +18,7 @@ const PREFIX: &str = "tasker_test_";
 /// Any number, as long as it is always the same: whoever holds this lock makes the template.
 const LOCK: i64 = 0x7461_736b_6572_7465;
 
-/// A database of one test; dropped with this value, or by a later test when this process was killed.
+/// The database of one test. It is dropped with this value, or by a later test if this process was killed.
 pub struct Database {
     /// How to reach it.
     pub url: String,
@@ -33,7 +33,7 @@ pub async fn database() -> Database {
 }
 
 impl Database {
-    /// A connection of its own, for what a test does or sees behind the back of the product.
+    /// A connection of the test, beside those of the product.
     pub async fn client(&self) -> Client {
         connect(&self.url).await.unwrap_or_else(|e| panic!("no connection to the test database: {e:#}"))
     }
@@ -46,8 +46,8 @@ impl Database {
     /// Sets the product's clock to so many milliseconds after the server's.
     pub async fn set_clock_offset(&self, ms: i64) {
         self.offset_ms.store(ms, Relaxed);
-        // The offset is a constant in the body, so that the function is inlined as the real one is; replacing it makes
-        // every cached plan anew.
+        // The offset is a constant in the body, so that the function is inlined as the real one is. Replacing it
+        // invalidates every cached plan.
         self.execute(&format!(
             "create or replace function tasker.clock() returns timestamptz language sql stable \
              as 'select now() + interval ''{ms} ms'''"
@@ -64,13 +64,13 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // A thread of its own: a value is dropped inside a runtime, which cannot be waited in.
+        // A thread of its own: a value may be dropped inside a runtime, where blocking is not possible.
         let (server, name) = (self.server.clone(), self.name.clone());
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async { drop_database(&connect(&server).await?, &name).await })
         });
-        // Nothing is lost when it fails: a later test drops what this process leaves.
+        // If it fails, a later test drops the database.
         let _ = dropped.join();
     }
 }
@@ -97,7 +97,7 @@ async fn template(server: &str, admin: &Client) -> Result<String> {
     }
     admin.execute("select pg_advisory_lock($1)", &[&LOCK]).await?;
     if !exists(admin, &name).await? {
-        // It gets its name only when it is whole.
+        // It gets its final name only when it is complete.
         let raw = format!("{name}_raw");
         drop_database(admin, &raw).await?;
         admin.batch_execute(&format!("create database {raw}")).await?;
@@ -111,7 +111,7 @@ async fn template(server: &str, admin: &Client) -> Result<String> {
     Ok(name)
 }
 
-/// Drops the databases of test processes that live no more.
+/// Drops the databases of test processes that have ended.
 async fn drop_leftovers(admin: &Client) -> Result<()> {
     let rows = admin.query("select datname from pg_database where starts_with(datname, $1)", &[&PREFIX]).await?;
     for name in rows.iter().map(|r| r.get::<_, String>(0)) {

@@ -85,7 +85,8 @@ pub struct Dev {
     logs: Arc<Mutex<Vec<String>>>,
 }
 
-/// The command line of `tasker-ctl dev` for a place: on any free port and with the place's templates, unless the arguments say otherwise.
+/// The command line of `tasker-ctl dev` for a folder: on any free port and with the folder's templates, unless the arguments say
+/// otherwise.
 pub fn dev_command(place: &Place, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("tasker-ctl"));
     let root = root();
@@ -104,7 +105,7 @@ pub fn dev_command(place: &Place, arguments: &[&str]) -> Command {
     command
 }
 
-/// The option that starts the worker of the tests for a pool.
+/// The value of `--worker` that starts the tests' worker for a pool.
 pub fn python_worker(pool: &str) -> String {
     format!("{pool}=python3 {}", root().join("tests/e2e/worker.py").display())
 }
@@ -117,7 +118,7 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Starts it. Its logs are kept, and shown by a test that fails.
+    /// Starts it, and keeps its logs. A test that fails shows them.
     pub fn launch(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
@@ -166,7 +167,7 @@ impl Dev {
         body["task_uuid"].as_str().unwrap().to_owned()
     }
 
-    /// How many log lines hold a text.
+    /// How many log lines contain a text.
     pub fn logged(&self, text: &str) -> usize {
         self.logs.lock().iter().filter(|line| line.contains(text)).count()
     }
@@ -188,13 +189,13 @@ impl Dev {
         self.get(&format!("/v1/tasks/{task}/workflow_steps")).as_array().unwrap().clone()
     }
 
-    /// Fails unless what is stored agrees with the facts.
+    /// Fails unless the stored counters and readiness agree with the facts.
     pub fn assert_healthy(&self) {
         let doctor = self.ctl(&["doctor"]);
         assert!(doctor.status.success(), "{}", String::from_utf8_lossy(&doctor.stdout));
     }
 
-    /// Ends it in order, and answers whether it ended well.
+    /// Stops it in order. Answers whether it succeeded.
     pub fn stop(mut self) -> bool {
         let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
         assert!(status.success());
@@ -207,7 +208,7 @@ impl Dev {
     }
 }
 
-/// A request: its status, whether it says when to come again, and its body. An error when there was no answer.
+/// Sends a request: the status, whether there is a `Retry-After`, and the body. An error if there is no answer.
 pub fn http(method: &str, url: &str, body: Option<String>) -> reqwest::Result<(u16, bool, Value)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

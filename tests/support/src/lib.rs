@@ -1,5 +1,5 @@
-//! What tests share: a fresh database with a clock that the test moves, an engine over it, a proxy that breaks connections, the binaries as
-//! processes, and waiting.
+//! The rig that tests share: a fresh database with a clock that the test moves, an engine over it, a proxy that breaks
+//! connections, `tasker-ctl dev` as a process, and waiting.
 
 #![allow(clippy::unwrap_used, reason = "a test fails at the first surprise")]
 

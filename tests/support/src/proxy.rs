@@ -94,7 +94,7 @@ impl Proxy {
         self.state.answers_left.store(answers, SeqCst);
     }
 
-    /// Whether the answer that was to be lost is lost.
+    /// Whether the answer has been lost.
     pub fn lost(&self) -> bool {
         self.state.answers_left.load(SeqCst) < 0
     }
@@ -114,7 +114,7 @@ impl State {
         }
     }
 
-    /// Carries both ways until one side ends, or an answer is to be lost.
+    /// Copies both ways until one side ends, or an answer is lost.
     async fn carry(&self, client: TcpStream, server: Box<dyn Stream>) {
         let _ = client.set_nodelay(true);
         let (mut from_client, mut to_client) = client.into_split();
@@ -135,7 +135,7 @@ impl State {
         }
     }
 
-    /// Counts an answer at its end, which the server writes only after the commit.
+    /// Counts an answer at its end. The server writes the end only after the commit.
     fn loses(&self, answer: &[u8]) -> bool {
         let counts = answer.ends_with(READY) && self.answers_left.load(SeqCst) >= 0;
         counts && self.answers_left.fetch_sub(1, SeqCst) == 0
