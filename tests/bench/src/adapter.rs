@@ -1,8 +1,8 @@
 //! Any other engine, by a program that speaks lines of JSON: it starts the engine on a database, and carries out what it reads.
 //!
-//! `{"id": 1, "submit": [["a", []], ["b", ["a"]]]}` is answered by `{"id": 1, "workflow": "…"}` once the workflow is durable, or
-//! by `{"id": 1, "refused": true}`; `{"id": 2, "wait": "…"}` by `{"id": 2, "done": true}`. Its first line is `{"ready": "NAME
-//! VERSION"}`. It ends when its stdin closes. Its processes are itself and what descends from it.
+//! `{"id": 1, "submit": [["a", []], ["b", ["a"]]]}` is answered by `{"id": 1, "workflow": "…"}` once the workflow is durable, or by
+//! `{"id": 1, "refused": true}`; `{"id": 2, "wait": "…"}` by `{"id": 2, "done": true}`. Its first line is `{"ready": "NAME VERSION"}`.
+//! It ends when its stdin closes. Its processes are itself and what descends from it.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,4 @@
-//! Measures the whole system as its clients see it, beside the floor of this machine and other engines; `scripts/bench` starts
-//! it.
+//! Measures the whole system as its clients see it, beside the floor of this machine and other engines; `scripts/bench` starts it.
 
 mod adapter;
 mod database;

@@ -20,8 +20,8 @@ use crate::{
 /// Callers begin one after the other over so long: they are not one herd.
 const RAMP: Duration = Duration::from_secs(1);
 
-/// Pause of a caller that was refused: what our `Retry-After` asks for, and up to half as long again, as clients do that do not
-/// want to come back all at once.
+/// Pause of a caller that was refused: what our `Retry-After` asks for, and up to half as long again, as clients do that do not want
+/// to come back all at once.
 fn refused_pause() -> Duration {
     Duration::from_millis(1000 + u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * 2)
 }
