@@ -90,8 +90,7 @@ pub fn tasks_of(chance: &mut Chance) -> Vec<Task> {
 pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
     let tasks = tasks_of(&mut chance);
-    let workflows: Vec<Workflow> = tasks.iter().map(|t| t.workflow.clone()).collect();
-    rig.prepare(&workflows).await?;
+    rig.prepare(&tasks).await?;
     rig.set_clock(START_MS).await?;
 
     let faults = Arc::new(Faults::default());

@@ -20,12 +20,12 @@ use crate::{
     faults::{Fault, Faults},
     history,
     journal::Journal,
-    operators::{audited, by, done},
+    operators::{Choice, FAILED, audited, by, choices, done},
     process::Fails,
     queue::GRID_MS,
     rig::{CONNECTIONS, Rig, engine},
     statement_proxy::{Cut, StatementProxy, Turn},
-    workers::{Workers, step_of},
+    workers::Workers,
 };
 
 /// A seed that has not ended after so many moves is stuck.
@@ -115,8 +115,7 @@ struct Run<'a> {
 pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
     let tasks = tasks_of(&mut chance);
-    let workflows: Vec<_> = tasks.iter().map(|t| t.workflow.clone()).collect();
-    rig.prepare(&workflows).await?;
+    rig.prepare(&tasks).await?;
     rig.set_clock(START_MS).await?;
     let faults = Arc::new(Faults::default());
     let mut run = Run {
@@ -494,13 +493,9 @@ impl Run<'_> {
 
     /// When nothing moves any more, operators retry some failed steps.
     async fn try_again(&mut self) -> Result<()> {
-        let sql = "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t
-            join tasker.steps s using (task_id) where t.state = 'error' and s.state = 'error' order by place, s.no";
-        for row in self.rig.sql.query_typed(sql, &[]).await? {
-            let (place, step) = (row.get::<_, i64>(4) as usize, step_of(row.get(2)));
-            let id = TaskId::from_uuid(row.get(0)).expect("a task of ours").step(row.get(1));
+        for Choice { id, place, no, lease } in choices(self.rig, FAILED).await? {
             if self.chance.permille(500) {
-                self.tasks[place].actions.retried.entry(step).or_default().push(row.get::<_, i32>(3) + 1);
+                self.tasks[place].actions.retried.entry(no).or_default().push(lease + 1);
                 self.begin(Verb::Retry(id)).await?;
                 while let Some(turn) = self.process.under_way.first_mut().and_then(|u| u.turn.take()) {
                     turn.go(None);

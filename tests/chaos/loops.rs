@@ -13,7 +13,7 @@ use tasker_engine::{Engine, OperatorError, SubmitError};
 use tasker_queue::{InProcess, Outgoing, Queue};
 use tasker_store::StoreError;
 use tasker_test_support::{Chance, receive};
-use tasker_wire::{CompleteStep, TaskId};
+use tasker_wire::CompleteStep;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,11 +21,11 @@ use crate::{
     driver::{AT_LEAST, Report, Task, request, tasks_of},
     faults::{Fault, Faults},
     history,
-    operators::{audited, by, done},
+    operators::{Choice, FAILED, audited, by, choices, done},
     process::note_cuts,
     rig::{Rig, engine},
     statement_proxy::{Cut, Order, StatementProxy},
-    workers::{Workers, step_of},
+    workers::Workers,
 };
 
 /// Longer than any seed takes. A seed that takes longer has lost something.
@@ -56,8 +56,7 @@ struct Run<'a> {
 pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
     let tasks = tasks_of(&mut chance);
-    let workflows: Vec<_> = tasks.iter().map(|t| t.workflow.clone()).collect();
-    rig.prepare(&workflows).await?;
+    rig.prepare(&tasks).await?;
     rig.run_clock(0).await?;
     let faults = Arc::new(Faults::default());
     let workers = Arc::new(Mutex::new(Workers::new(seed, faults.clone())));
@@ -228,13 +227,9 @@ impl Run<'_> {
 
     /// When nothing moves any more, operators retry some failed steps.
     async fn try_again(&mut self) -> Result<()> {
-        let sql = "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t
-            join tasker.steps s using (task_id) where t.state = 'error' and s.state = 'error' order by place, s.no";
-        for row in self.rig.sql.query_typed(sql, &[]).await? {
-            let (place, step) = (row.get::<_, i64>(4) as usize, step_of(row.get(2)));
-            let id = TaskId::from_uuid(row.get(0)).expect("a task of ours").step(row.get(1));
+        for Choice { id, place, no, lease } in choices(self.rig, FAILED).await? {
             if self.chance.permille(500) {
-                self.tasks.lock()[place].actions.retried.entry(step).or_default().push(row.get::<_, i32>(3) + 1);
+                self.tasks.lock()[place].actions.retried.entry(no).or_default().push(lease + 1);
                 // A previous order may still be pending.
                 note_cuts(&self.faults, &self.process.proxy.order(None));
                 self.process.engine.retry_step(id, by()).await?;

@@ -18,12 +18,15 @@ const CANCELS: usize = 2;
 const RESOLVES: usize = 3;
 const RETRIES: usize = 4;
 
+/// The failed steps of failed tasks.
+pub const FAILED: &str = "t.state = 'error' and s.state = 'error'";
+
 /// A step on which an operator may act.
-struct Choice {
-    id: StepId,
-    place: usize,
-    no: usize,
-    lease: i32,
+pub struct Choice {
+    pub id: StepId,
+    pub place: usize,
+    pub no: usize,
+    pub lease: i32,
 }
 
 impl Driver<'_> {
@@ -33,8 +36,7 @@ impl Driver<'_> {
             0 if self.may_cancel() => self.cancel().await,
             1 if self.count(|t| t.actions.resolved.len()) < RESOLVES => self.resolve().await,
             2 | 3 if self.count(|t| t.actions.retried.len()) < RETRIES => {
-                let choices = self.choices("s.state in ('error', 'waiting_for_retry')").await?;
-                let Some(choice) = self.pick(choices) else { return Ok(()) };
+                let Some(choice) = self.pick("s.state in ('error', 'waiting_for_retry')").await? else { return Ok(()) };
                 self.retry(choice).await
             }
             _ => Ok(()),
@@ -43,7 +45,7 @@ impl Driver<'_> {
 
     /// When nothing moves any more, operators retry some failed steps.
     pub async fn operators_try_again(&mut self) -> Result<()> {
-        for choice in self.choices("s.state = 'error' and t.state = 'error'").await? {
+        for choice in choices(self.rig, FAILED).await? {
             if !self.tasks[choice.place].tried_again && self.chance.permille(500) {
                 self.tasks[choice.place].tried_again = true;
                 self.retry(choice).await?;
@@ -57,8 +59,7 @@ impl Driver<'_> {
     }
 
     async fn cancel(&mut self) -> Result<()> {
-        let choices = self.choices("t.state = 'running'").await?;
-        let Some(Choice { id, place, .. }) = self.pick(choices) else { return Ok(()) };
+        let Some(Choice { id, place, .. }) = self.pick("t.state = 'running'").await? else { return Ok(()) };
         let called = self.call("cancel_v1", |engine| async move { engine.cancel_task(id.task, by()).await }).await?;
         self.tasks[place].actions.cancelled = match called {
             Called::Lost => audited(self.rig, id.task, None, "cancel_task").await? > 0,
@@ -88,8 +89,7 @@ impl Driver<'_> {
 
     async fn resolve(&mut self) -> Result<()> {
         let open = "s.state in ('pending', 'enqueued', 'in_progress', 'waiting_for_retry', 'error')";
-        let choices = self.choices(open).await?;
-        let Some(Choice { id, place, no, .. }) = self.pick(choices) else { return Ok(()) };
+        let Some(Choice { id, place, no, .. }) = self.pick(open).await? else { return Ok(()) };
         let text = self.chance.permille(700).then(|| format!("{{\"resolved\": {no}}}"));
         let result = text.clone().map(|t| serde_json::value::RawValue::from_string(t).expect("it is JSON"));
         let called = self.call("resolve_step_v1", |engine| async move { engine.resolve_step(id, result, by()).await }).await?;
@@ -107,27 +107,27 @@ impl Driver<'_> {
         self.tasks.iter().map(of).sum()
     }
 
-    fn pick(&mut self, mut choices: Vec<Choice>) -> Option<Choice> {
+    async fn pick(&mut self, which: &str) -> Result<Option<Choice>> {
+        let mut choices = choices(self.rig, which).await?;
+        // Operators do not know a task whose submit was not answered yet.
+        choices.retain(|choice| self.tasks[choice.place].id.is_some());
         let n = self.chance.below(choices.len());
-        (!choices.is_empty()).then(|| choices.swap_remove(n))
+        Ok((!choices.is_empty()).then(|| choices.swap_remove(n)))
     }
+}
 
-    /// Steps of tasks that an operator may still change, in the order of the seed.
-    async fn choices(&self, which: &str) -> Result<Vec<Choice>> {
-        let sql = format!(
-            "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t join tasker.steps s \
-             using (task_id) where t.state in ('running', 'error') and {which} order by place, s.no"
-        );
-        let rows = self.rig.sql.query_typed(&sql, &[]).await?;
-        let choice = |row: &tokio_postgres::Row| {
-            let task = TaskId::from_uuid(row.get(0))?;
-            let place = row.get::<_, i64>(4) as usize;
-            // Operators do not know a task whose submit was not answered yet.
-            self.tasks[place].id?;
-            Some(Choice { id: task.step(row.get(1)), place, no: step_of(row.get(2)), lease: row.get(3) })
-        };
-        Ok(rows.iter().filter_map(choice).collect())
-    }
+/// Steps of tasks that an operator may still change, in the order of the seed.
+pub async fn choices(rig: &Rig, which: &str) -> Result<Vec<Choice>> {
+    let sql = format!(
+        "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t join tasker.steps s \
+         using (task_id) where t.state in ('running', 'error') and {which} order by place, s.no"
+    );
+    let rows = rig.sql.query_typed(&sql, &[]).await?;
+    let choice = |row: &tokio_postgres::Row| {
+        let id = TaskId::from_uuid(row.get(0)).expect("a task of the seed").step(row.get(1));
+        Choice { id, place: row.get::<_, i64>(4) as usize, no: step_of(row.get(2)), lease: row.get(3) }
+    };
+    Ok(rows.iter().map(choice).collect())
 }
 
 /// How often the audit log has an action of an operator.

@@ -9,6 +9,7 @@ use tasker_test_support::{Database, engine_of};
 use tokio_postgres::{Client, types::Type};
 
 use crate::{
+    driver::Task,
     model::Workflow,
     planted::Plant,
     queue::GRID_MS,
@@ -55,14 +56,14 @@ impl Rig {
     }
 
     /// Deletes the rows of the previous seed, and registers the workflows of this one.
-    pub async fn prepare(&mut self, workflows: &[Workflow]) -> Result<()> {
+    pub async fn prepare(&mut self, tasks: &[Task]) -> Result<()> {
         // Truncating a table invalidates every query plan, so rows are deleted most of the time.
         self.seeds += 1;
         let empty = if self.seeds.is_multiple_of(16) { "truncate" } else { "delete from" };
         for table in ["tasks", "steps", "attempts", "audit_log", "dlq_entries"] {
             self.sql.batch_execute(&format!("{empty} tasker.{table}")).await?;
         }
-        let new: Vec<&Workflow> = workflows.iter().filter(|w| !self.registered.contains(&w.number)).collect();
+        let new: Vec<&Workflow> = tasks.iter().map(|t| &t.workflow).filter(|w| !self.registered.contains(&w.number)).collect();
         if new.is_empty() {
             return Ok(());
         }
