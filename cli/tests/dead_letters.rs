@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, io::Write, process::Stdio};
+use std::process::Stdio;
 
 use aws_sdk_sqs::{
     Client, Config,
@@ -10,6 +10,7 @@ use aws_sdk_sqs::{
     types::{Message, MessageAttributeValue, QueueAttributeName},
 };
 use serde_json::{Value, json};
+use tasker_test_support::skip;
 use tokio::process::Command;
 
 const TASK: &str = "01990000-0000-7000-8000-000000000000";
@@ -18,7 +19,7 @@ const STEP: &str = "01990000-0000-7000-8000-000000004000";
 const QUEUES: [&str; 3] = ["intake", "completions", "worker-a"];
 
 /// A deployment without functions.
-struct World {
+struct Rig {
     sqs: Client,
     endpoint: String,
     prefix: String,
@@ -37,19 +38,8 @@ impl Ran {
     }
 }
 
-/// Says once for all tests here, each of which is a process, that they cannot be done.
-fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}");
-    let Some(path) = std::env::var_os("TASKER_SKIPS").filter(|path| !path.is_empty()) else { return };
-    let mut file = fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
-    file.lock().unwrap();
-    if !fs::read_to_string(&path).unwrap().contains(why) {
-        writeln!(file, "{why}").unwrap();
-    }
-}
-
 /// None, with one loud line, where no server is.
-async fn world(test: &str) -> Option<World> {
+async fn rig(test: &str) -> Option<Rig> {
     let Some(endpoint) = std::env::var("TASKER_LOCALSTACK").ok().filter(|url| !url.is_empty()) else {
         skip("tasker-ctl dlq and queues on SQS: TASKER_LOCALSTACK is not set; scripts/with-localstack sets it");
         return None;
@@ -60,17 +50,17 @@ async fn world(test: &str) -> Option<World> {
         .http_client(tasker_aws::https());
     let config = config.endpoint_url(&endpoint).credentials_provider(Credentials::new("test", "test", None, None, "test"));
     let prefix = format!("{test}{}-", std::process::id());
-    let world = World { sqs: Client::from_conf(config.build()), endpoint, prefix };
+    let rig = Rig { sqs: Client::from_conf(config.build()), endpoint, prefix };
     for name in QUEUES {
-        world.create(&format!("{name}-dlq")).await;
-        let policy = json!({"deadLetterTargetArn": world.arn(&format!("{name}-dlq")), "maxReceiveCount": 1});
-        world.create(name).await;
-        world.attribute(name, QueueAttributeName::RedrivePolicy, &policy.to_string()).await;
+        rig.create(&format!("{name}-dlq")).await;
+        let policy = json!({"deadLetterTargetArn": rig.arn(&format!("{name}-dlq")), "maxReceiveCount": 1});
+        rig.create(name).await;
+        rig.attribute(name, QueueAttributeName::RedrivePolicy, &policy.to_string()).await;
     }
-    Some(world)
+    Some(rig)
 }
 
-impl World {
+impl Rig {
     fn url(&self, name: &str) -> String {
         format!("{}/000000000000/{}{name}", self.endpoint, self.prefix)
     }
@@ -130,137 +120,136 @@ fn ids(letters: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn letters_are_listed_with_their_reasons_and_stay_where_they_are() {
-    let Some(world) = world("list").await else { return };
-    let buried = world.send("intake-dlq", "{", &[("reason", "no JSON: line 1\u{9}column 1")]).await;
-    let given_up = world.send("worker-a", &step("charge"), &[]).await;
+    let Some(rig) = rig("list").await else { return };
+    let buried = rig.send("intake-dlq", "{", &[("reason", "no JSON: line 1\u{9}column 1")]).await;
+    let given_up = rig.send("worker-a", &step("charge"), &[]).await;
     for _ in 0..2 {
-        let request = world.sqs.receive_message().queue_url(world.url("worker-a")).visibility_timeout(0);
+        let request = rig.sqs.receive_message().queue_url(rig.url("worker-a")).visibility_timeout(0);
         request.send().await.unwrap();
     }
     for _ in 0..2 {
-        let listed = world.run("dlq list -o json").await.json();
+        let listed = rig.run("dlq list -o json").await.json();
         assert_eq!((ids(&listed["letters"]), &listed["more"]), (vec![&*buried, &*given_up], &json!(false)));
         assert_eq!((&listed["letters"][0]["kind"], &listed["letters"][1]["kind"]), (&json!("unreadable"), &json!("RunStep")));
         assert_eq!((&listed["letters"][1]["task_id"], &listed["letters"][1]["step"]), (&json!(TASK), &json!("charge")));
         assert!(listed["letters"][1]["reason"].as_str().unwrap().starts_with("came by redrive: "), "{listed}");
     }
-    let shown = world.run("dlq list --max 1").await.out;
+    let shown = rig.run("dlq list --max 1").await.out;
     assert!(
         shown.contains("no JSON: line 1\\tcolumn 1")
             && shown.ends_with("1 letter; there are more: give a larger --max, or a --queue\n")
     );
-    assert!(world.run("dlq list --queue completions").await.out.starts_with("no dead letters in "));
-    assert_eq!((world.take("intake-dlq").await.len(), world.take("worker-a-dlq").await.len()), (1, 1), "nothing stays hidden");
+    assert!(rig.run("dlq list --queue completions").await.out.starts_with("no dead letters in "));
+    assert_eq!((rig.take("intake-dlq").await.len(), rig.take("worker-a-dlq").await.len()), (1, 1), "nothing stays hidden");
 }
 
 #[tokio::test]
 async fn a_letter_is_shown_without_its_contents_unless_they_are_asked_for() {
-    let Some(world) = world("show").await else { return };
-    let id = world.send("worker-a-dlq", &step("a\u{9b}2Jb"), &[("reason", "dead"), ("card", "s3cret")]).await;
-    let shown = world.run(&format!("dlq show {id}")).await.out;
+    let Some(rig) = rig("show").await else { return };
+    let id = rig.send("worker-a-dlq", &step("a\u{9b}2Jb"), &[("reason", "dead"), ("card", "s3cret")]).await;
+    let shown = rig.run(&format!("dlq show {id}")).await.out;
     assert!(shown.contains(TASK) && shown.contains("\"callable\"") && !shown.contains(['\u{9b}', '\u{1b}']), "{shown}");
     assert!(!shown.contains("s3cret") && shown.contains("\"token\": \"hidden: 8 bytes\""), "{shown}");
-    let shown = world.run(&format!("dlq show {id} --queue worker-a --body")).await.out;
+    let shown = rig.run(&format!("dlq show {id} --queue worker-a --body")).await.out;
     assert!(
         shown.contains("\"token\": \"hidden: 8 bytes\"") && shown.contains("card=s3cret") && !shown.contains('\u{9b}'),
         "{shown}"
     );
-    let json = world.run(&format!("dlq show {id} --body -o json")).await.json();
+    let json = rig.run(&format!("dlq show {id} --body -o json")).await.json();
     let body = json["body"].as_str().unwrap();
     assert!(body.contains("hidden: 8 bytes") && !body.contains("s3cret") && body.contains("\"handler\""), "{body}");
-    let missing = world.run("dlq show nowhere").await;
+    let missing = rig.run("dlq show nowhere").await;
     assert!(missing.code == 3 && missing.err.starts_with("error: there is no dead letter nowhere in "), "{}", missing.err);
 }
 
 #[tokio::test]
 async fn the_letters_that_match_are_copied_back_and_the_others_are_there_for_everybody() {
-    let Some(world) = world("copy").await else { return };
+    let Some(rig) = rig("copy").await else { return };
     let mut charged = Vec::new();
     for n in 0..12 {
         let first = format!("first {n}");
-        world.send("worker-a-dlq", &step("ship"), &[("reason", "other")]).await;
+        rig.send("worker-a-dlq", &step("ship"), &[("reason", "other")]).await;
         charged.push(
-            world
-                .send(
-                    "worker-a-dlq",
-                    &step("charge"),
-                    &[("reason", "dead"), ("traceparent", "00-a"), ("source_message_id", &first)],
-                )
-                .await,
+            rig.send(
+                "worker-a-dlq",
+                &step("charge"),
+                &[("reason", "dead"), ("traceparent", "00-a"), ("source_message_id", &first)],
+            )
+            .await,
         );
     }
-    let dry = world.run("dlq redrive --step charge --dry-run -o json").await.json();
-    assert_eq!((ids(&dry["items"]).len(), world.take("worker-a").await.len()), (12, 0));
-    let some = world.run("dlq redrive --step charge --max 5 --rate 500 --mechanism copy -o json").await.json();
+    let dry = rig.run("dlq redrive --step charge --dry-run -o json").await.json();
+    assert_eq!((ids(&dry["items"]).len(), rig.take("worker-a").await.len()), (12, 0));
+    let some = rig.run("dlq redrive --step charge --max 5 --rate 500 --mechanism copy -o json").await.json();
     assert_eq!((&some["mechanism"], &some["redriven"], &some["more"]), (&json!("copy"), &json!(5), &json!(true)));
-    let rest = world.run("dlq redrive --step charge --namespace shop --task 01990000-0000-7000-8000-000000000000").await;
+    let rest = rig.run("dlq redrive --step charge --namespace shop --task 01990000-0000-7000-8000-000000000000").await;
     assert_eq!(rest.out.lines().next().unwrap(), "mechanism: copy (receive, send, delete)", "{}", rest.err);
     assert_eq!(rest.out.lines().filter(|line| line.ends_with("step charge  redriven")).count(), 7, "{}", rest.out);
     assert!(rest.out.ends_with("7 letters redriven\n"), "{}", rest.out);
-    let again = world.run("dlq redrive --step charge").await;
+    let again = rig.run("dlq redrive --step charge").await;
     assert_eq!((again.code, again.out.lines().last().unwrap()), (0, "no letter matches: nothing was done"));
-    let copies = world.take("worker-a").await;
+    let copies = rig.take("worker-a").await;
     assert_eq!(copies.len(), 12);
     for copy in &copies {
         let attributes = copy.message_attributes.as_ref().unwrap();
         assert!(attributes["source_message_id"].string_value().unwrap().starts_with("first "), "{attributes:?}");
         assert!(attributes.contains_key("traceparent") && !attributes.contains_key("reason"), "{attributes:?}");
     }
-    assert_eq!(world.take("worker-a-dlq").await.len(), 12);
+    assert_eq!(rig.take("worker-a-dlq").await.len(), 12);
 }
 
 #[tokio::test]
 async fn a_whole_queue_is_moved_by_sqs_except_that_of_intake() {
-    let Some(world) = world("move").await else { return };
+    let Some(rig) = rig("move").await else { return };
     for _ in 0..3 {
-        world.send("worker-a-dlq", &step("a"), &[]).await;
+        rig.send("worker-a-dlq", &step("a"), &[]).await;
     }
-    let request = world.send("intake-dlq", r#"{"name": "order"}"#, &[]).await;
-    let dry = world.run("dlq redrive --queue worker-a --dry-run").await.out;
+    let request = rig.send("intake-dlq", r#"{"name": "order"}"#, &[]).await;
+    let dry = rig.run("dlq redrive --queue worker-a --dry-run").await.out;
     assert!(dry.ends_with("3 letters would be redriven, by move\n"), "{dry}");
-    let moved = world.run("dlq redrive --queue worker-a --yes").await;
+    let moved = rig.run("dlq redrive --queue worker-a --yes").await;
     assert_eq!(moved.code, 0, "{}", moved.err);
     assert!(moved.out.starts_with("mechanism: move (StartMessageMoveTask)\n3 letters moved from "), "{}", moved.out);
-    assert_eq!((world.take("worker-a").await.len(), world.take("worker-a-dlq").await.len()), (3, 0));
-    let copied = world.run("dlq redrive --queue intake -o json").await.json();
+    assert_eq!((rig.take("worker-a").await.len(), rig.take("worker-a-dlq").await.len()), (3, 0));
+    let copied = rig.run("dlq redrive --queue intake -o json").await.json();
     assert_eq!((&copied["mechanism"], &copied["redriven"]), (&json!("copy"), &json!(1)));
-    let copy = world.take("intake").await.remove(0).message_attributes.unwrap();
+    let copy = rig.take("intake").await.remove(0).message_attributes.unwrap();
     assert_eq!(copy["source_message_id"].string_value(), Some(&*request), "by it the request is known");
 }
 
 #[tokio::test]
 async fn what_sqs_does_not_move_is_copied_and_it_is_said_why() {
-    let Some(world) = world("fallback").await else { return };
-    world.attribute("worker-a", QueueAttributeName::RedrivePolicy, "").await;
-    world.send("worker-a-dlq", &step("a"), &[]).await;
-    let refused = world.run("dlq redrive --queue worker-a --mechanism move").await;
+    let Some(rig) = rig("fallback").await else { return };
+    rig.attribute("worker-a", QueueAttributeName::RedrivePolicy, "").await;
+    rig.send("worker-a-dlq", &step("a"), &[]).await;
+    let refused = rig.run("dlq redrive --queue worker-a --mechanism move").await;
     assert!(refused.code == 1 && refused.err.starts_with("error: cannot have SQS move "), "{}", refused.err);
-    let copied = world.run("dlq redrive --queue worker-a").await;
+    let copied = rig.run("dlq redrive --queue worker-a").await;
     assert_eq!(copied.code, 0, "{}", copied.err);
     assert!(copied.out.starts_with("mechanism: copy (receive, send, delete); SQS does not move the queue: "), "{}", copied.out);
-    assert_eq!(world.take("worker-a").await.len(), 1);
+    assert_eq!(rig.take("worker-a").await.len(), 1);
 }
 
 #[tokio::test]
 async fn a_purge_deletes_what_matches_and_nothing_else() {
-    let Some(world) = world("purge").await else { return };
-    let (gone, kept) = (world.send("worker-a-dlq", "x", &[]).await, world.send("intake-dlq", "y", &[]).await);
-    let dry = world.run(&format!("dlq purge --message {gone} --dry-run")).await.out;
+    let Some(rig) = rig("purge").await else { return };
+    let (gone, kept) = (rig.send("worker-a-dlq", "x", &[]).await, rig.send("intake-dlq", "y", &[]).await);
+    let dry = rig.run(&format!("dlq purge --message {gone} --dry-run")).await.out;
     assert!(dry.ends_with("1 letter would be deleted\n") && dry.contains(&gone) && !dry.contains(&kept), "{dry}");
-    let purged = world.run(&format!("dlq purge --message {gone} --yes")).await;
+    let purged = rig.run(&format!("dlq purge --message {gone} --yes")).await;
     assert!(purged.code == 0 && purged.out.ends_with("deleted\n1 letter deleted\n"), "{}{}", purged.out, purged.err);
-    assert_eq!(world.take("worker-a-dlq").await.len(), 0);
-    assert_eq!(world.take("intake-dlq").await[0].message_id(), Some(&*kept));
+    assert_eq!(rig.take("worker-a-dlq").await.len(), 0);
+    assert_eq!(rig.take("intake-dlq").await[0].message_id(), Some(&*kept));
 }
 
 #[tokio::test]
 async fn queues_are_shown_and_those_with_dead_letters_are_named() {
-    let Some(world) = world("queues").await else { return };
-    world.create("test-intake-dlq").await;
-    world.send("intake", "{}", &[]).await;
-    world.send("intake-dlq", "{}", &[]).await;
-    let shown = world.run("queues").await.out;
-    let prefix = &world.prefix;
+    let Some(rig) = rig("queues").await else { return };
+    rig.create("test-intake-dlq").await;
+    rig.send("intake", "{}", &[]).await;
+    rig.send("intake-dlq", "{}", &[]).await;
+    let shown = rig.run("queues").await.out;
+    let prefix = &rig.prefix;
     let rows: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(
         rows[1..5],
@@ -276,27 +265,27 @@ async fn queues_are_shown_and_those_with_dead_letters_are_named() {
         rows.len() == 6 && rows[5].starts_with(&format!("! {prefix}intake-dlq holds 1 dead letter, the oldest sent ")),
         "{shown}"
     );
-    assert_eq!(world.take("intake").await.len(), 1, "its only receive is left");
+    assert_eq!(rig.take("intake").await.len(), 1, "its only receive is left");
 }
 
 #[tokio::test]
 async fn queues_that_are_unknown_unsafe_or_without_a_way_back_are_refused() {
-    let Some(world) = world("refused").await else { return };
-    let unknown = world.run("dlq redrive --queue worker-b").await;
+    let Some(rig) = rig("refused").await else { return };
+    let unknown = rig.run("dlq redrive --queue worker-b").await;
     assert!(
         unknown.code == 3 && unknown.err.contains("`worker-b`; there are: ") && unknown.err.contains("worker-a-dlq"),
         "{}",
         unknown.err
     );
-    world.create("worker-gone-dlq").await;
-    let homeless = world.run("dlq redrive --queue worker-gone").await;
+    rig.create("worker-gone-dlq").await;
+    let homeless = rig.run("dlq redrive --queue worker-gone").await;
     assert!(homeless.code == 5 && homeless.err.contains("there is no queue "), "{}", homeless.err);
-    let policy = json!({"deadLetterTargetArn": world.arn("intake-dlq"), "maxReceiveCount": 5}).to_string();
-    world.attribute("worker-a-dlq", QueueAttributeName::RedrivePolicy, &policy).await;
+    let policy = json!({"deadLetterTargetArn": rig.arn("intake-dlq"), "maxReceiveCount": 5}).to_string();
+    rig.attribute("worker-a-dlq", QueueAttributeName::RedrivePolicy, &policy).await;
     for line in ["dlq list", "dlq show x", "dlq purge --queue worker-a --yes"] {
-        let ran = world.run(line).await;
+        let ran = rig.run(line).await;
         assert!(ran.code == 5 && ran.err.contains("worker-a-dlq has a redrive policy"), "{}", ran.err);
     }
-    let nobody = World { prefix: "nobody-".into(), ..world }.run("queues").await;
+    let nobody = Rig { prefix: "nobody-".into(), ..rig }.run("queues").await;
     assert!(nobody.code == 3 && nobody.err.starts_with("error: there are no queues of a deployment `nobody-`"), "{}", nobody.err);
 }

@@ -1,6 +1,7 @@
-//! One seed: tasks, scripted workers, two processes of the orchestrator over a timed queue, and what goes wrong.
+//! One seed: tasks, scripted workers, two processes of the orchestrator over a queue with a clock, and injected faults.
 //!
-//! Time is virtual and moves only between calls. Whatever is chosen is chosen by the seed; where two calls run at once, the database decides.
+//! Time is virtual and moves only between calls. The seed makes every choice, except where two calls run at once: there the
+//! database decides.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -9,46 +10,46 @@ use serde_json::json;
 use tasker_domain::request::{TaskRequest, parse_task_request};
 use tasker_engine::{Engine, SubmitError};
 use tasker_queue::{Outgoing, Queue};
+use tasker_test_support::Chance;
 use tasker_wire::{Answer, CompleteStep, Evaluate, Outcome, RunStep, TaskId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    chance::Chance,
     faults::{Counts, Fault, Faults},
-    ground::Ground,
     history,
-    model::{Deeds, Workflow},
+    model::{Actions, Workflow},
     process::{Called, Fails, Process, note_cuts},
     queue::{GRID_MS, Timed, Wire},
+    rig::Rig,
     workers::Workers,
 };
 
-/// When a seed begins.
-pub const DAWN_MS: u64 = 1_900_000_000_000;
-/// Faults that every seed has at least.
+/// The time at which a seed starts.
+pub const START_MS: u64 = 1_900_000_000_000;
+/// The fewest faults of a seed.
 pub const AT_LEAST: u64 = 10;
-/// Rounds after which a seed that has not ended never will.
+/// A seed that has not ended after so many rounds is stuck.
 const ROUNDS: usize = 5_000;
 
 /// A task of a seed.
 pub struct Task {
     pub workflow: Workflow,
     pub id: Option<TaskId>,
-    pub deeds: Deeds,
-    /// A submit of it was made and not heard of.
+    pub actions: Actions,
+    /// It was submitted, and the answer was lost.
     pub doubtful: bool,
-    /// An operator has tried again after it failed.
+    /// An operator retried it after it failed.
     pub tried_again: bool,
 }
 
-/// What a seed came to.
+/// The result of a seed.
 #[derive(Debug, Default)]
 pub struct Report {
     pub faults: Counts,
     pub tasks: usize,
     pub steps: usize,
     pub answers: usize,
-    /// What happened, line by line; of the loops of the engine nothing is known.
+    /// What happened, line by line. Empty for the engine's own loops.
     pub journal: Vec<String>,
 }
 
@@ -60,7 +61,7 @@ impl Report {
 }
 
 pub struct Driver<'a> {
-    pub ground: &'a Ground,
+    pub rig: &'a Rig,
     pub seed: u64,
     pub chance: Chance,
     pub faults: Arc<Faults>,
@@ -69,37 +70,36 @@ pub struct Driver<'a> {
     pub workers: Workers,
     pub tasks: Vec<Task>,
     pub now_ms: u64,
-    /// The hand-overs whose answer was applied.
+    /// The dispatches whose outcome was applied: task, step and lease.
     pub accepted: HashSet<(TaskId, i32, i32)>,
     over: CancellationToken,
 }
 
-/// The tasks of a seed: a few random workflows, each several times.
+/// The tasks of a seed: a few random workflows, several tasks of each.
 pub fn tasks_of(chance: &mut Chance) -> Vec<Task> {
     let workflows: Vec<Workflow> = (0..6).map(|_| Workflow::draw(chance)).collect();
     let count = 20 + chance.below(2);
     let task = |_| {
         let workflow = workflows[chance.below(workflows.len())].clone();
-        Task { workflow, id: None, deeds: Deeds::default(), doubtful: false, tried_again: false }
+        Task { workflow, id: None, actions: Actions::default(), doubtful: false, tried_again: false }
     };
     (0..count).map(task).collect()
 }
 
-/// Runs a seed to its end and checks what it came to.
-pub async fn run(ground: &mut Ground, seed: u64) -> Result<Report> {
+/// Runs a seed to its end and checks the result.
+pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
     let tasks = tasks_of(&mut chance);
-    let workflows: Vec<Workflow> = tasks.iter().map(|t| t.workflow.clone()).collect();
-    ground.prepare(&workflows).await?;
-    ground.set_clock(DAWN_MS).await?;
+    rig.prepare(&tasks).await?;
+    rig.set_clock(START_MS).await?;
 
     let faults = Arc::new(Faults::default());
-    let queue = Timed::new(seed, DAWN_MS, faults.clone());
+    let queue = Timed::new(seed, START_MS, faults.clone());
     let over = CancellationToken::new();
-    let processes = (0..2).map(|_| Process::start(ground, &queue, &over, seed)).collect();
+    let processes = (0..2).map(|_| Process::start(rig, &queue, &over, seed)).collect();
     let workers = Workers::new(seed, faults.clone());
     let mut driver = Driver {
-        ground,
+        rig,
         seed,
         chance,
         faults,
@@ -107,7 +107,7 @@ pub async fn run(ground: &mut Ground, seed: u64) -> Result<Report> {
         processes,
         workers,
         tasks,
-        now_ms: DAWN_MS,
+        now_ms: START_MS,
         accepted: HashSet::new(),
         over: over.clone(),
     };
@@ -124,15 +124,15 @@ impl Driver<'_> {
         self.drive().await?;
         self.operators_try_again().await?;
         self.drive().await?;
-        history::check(self.ground, self.seed, &self.tasks, &self.accepted, true).await?;
+        history::check(self.rig, self.seed, &self.tasks, &self.accepted, true).await?;
         let engine = self.processes[1].engine.clone();
-        echo(self.ground, &engine, &mut self.chance, &self.workers, &self.faults).await?;
-        self.ground.examine(&self.processes[0].engine).await?;
+        repeat_old_answers(self.rig, &engine, &mut self.chance, &self.workers, &self.faults).await?;
+        self.rig.examine(&self.processes[0].engine).await?;
         ensure!(self.faults.total() >= AT_LEAST, "only {} faults", self.faults.total());
         Ok(Report::new(&self.faults, &self.tasks, self.workers.answers.len(), self.queue.journal.take()))
     }
 
-    /// Goes on until every task has finished and no message is under way.
+    /// Runs until every task has finished and no message is under way.
     async fn drive(&mut self) -> Result<()> {
         for _ in 0..ROUNDS {
             self.faults.settle();
@@ -150,22 +150,22 @@ impl Driver<'_> {
                 return Ok(());
             }
         }
-        bail!("not ended after {ROUNDS} rounds:\n{}", history::dump(self.ground).await?)
+        bail!("not ended after {ROUNDS} rounds:\n{}", history::dump(self.rig).await?)
     }
 
-    /// Lets time pass until something may happen, and perhaps sweeps. True: nothing will ever happen again, for all is done.
+    /// Moves time to the next event, and perhaps sweeps. True: every task has finished and nothing is left to happen.
     async fn pass(&mut self) -> Result<bool> {
         let next = self.queue.next_ms();
         let mut wake = None;
         if next.is_none() || self.chance.permille(300) {
             let running;
-            (running, wake) = self.ground.outlook().await?;
+            (running, wake) = self.rig.outlook().await?;
             let unsent = self.tasks.iter().any(|t| t.id.is_none());
             if next.is_none() && wake.is_none() && !unsent {
                 ensure!(
                     running == 0,
                     "{running} tasks are running and nothing will move them:\n{}",
-                    history::dump(self.ground).await?
+                    history::dump(self.rig).await?
                 );
                 return Ok(true);
             }
@@ -173,13 +173,13 @@ impl Driver<'_> {
         let Some(at) = next.into_iter().chain(wake).min() else { return Ok(false) };
         let mut at = at.max(self.now_ms) + if self.chance.permille(850) { self.chance.below(6_000) as u64 } else { 0 };
         if !self.faults.enough() && self.chance.permille(30) {
-            self.faults.note(Fault::ClockLeapt);
+            self.faults.note(Fault::ClockJumped);
             at += self.chance.below(40 * 60_000) as u64;
         }
         let at = at.next_multiple_of(GRID_MS);
         if at != self.now_ms {
             self.now_ms = at;
-            self.ground.set_clock(at).await?;
+            self.rig.set_clock(at).await?;
             self.queue.set_clock(at);
         }
         if wake.is_some_and(|wake| wake <= at) || self.chance.permille(50) {
@@ -220,7 +220,7 @@ impl Driver<'_> {
 
     fn work(&mut self, run: &RunStep) {
         let tasks = &self.tasks;
-        let act = self.workers.run(run, |place| tasks[place].deeds.clone());
+        let act = self.workers.run(run, |place| tasks[place].actions.clone());
         let carry = |done: CompleteStep, ms| {
             self.queue.carry(Outgoing::CompleteStep(Arc::new(done)), std::time::Duration::from_millis(ms));
         };
@@ -232,7 +232,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Calls a verb of one process, to which something may happen in it.
+    /// Calls a verb of one process, and perhaps injects a fault into the call.
     pub async fn call<T, E: Fails, F: Future<Output = Result<T, E>>>(
         &mut self,
         statement: &'static str,
@@ -240,20 +240,20 @@ impl Driver<'_> {
     ) -> Result<Called<Result<T, E>>> {
         let n = self.chance.below(self.processes.len());
         let process = &self.processes[n];
-        process.endanger(&mut self.chance, &self.faults, statement);
+        process.inject(&mut self.chance, &self.faults, statement);
         let (called, cuts, mut dead) = process.call(verb(process.engine.clone())).await?;
         note_cuts(&self.faults, &cuts);
         self.queue.called(cuts.is_empty() && !dead);
         self.queue.journal.note(format!("{statement} by process {n}, {cuts:?}, dead {dead}"));
-        let with_the_cut = !cuts.is_empty() && (self.chance.permille(400) || self.ground.dies_when_cut());
+        let with_the_cut = !cuts.is_empty() && (self.chance.permille(400) || self.rig.dies_when_cut());
         if with_the_cut && !dead {
             self.faults.note(Fault::Killed);
             dead = true;
         }
         if dead {
-            let fresh = Process::start(self.ground, &self.queue, &self.over, self.seed);
+            let fresh = Process::start(self.rig, &self.queue, &self.over, self.seed);
             std::mem::replace(&mut self.processes[n], fresh).end().await;
-            // Nobody acknowledged what it worked on.
+            // Nobody acknowledged the messages it worked on.
             return Ok(Called::Lost);
         }
         Ok(called)
@@ -276,7 +276,7 @@ impl Driver<'_> {
     pub async fn complete(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
         let given = batch.clone();
         match self.call("complete_v1", |engine| async move { engine.complete(given).await }).await? {
-            Called::Answered(Ok(answers)) => heard(&mut self.accepted, &batch, &answers),
+            Called::Answered(Ok(answers)) => check_answers(&mut self.accepted, &batch, &answers),
             _ => {
                 for answer in batch {
                     self.queue.put_back(Outgoing::CompleteStep(Arc::new(answer)), 30_000);
@@ -307,8 +307,8 @@ impl Driver<'_> {
     }
 }
 
-/// What completers answered, compared with what can be.
-pub fn heard(accepted: &mut HashSet<(TaskId, i32, i32)>, batch: &[CompleteStep], answers: &[Answer]) -> Result<()> {
+/// Checks that completers gave possible answers.
+pub fn check_answers(accepted: &mut HashSet<(TaskId, i32, i32)>, batch: &[CompleteStep], answers: &[Answer]) -> Result<()> {
     for (done, answer) in batch.iter().zip(answers) {
         let report = matches!(done.outcome, Outcome::Started {} | Outcome::Heartbeat {});
         let key = done.lease();
@@ -318,37 +318,37 @@ pub fn heard(accepted: &mut HashSet<(TaskId, i32, i32)>, batch: &[CompleteStep],
                 ensure!(first, "two answers under lease {} of step {} were applied", key.number, done.step_id);
             }
             Answer::Accepted | Answer::Duplicate | Answer::Stale => {}
-            other => bail!("an answer under lease {} of step {} is {other:?}: it was handed over", key.number, done.step_id),
+            other => bail!("an answer under lease {} of step {} is {other:?}: it was dispatched", key.number, done.step_id),
         }
     }
     Ok(())
 }
 
-/// When all is over, old answers change nothing.
-pub async fn echo<Q: Queue>(
-    ground: &Ground,
+/// Sends old outcomes again after the end: they change nothing.
+pub async fn repeat_old_answers<Q: Queue>(
+    rig: &Rig,
     engine: &Arc<Engine<Q>>,
     chance: &mut Chance,
     workers: &Workers,
     faults: &Faults,
 ) -> Result<()> {
-    let before = history::fingerprint(ground).await?;
+    let before = history::fingerprint(rig).await?;
     let missing = AT_LEAST.saturating_sub(faults.total()) as usize;
     let mut echoes = Vec::new();
     for _ in 0..missing.max(3).min(workers.answers.len()) {
         echoes.push(workers.answers[chance.below(workers.answers.len())].clone());
-        faults.note(Fault::Echo);
+        faults.note(Fault::OldAnswer);
     }
     let answers = engine.complete(echoes.clone()).await?;
-    for (echo, answer) in echoes.iter().zip(answers) {
+    for (repeat_old_answers, answer) in echoes.iter().zip(answers) {
         ensure!(
             matches!(answer, Answer::Duplicate | Answer::Stale),
             "an old answer under lease {} of step {} is {answer:?}",
-            echo.lease,
-            echo.step_id
+            repeat_old_answers.lease,
+            repeat_old_answers.step_id
         );
     }
-    ensure!(before == history::fingerprint(ground).await?, "old answers moved a finished task");
+    ensure!(before == history::fingerprint(rig).await?, "old answers moved a finished task");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
-//! One seed over the queue inside the process, step by step. Up to three verbs of the engine are under way at once, each before a
-//! statement of its own; the seed chooses whose statement is carried out next, which answer is lost, when the process dies, and when
-//! time passes. Only one of them moves at a time, so a seed replays exactly. The engine's own loops have `loops`.
+//! One seed over the queue inside the process, step by step. Up to three verbs of the engine are under way at once, and each
+//! stops before its next statement. The seed chooses which statement runs next, which answer is lost, when the process dies, and
+//! when time passes. Only one verb moves at a time, so a seed replays exactly. The module `loops` covers the engine's own loops.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -11,51 +11,51 @@ use anyhow::{Result, bail, ensure};
 use tasker_engine::{Engine, SubmitError, Submitted};
 use tasker_queue::InProcess;
 use tasker_store::StoreError;
+use tasker_test_support::{Chance, receive};
 use tasker_wire::{Answer, CompleteStep, Evaluate, Outcome, RunStep, StepId, TaskId, message::VERSION};
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle};
 
 use crate::{
-    chance::Chance,
-    driver::{AT_LEAST, DAWN_MS, Report, Task, echo, heard, request, tasks_of},
+    driver::{AT_LEAST, Report, START_MS, Task, check_answers, repeat_old_answers, request, tasks_of},
     faults::{Fault, Faults},
-    ground::{CONNECTIONS, Ground, engine},
     history,
     journal::Journal,
-    operators::{audited, by, done},
+    operators::{Choice, FAILED, audited, by, choices, done},
     process::Fails,
-    proxy::{Cut, Door, Turn},
     queue::GRID_MS,
-    workers::{Workers, step_of},
+    rig::{CONNECTIONS, Rig, engine},
+    statement_proxy::{Cut, StatementProxy, Turn},
+    workers::Workers,
 };
 
-/// Steps after which a seed that has not ended never will.
+/// A seed that has not ended after so many moves is stuck.
 const STEPS: usize = 50_000;
 /// Completers of the embedded mode.
 const COMPLETERS: usize = 2;
-/// Tasks of a seed that are cancelled at most.
+/// The most tasks of a seed that are cancelled.
 const CANCELS: usize = 2;
 
-/// A process: a verb that is under way stands before a statement, and all of it is gone when the process is killed.
+/// A process. Each verb under way stops before a statement; a kill of the process ends all of them.
 struct Process {
     engine: Arc<Engine<InProcess>>,
-    door: Door,
+    proxy: StatementProxy,
     turns: UnboundedReceiver<Turn>,
     under_way: Vec<UnderWay>,
-    /// It has taken over what the process before left.
+    /// It has taken over what the previous process left.
     ready: bool,
     /// An answer of the database was lost.
     lost_track: bool,
-    /// What workers will say, by time.
+    /// Outcomes that workers will send, by time.
     answers: BTreeMap<(u64, u64), CompleteStep>,
-    /// What completers could not apply, and still hold.
+    /// Batches that completers could not apply, and still hold.
     kept: Vec<Vec<CompleteStep>>,
     wake_ups: Vec<Evaluate>,
 }
 
 struct UnderWay {
     verb: Verb,
-    call: JoinHandle<Result<Came>>,
-    /// The statement that it stands before.
+    call: JoinHandle<Result<Returned>>,
+    /// The statement before which it stopped.
     turn: Option<Turn>,
 }
 
@@ -71,17 +71,17 @@ enum Verb {
     Retry(StepId),
 }
 
-/// What came of a verb.
-enum Came {
+/// The result of a verb.
+enum Returned {
     Answers(Vec<Answer>),
     Submitted(Result<Submitted, SubmitError>),
     Operated(bool),
     Done,
-    /// Whether it was carried out is not known.
+    /// It is unknown whether the verb was carried out.
     Lost,
 }
 
-/// What can happen next.
+/// What may happen next.
 #[derive(Debug, Clone, Copy)]
 enum Move {
     Statement(usize),
@@ -96,8 +96,8 @@ enum Move {
     Pass,
 }
 
-struct World<'a> {
-    ground: &'a Ground,
+struct Run<'a> {
+    rig: &'a Rig,
     seed: u64,
     chance: Chance,
     faults: Arc<Faults>,
@@ -111,16 +111,15 @@ struct World<'a> {
     serial: u64,
 }
 
-/// Runs a seed to its end and checks what it came to.
-pub async fn run(ground: &mut Ground, seed: u64) -> Result<Report> {
+/// Runs a seed to its end and checks the result.
+pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
     let tasks = tasks_of(&mut chance);
-    let workflows: Vec<_> = tasks.iter().map(|t| t.workflow.clone()).collect();
-    ground.prepare(&workflows).await?;
-    ground.set_clock(DAWN_MS).await?;
+    rig.prepare(&tasks).await?;
+    rig.set_clock(START_MS).await?;
     let faults = Arc::new(Faults::default());
-    let mut world = World {
-        ground,
+    let mut run = Run {
+        rig,
         seed,
         chance,
         faults: faults.clone(),
@@ -128,22 +127,22 @@ pub async fn run(ground: &mut Ground, seed: u64) -> Result<Report> {
         tasks,
         places: HashMap::new(),
         workers: Workers::new(seed, faults),
-        process: Process::new(ground, seed),
+        process: Process::new(rig, seed),
         accepted: HashSet::new(),
-        now_ms: DAWN_MS,
+        now_ms: START_MS,
         serial: 0,
     };
-    let ended = world.live().await;
-    world.process.end().await;
+    let ended = run.live().await;
+    run.process.end().await;
     ended
 }
 
 impl Process {
-    fn new(ground: &Ground, seed: u64) -> Self {
-        let (door, turns) = Door::open_by_turns(&ground.sessions);
+    fn new(rig: &Rig, seed: u64) -> Self {
+        let (proxy, turns) = StatementProxy::open_by_turns(&rig.sessions);
         Self {
-            engine: engine(&door, InProcess::default(), seed),
-            door,
+            engine: engine(&proxy, InProcess::default(), seed),
+            proxy,
             turns,
             under_way: Vec::new(),
             ready: false,
@@ -154,12 +153,12 @@ impl Process {
         }
     }
 
-    /// Nothing of it works any more when this returns. Answers what was under way.
+    /// Ends all of it before this returns. Answers the verbs that were under way.
     async fn end(self) -> Vec<Verb> {
         let (calls, verbs): (Vec<_>, Vec<_>) = self.under_way.into_iter().map(|u| (u.call, u.verb)).unzip();
-        self.door.close().await;
+        self.proxy.close().await;
         for call in calls {
-            // Whatever it says, nobody hears it.
+            // Nobody is left to use the result.
             let _ = call.await;
         }
         verbs
@@ -170,17 +169,17 @@ impl Process {
     }
 }
 
-impl World<'_> {
+impl Run<'_> {
     async fn live(&mut self) -> Result<Report> {
         self.drive().await?;
         self.try_again().await?;
         self.drive().await?;
-        history::check(self.ground, self.seed, &self.tasks, &self.accepted, true).await?;
-        let door = Door::open(&self.ground.sessions);
-        let fresh = engine(&door, InProcess::default(), self.seed);
-        echo(self.ground, &fresh, &mut self.chance, &self.workers, &self.faults).await?;
-        self.ground.examine(&fresh).await?;
-        door.close().await;
+        history::check(self.rig, self.seed, &self.tasks, &self.accepted, true).await?;
+        let proxy = StatementProxy::open(&self.rig.sessions);
+        let fresh = engine(&proxy, InProcess::default(), self.seed);
+        repeat_old_answers(self.rig, &fresh, &mut self.chance, &self.workers, &self.faults).await?;
+        self.rig.examine(&fresh).await?;
+        proxy.close().await;
         ensure!(self.faults.total() >= AT_LEAST, "only {} faults", self.faults.total());
         Ok(Report::new(&self.faults, &self.tasks, self.workers.answers.len(), self.journal.take()))
     }
@@ -197,10 +196,10 @@ impl World<'_> {
             let next = self.choose();
             self.make(next).await?;
         }
-        bail!("not ended after {STEPS} steps:\n{}", history::dump(self.ground).await?)
+        bail!("not ended after {STEPS} steps:\n{}", history::dump(self.rig).await?)
     }
 
-    /// Nothing is under way, and nobody holds anything.
+    /// Nothing is under way, and no message waits or is held.
     fn is_quiet(&self) -> bool {
         let p = &self.process;
         let idle = p.ready && !p.lost_track && p.under_way.is_empty() && p.answers.is_empty() && p.kept.is_empty();
@@ -208,11 +207,11 @@ impl World<'_> {
     }
 
     async fn all_is_done(&self) -> Result<bool> {
-        let (running, wake) = self.ground.outlook().await?;
+        let (running, wake) = self.rig.outlook().await?;
         ensure!(
             running == 0 || wake.is_some(),
             "{running} tasks are running and nothing will move them:\n{}",
-            history::dump(self.ground).await?
+            history::dump(self.rig).await?
         );
         Ok(running == 0)
     }
@@ -233,7 +232,7 @@ impl World<'_> {
         offer(1, Move::Sweep, looks);
         offer(2, Move::Recover, looks && p.lost_track);
         let total: usize = moves.iter().map(|(weight, _)| weight).sum();
-        // What is seldom stands outside the weights.
+        // Rare moves are outside the weights.
         match self.chance.below(1000) {
             0..12 if !self.faults.enough() => return Move::Kill,
             12..18 if room => return Move::Cancel,
@@ -251,7 +250,7 @@ impl World<'_> {
 
     async fn make(&mut self, next: Move) -> Result<()> {
         match next {
-            Move::Statement(n) => self.let_go(n).await,
+            Move::Statement(n) => self.run_statement(n).await,
             Move::Submit => match self.tasks.iter().position(|t| t.id.is_none()) {
                 Some(place) => self.begin(Verb::Submit(place)).await,
                 None => Ok(()),
@@ -276,7 +275,7 @@ impl World<'_> {
         }
     }
 
-    /// Makes a call of the engine, up to its first statement.
+    /// Starts a verb, and runs it up to its first statement.
     async fn begin(&mut self, verb: Verb) -> Result<()> {
         let text = self.say(&verb);
         self.note(format!("begin {text}"));
@@ -287,29 +286,29 @@ impl World<'_> {
         };
         let call = tokio::spawn(async move {
             Ok(match asked {
-                Verb::TakeOver => came(engine.take_over().await, |()| Came::Done)?,
+                Verb::TakeOver => came(engine.take_over().await, |()| Returned::Done)?,
                 Verb::Submit(_) => {
                     let answer = engine.submit(request.expect("it was made"), None).await;
                     if matches!(answer, Err(SubmitError::Store(StoreError::Unavailable(_)))) {
-                        Came::Lost
+                        Returned::Lost
                     } else {
-                        Came::Submitted(answer)
+                        Returned::Submitted(answer)
                     }
                 }
-                Verb::Complete(batch) => came(engine.complete(batch).await, Came::Answers)?,
-                Verb::Evaluate(wake_ups) => came(engine.evaluate(wake_ups).await, |()| Came::Done)?,
-                Verb::Sweep => came(engine.sweep().await, |_| Came::Done)?,
-                Verb::Recover => came(engine.recover().await, |()| Came::Done)?,
+                Verb::Complete(batch) => came(engine.complete(batch).await, Returned::Answers)?,
+                Verb::Evaluate(wake_ups) => came(engine.evaluate(wake_ups).await, |()| Returned::Done)?,
+                Verb::Sweep => came(engine.sweep().await, |_| Returned::Done)?,
+                Verb::Recover => came(engine.recover().await, |()| Returned::Done)?,
                 Verb::Cancel(_, task) => operated(engine.cancel_task(task, by()).await)?,
                 Verb::Retry(step) => operated(engine.retry_step(step, by()).await)?,
             })
         });
         self.process.under_way.push(UnderWay { verb, call, turn: None });
-        self.until_it_stands(self.process.under_way.len() - 1).await
+        self.until_it_stops(self.process.under_way.len() - 1).await
     }
 
-    /// Waits until a verb stands before its next statement, or has ended. All others stand before theirs.
-    async fn until_it_stands(&mut self, n: usize) -> Result<()> {
+    /// Waits until a verb stops before its next statement, or has ended. All others stay where they are.
+    async fn until_it_stops(&mut self, n: usize) -> Result<()> {
         let under_way = &mut self.process.under_way[n];
         let came = tokio::select! {
             biased;
@@ -322,15 +321,15 @@ impl World<'_> {
         let verb = self.process.under_way.remove(n).verb;
         let text = self.say(&verb);
         match &came {
-            Came::Lost => self.note(format!("lost {text}")),
-            Came::Answers(answers) => self.note(format!("ended {text}: {answers:?}")),
+            Returned::Lost => self.note(format!("lost {text}")),
+            Returned::Answers(answers) => self.note(format!("ended {text}: {answers:?}")),
             _ => self.note(format!("ended {text}")),
         }
-        self.hear(verb, came).await
+        self.apply(verb, came).await
     }
 
-    /// Lets a statement be carried out, and perhaps its answer be lost.
-    async fn let_go(&mut self, n: usize) -> Result<()> {
+    /// Lets a statement run, and perhaps loses its answer.
+    async fn run_statement(&mut self, n: usize) -> Result<()> {
         let cut = match self.chance.below(1000) {
             _ if self.faults.enough() => None,
             0..50 => Some(Cut::Before),
@@ -346,14 +345,14 @@ impl World<'_> {
         if let Some(turn) = self.process.under_way[n].turn.take() {
             turn.go(cut);
         }
-        self.until_it_stands(n).await
+        self.until_it_stops(n).await
     }
 
-    async fn hear(&mut self, verb: Verb, came: Came) -> Result<()> {
-        self.process.lost_track |= matches!(came, Came::Lost);
+    async fn apply(&mut self, verb: Verb, came: Returned) -> Result<()> {
+        self.process.lost_track |= matches!(came, Returned::Lost);
         match (verb, came) {
-            (Verb::TakeOver, Came::Done) => self.process.ready = true,
-            (Verb::Submit(place), Came::Submitted(answer)) => {
+            (Verb::TakeOver, Returned::Done) => self.process.ready = true,
+            (Verb::Submit(place), Returned::Submitted(answer)) => {
                 let task = &mut self.tasks[place];
                 let id = match answer {
                     Ok(submitted) => submitted.task,
@@ -363,9 +362,9 @@ impl World<'_> {
                 task.id = Some(id);
                 self.places.insert(id, place);
             }
-            (Verb::Submit(place), Came::Lost) => self.tasks[place].doubtful = true,
-            (Verb::Complete(batch), Came::Answers(answers)) => {
-                heard(&mut self.accepted, &batch, &answers)?;
+            (Verb::Submit(place), Returned::Lost) => self.tasks[place].doubtful = true,
+            (Verb::Complete(batch), Returned::Answers(answers)) => {
+                check_answers(&mut self.accepted, &batch, &answers)?;
                 let failed = |(done, answer): &(&CompleteStep, &Answer)| {
                     **answer == Answer::Accepted && matches!(done.outcome, Outcome::Failure(_))
                 };
@@ -376,10 +375,10 @@ impl World<'_> {
                     lease: done.lease,
                 }));
             }
-            (Verb::Complete(batch), Came::Lost) => self.process.kept.push(batch),
-            (Verb::Cancel(place, _), Came::Operated(cancelled)) => self.tasks[place].deeds.cancelled = cancelled,
-            (Verb::Cancel(place, task), Came::Lost) => {
-                self.tasks[place].deeds.cancelled = audited(self.ground, task, None, "cancel_task").await? > 0;
+            (Verb::Complete(batch), Returned::Lost) => self.process.kept.push(batch),
+            (Verb::Cancel(place, _), Returned::Operated(cancelled)) => self.tasks[place].actions.cancelled = cancelled,
+            (Verb::Cancel(place, task), Returned::Lost) => {
+                self.tasks[place].actions.cancelled = audited(self.rig, task, None, "cancel_task").await? > 0;
             }
             _ => {}
         }
@@ -387,8 +386,8 @@ impl World<'_> {
     }
 
     async fn receive(&mut self) -> Result<()> {
-        // What one statement hands over comes in the order of its plan, which may be that of the wake-ups, and ids spread those.
-        let mut runs = tasker_tests::receive(&self.process.engine, "default", usize::MAX).await;
+        // The order in which one statement dispatches follows its query plan and the ids, which differ from run to run.
+        let mut runs = receive(&self.process.engine, usize::MAX).await;
         runs.sort_by_key(|run| (place(run), run.step_id.no, run.lease));
         for run in runs {
             self.places.entry(run.task_id).or_insert_with(|| place(&run));
@@ -401,7 +400,7 @@ impl World<'_> {
     fn work(&mut self, run: &RunStep) {
         loop {
             let tasks = &self.tasks;
-            let act = self.workers.run(run, |place| tasks[place].deeds.clone());
+            let act = self.workers.run(run, |place| tasks[place].actions.clone());
             let reported = act.report.is_some();
             if let Some(report) = act.report {
                 self.put(0, report);
@@ -415,7 +414,7 @@ impl World<'_> {
                     return self.put(act.ms, done);
                 }
                 None if reported => return,
-                // The worker's own runtime sees that it died, and runs the message again.
+                // The worker's runtime sees that it died, and runs the message again.
                 None => {}
             }
         }
@@ -427,7 +426,7 @@ impl World<'_> {
         self.process.answers.insert((at, self.serial), done);
     }
 
-    /// What a completer takes: what could not be applied before, else some of what has come.
+    /// What a completer takes: a batch that could not be applied before, else some outcomes that are due.
     fn batch(&mut self) -> Vec<CompleteStep> {
         if !self.process.kept.is_empty() {
             return self.process.kept.remove(0);
@@ -444,18 +443,18 @@ impl World<'_> {
 
     async fn cancel(&mut self) -> Result<()> {
         let place = self.chance.below(self.tasks.len());
-        let cancelled = self.tasks.iter().filter(|t| t.deeds.cancelled).count();
+        let cancelled = self.tasks.iter().filter(|t| t.actions.cancelled).count();
         let is_under_way = self.process.count(|v| matches!(v, Verb::Cancel(..))) > 0;
         let task = &self.tasks[place];
         match task.id {
-            Some(id) if !is_under_way && cancelled < CANCELS && !task.deeds.cancelled => {
+            Some(id) if !is_under_way && cancelled < CANCELS && !task.actions.cancelled => {
                 self.begin(Verb::Cancel(place, id)).await
             }
             _ => Ok(()),
         }
     }
 
-    /// The process dies wherever it stands; perhaps a statement of its own is carried out that nobody hears of.
+    /// Kills the process at this point; perhaps one of its statements still runs, and its answer is lost.
     async fn kill(&mut self) -> Result<()> {
         self.faults.note(Fault::Killed);
         let carried_out = (self.chance.permille(500) && !self.process.under_way.is_empty()).then(|| {
@@ -466,45 +465,41 @@ impl World<'_> {
             n
         });
         self.note(format!("killed, carried out {carried_out:?}"));
-        let dead = std::mem::replace(&mut self.process, Process::new(self.ground, self.seed));
+        let dead = std::mem::replace(&mut self.process, Process::new(self.rig, self.seed));
         for verb in dead.end().await {
-            // What the completers held is lost with the process: the hand-overs are run again.
+            // The batches of completers are lost with the process: their steps run again.
             if !matches!(verb, Verb::Complete(_)) {
-                self.hear(verb, Came::Lost).await?;
+                self.apply(verb, Returned::Lost).await?;
             }
         }
         self.process.lost_track = false;
         Ok(())
     }
 
-    /// Lets time pass until something may happen, or a little longer.
+    /// Moves time to the next event, or a little further.
     async fn pass(&mut self) -> Result<()> {
-        let (_, wake) = self.ground.outlook().await?;
+        let (_, wake) = self.rig.outlook().await?;
         let answer = self.process.answers.keys().next().map(|(at, _)| *at);
         let next = answer.into_iter().chain(wake).min().unwrap_or(self.now_ms);
         let mut at = next.max(self.now_ms) + self.chance.below(3_000) as u64;
         if !self.faults.enough() && self.chance.permille(40) {
-            self.faults.note(Fault::ClockLeapt);
+            self.faults.note(Fault::ClockJumped);
             at += self.chance.below(40 * 60_000) as u64;
         }
         self.now_ms = at.next_multiple_of(GRID_MS);
         self.note("time".to_owned());
-        self.ground.set_clock(self.now_ms).await
+        self.rig.set_clock(self.now_ms).await
     }
 
-    /// When nothing moves any more, some of what failed is tried again.
+    /// When nothing moves any more, operators retry some failed steps.
     async fn try_again(&mut self) -> Result<()> {
-        let sql = "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t
-            join tasker.steps s using (task_id) where t.state = 'error' and s.state = 'error' order by place, s.no";
-        for row in self.ground.sql.query_typed(sql, &[]).await? {
-            let (place, step) = (row.get::<_, i64>(4) as usize, step_of(row.get(2)));
-            let id = TaskId::from_uuid(row.get(0)).expect("a task of ours").step(row.get(1));
+        for Choice { id, place, no, lease } in choices(self.rig, FAILED).await? {
             if self.chance.permille(500) {
-                self.tasks[place].deeds.retried.entry(step).or_default().push(row.get::<_, i32>(3) + 1);
+                self.tasks[place].actions.retried.entry(no).or_default().push(lease + 1);
                 self.begin(Verb::Retry(id)).await?;
                 while let Some(turn) = self.process.under_way.first_mut().and_then(|u| u.turn.take()) {
                     turn.go(None);
-                    self.until_it_stands(0).await?;
+                    self.until_it_stops(0).await?;
                 }
             }
         }
@@ -512,7 +507,7 @@ impl World<'_> {
     }
 
     fn note(&self, line: String) {
-        self.journal.note(format!("{} {line}", self.now_ms - DAWN_MS));
+        self.journal.note(format!("{} {line}", self.now_ms - START_MS));
     }
 
     /// A verb without the ids, which differ from run to run.
@@ -541,17 +536,17 @@ fn place(run: &RunStep) -> usize {
     crate::queue::place_of(run.context.get()).expect("a task knows its place")
 }
 
-fn came<T, E: Fails + Into<anyhow::Error>>(answer: Result<T, E>, of: impl FnOnce(T) -> Came) -> Result<Came> {
+fn came<T, E: Fails + Into<anyhow::Error>>(answer: Result<T, E>, of: impl FnOnce(T) -> Returned) -> Result<Returned> {
     match answer {
         Ok(value) => Ok(of(value)),
-        Err(e) if matches!(e.of_store(), Some(StoreError::Unavailable(_))) => Ok(Came::Lost),
+        Err(e) if matches!(e.of_store(), Some(StoreError::Unavailable(_))) => Ok(Returned::Lost),
         Err(e) => Err(e.into()),
     }
 }
 
-fn operated(answer: Result<(), tasker_engine::OperatorError>) -> Result<Came> {
+fn operated(answer: Result<(), tasker_engine::OperatorError>) -> Result<Returned> {
     match answer {
-        Err(e) if matches!(e.of_store(), Some(StoreError::Unavailable(_))) => Ok(Came::Lost),
-        other => done(other).map(Came::Operated),
+        Err(e) if matches!(e.of_store(), Some(StoreError::Unavailable(_))) => Ok(Returned::Lost),
+        other => done(other).map(Returned::Operated),
     }
 }

@@ -1,13 +1,12 @@
-//! What a seed does to the engine, counted by kind.
+//! The faults that a seed injects, counted by kind.
 
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
+
+use parking_lot::Mutex;
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,44 +23,44 @@ pub enum Fault {
     Early,
     /// The queue refused a part of a batch.
     Refused,
-    /// The queue refused a message and delivered it all the same.
+    /// The queue refused a message and still delivered it.
     RefusedAndDelivered,
     /// A statement never reached the database.
     CutBeforeCommit,
-    /// A statement was carried out and its answer lost.
+    /// A statement was committed and its answer lost.
     CutInCommit,
-    /// The note that a message was sent never reached the database, or its answer was lost.
+    /// The statement that marks a message as sent was cut, before or after its commit.
     CutAfterSend,
-    /// The process died between the commit and the sending.
+    /// The process died between the commit and the send.
     KilledBeforeSend,
-    /// The process died with a cut.
+    /// The process died when its connection was cut.
     Killed,
-    /// A worker died with a step.
+    /// A worker died while it ran a step.
     WorkerDied,
     /// A worker answered long after its deadline.
     LateAnswer,
-    /// A worker that had run a step before answered a re-send by giving it back.
+    /// A worker that had already run a step released its re-send.
     Released,
-    /// Two sweeps at once: the second one comes while the first one holds what it found.
+    /// Two sweeps at once: the second one starts while the first one holds its rows.
     TwoSweeps,
     /// Two evaluations at once, of the same steps.
     TwoEvaluations,
-    /// Two completers at once, over the same completions or over siblings.
+    /// Two completers at once, with the same completions or with those of siblings.
     TwoCompleters,
     /// Two parents of a step completed in overlapping transactions.
     Met,
-    /// A cancel at once with a completion.
+    /// A cancel and a completion at once.
     CancelledInFlight,
-    /// The clock leapt.
-    ClockLeapt,
-    /// An old answer came once more when all was over.
-    Echo,
+    /// The clock jumped ahead.
+    ClockJumped,
+    /// An old outcome was sent again after the end.
+    OldAnswer,
 }
 
-/// Faults of a seed beyond which everything behaves, so that every seed ends.
+/// After so many faults a seed injects no more, so that it ends.
 const ENOUGH: u64 = 50;
 
-/// How often each kind was done.
+/// How often each kind was injected.
 #[derive(Debug, Default)]
 pub struct Faults {
     counts: Mutex<Counts>,
@@ -72,29 +71,25 @@ pub type Counts = BTreeMap<Fault, u64>;
 
 impl Faults {
     pub fn note(&self, fault: Fault) {
-        *self.lock().entry(fault).or_default() += 1;
+        *self.counts.lock().entry(fault).or_default() += 1;
     }
 
     pub fn total(&self) -> u64 {
-        self.lock().values().sum()
+        self.counts.lock().values().sum()
     }
 
     pub fn counts(&self) -> Counts {
-        self.lock().clone()
+        self.counts.lock().clone()
     }
 
-    /// Whether there were enough when it was last looked at. Calls at once would pass the bound in any order.
+    /// Whether there were enough at the last [`Self::settle`]. Calls at once would pass the bound in any order.
     pub fn enough(&self) -> bool {
         self.enough.load(SeqCst)
     }
 
-    /// Looks whether there are enough: between calls.
+    /// Counts the faults: between calls.
     pub fn settle(&self) {
         self.enough.store(self.total() > ENOUGH, SeqCst);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a seed left behind, held against the model and against the rules of every history: legal paths only, one applied answer a try,
-//! parents before children, no lease applied twice, and results that are the ones their children saw.
+//! Checks the history of a seed against its model and against the rules of every history: only legal transitions, one applied
+//! outcome per attempt and lease, parents before children, and children that saw the results of their ancestors.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -10,14 +10,14 @@ use tasker_wire::{StepState, TaskId, TaskState};
 use uuid::Uuid;
 
 use crate::{
-    chance::digest,
     driver::Task,
-    ground::Ground,
+    hash::digest,
     model::{self, Step, Workflow, step_name},
+    rig::Rig,
     workers::step_of,
 };
 
-/// A step as it stands, with every answer to it.
+/// A step, with every outcome that was recorded of it.
 #[derive(Debug, Deserialize)]
 struct Past {
     task_id: Uuid,
@@ -51,7 +51,7 @@ struct Audited {
     to_state: String,
 }
 
-/// What a scripted worker's result tells.
+/// The result of a scripted worker.
 #[derive(Debug, Deserialize)]
 struct Told {
     lease: i32,
@@ -68,27 +68,21 @@ const STEPS: &str = "
     from tasker.steps s order by s.task_id, s.no";
 const AUDIT: &str = "select task_id, no, action, from_state, to_state from tasker.audit_log order by task_id, created_at";
 
-/// Checks a seed that has ended. `accepted`: the hand-overs whose answer a completer said it applied.
-/// `still`: the clock stood still in every transaction, so that times tell what came first.
-pub async fn check(
-    ground: &Ground,
-    seed: u64,
-    tasks: &[Task],
-    accepted: &HashSet<(TaskId, i32, i32)>,
-    still: bool,
-) -> Result<()> {
+/// Checks a seed that has ended. `accepted`: the dispatches whose outcome was applied, by the answers of completers.
+/// `still`: the clock stood still in every transaction, so that times show the order.
+pub async fn check(rig: &Rig, seed: u64, tasks: &[Task], accepted: &HashSet<(TaskId, i32, i32)>, still: bool) -> Result<()> {
     let mut steps: HashMap<Uuid, Vec<Past>> = HashMap::new();
-    for past in rows::<Past>(ground, STEPS).await? {
+    for past in rows::<Past>(rig, STEPS).await? {
         steps.entry(past.task_id).or_default().push(past);
     }
     let mut audit: HashMap<Uuid, Vec<Audited>> = HashMap::new();
-    for audited in rows::<Audited>(ground, AUDIT).await? {
+    for audited in rows::<Audited>(rig, AUDIT).await? {
         audit.entry(audited.task_id).or_default().push(audited);
     }
-    let states: Vec<Value> = rows(ground, "select task_id, state from tasker.tasks").await?;
+    let states: Vec<Value> = rows(rig, "select task_id, state from tasker.tasks").await?;
     ensure!(states.len() == tasks.len(), "{} tasks became {}", tasks.len(), states.len());
     for (place, task) in tasks.iter().enumerate() {
-        let id = task.id.context("a task was never made")?;
+        let id = task.id.context("a task was never created")?;
         let state = states.iter().find(|s| s["task_id"] == id.to_string()).context("a task is gone")?;
         let state = TaskState::parse(state["state"].as_str().unwrap_or_default()).context("an unknown state")?;
         let mut past = steps.remove(&id.uuid()).unwrap_or_default();
@@ -99,22 +93,22 @@ pub async fn check(
             .and_then(|()| audited(task, state, &audit))
             .with_context(|| {
                 let lines: String = past.iter().map(|step| format!("{step:?}\n")).collect();
-                format!("task {place} ({id}), {state}, {:?}, {audit:?}:\n{lines}", task.deeds)
+                format!("task {place} ({id}), {state}, {:?}, {audit:?}:\n{lines}", task.actions)
             })?;
     }
     Ok(())
 }
 
-/// Everything of the steps, to see whether it changed.
-pub async fn fingerprint(ground: &Ground) -> Result<String> {
+/// A digest of all rows, to see whether they changed.
+pub async fn fingerprint(rig: &Rig) -> Result<String> {
     let sql = "select coalesce((select md5(string_agg(s::text, ';' order by s.task_id, s.no)) from tasker.steps s), '')
                  || coalesce((select md5(string_agg(t::text, ';' order by t.task_id)) from tasker.tasks t), '')
                  || (select count(*) from tasker.audit_log)";
-    Ok(ground.sql.query_typed(sql, &[]).await?[0].get(0))
+    Ok(rig.sql.query_typed(sql, &[]).await?[0].get(0))
 }
 
-/// Everything that is written of a seed, line by line, without what differs from run to run: the ids, and the jitter they decide.
-pub async fn written(ground: &Ground) -> Result<Vec<String>> {
+/// All rows of a seed, line by line, without what differs from run to run: ids, and the jitter that depends on them.
+pub async fn written(rig: &Rig) -> Result<Vec<String>> {
     let sql = "
         with places as (select t.task_id, (t.context->>'place')::int as place from tasker.tasks t)
         select concat_ws(' ', x.place, x.kind, x.at, x.no, x.line) as line from (
@@ -129,37 +123,37 @@ pub async fn written(ground: &Ground) -> Result<Vec<String>> {
             s.dispatched_at, s.finished_at, s.result)
           from tasker.steps s join places p using (task_id)) x
         order by x.place, x.kind, x.at, x.no, x.line";
-    let rows = ground.sql.query_typed(sql, &[]).await?;
+    let rows = rig.sql.query_typed(sql, &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// What does not finish.
-pub async fn dump(ground: &Ground) -> Result<String> {
+/// The tasks that did not finish.
+pub async fn dump(rig: &Rig) -> Result<String> {
     let sql = "select t.context->>'place' as place, t.state as task, t.active_steps, t.failed_steps, s.name, s.state, s.lease, s.attempt,
         s.pending_parents, s.resends, s.losses, s.wake_at::text
       from tasker.tasks t join tasker.steps s using (task_id) where t.state = 'running' order by t.task_id, s.no";
-    let rows: Vec<Value> = rows(ground, sql).await?;
+    let rows: Vec<Value> = rows(rig, sql).await?;
     Ok(rows.iter().map(|r| format!("{r}\n")).collect())
 }
 
-async fn rows<T: for<'de> Deserialize<'de>>(ground: &Ground, sql: &str) -> Result<Vec<T>> {
+async fn rows<T: for<'de> Deserialize<'de>>(rig: &Rig, sql: &str) -> Result<Vec<T>> {
     let sql = format!("select to_json(x)::text from ({sql}) x");
-    let rows = ground.sql.query_typed(&sql, &[]).await?;
+    let rows = rig.sql.query_typed(&sql, &[]).await?;
     rows.iter().map(|r| Ok(serde_json::from_str(r.get(0))?)).collect()
 }
 
 fn task_as_the_model_says(seed: u64, place: usize, task: &Task, state: TaskState, past: &[Past]) -> Result<()> {
-    let ends = model::step_ends(seed, place, &task.workflow, &task.deeds);
+    let ends = model::step_ends(seed, place, &task.workflow, &task.actions);
     ensure!(past.len() == ends.len(), "it has {} steps instead of {}", past.len(), ends.len());
-    let expected = model::task_end(&ends, &task.deeds);
+    let expected = model::task_end(&ends, &task.actions);
     ensure!(state == expected, "the model says {expected}");
     for (end, step) in ends.iter().zip(past) {
-        let cut_short = task.deeds.cancelled && step.state == StepState::Cancelled;
+        let cut_short = task.actions.cancelled && step.state == StepState::Cancelled;
         ensure!(cut_short || step.state == end.state, "{} is {}; the model says {}", step.name, step.state, end.state);
         let attempt = end.attempt.filter(|_| !cut_short);
         ensure!(
             attempt.is_none_or(|a| a == step.attempt),
-            "{} is in try {}; the model says {attempt:?}",
+            "{} is in attempt {}; the model says {attempt:?}",
             step.name,
             step.attempt
         );
@@ -172,17 +166,17 @@ fn legal(task: &Task, step: &Past, past: &[Past], accepted: &HashSet<(TaskId, i3
     let planned = &task.workflow.steps[step_of(name)];
     ensure!(
         step.attempt <= step.max_attempts && step.lease >= step.attempt,
-        "{name}: try {} under lease {}",
+        "{name}: attempt {} under lease {}",
         step.attempt,
         step.lease
     );
     let applied: Vec<&Answered> = step.answers.iter().filter(|a| a.applied).collect();
-    ensure!(step.answers.iter().all(|a| a.lease <= step.lease), "{name}: an answer under a lease that never was");
-    ensure!(applied.iter().all(|a| a.worker == "scripted"), "{name}: a worker was given up");
+    ensure!(step.answers.iter().all(|a| a.lease <= step.lease), "{name}: an outcome under a lease that was never given");
+    ensure!(applied.iter().all(|a| a.worker == "scripted"), "{name}: a lost worker used up an attempt");
     for &(_, _, lease) in accepted.iter().filter(|(task, no, _)| (*task, *no) == (id, step.no)) {
         ensure!(
             applied.iter().any(|a| a.lease == lease),
-            "{name}: an answer was accepted under lease {lease} and no row says so"
+            "{name}: an outcome was accepted under lease {lease} and no row says so"
         );
     }
     tries(task, step, &applied)?;
@@ -196,51 +190,52 @@ fn legal(task: &Task, step: &Past, past: &[Past], accepted: &HashSet<(TaskId, i3
     Ok(())
 }
 
-/// Tries follow each other: a failure is followed by the next one, a checkpoint or a release by the same one, an operator's retry by the first.
+/// The order of attempts: after a failure the next one, after a checkpoint or a release the same one, after an operator's retry
+/// the first.
 fn tries(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
     let place = step_of(&step.name);
     let mut before: Option<&Answered> = None;
     for now in applied {
-        let budget = |a: &Answered| task.deeds.budget(place, a.lease);
+        let budget = |a: &Answered| task.actions.budget(place, a.lease);
         let expected = match before {
             Some(b) if budget(b) == budget(now) => match b.outcome.as_str() {
                 "failure" => b.attempt + 1,
-                "success" => bail!("{}: answered again after its success", step.name),
+                "success" => bail!("{}: an outcome was applied after its success", step.name),
                 _ => b.attempt,
             },
             _ => 1,
         };
-        ensure!(now.attempt == expected, "{}: try {} under lease {}, expected {expected}", step.name, now.attempt, now.lease);
+        ensure!(now.attempt == expected, "{}: attempt {} under lease {}, expected {expected}", step.name, now.attempt, now.lease);
         before = Some(now);
     }
     Ok(())
 }
 
-/// The last applied answer is what the step's state says.
+/// The last applied outcome agrees with the state of the step.
 fn ending(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
     let name = &step.name;
     let last = applied.last();
     match step.state {
         StepState::Complete | StepState::Error => {
-            let last = last.with_context(|| format!("{name} is {} and nobody answered", step.state))?;
+            let last = last.with_context(|| format!("{name} is {} and has no outcome", step.state))?;
             let word = if step.state == StepState::Complete { "success" } else { "failure" };
             ensure!(
                 last.outcome == word && last.lease == step.lease,
-                "{name} is {}, and the last answer is {last:?}",
+                "{name} is {}, and the last outcome is {last:?}",
                 step.state
             );
         }
         _ => ensure!(applied.iter().all(|a| a.outcome != "success"), "{name} is {} after a success", step.state),
     }
     if step.state != StepState::Complete {
-        let given = task.deeds.resolved.get(&step_of(name)).cloned().flatten();
+        let given = task.actions.resolved.get(&step_of(name)).cloned().flatten();
         ensure!(step.result == given, "{name} is {} with the result {:?}", step.state, step.result);
     }
     Ok(())
 }
 
 fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &[Past], still: bool) -> Result<()> {
-    let began = first.dispatched_us.with_context(|| format!("{} was answered and never dispatched", step.name))?;
+    let began = first.dispatched_us.with_context(|| format!("{} has an outcome and was never dispatched", step.name))?;
     for &parent in &planned.parents {
         let parent = &past[parent];
         let done = matches!(parent.state, StepState::Complete | StepState::ResolvedManually);
@@ -250,11 +245,11 @@ fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &[Past], 
     Ok(())
 }
 
-/// The result came under the step's own lease, and it saw what its parents and all further ancestors came to, and nothing else.
+/// The result came under the current lease, and its handler saw the results of all ancestors and no others.
 fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]) -> Result<()> {
     let text = step.result.as_deref().unwrap_or_default();
     let told: Told = serde_json::from_str(text).with_context(|| format!("{} has the result {text}", step.name))?;
-    ensure!((told.lease, told.attempt) == (step.lease, step.attempt), "{}: the result of another hand-over: {told:?}", step.name);
+    ensure!((told.lease, told.attempt) == (step.lease, step.attempt), "{}: the result of another dispatch: {told:?}", step.name);
     let no = step_of(&step.name);
     let expected: BTreeSet<String> = workflow.ancestors(no).into_iter().map(step_name).collect();
     let saw: BTreeSet<String> = told.saw.keys().cloned().collect();
@@ -262,7 +257,8 @@ fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]
     for (name, seen) in &told.saw {
         let seen_of = &past[step_of(name)];
         let result = seen_of.result.as_deref().unwrap_or("null");
-        // A further ancestor may not be done yet: an operator settled the step between them. Then it ended no earlier than this began.
+        // A further ancestor may not be done yet, if an operator resolved the step between them. Then it ended no earlier than
+        // this step began.
         let further = !workflow.steps[no].parents.contains(&step_of(name));
         let later = seen_of.finished_us.is_none_or(|ended| last.dispatched_us.is_some_and(|began| began <= ended));
         let early = *seen == digest("null") && further && later;
@@ -271,17 +267,17 @@ fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]
     Ok(())
 }
 
-/// The transitions of the task are legal, and each deed of an operator stands there once.
+/// The transitions of the task are legal, and the audit log has each operator's action once.
 fn audited(task: &Task, state: TaskState, audit: &[Audited]) -> Result<()> {
     let finished = |to: &str| audit.iter().filter(|a| a.action == "finish" && a.to_state == to).count();
     let (complete, error) = (finished("complete"), finished("error"));
     let count = |action: &str| audit.iter().filter(|a| a.action == action).count();
     let (cancels, retries, resolves) = (count("cancel_task"), count("retry_step"), count("resolve_step"));
-    ensure!(cancels == usize::from(task.deeds.cancelled), "cancelled {cancels} times");
-    let retried: usize = task.deeds.retried.values().map(Vec::len).sum();
-    ensure!(retries == retried && resolves == task.deeds.resolved.len(), "{retries} retries and {resolves} settled steps");
+    ensure!(cancels == usize::from(task.actions.cancelled), "cancelled {cancels} times");
+    let retried: usize = task.actions.retried.values().map(Vec::len).sum();
+    ensure!(retries == retried && resolves == task.actions.resolved.len(), "{retries} retries and {resolves} resolved steps");
     ensure!(complete == usize::from(state == TaskState::Complete), "completed {complete} times and is {state}");
-    ensure!(state != TaskState::Error || error >= 1, "it failed and nobody noted it");
+    ensure!(state != TaskState::Error || error >= 1, "it failed and the audit log does not say so");
     ensure!(error <= 1 + retries + resolves, "it failed {error} times");
     for a in audit.iter().filter(|a| a.action == "finish") {
         let from = a.from_state.as_deref();

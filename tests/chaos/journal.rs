@@ -1,30 +1,26 @@
-//! What happened in a seed, line by line, without what differs from run to run: ids, and what they spread.
+//! The events of a seed, line by line, without what differs from run to run: ids, and the jitter that depends on them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
 
 #[derive(Debug, Default)]
 pub struct Journal(Mutex<Vec<String>>);
 
 impl Journal {
     pub fn note(&self, line: String) {
-        self.lock().push(line);
+        self.0.lock().push(line);
     }
 
     pub fn lines(&self) -> usize {
-        self.lock().len()
+        self.0.lock().len()
     }
 
-    /// Which of two calls at once sends first the machine decides, and in which order one statement answers its plan and the ids: what
-    /// they sent stands in an order of its own.
+    /// Sorts the lines from `line` on. The order of two calls at once depends on the machine, and the order of the rows of one
+    /// statement on its query plan and the ids.
     pub fn sort_since(&self, line: usize) {
-        self.lock()[line..].sort_unstable();
+        self.0.lock()[line..].sort_unstable();
     }
 
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        std::mem::take(&mut *self.0.lock())
     }
 }

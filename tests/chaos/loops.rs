@@ -1,47 +1,48 @@
-//! One seed over the queue inside the process, with the engine's own loops and in real time, which no seed replays exactly: messages are lost only with their process, or
-//! with an answer of the database. The process is killed and started again on what it left.
+//! One seed over the queue inside the process, with the engine's own loops and in real time, so no seed replays exactly. Messages
+//! are lost only with their process, or with an answer of the database. The process is killed and started again on what it left.
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail, ensure};
+use parking_lot::Mutex;
 use tasker_engine::{Engine, OperatorError, SubmitError};
 use tasker_queue::{InProcess, Outgoing, Queue};
 use tasker_store::StoreError;
-use tasker_wire::{CompleteStep, TaskId};
+use tasker_test_support::{Chance, receive};
+use tasker_wire::CompleteStep;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    chance::Chance,
     driver::{AT_LEAST, Report, Task, request, tasks_of},
     faults::{Fault, Faults},
-    ground::{Ground, engine},
     history,
-    operators::{audited, by, done},
+    operators::{Choice, FAILED, audited, by, choices, done},
     process::note_cuts,
-    proxy::{Cut, Door, Order},
-    workers::{Workers, step_of},
+    rig::{Rig, engine},
+    statement_proxy::{Cut, Order, StatementProxy},
+    workers::Workers,
 };
 
-/// Longer than any seed takes; one that gets here has lost something.
+/// Longer than any seed takes. A seed that takes longer has lost something.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Longer than every deadline of a started step.
-const LEAP_MS: i64 = 101_000;
+const JUMP_MS: i64 = 101_000;
 const STATEMENTS: [&str; 4] = ["complete_v1", "sweep_v1", "dispatch_v1", "load_run_steps_v1"];
 
-/// A process with everything that runs in it; all of it ends when this is dropped.
+/// A process with everything that runs in it. Dropping it ends all of it.
 struct Process {
     engine: Arc<Engine<InProcess>>,
-    door: Door,
+    proxy: StatementProxy,
     _loops: JoinSet<()>,
 }
 
-struct World<'a> {
-    ground: &'a Ground,
+struct Run<'a> {
+    rig: &'a Rig,
     seed: u64,
     chance: Chance,
     faults: Arc<Faults>,
@@ -51,20 +52,19 @@ struct World<'a> {
     ahead_ms: i64,
 }
 
-/// Runs a seed to its end and checks what it came to.
-pub async fn run(ground: &mut Ground, seed: u64) -> Result<Report> {
+/// Runs a seed to its end and checks the result.
+pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
     let tasks = tasks_of(&mut chance);
-    let workflows: Vec<_> = tasks.iter().map(|t| t.workflow.clone()).collect();
-    ground.prepare(&workflows).await?;
-    ground.run_clock(0).await?;
+    rig.prepare(&tasks).await?;
+    rig.run_clock(0).await?;
     let faults = Arc::new(Faults::default());
     let workers = Arc::new(Mutex::new(Workers::new(seed, faults.clone())));
     let tasks = Arc::new(Mutex::new(tasks));
-    let process = start(ground, seed, &workers, &tasks).await?;
-    let mut world = World { ground, seed, chance, faults, tasks, workers, process, ahead_ms: 0 };
-    let ended = world.live().await;
-    world.process.end().await;
+    let process = start(rig, seed, &workers, &tasks).await?;
+    let mut run = Run { rig, seed, chance, faults, tasks, workers, process, ahead_ms: 0 };
+    let ended = run.live().await;
+    run.process.end().await;
     ended
 }
 
@@ -72,40 +72,40 @@ impl Process {
     async fn end(mut self) {
         self._loops.abort_all();
         while self._loops.join_next().await.is_some() {}
-        self.door.close().await;
+        self.proxy.close().await;
     }
 }
 
-async fn start(ground: &Ground, seed: u64, workers: &Arc<Mutex<Workers>>, tasks: &Arc<Mutex<Vec<Task>>>) -> Result<Process> {
-    let door = Door::open(&ground.sessions);
-    let engine = engine(&door, InProcess::default(), seed);
+async fn start(rig: &Rig, seed: u64, workers: &Arc<Mutex<Workers>>, tasks: &Arc<Mutex<Vec<Task>>>) -> Result<Process> {
+    let proxy = StatementProxy::open(&rig.sessions);
+    let engine = engine(&proxy, InProcess::default(), seed);
     engine.take_over().await?;
     let mut loops = JoinSet::new();
     loops.spawn(tasker_server::drain_queue(engine.clone(), CancellationToken::new()));
     loops.spawn(work(engine.clone(), workers.clone(), tasks.clone()));
-    Ok(Process { engine, door, _loops: loops })
+    Ok(Process { engine, proxy, _loops: loops })
 }
 
 /// Workers of a process: they die with it.
 async fn work(engine: Arc<Engine<InProcess>>, workers: Arc<Mutex<Workers>>, tasks: Arc<Mutex<Vec<Task>>>) {
     let mut running = JoinSet::new();
     loop {
-        for run in tasker_tests::receive(&engine, "default", 3).await {
+        for run in receive(&engine, 3).await {
             let (engine, workers, tasks) = (engine.clone(), workers.clone(), tasks.clone());
             running.spawn(async move {
                 loop {
-                    let act = lock(&workers).run(&run, |place| lock(&tasks)[place].deeds.clone());
+                    let act = workers.lock().run(&run, |place| tasks.lock()[place].actions.clone());
                     let reported = act.report.is_some();
                     if let Some(report) = act.report {
                         answer(&engine, report).await;
                     }
-                    // Thousandths of what the script says; what is late comes after a leap of the clock.
+                    // A thousandth of what the script says. A late outcome comes after a jump of the clock.
                     tokio::time::sleep(Duration::from_micros(act.ms.min(60_000))).await;
                     let Some(done) = act.answer else {
                         if reported {
                             return;
                         }
-                        // The worker's own runtime sees that it died, and runs the message again.
+                        // The worker's runtime sees that it died, and runs the message again.
                         continue;
                     };
                     let twice = done.lease % 5 == 1 && act.ms % 5 == 0;
@@ -125,16 +125,16 @@ async fn answer(engine: &Engine<InProcess>, done: CompleteStep) {
     engine.queue().send(vec![Outgoing::CompleteStep(Arc::new(done))]).await;
 }
 
-impl World<'_> {
+impl Run<'_> {
     async fn live(&mut self) -> Result<Report> {
         self.drive().await?;
         self.try_again().await?;
         self.drive().await?;
-        let tasks = std::mem::take(&mut *lock(&self.tasks));
-        history::check(self.ground, self.seed, &tasks, &HashSet::new(), false).await?;
-        self.ground.examine(&self.process.engine).await?;
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        history::check(self.rig, self.seed, &tasks, &HashSet::new(), false).await?;
+        self.rig.examine(&self.process.engine).await?;
         ensure!(self.faults.total() >= AT_LEAST, "only {} faults", self.faults.total());
-        Ok(Report::new(&self.faults, &tasks, lock(&self.workers).answers.len(), Vec::new()))
+        Ok(Report::new(&self.faults, &tasks, self.workers.lock().answers.len(), Vec::new()))
     }
 
     async fn drive(&mut self) -> Result<()> {
@@ -142,62 +142,62 @@ impl World<'_> {
         loop {
             self.faults.settle();
             self.submit_next().await?;
-            if lock(&self.tasks).iter().all(|t| t.id.is_some()) && self.running().await? == 0 && self.faults.total() >= AT_LEAST {
+            if self.tasks.lock().iter().all(|t| t.id.is_some()) && self.running().await? == 0 && self.faults.total() >= AT_LEAST {
                 return Ok(());
             }
             match self.chance.below(100) {
                 0..25 => self.cut(),
                 25..31 if !self.faults.enough() => self.kill().await?,
-                31..41 => self.leap().await?,
+                31..41 => self.jump().await?,
                 41..43 => self.cancel().await?,
                 _ => tokio::time::sleep(Duration::from_micros(self.chance.below(6_000) as u64)).await,
             }
-            ensure!(began.elapsed() < PATIENCE, "not ended after {PATIENCE:?}:\n{}", history::dump(self.ground).await?);
+            ensure!(began.elapsed() < PATIENCE, "not ended after {PATIENCE:?}:\n{}", history::dump(self.rig).await?);
         }
     }
 
     async fn running(&self) -> Result<i64> {
         let sql = "select count(*) from tasker.tasks where state = 'running'";
-        Ok(self.ground.sql.query_typed(sql, &[]).await?[0].get(0))
+        Ok(self.rig.sql.query_typed(sql, &[]).await?[0].get(0))
     }
 
-    /// Orders a cut, and counts what the one before did.
+    /// Orders a cut, and counts the effects of the previous order.
     fn cut(&mut self) {
         let cut = if self.chance.permille(400) { Cut::Before } else { Cut::Inside };
         let statement = STATEMENTS[self.chance.below(10).saturating_sub(6)];
         let order = (!self.faults.enough()).then_some(Order { statement, cut, times: 1 });
-        note_cuts(&self.faults, &self.process.door.order(order));
+        note_cuts(&self.faults, &self.process.proxy.order(order));
     }
 
     async fn kill(&mut self) -> Result<()> {
         self.faults.note(Fault::Killed);
-        note_cuts(&self.faults, &self.process.door.order(None));
-        // The old one must be gone before the new one takes over, which is what the ownership of a database is for.
-        let fresh = Door::open(&self.ground.sessions);
-        let idle = Process { engine: self.process.engine.clone(), door: fresh, _loops: JoinSet::new() };
+        note_cuts(&self.faults, &self.process.proxy.order(None));
+        // The old process must be gone before the new one takes over, as the ownership of a database ensures.
+        let fresh = StatementProxy::open(&self.rig.sessions);
+        let idle = Process { engine: self.process.engine.clone(), proxy: fresh, _loops: JoinSet::new() };
         std::mem::replace(&mut self.process, idle).end().await;
-        let started = start(self.ground, self.seed, &self.workers, &self.tasks).await?;
+        let started = start(self.rig, self.seed, &self.workers, &self.tasks).await?;
         std::mem::replace(&mut self.process, started).end().await;
         Ok(())
     }
 
-    async fn leap(&mut self) -> Result<()> {
-        self.ahead_ms += LEAP_MS;
-        self.faults.note(Fault::ClockLeapt);
-        self.ground.run_clock(self.ahead_ms).await
+    async fn jump(&mut self) -> Result<()> {
+        self.ahead_ms += JUMP_MS;
+        self.faults.note(Fault::ClockJumped);
+        self.rig.run_clock(self.ahead_ms).await
     }
 
     async fn submit_next(&mut self) -> Result<()> {
-        let next = lock(&self.tasks).iter().position(|t| t.id.is_none());
+        let next = self.tasks.lock().iter().position(|t| t.id.is_none());
         let Some(place) = next else { return Ok(()) };
-        let request = request(self.seed, place, &lock(&self.tasks)[place].workflow);
+        let request = request(self.seed, place, &self.tasks.lock()[place].workflow);
         if self.chance.permille(150) && !self.faults.enough() {
             let cut = if self.chance.permille(500) { Cut::Before } else { Cut::Inside };
             let order = Order { statement: "submit_v1", cut, times: 1 + self.chance.below(2) };
-            note_cuts(&self.faults, &self.process.door.order(Some(order)));
+            note_cuts(&self.faults, &self.process.proxy.order(Some(order)));
         }
         let answer = self.process.engine.submit(request, None).await;
-        let mut tasks = lock(&self.tasks);
+        let mut tasks = self.tasks.lock();
         let task = &mut tasks[place];
         match answer {
             Ok(submitted) => task.id = Some(submitted.task),
@@ -210,38 +210,30 @@ impl World<'_> {
 
     async fn cancel(&mut self) -> Result<()> {
         let chosen = {
-            let tasks = lock(&self.tasks);
+            let tasks = self.tasks.lock();
             let place = self.chance.below(tasks.len());
-            let cancelled = tasks.iter().filter(|t| t.deeds.cancelled).count();
-            tasks[place].id.filter(|_| cancelled < 2 && !tasks[place].deeds.cancelled).map(|id| (place, id))
+            let cancelled = tasks.iter().filter(|t| t.actions.cancelled).count();
+            tasks[place].id.filter(|_| cancelled < 2 && !tasks[place].actions.cancelled).map(|id| (place, id))
         };
         let Some((place, id)) = chosen else { return Ok(()) };
         let cancelled = match self.process.engine.cancel_task(id, by()).await {
-            Err(OperatorError::Store(StoreError::Unavailable(_))) => audited(self.ground, id, None, "cancel_task").await? > 0,
+            Err(OperatorError::Store(StoreError::Unavailable(_))) => audited(self.rig, id, None, "cancel_task").await? > 0,
             other => done(other)?,
         };
-        lock(&self.tasks)[place].deeds.cancelled = cancelled;
+        self.tasks.lock()[place].actions.cancelled = cancelled;
         Ok(())
     }
 
-    /// When nothing moves any more, some of what failed is tried again.
+    /// When nothing moves any more, operators retry some failed steps.
     async fn try_again(&mut self) -> Result<()> {
-        let sql = "select t.task_id, s.no, s.name, s.lease, (t.context->>'place')::int8 as place from tasker.tasks t
-            join tasker.steps s using (task_id) where t.state = 'error' and s.state = 'error' order by place, s.no";
-        for row in self.ground.sql.query_typed(sql, &[]).await? {
-            let (place, step) = (row.get::<_, i64>(4) as usize, step_of(row.get(2)));
-            let id = TaskId::from_uuid(row.get(0)).expect("a task of ours").step(row.get(1));
+        for Choice { id, place, no, lease } in choices(self.rig, FAILED).await? {
             if self.chance.permille(500) {
-                lock(&self.tasks)[place].deeds.retried.entry(step).or_default().push(row.get::<_, i32>(3) + 1);
-                // An order that was given before may still stand.
-                note_cuts(&self.faults, &self.process.door.order(None));
+                self.tasks.lock()[place].actions.retried.entry(no).or_default().push(lease + 1);
+                // A previous order may still be pending.
+                note_cuts(&self.faults, &self.process.proxy.order(None));
                 self.process.engine.retry_step(id, by()).await?;
             }
         }
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

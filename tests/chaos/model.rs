@@ -1,21 +1,22 @@
-//! What a seed is about: random workflows, the outcome of every try, and what each task must come to.
+//! The model of a seed: random workflows, the outcome of every attempt, and the end of every task.
 //!
-//! The outcome of a try is a function of the seed, the task, the step, the operator's retries before it and the attempt. No message,
-//! order, loss or crash has a part in it, so the end of every task is known before it begins.
+//! The outcome of an attempt is a function of the seed, the task, the step, the operator's retries before it and its number. No
+//! message, order, loss or crash affects it, so the end of every task is known before it starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
+use tasker_test_support::Chance;
 use tasker_wire::{StepState, TaskState};
 
-use crate::chance::{Chance, hash};
+use crate::hash::hash;
 
-/// Workflows that seeds draw from. They are registered once for a database, when a seed first needs them.
+/// Workflows from which seeds draw. Each is registered once per database, when a seed first needs it.
 const WORKFLOWS: usize = 2_000;
-/// Seconds above which a worker reports that it started.
+/// A timeout of so many seconds makes a worker report its start.
 const LONG_SECONDS: u32 = 90;
 
-/// A random workflow: its number decides it.
+/// A random workflow, determined by its number.
 #[derive(Debug, Clone)]
 pub struct Workflow {
     pub number: usize,
@@ -31,26 +32,26 @@ pub struct Step {
     timeout_seconds: u32,
 }
 
-/// How a try ends.
+/// How an attempt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Success,
-    /// Another try may cure it.
+    /// The next attempt may succeed.
     Failure,
     Permanent,
 }
 
-/// What operators did to a task, as far as it was carried out.
+/// The actions of operators on a task that were carried out.
 #[derive(Debug, Default, Clone)]
-pub struct Deeds {
+pub struct Actions {
     pub cancelled: bool,
-    /// Of each step: the leases at which an operator's retry began a new budget, ascending.
+    /// By step: the leases at which an operator's retry began a new budget, ascending.
     pub retried: BTreeMap<usize, Vec<i32>>,
-    /// Of each step that an operator settled: the result he gave.
+    /// By step that an operator resolved: the result.
     pub resolved: BTreeMap<usize, Option<String>>,
 }
 
-/// What a step must have come to.
+/// The end of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepEnd {
     pub state: StepState,
@@ -81,10 +82,10 @@ impl Workflow {
         Self { number, steps: steps.collect() }
     }
 
-    /// All ancestors of a step, of which a message carries the results: a workflow here has fewer than a message has room for.
+    /// All ancestors of a step. A message carries the results of all of them: no workflow here has more than fit.
     pub fn ancestors(&self, no: usize) -> BTreeSet<usize> {
         let mut ancestors: BTreeSet<usize> = self.steps[no].parents.iter().copied().collect();
-        // Parents stand before their children, so that whoever is looked at has named all of his own.
+        // Parents come before their children, so a backward pass finds every ancestor.
         for step in (0..no).rev() {
             if ancestors.contains(&step) {
                 ancestors.extend(&self.steps[step].parents);
@@ -116,7 +117,7 @@ pub fn step_name(no: usize) -> String {
     format!("s{no}")
 }
 
-impl Deeds {
+impl Actions {
     /// How many of an operator's retries came before this lease.
     pub fn budget(&self, step: usize, lease: i32) -> usize {
         self.retried.get(&step).map_or(0, |leases| leases.iter().filter(|&&l| l <= lease).count())
@@ -127,7 +128,7 @@ impl Deeds {
     }
 }
 
-/// How this try ends.
+/// How this attempt ends.
 pub fn end(seed: u64, task: usize, step: usize, budget: usize, attempt: i32) -> End {
     match hash(&[seed, 1, task as u64, step as u64, budget as u64, attempt as u64]) % 100 {
         0..25 => End::Failure,
@@ -136,31 +137,31 @@ pub fn end(seed: u64, task: usize, step: usize, budget: usize, attempt: i32) -> 
     }
 }
 
-/// Whether this try stores a checkpoint before it ends.
+/// Whether this attempt stores a checkpoint before it ends.
 pub fn checkpoints(seed: u64, task: usize, step: usize, attempt: i32) -> bool {
     hash(&[seed, 2, task as u64, step as u64, attempt as u64]).is_multiple_of(12)
 }
 
-/// What the steps of a task come to when nobody cancels it.
-pub fn step_ends(seed: u64, task: usize, workflow: &Workflow, deeds: &Deeds) -> Vec<StepEnd> {
+/// The ends of the steps of a task that nobody cancels.
+pub fn step_ends(seed: u64, task: usize, workflow: &Workflow, actions: &Actions) -> Vec<StepEnd> {
     let mut ends: Vec<StepEnd> = Vec::new();
     for (no, step) in workflow.steps.iter().enumerate() {
         let done = |e: &StepEnd| matches!(e.state, StepState::Complete | StepState::ResolvedManually);
-        let end = if deeds.resolved.contains_key(&no) {
+        let end = if actions.resolved.contains_key(&no) {
             StepEnd { state: StepState::ResolvedManually, attempt: None }
         } else if !step.parents.iter().all(|&p| done(&ends[p])) {
             StepEnd { state: StepState::Pending, attempt: Some(0) }
         } else {
-            run(seed, task, no, deeds.last_budget(no), step.max_attempts)
+            run(seed, task, no, actions.last_budget(no), step.max_attempts)
         };
         ends.push(end);
     }
     ends
 }
 
-/// What the task comes to, given its steps.
-pub fn task_end(ends: &[StepEnd], deeds: &Deeds) -> TaskState {
-    if deeds.cancelled {
+/// The end of the task, given its steps.
+pub fn task_end(ends: &[StepEnd], actions: &Actions) -> TaskState {
+    if actions.cancelled {
         TaskState::Cancelled
     } else if ends.iter().any(|e| e.state == StepState::Error) {
         TaskState::Error

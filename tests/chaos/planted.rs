@@ -1,39 +1,39 @@
-//! Bugs that are planted to see whether the chaos run finds them: in the functions of the database, which are rewritten in a test's own
-//! copy, and between the engine and the database. The engine itself has no hook for them.
+//! Bugs that are planted to see whether the chaos run finds them: in the SQL functions of a test's own database, and between the
+//! engine and the database. The engine itself has no hook for them.
 
 use tokio_postgres::Client;
 
-use crate::proxy::Bugs;
+use crate::statement_proxy::Bugs;
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plant {
-    /// A completion counts under any lease.
+    /// A completion is applied under any lease.
     NoFence,
-    /// The message of a step is made of what the statement that counted it down could see.
+    /// The message of a step is built from what the statement that counted down its parents could see.
     ParentsReadWithTheDecrement,
-    /// Of two parents in one batch only one counts.
+    /// Of two parents in one batch only one is counted down.
     DecrementNotAggregated,
     /// An operator's retry dispatches under the lease of the failed attempt.
     LeaseNotRaisedAtRetry,
-    /// Messages leave before the commit.
+    /// Messages are sent before the commit.
     SendBeforeCommit,
-    /// After a sending nobody looks at the step again.
+    /// A step whose message was sent is never looked at again.
     WakeUpLostAfterSend,
-    /// A sweep takes up what another one has taken up and not committed.
+    /// A sweep takes rows that another sweep has taken and not committed.
     SweepsDoNotSkip,
-    /// A sending is noted, and its step is looked at no later for that.
+    /// A step is marked as sent, but its next look does not move.
     NotedForNothing,
-    /// Of the ancestors beyond the parents a message does not carry the furthest one.
+    /// A message omits the furthest of the ancestors beyond the parents.
     AncestorForgotten,
-    /// Of the ancestors beyond the parents a message carries no result, only the names.
+    /// A message carries the names of the ancestors beyond the parents, but not their results.
     AncestorWithoutResult,
-    /// A process that starts, or that lost an answer, does not look for what nobody knows of.
+    /// A process that starts, or that lost an answer, does not look for dispatched steps without a message.
     RecoveryFindsNothing,
 }
 
 impl Plant {
-    /// Plants what lives in the database, and answers what the proxy must do.
+    /// Plants the bug in the database, and answers what the proxy must do.
     pub async fn plant(self, sql: &Client) -> Bugs {
         for (function, changes) in self.functions() {
             let query = format!("select pg_get_functiondef(oid) from pg_proc where proname = '{function}'");
@@ -57,12 +57,12 @@ impl Plant {
         }
     }
 
-    /// It lives where the queue is inside the process.
+    /// It needs the queue inside the process.
     pub fn is_embedded(self) -> bool {
         self == Self::RecoveryFindsNothing
     }
 
-    /// Of each function what stands there, and what shall stand there instead.
+    /// By function: the text to replace, and its replacement.
     fn functions(self) -> &'static [(&'static str, &'static [(&'static str, &'static str)])] {
         match self {
             Self::NoFence => &[("complete_v1", &[(" and s.lease = i.lease and", " and")])],
@@ -97,7 +97,7 @@ impl Plant {
             }
             Self::LeaseNotRaisedAtRetry => &[
                 ("retry_step_v1", &[("set state = 'pending', attempt = 0,", "set state = 'pending', attempt = 0, lease = s.lease - 1,")]),
-                // The key of attempts is a second fence, which would stop this at once.
+                // The primary key of attempts is a second fence, which would find this immediately.
                 ("complete_v1", &[("'started', 'callback', 'lost')\n  ), ended", "'started', 'callback', 'lost') on conflict do nothing\n  ), ended")]),
             ],
             Self::SweepsDoNotSkip => &[("sweep_v1", &[("for update skip locked", "")])],

@@ -1,4 +1,4 @@
-//! A process of the orchestrator that can be killed: an engine, its door to the database, and its hands on the queue.
+//! A process of the orchestrator that can be killed: an engine, with its own ways to the database and to the queue.
 
 use std::{
     future::Future,
@@ -11,54 +11,54 @@ use std::{
 use anyhow::{Result, bail};
 use tasker_engine::{Engine, OperatorError, SubmitError};
 use tasker_store::StoreError;
+use tasker_test_support::Chance;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    chance::Chance,
     faults::{Fault, Faults},
-    ground::{Ground, engine},
-    proxy::{Cut, Door, Order},
     queue::{Timed, Wire},
+    rig::{Rig, engine},
+    statement_proxy::{Cut, Order, StatementProxy},
 };
 
-/// The statement that notes a sending.
+/// The text of the statement that marks a step as sent.
 pub const SENT: &str = "set wake_at = tasker.clock_after(k.ms)";
 
 pub struct Process {
     pub engine: Arc<Engine<Wire>>,
-    door: Door,
+    proxy: StatementProxy,
     kill: Arc<AtomicBool>,
     killed: CancellationToken,
 }
 
-/// What came of a call.
+/// The result of a call.
 pub enum Called<T> {
     Answered(T),
-    /// Whether it was carried out is not known.
+    /// It is unknown whether the call was carried out.
     Lost,
 }
 
 impl Process {
-    pub fn start(ground: &Ground, queue: &Arc<Timed>, over: &CancellationToken, seed: u64) -> Self {
-        let door = Door::open(&ground.sessions);
+    pub fn start(rig: &Rig, queue: &Arc<Timed>, over: &CancellationToken, seed: u64) -> Self {
+        let proxy = StatementProxy::open(&rig.sessions);
         let (kill, killed) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
         let wire = Wire { queue: queue.clone(), kill: kill.clone(), killed: killed.clone(), over: over.clone() };
-        Self { engine: engine(&door, wire, seed), door, kill, killed }
+        Self { engine: engine(&proxy, wire, seed), proxy, kill, killed }
     }
 
-    /// Nothing of it works any more when this returns.
+    /// Ends all of it before this returns.
     pub async fn end(self) {
         self.killed.cancel();
-        self.door.close().await;
+        self.proxy.close().await;
     }
 
-    /// Perhaps lets something happen to the next call of a statement.
-    pub fn endanger(&self, chance: &mut Chance, faults: &Faults, statement: &'static str) {
+    /// Perhaps injects a fault into the next call of a statement.
+    pub fn inject(&self, chance: &mut Chance, faults: &Faults, statement: &'static str) {
         let (roll, times, early) = (chance.next() % 1000, 1 + usize::from(chance.permille(250)), chance.permille(500));
         if faults.enough() {
             return;
         }
-        let order = |statement, cut| self.door.order(Some(Order { statement, cut, times }));
+        let order = |statement, cut| self.proxy.order(Some(Order { statement, cut, times }));
         match roll {
             0..35 => drop(order(statement, Cut::Before)),
             35..80 => drop(order(statement, Cut::Inside)),
@@ -68,7 +68,7 @@ impl Process {
         }
     }
 
-    /// Makes a call, which ends early when the process dies in it. Answers also what was cut, and whether the process is dead.
+    /// Makes a call, which ends early if the process dies during it. Also answers the cuts, and whether the process is dead.
     pub async fn call<T, E: Fails>(
         &self,
         verb: impl Future<Output = Result<T, E>>,
@@ -79,7 +79,7 @@ impl Process {
             () = self.killed.cancelled() => None,
         };
         self.kill.store(false, SeqCst);
-        let cuts = self.door.order(None);
+        let cuts = self.proxy.order(None);
         let called = match answer {
             None => Called::Lost,
             Some(Err(e)) => match e.of_store() {
@@ -93,7 +93,7 @@ impl Process {
     }
 }
 
-/// Notes what was cut.
+/// Counts cuts as faults.
 pub fn note_cuts(faults: &Faults, cuts: &[Order]) {
     for order in cuts {
         faults.note(match order.cut {

@@ -1,38 +1,39 @@
 //! A queue outside the process, on a clock that the driver moves: it drops, doubles, delays, reorders and refuses.
 //!
-//! What becomes of a message is decided by a hash of the seed, the message and how often it was sent, so that it does not depend on
-//! the order in which messages come.
+//! A hash of the seed, the message and the number of its sends decides what the queue does with it, so the order of messages has
+//! no influence.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
 };
 
 use anyhow::{Result, bail};
+use parking_lot::Mutex;
 use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use tasker_wire::{RunStep, StepId, TaskId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    chance::hash,
     faults::{Fault, Faults},
+    hash::hash,
     journal::Journal,
     sends::Sends,
 };
 
-/// Messages come, and the clock stands, on multiples of this. The engine spreads back-offs by the ids of tasks, which differ from run
-/// to run; all of it happens between two of them.
+/// Messages arrive, and the clock moves, on multiples of this. The jitter of backoff depends on the ids of tasks, which differ
+/// from run to run, and is smaller.
 pub const GRID_MS: u64 = 200;
 
-/// The queue; lives longer than the processes that use it.
+/// The queue. It outlives the processes that use it.
 pub struct Timed {
     seed: u64,
     faults: Arc<Faults>,
-    /// Every message, in the order in which it came, and what became of it.
+    /// Every message, in the order of arrival, and what the queue did with it.
     pub journal: Journal,
     state: Mutex<State>,
 }
@@ -43,21 +44,21 @@ struct State {
     /// The database's clock, which may be ahead of the last delivery.
     clock_ms: u64,
     sends: Sends,
-    /// By the time of delivery; then in an order that a hash decides.
+    /// By time of delivery, then by a hash.
     waiting: BTreeMap<(u64, u64, u64), Outgoing>,
     sent: HashMap<u64, u64>,
     serial: u64,
-    /// The place of a task in its seed: ids differ from run to run.
+    /// The position of a task in its seed. Ids differ from run to run.
     places: HashMap<TaskId, usize>,
 }
 
 /// The queue as one process sees it.
 pub struct Wire {
     pub queue: Arc<Timed>,
-    /// The process dies with its next sending.
+    /// The process dies at its next send.
     pub kill: Arc<AtomicBool>,
     pub killed: CancellationToken,
-    /// The seed is over: who hangs in a killed process may go.
+    /// The seed has ended: calls of killed processes may return.
     pub over: CancellationToken,
 }
 
@@ -76,7 +77,7 @@ impl Timed {
 
     /// Moves the queue's clock and takes what is due.
     pub fn due(&self, now_ms: u64) -> Due {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.now_ms = now_ms;
         let later = state.waiting.split_off(&(now_ms + 1, 0, 0));
         std::mem::replace(&mut state.waiting, later).into_values().collect()
@@ -84,17 +85,17 @@ impl Timed {
 
     /// The database's clock was moved.
     pub fn set_clock(&self, ms: u64) {
-        self.lock().clock_ms = ms;
+        self.state.lock().clock_ms = ms;
     }
 
-    /// A call is over. Whether the database knows of everything that it sent.
+    /// A call has ended. `noted`: the database knows of everything that it sent.
     pub fn called(&self, noted: bool) {
-        self.lock().sends.called(noted);
+        self.state.lock().sends.called(noted);
     }
 
-    /// Fails when something was sent too early.
+    /// Fails if something was sent too early.
     pub fn check_sends(&self) -> Result<()> {
-        match self.lock().sends.wrong() {
+        match self.state.lock().sends.wrong() {
             Some(wrong) => bail!("{wrong}"),
             None => Ok(()),
         }
@@ -102,24 +103,24 @@ impl Timed {
 
     /// When the next message is due.
     pub fn next_ms(&self) -> Option<u64> {
-        self.lock().waiting.keys().next().map(|(at, ..)| *at)
+        self.state.lock().waiting.keys().next().map(|(at, ..)| *at)
     }
 
-    /// The place of a task in its seed.
+    /// The position of a task in its seed.
     pub fn place(&self, task: TaskId) -> Option<usize> {
-        self.lock().places.get(&task).copied()
+        self.state.lock().places.get(&task).copied()
     }
 
-    /// Puts back what was taken and not acknowledged; no chance in it.
+    /// Puts back a message that was taken and not acknowledged; never fails.
     pub fn put_back(&self, message: Outgoing, after_ms: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let at = state.now_ms + after_ms;
         state.put(at, 0, message);
     }
 
-    /// Carries a message, or not.
+    /// Carries a message, or injects a fault.
     pub fn carry(&self, message: Outgoing, after: Duration) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let at = state.now_ms + after.as_millis() as u64;
         let h = self.draw(&mut state, &message);
         let said = say(&state, &message);
@@ -154,25 +155,25 @@ impl Timed {
     }
 
     fn note_refused(&self, message: &Outgoing, fault: Fault) {
-        self.journal.note(format!("{}: {fault:?}", say(&self.lock(), message)));
+        self.journal.note(format!("{}: {fault:?}", say(&self.state.lock(), message)));
         self.faults.note(fault);
     }
 
     fn note_send(&self, run: &RunStep, taken: bool) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let at_ms = state.clock_ms;
         state.sends.send(at_ms, run.lease(), run.resend.max(0) as u32, taken);
     }
 
-    /// Whether it refuses a message, and whether it delivers it all the same.
+    /// Whether it refuses a message, and whether it still delivers it.
     fn refuses(&self, message: &Outgoing) -> Option<Fault> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let h = hash(&[self.draw(&mut state, message), 3]);
         let refuses = !self.faults.enough() && h.is_multiple_of(30);
         refuses.then_some(if (h / 30).is_multiple_of(2) { Fault::Refused } else { Fault::RefusedAndDelivered })
     }
 
-    /// A number that only the seed, the message and how often it came decide.
+    /// A number that depends only on the seed, the message and the number of its sends.
     fn draw(&self, state: &mut State, message: &Outgoing) -> u64 {
         let key = match message {
             Outgoing::RunStep { step: run, .. } => {
@@ -187,10 +188,6 @@ impl Timed {
         let times = state.sent.entry(key).or_default();
         *times += 1;
         hash(&[self.seed, key, *times])
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -216,7 +213,7 @@ fn say(state: &State, message: &Outgoing) -> String {
     format!("{} {kind} {:?}/{} lease {lease} {more:?}", state.clock_ms, state.places.get(&step.task), step.no)
 }
 
-/// The place that the context of a task names.
+/// The position that the context of a task names.
 pub fn place_of(context: &str) -> Option<usize> {
     serde_json::from_str::<serde_json::Value>(context).ok()?["place"].as_u64().map(|p| p as usize)
 }

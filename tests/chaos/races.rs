@@ -1,5 +1,5 @@
-//! Two calls at once, so that their transactions overlap where it matters: completers at a step that both count down, evaluations at a
-//! step that both hand over, and sweeps where the first one has taken its rows and not committed.
+//! Two calls at once, whose transactions overlap where it matters: completers that count down the same step, evaluations that
+//! dispatch the same step, and a sweep while another one holds its rows.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -9,16 +9,16 @@ use tasker_wire::{Answer, CompleteStep, Evaluate, Outcome, TaskId};
 use tokio_postgres::types::Type;
 
 use crate::{
-    driver::{Driver, heard},
+    driver::{Driver, check_answers},
     faults::Fault,
     operators::{by, done},
     queue::Wire,
 };
 
-/// Looks at the server until a call waits; it does, or it ends, long before.
+/// The most looks at the server until a call waits or ends. It does so long before.
 const LOOKS: usize = 5_000;
 
-/// What two calls at once are.
+/// One of two calls at once.
 enum Call {
     Complete(Vec<CompleteStep>),
     Cancel(TaskId),
@@ -26,23 +26,23 @@ enum Call {
     Sweep,
 }
 
-/// What came of one.
-enum Came {
+/// The result of one.
+enum Returned {
     Answers(Vec<CompleteStep>, Vec<Answer>),
     Cancelled(TaskId, bool),
     Nothing,
 }
 
 impl Driver<'_> {
-    /// Gives a batch to two completers at once: parents of one step to both of them when there are some, else some answers twice;
-    /// or to one of them, while somebody cancels a task of it.
+    /// Gives a batch to two completers at once. Two parents of one step go to different completers, if the batch has such;
+    /// otherwise some completions go to both, or to one while an operator cancels a task of the batch.
     pub async fn two_completers(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
         let rest = self.complete_at_once(batch).await?;
         if rest.is_empty() { Ok(()) } else { self.complete(rest).await }
     }
 
-    /// Answers what is left: a completer applies several answers to one step in several statements, and when the second of them comes
-    /// beside another completer's first, the machine decides.
+    /// Answers the completions that are left. A completer applies several outcomes of one step in several statements, and the
+    /// machine would decide whether the second of them comes before another completer's first.
     async fn complete_at_once(&mut self, batch: Vec<CompleteStep>) -> Result<Vec<CompleteStep>> {
         let (mut a, mut b, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         if let Some((task, child, one)) = self.siblings(&batch) {
@@ -55,10 +55,10 @@ impl Driver<'_> {
             self.faults.note(if both_waited { Fault::Met } else { Fault::TwoCompleters });
             return Ok(rest);
         }
-        // The first one comes to both, and they wait for each other at its step.
+        // Both completers get the first completion, so they wait for each other at its step.
         let Some(step) = batch.first().map(|done| done.step_id) else { return Ok(rest) };
         let name = crate::model::step_name(self.workers.step(step).expect("a step that was run"));
-        // Of three that wait for a row only the first is sure to get it first, so a cancel meets one completer.
+        // Of three calls that wait for a row only the order of the first is certain, so a cancel runs beside one completer.
         let cancels = self.chance.permille(100) && self.may_cancel();
         for (n, done) in batch.into_iter().enumerate() {
             let to = if n == 0 { 2 } else { self.chance.below(3) };
@@ -95,14 +95,14 @@ impl Driver<'_> {
         self.at_once(step.task, &name, calls).await.map(drop)
     }
 
-    /// Lets a process sweep while another one holds what it found. A sweep looks at the tasks only after it has locked their steps.
+    /// Lets a process sweep while another one holds its rows. A sweep reads the tasks only after it has locked their steps.
     pub async fn two_sweeps(&mut self) -> Result<()> {
         self.faults.note(Fault::TwoSweeps);
-        self.ground.sql.batch_execute("begin; lock table tasker.tasks in access exclusive mode").await?;
+        self.rig.sql.batch_execute("begin; lock table tasker.tasks in access exclusive mode").await?;
         self.one_behind_the_other(vec![Call::Sweep, Call::Sweep]).await.map(drop)
     }
 
-    /// Moves two parents of one step to the front, so that they come together. Whether there were some.
+    /// Moves two parents of one step to the front, so that they come together. False: there are none.
     pub fn siblings_first(&self, answers: &mut [CompleteStep]) -> bool {
         let Some((task, child, one)) = self.siblings(answers) else { return false };
         let parent = |done: &CompleteStep| {
@@ -118,7 +118,7 @@ impl Driver<'_> {
         true
     }
 
-    /// A step of which two parents succeed in this batch, and one of them.
+    /// A task and a step of it of which two parents succeed in this batch, and one of the parents.
     fn siblings(&self, batch: &[CompleteStep]) -> Option<(TaskId, usize, tasker_wire::StepId)> {
         let mut parents: HashMap<TaskId, Vec<(usize, &CompleteStep)>> = HashMap::new();
         for done in batch.iter().filter(|d| matches!(d.outcome, Outcome::Success { .. })) {
@@ -139,35 +139,35 @@ impl Driver<'_> {
         found.into_iter().next().map(|(_, found)| found)
     }
 
-    /// Lets calls wait for the same step, one behind the other, and then go on. Whether all of them waited.
+    /// Lets calls wait for the same step, one after the other, and then continue. True: all of them waited.
     async fn at_once(&mut self, task: TaskId, step: &str, calls: Vec<Call>) -> Result<bool> {
         let sql = "select from tasker.steps where task_id = $1 and name = $2 for update";
-        self.ground.sql.batch_execute("begin").await?;
-        self.ground.sql.query_typed(sql, &[(&task.uuid(), Type::UUID), (&step, Type::TEXT)]).await?;
+        self.rig.sql.batch_execute("begin").await?;
+        self.rig.sql.query_typed(sql, &[(&task.uuid(), Type::UUID), (&step, Type::TEXT)]).await?;
         self.one_behind_the_other(calls).await
     }
 
-    /// Makes calls while the driver's own transaction holds what they need, and then ends it. Whether all of them waited.
+    /// Makes calls while a transaction of the driver holds what they need, and then ends it. True: all of them waited.
     async fn one_behind_the_other(&mut self, calls: Vec<Call>) -> Result<bool> {
         let (mut running, mut waiting) = (Vec::new(), 0);
         let mark = self.queue.journal.lines();
         let first = self.chance.below(self.processes.len());
         for (n, call) in calls.into_iter().enumerate() {
             let running_call = tokio::spawn(make(self.processes[(first + n) % self.processes.len()].engine.clone(), call));
-            waiting = self.ground.waiting(waiting + 1, LOOKS, || running_call.is_finished()).await?;
+            waiting = self.rig.waiting(waiting + 1, LOOKS, || running_call.is_finished()).await?;
             running.push(running_call);
         }
-        self.ground.sql.batch_execute("commit").await?;
+        self.rig.sql.batch_execute("commit").await?;
         let all_waited = waiting == running.len() as i64;
         self.queue.journal.note(format!("{} calls at once, of which {waiting} waited", running.len()));
         for call in running {
             match tokio::time::timeout(Duration::from_secs(20), call).await.context("calls at once hang")??? {
-                Came::Answers(batch, answers) => heard(&mut self.accepted, &batch, &answers)?,
-                Came::Cancelled(task, cancelled) => {
+                Returned::Answers(batch, answers) => check_answers(&mut self.accepted, &batch, &answers)?,
+                Returned::Cancelled(task, cancelled) => {
                     let place = self.queue.place(task).expect("a step of it was sent");
-                    self.tasks[place].deeds.cancelled |= cancelled;
+                    self.tasks[place].actions.cancelled |= cancelled;
                 }
-                Came::Nothing => {}
+                Returned::Nothing => {}
             }
         }
         self.queue.called(true);
@@ -180,20 +180,20 @@ fn holds(batch: &[CompleteStep], done: &CompleteStep) -> bool {
     batch.iter().any(|other| other.step_id == done.step_id)
 }
 
-async fn make(engine: Arc<Engine<Wire>>, call: Call) -> Result<Came> {
+async fn make(engine: Arc<Engine<Wire>>, call: Call) -> Result<Returned> {
     match call {
         Call::Complete(batch) => {
             let answers = engine.complete(batch.clone()).await.context("a completer beside another")?;
-            Ok(Came::Answers(batch, answers))
+            Ok(Returned::Answers(batch, answers))
         }
         Call::Evaluate(wake_ups) => {
             engine.evaluate(wake_ups).await.context("an evaluation beside another")?;
-            Ok(Came::Nothing)
+            Ok(Returned::Nothing)
         }
         Call::Sweep => {
             engine.sweep().await.context("a sweep beside another")?;
-            Ok(Came::Nothing)
+            Ok(Returned::Nothing)
         }
-        Call::Cancel(task) => Ok(Came::Cancelled(task, done(engine.cancel_task(task, by()).await)?)),
+        Call::Cancel(task) => Ok(Returned::Cancelled(task, done(engine.cancel_task(task, by()).await)?)),
     }
 }

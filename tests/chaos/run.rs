@@ -1,64 +1,62 @@
 //! The tests: many seeds, the seeds that once failed, and the planted bugs.
 
 use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 
 use crate::{
-    chance::digest,
     driver::{self, Report},
     embedded,
     faults::{Counts, Fault},
-    ground::Ground,
+    hash::digest,
     history, loops,
     planted::Plant,
+    rig::Rig,
 };
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 500;
-/// Seeds that once failed: by the sight of a grandparent that was not done, and by a cancel of a task whose submit was not heard of.
+/// Seeds that once failed: a step saw a grandparent that was not done; a task was cancelled before its submit was answered.
 const REGRESSIONS: &[u64] = &[2, 1895];
 /// Seeds of the engine's own loops.
 const LOOPS: u64 = 8;
 /// Seeds that are run twice.
 const TWICE: u64 = 12;
-/// Lines around a difference that are printed.
+/// How many lines around a difference are printed.
 const CONTEXT: usize = 12;
-/// No seed takes so long.
+/// Longer than any seed takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a seed runs.
+/// What a seed runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Two processes over a queue outside of them.
+    /// Two processes, and a queue outside of them.
     Outside,
-    /// One process over the queue inside it, step by step.
+    /// One process and the queue inside it, statement by statement.
     Embedded,
     /// The same with the engine's own loops, in real time.
     Loops,
 }
 
 impl Kind {
-    /// One seed in eight has the queue of the embedded mode.
+    /// One seed in eight uses the queue of the embedded mode.
     fn of(seed: u64) -> Self {
         if seed.is_multiple_of(8) { Self::Embedded } else { Self::Outside }
     }
 }
 
-/// Runs one seed on a runtime of its own thread. A panic is its failure.
-fn run_seed(runtime: &tokio::runtime::Runtime, ground: &mut Ground, kind: Kind, seed: u64) -> Result<Report> {
+/// Runs one seed. A panic is its failure.
+fn run_seed(runtime: &tokio::runtime::Runtime, rig: &mut Rig, kind: Kind, seed: u64) -> Result<Report> {
     let run = async {
         let seed_of_a_kind = async {
             match kind {
-                Kind::Outside => driver::run(ground, seed).await,
-                Kind::Embedded => embedded::run(ground, seed).await,
-                Kind::Loops => loops::run(ground, seed).await,
+                Kind::Outside => driver::run(rig, seed).await,
+                Kind::Embedded => embedded::run(rig, seed).await,
+                Kind::Loops => loops::run(rig, seed).await,
             }
         };
         tokio::time::timeout(PATIENCE, seed_of_a_kind).await.context("the seed hangs")?
@@ -75,7 +73,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Runs seeds on all cores, a few at a time, and prints what was done to them. Answers the failures.
+/// Runs seeds on all cores, a few at a time, and prints the injected faults. Answers the failures.
 fn run_seeds(seeds: Vec<(Kind, u64)>) -> Vec<String> {
     // A thread waits for its database half the time.
     let threads = std::thread::available_parallelism().map_or(2, usize::from).saturating_mul(2).min(seeds.len());
@@ -85,32 +83,32 @@ fn run_seeds(seeds: Vec<(Kind, u64)>) -> Vec<String> {
         for _ in 0..threads {
             scope.spawn(|| {
                 let runtime = runtime();
-                let mut ground = runtime.block_on(Ground::new(None));
+                let mut rig = runtime.block_on(Rig::new(None));
                 while let Some(&(kind, seed)) = seeds.get(next.fetch_add(1, Relaxed) as usize) {
-                    match run_seed(&runtime, &mut ground, kind, seed) {
-                        Ok(report) => add(&mut totals.lock().unwrap(), report),
+                    match run_seed(&runtime, &mut rig, kind, seed) {
+                        Ok(report) => add(&mut totals.lock(), report),
                         Err(e) => {
                             let text = format!("{e:#}");
                             eprintln!("{text}");
-                            failures.lock().unwrap().push(text);
-                            ground = runtime.block_on(Ground::new(None));
+                            failures.lock().push(text);
+                            rig = runtime.block_on(Rig::new(None));
                         }
                     }
                 }
             });
         }
     });
-    let (seconds, (counts, report)) = (began.elapsed().as_secs_f64(), totals.into_inner().unwrap());
+    let (seconds, (counts, report)) = (began.elapsed().as_secs_f64(), totals.into_inner());
     println!("{} seeds in {seconds:.1} s, {:.1} a second", seeds.len(), seeds.len() as f64 / seconds);
     println!("{} tasks, {} steps, {} answers of workers", report.tasks, report.steps, report.answers);
     println!("{} faults, at least {} a seed:", counts.values().sum::<u64>(), driver::AT_LEAST);
     for (fault, count) in &counts {
         println!("  {fault:<24}{count:>8}");
     }
-    // A kind whose moment never comes, as when a statement is written anew, would go unnoticed.
-    let all = seeds.len() < SEEDS as usize || counts.len() == Fault::Echo as usize + 1;
+    // Otherwise nobody would notice a kind that is never injected, for example because the text of a statement changed.
+    let all = seeds.len() < SEEDS as usize || counts.len() == Fault::OldAnswer as usize + 1;
     assert!(all, "some kinds of faults are never injected");
-    failures.into_inner().unwrap()
+    failures.into_inner()
 }
 
 fn add((counts, totals): &mut (Counts, Report), report: Report) {
@@ -154,12 +152,12 @@ fn the_loops_of_the_embedded_mode_end_as_their_models_say_in_real_time() {
 #[test]
 fn a_seed_does_the_same_twice() {
     let runtime = runtime();
-    let mut ground = runtime.block_on(Ground::new(None));
+    let mut rig = runtime.block_on(Rig::new(None));
     let first = number("CHAOS_FIRST").unwrap_or(1);
     for seed in first..first + number("CHAOS_TWICE").unwrap_or(TWICE) {
         let kind = if seed.is_multiple_of(2) { Kind::Embedded } else { Kind::Outside };
-        let once = all_of(&runtime, &mut ground, kind, seed);
-        let twice = all_of(&runtime, &mut ground, kind, seed);
+        let once = all_of(&runtime, &mut rig, kind, seed);
+        let twice = all_of(&runtime, &mut rig, kind, seed);
         let differs = once
             .iter()
             .zip(&twice)
@@ -173,29 +171,29 @@ fn a_seed_does_the_same_twice() {
     }
 }
 
-/// Everything a seed does, line by line: each message in its order, faults by kind, and what is written in the end.
-fn all_of(runtime: &tokio::runtime::Runtime, ground: &mut Ground, kind: Kind, seed: u64) -> Vec<String> {
-    let report = run_seed(runtime, ground, kind, seed).unwrap();
+/// Everything that a seed does, line by line: its messages in their order, its faults by kind, and its rows at the end.
+fn all_of(runtime: &tokio::runtime::Runtime, rig: &mut Rig, kind: Kind, seed: u64) -> Vec<String> {
+    let report = run_seed(runtime, rig, kind, seed).unwrap();
     let faults = report.faults.iter().map(|(fault, count)| format!("{fault}: {count}"));
-    let written = runtime.block_on(history::written(ground)).unwrap();
+    let written = runtime.block_on(history::written(rig)).unwrap();
     report.journal.into_iter().chain(faults).chain(written).collect()
 }
 
-/// Runs seeds with a bug until one finds it.
+/// Runs seeds with a planted bug until one finds it.
 fn finds(plant: Plant, within: u64) {
     let runtime = runtime();
-    let mut ground = runtime.block_on(Ground::new(Some(plant)));
+    let mut rig = runtime.block_on(Rig::new(Some(plant)));
     for seed in 1..=within {
         let kind = if plant.is_embedded() { Kind::Embedded } else { Kind::Outside };
-        if let Err(e) = run_seed(&runtime, &mut ground, kind, seed) {
-            let rewrites = ground.sessions.bugs().rewrite.is_some();
-            assert_eq!(rewrites, ground.sessions.rewritten() > 0, "{plant:?} has found no statement to live in");
+        if let Err(e) = run_seed(&runtime, &mut rig, kind, seed) {
+            let rewrites = rig.sessions.bugs().rewrite.is_some();
+            assert_eq!(rewrites, rig.sessions.rewritten() > 0, "{plant:?} has found no statement to live in");
             let reason = format!("{:#}", e.root_cause());
             println!("{plant:?} is found by seed {seed}: {}", reason.lines().next().unwrap_or_default());
             return;
         }
     }
-    panic!("{plant:?} is not found within {within} seeds; the proxy rewrote {} statements", ground.sessions.rewritten());
+    panic!("{plant:?} is not found within {within} seeds; the proxy rewrote {} statements", rig.sessions.rewritten());
 }
 
 #[test]

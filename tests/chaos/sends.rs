@@ -1,19 +1,19 @@
-//! When each hand-over was sent, by the database's clock. Whatever is lost, cut or killed, the same one is not sent again before its
-//! send lease is over; and where the queue took it and that was noted, not before its re-send is due.
+//! When each dispatched step was sent, by the database's clock. Whatever is lost, cut or killed, it is not sent again before its
+//! send lease ends; and if the queue accepted it and the database knows, not before its re-send is due.
 
 use std::collections::HashMap;
 
 use tasker_wire::{limits, message::Lease};
 
-/// Milliseconds until a hand-over that was noted as sent is sent again; doubles with each time, up to six hours.
+/// Milliseconds until a step that is marked as sent is sent again. Doubles with each re-send, up to six hours.
 const RESEND_MS: u64 = 15 * 60_000;
 const RESEND_MAX_MS: u64 = 6 * 3_600_000;
 
-/// Every sending of a seed, and what is wrong about them.
+/// Every send of a seed, and the sends that came too early.
 #[derive(Debug, Default)]
 pub struct Sends {
     last: HashMap<Lease, Sent>,
-    /// Of the call that is made now: taken by the queue, and perhaps not noted.
+    /// Sends of the current call that the queue accepted, and of which the database may not know.
     taken: Vec<Lease>,
     wrong: Vec<String>,
 }
@@ -26,7 +26,7 @@ struct Sent {
 }
 
 impl Sends {
-    /// A message of a hand-over reaches the queue, which takes it or refuses it.
+    /// A message reaches the queue, which accepts or refuses it.
     pub fn send(&mut self, at_ms: u64, key: Lease, resend: u32, taken: bool) {
         if let Some(before) = self.last.insert(key, Sent { at_ms, resend, noted: false }) {
             let (gap, least) = (at_ms.saturating_sub(before.at_ms), before.least_ms());
@@ -42,7 +42,7 @@ impl Sends {
         }
     }
 
-    /// A call is over: either all it sent was noted in the database, or perhaps not.
+    /// A call has ended. `noted`: the database knows of everything that it sent.
     pub fn called(&mut self, noted: bool) {
         for key in self.taken.drain(..) {
             if let Some(sent) = self.last.get_mut(&key) {
@@ -51,7 +51,7 @@ impl Sends {
         }
     }
 
-    /// The first thing that is wrong.
+    /// The first send that came too early.
     pub fn wrong(&self) -> Option<&str> {
         self.wrong.first().map(String::as_str)
     }
@@ -74,7 +74,7 @@ mod tests {
         Lease { step: task.step(1), number: lease }
     }
 
-    /// What is wrong when a hand-over is sent at 0 and again so much later.
+    /// Whether a second send is wrong, so much later than the first.
     fn again(noted: bool, at_ms: u64, lease: i32) -> bool {
         let mut sends = Sends::default();
         sends.send(0, key(1), 0, true);

@@ -1,4 +1,4 @@
-//! Scripted workers: they end every try as the model says, and their results tell under which lease they came and what they saw.
+//! Scripted workers: they end every attempt as the model says, and their results contain the lease and what the handler saw.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,22 +9,22 @@ use serde_json::{json, value::RawValue};
 use tasker_wire::{CompleteStep, Outcome, RunStep, StepId, limits, outcome::Failure};
 
 use crate::{
-    chance::{digest, hash},
     faults::{Fault, Faults},
-    model::{self, Deeds, End},
+    hash::{digest, hash},
+    model::{self, Actions, End},
     queue::place_of,
 };
 
 pub struct Workers {
     seed: u64,
     faults: Arc<Faults>,
-    /// How often each hand-over was run.
+    /// How often each dispatched step was run.
     runs: HashMap<(usize, usize, i32), u64>,
-    /// The leases under which a start was reported, of each try.
+    /// The leases under which a start was reported, by attempt.
     started: HashMap<(usize, usize, usize, i32), BTreeSet<i32>>,
-    /// The place of a step in its workflow, of every step that was run.
+    /// The position in its workflow of every step that was run.
     steps: HashMap<StepId, usize>,
-    /// Every answer that was given.
+    /// Every outcome that was sent.
     pub answers: Vec<CompleteStep>,
 }
 
@@ -33,7 +33,7 @@ pub struct Workers {
 pub struct Act {
     /// A report of its start.
     pub report: Option<CompleteStep>,
-    /// Its answer; none: it died.
+    /// Its outcome. None: it died.
     pub answer: Option<CompleteStep>,
     /// How long it takes.
     pub ms: u64,
@@ -44,14 +44,14 @@ impl Workers {
         Self { seed, faults, runs: HashMap::new(), started: HashMap::new(), steps: HashMap::new(), answers: Vec::new() }
     }
 
-    pub fn run(&mut self, run: &RunStep, deeds: impl Fn(usize) -> Deeds) -> Act {
+    pub fn run(&mut self, run: &RunStep, actions: impl Fn(usize) -> Actions) -> Act {
         let (place, step) = (place_of(run.context.get()).expect("a task knows its place"), step_of(&run.step_name));
         self.steps.insert(run.step_id, step);
         let times = self.runs.entry((place, step, run.lease)).or_default();
         *times += 1;
         let times = *times;
         let h = hash(&[self.seed, 5, place as u64, step as u64, run.lease as u64, times]);
-        let budget = deeds(place).budget(step, run.lease);
+        let budget = actions(place).budget(step, run.lease);
         let may_fail = !self.faults.enough();
 
         let mut act = Act { ms: h / 1000 % 3_000, ..Act::default() };
@@ -81,12 +81,12 @@ impl Workers {
         act
     }
 
-    /// The place of a step in its workflow, when it was run.
+    /// The position of a step in its workflow, if it was run.
     pub fn step(&self, id: StepId) -> Option<usize> {
         self.steps.get(&id).copied()
     }
 
-    /// A lost worker may use up a try only when it was lost three times; the model knows of none, so fewer leases of a try report.
+    /// A third loss uses up an attempt, and the model has no losses. So fewer than three leases of an attempt report their start.
     fn may_report(&mut self, run: &RunStep, of_try: (usize, usize, usize, i32)) -> bool {
         let leases = self.started.entry(of_try).or_default();
         leases.contains(&run.lease) || leases.len() < limits::LOSSES as usize - 1 && leases.insert(run.lease)
@@ -104,7 +104,7 @@ impl Workers {
             End::Success => {
                 let saw: BTreeMap<&String, u64> =
                     run.dependency_results.iter().map(|(name, result)| (name, digest(result.get()))).collect();
-                // Two runs of one hand-over answer differently half the time.
+                // Two runs under one lease have different results half of the time.
                 let times = times / 2;
                 let result = json!({"lease": run.lease, "attempt": run.attempt, "times": times, "saw": saw});
                 Outcome::Success { result: raw(&result), metadata: None }
@@ -113,7 +113,7 @@ impl Workers {
     }
 }
 
-/// The place of a step in its workflow.
+/// The position of a step in its workflow.
 pub fn step_of(name: &str) -> usize {
     name[1..].parse().expect("a step is named by its place")
 }

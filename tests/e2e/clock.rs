@@ -4,11 +4,12 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
-
-use crate::{
-    dev::{Place, Starting, dev_command, python_worker, skip},
-    load::template,
+use tasker_test_support::{
+    dev::{Place, Starting, dev_command, python_worker},
+    skip,
 };
+
+use crate::load::template;
 
 const OFF: i64 = 600;
 
@@ -23,7 +24,7 @@ fn a_clock_ten_minutes_off_in_our_process_decides_nothing() {
         let place = Place::new();
         fs::create_dir(place.path("marks")).unwrap();
         place.template(&template());
-        // Handlers keep the right time.
+        // The handlers have the right time.
         let (pool, worker) = python_worker("python").split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
         let worker = format!("{pool}=env -u LD_PRELOAD -u FAKETIME {worker}");
         let mut command = dev_command(&place, &["--database-url", &database.url, "--worker", &worker]);
@@ -33,7 +34,7 @@ fn a_clock_ten_minutes_off_in_our_process_decides_nothing() {
         assert!((told.as_second() - Timestamp::now().as_second() - off).abs() < OFF / 2, "the clock is off: {told}");
 
         let task = dev.submit("e2e", "brief", json!({"failures": 2, "folder": place.path("marks")}));
-        // A retry that our clock decided about would come ten minutes late, which is longer than this waits, or at once.
+        // If our clock decided about a retry, it would come immediately, or ten minutes late, which is longer than this waits.
         let finished = dev.finished(&task);
         assert_eq!(finished["status"], "complete", "{finished}");
         for step in dev.steps(&task) {
@@ -44,7 +45,7 @@ fn a_clock_ten_minutes_off_in_our_process_decides_nothing() {
             let began: Vec<f64> = text.lines().map(|l| l.parse().unwrap()).collect();
             let pauses: Vec<f64> = began.windows(2).map(|w| w[1] - w[0]).collect();
             println!("{off:+} s: pauses {pauses:.3?}");
-            // Fifty milliseconds of work, then a hundred and two hundred of back-off, less the jitter of a sixth.
+            // 50 ms of work, then 100 and 200 ms of backoff, minus a jitter of a sixth.
             assert!(pauses[0] >= 0.13 && pauses[1] >= 0.21, "{pauses:?}");
         }
         dev.assert_healthy();

@@ -1,4 +1,4 @@
-//! A PostgreSQL of one test, to be stopped, starved and locked under a running system.
+//! The PostgreSQL of one test, which the test stops, starves and locks under a running system.
 
 use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 
@@ -6,10 +6,10 @@ use tasker_server::postgres::{self, Setup, Stop};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Ended and removed with this value.
+/// Dropping this stops and removes the server.
 pub struct Cluster {
     dir: TempDir,
-    /// A mount under the data.
+    /// Whether the data is on a mount of its own.
     mounted: bool,
     runtime: Runtime,
     url: String,
@@ -23,7 +23,7 @@ impl Cluster {
         cluster
     }
 
-    /// The same on a disk of so many megabytes; none where such a disk cannot be made.
+    /// The same on a disk of so many megabytes. None if such a disk cannot be mounted.
     pub fn start_on_a_small_disk(megabytes: u32) -> Option<Self> {
         let mut cluster = Self::folder();
         let options = format!("size={megabytes}m,mode=0711");
@@ -62,7 +62,7 @@ impl Cluster {
 
     fn begin(&self) -> String {
         let mut setup = Setup::unsynced();
-        // What may be kept for later is little on a small disk.
+        // Less is kept in reserve, for a small disk.
         setup.initdb.push("--wal-segsize=1".into());
         setup.settings.extend(["shared_buffers=16MB", "min_wal_size=2MB", "max_wal_size=16MB"].map(String::from));
         self.runtime.block_on(postgres::start(&self.disk(), &setup)).unwrap().url
@@ -78,7 +78,7 @@ impl Cluster {
         self.runtime.block_on(postgres::stop(&self.disk(), Stop::AtOnce)).unwrap();
     }
 
-    /// Carries out statements as the superuser, each on its own.
+    /// Carries out statements as the superuser, each in its own transaction.
     pub fn execute(&self, statements: &[&str]) {
         self.runtime.block_on(async {
             let (client, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.unwrap();

@@ -1,10 +1,14 @@
-//! `kill -9` of everything, at the worst moment.
+//! `kill -9` of everything, of the process alone, and of its PostgreSQL, while steps are in flight.
 
 use std::fs;
 
 use serde_json::{Value, json};
+use tasker_test_support::{
+    dev::{Dev, Place, python_worker},
+    kill_now, wait_until,
+};
 
-use crate::dev::{Dev, Place, python_worker, wait_until};
+use crate::load::workers;
 
 fn gate(max_attempts: u32) -> Value {
     json!({
@@ -37,10 +41,10 @@ fn after_a_kill_of_everything_a_second_start_finishes_the_tasks_and_no_attempt_h
 
     let mut dev = Dev::start(&place, &arguments);
     let mut tasks: Vec<(String, i64)> = (0..5).map(|_| (dev.submit("e2e", "gate1", json!({"folder": marks})), 1)).collect();
-    // The second and last try of this one is in flight when everything is killed.
+    // The second and last attempt of this one is in flight when everything is killed.
     tasks.push((dev.submit("e2e", "gate2", json!({"folder": marks, "failures": 1})), 2));
     wait_until("six steps are in flight", || started(&place) == 6);
-    let _ = std::process::Command::new("kill").args(["-9", &dev.child.id().to_string()]).status();
+    dev.child.kill().unwrap();
     place.kill_everything();
     dev.child.wait().unwrap();
 
@@ -57,8 +61,7 @@ fn after_a_kill_of_everything_a_second_start_finishes_the_tasks_and_no_attempt_h
         assert_eq!(gate["attempts"], *attempts, "a kill costs no attempt");
         assert_eq!(gate["results"]["result"], json!({"attempt": attempts}));
     }
-    let doctor = dev.ctl(&["doctor"]);
-    assert!(doctor.status.success(), "{}", String::from_utf8_lossy(&doctor.stdout));
+    dev.assert_healthy();
     assert!(dev.stop());
     assert_eq!(place.processes(), Vec::<i32>::new(), "nothing is left");
 }
@@ -74,11 +77,10 @@ fn a_kill_of_the_process_alone_leaves_no_worker_and_its_database_is_adopted() {
     let mut dev = Dev::start(&place, &arguments);
     let task = dev.submit("e2e", "gate1", json!({"folder": place.path("marks")}));
     wait_until("the step is in flight", || started(&place) == 1);
-    let workers = || place.processes().into_iter().filter(|pid| is_worker(*pid)).count();
-    assert_eq!(workers(), 1);
+    assert_eq!(workers(&place).len(), 1);
     dev.child.kill().unwrap();
     dev.child.wait().unwrap();
-    wait_until("its worker has ended by itself", || workers() == 0);
+    wait_until("its worker has ended by itself", || workers(&place).is_empty());
 
     let dev = Dev::start(&place, &arguments);
     fs::write(place.path("marks").join("open"), "").unwrap();
@@ -97,32 +99,14 @@ fn when_its_postgresql_is_killed_the_system_goes_on_without_a_restart() {
     let tasks: Vec<String> = (0..5).map(|_| dev.submit("e2e", "gate1", json!({"folder": place.path("marks")}))).collect();
     wait_until("five steps are in flight", || started(&place) == 5);
 
-    let postmaster = postmaster(&place);
-    assert!(std::process::Command::new("kill").args(["-9", &postmaster]).status().unwrap().success());
+    assert!(kill_now(place.postmaster()));
     fs::write(place.path("marks").join("open"), "").unwrap();
     for task in &tasks {
         assert_eq!(dev.finished(task)["status"], "complete");
         assert!(dev.steps(task).iter().all(|s| s["attempts"] == 1));
     }
     assert!(dev.logged("the database is not available") <= 1, "one line a time that it is away");
-    assert!(dev.ctl(&["doctor"]).status.success());
+    dev.assert_healthy();
     assert!(dev.stop());
     assert_eq!(place.processes(), Vec::<i32>::new());
-}
-
-/// The process id of the place's own PostgreSQL, wherever it is kept.
-fn postmaster(place: &Place) -> String {
-    let pointer = fs::read_to_string(place.path("data").join("postgres-is-in")).ok();
-    let cluster = pointer.map_or_else(|| place.path("data").join("postgres"), |dir| std::path::PathBuf::from(dir.trim()));
-    let file = [cluster.join("postmaster.pid"), cluster.join("postgres/postmaster.pid"), cluster.join("data/postmaster.pid")];
-    let text =
-        file.iter().find_map(|f| fs::read_to_string(f).ok()).unwrap_or_else(|| panic!("no postmaster.pid under {cluster:?}"));
-    text.lines().next().unwrap().to_owned()
-}
-
-fn is_worker(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
-        let line = String::from_utf8_lossy(&line);
-        line.contains("worker.py") && !line.contains("tasker-ctl")
-    })
 }

@@ -1,4 +1,4 @@
-//! Short tasks in numbers, and whether every one of them came through unharmed.
+//! Many short tasks, and the check that each of them completes.
 
 use std::{
     collections::BTreeMap,
@@ -6,9 +6,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tasker_test_support::{
+    PATIENCE,
+    dev::{Dev, Place, http},
+    http_client, wait_until,
+};
 use tokio::task::JoinSet;
-
-use crate::dev::{Dev, PATIENCE, Place, http, wait_until};
 
 /// A diamond of four steps of fifty milliseconds each, one of which may fail a few times.
 pub fn template() -> Value {
@@ -22,7 +25,7 @@ pub fn template() -> Value {
     })
 }
 
-/// Every fourth task has handlers that fail once.
+/// The handlers of every fourth task fail once.
 fn failures(no: usize) -> i64 {
     i64::from(no % 4 == 3)
 }
@@ -34,12 +37,12 @@ pub struct Accepted {
     asked: usize,
 }
 
-/// What became of many requests that were made at once.
+/// The answers to many requests at once.
 #[derive(Default)]
 pub struct Answers {
     /// How many had each status.
     pub statuses: BTreeMap<u16, usize>,
-    /// The longest that one of them took.
+    /// The longest time of a request.
     pub slowest: Duration,
 }
 
@@ -48,7 +51,7 @@ impl Accepted {
         self.tasks.len()
     }
 
-    /// Asks for tasks one after the other. What is refused, or not answered, is nobody's promise.
+    /// Submits tasks one after the other. A request that is refused or not answered promises nothing.
     pub fn ask(&mut self, dev: &Dev, tasks: usize) {
         for _ in 0..tasks {
             let failures = failures(self.asked);
@@ -59,13 +62,13 @@ impl Accepted {
         }
     }
 
-    /// Asks for tasks all at once. Each must be answered: by a task, or by a refusal that says when to come again.
+    /// Submits tasks all at once. Each request must be answered: with a task, or with 503 and `Retry-After`.
     pub fn ask_at_once(&mut self, dev: &Dev, tasks: usize) -> Answers {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let asked = self.asked;
         self.asked += tasks;
         runtime.block_on(async {
-            let client = tasker_tests::http_client().pool_max_idle_per_host(0).build().unwrap();
+            let client = http_client().pool_max_idle_per_host(0).build().unwrap();
             let mut requests = JoinSet::new();
             for no in asked..asked + tasks {
                 let request = client.post(format!("{}/v1/tasks", dev.url)).timeout(PATIENCE);
@@ -93,13 +96,13 @@ impl Accepted {
         })
     }
 
-    /// Whether a step of the last task is done, so that a worker is at work.
+    /// Whether a step of the last task is done: then a worker is running.
     pub fn newest_has_begun(&self, dev: &Dev) -> bool {
         self.tasks.last().is_some_and(|(task, _)| dev.steps(task).iter().any(|step| step["results"]["result"].is_object()))
     }
 
-    /// Waits until all are complete, and nothing else runs that was taken in without an answer. Fails where a step has another
-    /// number of attempts than its handler caused, but for so many that deaths of its worker may have cost.
+    /// Waits until all tasks are complete, also those that were accepted without an answer. Fails if a step has more attempts
+    /// than its handler caused, except for `lost_attempts` in total, which deaths of its worker may have cost.
     pub fn assert_complete(&self, dev: &Dev, lost_attempts: i64) {
         let mut lost = 0;
         for (task, failures) in &self.tasks {
@@ -121,7 +124,7 @@ fn body(failures: i64) -> String {
     json!({"namespace": "e2e", "name": "brief", "context": {"failures": failures}}).to_string()
 }
 
-/// The worker's processes of a place.
+/// The worker processes that run from a folder.
 pub fn workers(place: &Place) -> Vec<i32> {
     let is_worker = |pid: &i32| {
         std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {

@@ -1,15 +1,14 @@
-//! The binaries as a user runs them: real processes, a private PostgreSQL, HTTP. They are built before (see scripts/test).
+//! The binaries as a user runs them: real processes, a private PostgreSQL, HTTP. `scripts/test` builds them first.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
 mod clock;
 mod cluster;
-mod database;
-mod dev;
-mod disk;
+mod database_outages;
+mod full_disk;
 mod kill;
 mod load;
-mod moments;
+mod random_kills;
 mod samples;
-mod slow;
+mod slow_worker;
 mod start;

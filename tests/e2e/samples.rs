@@ -1,8 +1,11 @@
-//! Tasker's sample workflows give their results.
+//! The sample workflows give the documented results.
 
 use serde_json::json;
-
-use crate::dev::{Dev, Place, binary, root};
+use tasker_test_support::{
+    binary,
+    dev::{Dev, Place},
+    root,
+};
 
 #[test]
 fn the_sample_workflows_give_their_results() {

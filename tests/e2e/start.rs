@@ -1,10 +1,9 @@
-//! Starts that cannot succeed say why in a sentence, and leave nothing behind.
+//! A start that cannot succeed says why in one sentence, and leaves nothing behind.
 
 use std::{net::TcpListener, process::Output};
 
 use serde_json::json;
-
-use crate::dev::{Dev, Place, dev_command, python_worker};
+use tasker_test_support::dev::{Dev, Place, dev_command, python_worker};
 
 fn fails(place: &Place, arguments: &[&str]) -> String {
     let Output { status, stderr, .. } = dev_command(place, arguments).output().unwrap();

@@ -1,5 +1,5 @@
-//! A fixed number of cases for every target of libFuzzer, with the stable compiler: the seeds of `corpus/` as they are, and
-//! mutations of them. `TASKER_FUZZ_SEED` repeats a run, `TASKER_FUZZ_CASES` makes it longer.
+//! A fixed number of cases for every target of libFuzzer, with the stable compiler: the seeds in `corpus/`, and mutations of
+//! them. `TASKER_FUZZ_SEED` repeats a run, `TASKER_FUZZ_CASES` makes it longer.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -55,7 +55,7 @@ async fn postgresql_takes_what_the_check_accepts() {
     let accepted: Vec<String> = texts.filter(|text| tasker_domain::json::check(text).is_ok()).take(500).collect();
     assert!(accepted.len() > 200, "only {} texts are accepted", accepted.len());
     for text in accepted {
-        // Stored as `json`; escapes are only read when it is taken apart.
+        // Stored as `json`: PostgreSQL reads escapes only when it extracts a value.
         let sql = "select ($1::text::json)::text, ($1::text::json) #>> '{}'";
         let row = client.query_one(sql, &[&text]).await.unwrap_or_else(|e| panic!("seed {}: {text:?}: {e:?}", seed()));
         assert_eq!(row.get::<_, String>(0), text, "it is kept as it came");

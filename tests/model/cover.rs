@@ -1,5 +1,5 @@
-//! Every call in every state of the rows, on the database. The first task is submitted; every other state of the rows is
-//! reached by real calls from there, and copied for each call that leads on, so that no path is walked twice.
+//! Makes every call in every state of the rows, on the database. The first task is submitted. Real calls lead from there to every
+//! other state of the rows, which is copied for each call that changes it, so no path is walked twice.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -9,10 +9,10 @@ use crate::{
     explore::{Explored, Fast, canonical_rows},
     model::{Call, Model, Rows, StepRow},
     replay::{Replay, Twin, conceivable},
-    world::step_of,
+    states::step_of,
 };
 
-/// States taken up at once.
+/// How many states are handled at once.
 const CHUNK: usize = 200;
 
 /// What was replayed.
@@ -20,9 +20,9 @@ const CHUNK: usize = 200;
 pub struct Covered {
     /// States of the rows.
     pub rows: usize,
-    /// Calls that moved them.
+    /// Calls that changed them.
     pub moves: usize,
-    /// Calls that must not, and did not.
+    /// Calls that must not change them, and did not.
     pub refused: usize,
 }
 
@@ -53,7 +53,7 @@ pub async fn cover(replay: &Replay, model: &Model, explored: &Explored, alike: f
     let known = |rows: &Rows| canonical_rows(&alike(*rows), &symmetries);
     let mut covered = Covered::default();
     let mut tried = HashSet::default();
-    // In the order in which they are reached: the shortest paths have the fewest leases.
+    // Breadth first: the shortest paths have the fewest leases.
     let mut waiting = VecDeque::from(replay.submit(&[model]).await);
     let mut seen: HashSet<Rows, Fast> = waiting.iter().map(|t| known(&t.rows)).collect();
     while !waiting.is_empty() {
@@ -78,7 +78,7 @@ pub async fn cover(replay: &Replay, model: &Model, explored: &Explored, alike: f
     covered
 }
 
-/// Makes the calls that must move nothing, one after the other on the same tasks. They look at one step and the state of
+/// Makes the calls that must change nothing, one after the other on the same tasks. They depend only on one step and the state of
 /// its task, so in a larger shape each is made once for all rows that agree in these.
 async fn refuse(replay: &Replay, model: &Model, mut twins: Vec<Twin>, tried: &mut HashSet<Look, Fast>) -> (Vec<Twin>, usize) {
     let all = model.shape.steps < 3;
@@ -100,7 +100,7 @@ async fn refuse(replay: &Replay, model: &Model, mut twins: Vec<Twin>, tried: &mu
     (twins, made)
 }
 
-/// All that a call which moves nothing looks at.
+/// Everything on which a call that changes nothing depends.
 type Look = (TaskState, StepRow, Call);
 
 fn look(rows: &Rows, call: Call) -> Look {

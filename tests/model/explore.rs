@@ -1,4 +1,4 @@
-//! Every state that can be reached, breadth first, and what must hold in each and between any two.
+//! Visits every reachable state, breadth first, and checks the rules for each state and for each transition.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -7,11 +7,11 @@ use std::{
 
 use tasker_wire::{StepState, TaskState};
 
-use crate::machine::{is_answerable, is_live};
 use crate::{
+    machine::{is_answerable, is_live},
     model::{Answer, Call, Effects, Model, NOT_APPLIED, Rows, STEPS, Said, StepRow},
     shapes::bits,
-    world::{Air, Detail, Edge, Event, Left, State, edges, submitted},
+    states::{Detail, Edge, Event, Left, Messages, State, edges, submitted},
 };
 
 /// What was found of one shape.
@@ -19,13 +19,13 @@ use crate::{
 pub struct Explored {
     pub states: usize,
     pub transitions: usize,
-    /// States in which nothing is left to happen.
+    /// States in which nothing is left to happen by itself.
     pub ends: usize,
-    /// Every state of the rows, without what is past.
+    /// Every state of the rows, without the past.
     pub rows: HashSet<Rows, Fast>,
 }
 
-/// Visits every state. Panics with the events that lead to the first one in which something does not hold.
+/// Visits every state. Panics with the events that lead to the first state that breaks a rule.
 pub fn explore(model: &Model, left: Left, detail: Detail) -> Explored {
     let symmetries = model.shape.symmetries();
     let tell = |state: &State| canonical(&state.told(detail), &symmetries);
@@ -68,7 +68,7 @@ pub fn hold(check: Result<(), String>) {
     check.unwrap_or_else(|violation| panic!("{violation}"));
 }
 
-/// What must hold in every state of the rows.
+/// The rules for every state of the rows.
 pub fn check_rows(model: &Model, rows: &Rows) -> Result<(), String> {
     let steps = &rows.steps[..model.shape.steps];
     let count = |f: fn(&StepRow) -> bool| steps.iter().filter(|s| f(s)).count() as i8;
@@ -109,7 +109,7 @@ fn check_marks(step: &StepRow) -> Result<(), String> {
     that(!is_answerable(step.state) || step.mark(step.lease) == 0, "a step that may be answered was not answered yet")
 }
 
-/// What must hold between a state and the next.
+/// The rules for a transition.
 fn check_edge(from: &State, edge: &Edge) -> Result<(), String> {
     match edge.event {
         Event::Call(call, _) => check_move(&from.rows, &edge.to.rows, call, edge.effects.as_ref()),
@@ -117,7 +117,7 @@ fn check_edge(from: &State, edge: &Edge) -> Result<(), String> {
     }
 }
 
-/// What must hold between the rows before a call and after it.
+/// The rules for the rows before and after a call.
 pub fn check_move(before: &Rows, after: &Rows, call: Call, effects: Option<&Effects>) -> Result<(), String> {
     for (b, a) in before.steps.iter().zip(&after.steps) {
         that(a.lease >= b.lease, "a lease never falls")?;
@@ -141,9 +141,9 @@ pub fn check_move(before: &Rows, after: &Rows, call: Call, effects: Option<&Effe
     Ok(())
 }
 
-/// What must hold where nothing is left to happen by itself.
+/// The rules for a state in which nothing is left to happen by itself.
 pub fn check_end(state: &State) -> Result<(), String> {
-    that(state.air == [Air::default(); STEPS], "every message is taken in the end")?;
+    that(state.messages == [Messages::default(); STEPS], "every message is taken in the end")?;
     that(state.rows.task.is_finished(), "every task finishes")
 }
 
@@ -151,7 +151,7 @@ pub fn that(holds: bool, rule: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(rule.to_owned()) }
 }
 
-/// The same rows for all that differ by a symmetry of the shape, or by what is past.
+/// One representative of all rows that differ only by a symmetry of the shape, or by the past.
 pub fn canonical_rows(rows: &Rows, symmetries: &[Vec<usize>]) -> Rows {
     let rows = rows.without_past();
     let renamed = |names: &Vec<usize>| {
@@ -164,13 +164,13 @@ pub fn canonical_rows(rows: &Rows, symmetries: &[Vec<usize>]) -> Rows {
     if symmetries.len() < 2 { rows } else { symmetries.iter().map(renamed).min().expect("there is one at least") }
 }
 
-/// The same state for all that differ by a symmetry of the shape.
+/// One representative of all states that differ only by a symmetry of the shape.
 fn canonical(state: &State, symmetries: &[Vec<usize>]) -> State {
     let renamed = |names: &Vec<usize>| {
         let mut renamed = *state;
         for (step, &name) in names.iter().enumerate() {
             renamed.rows.steps[name] = state.rows.steps[step];
-            renamed.air[name] = state.air[step];
+            renamed.messages[name] = state.messages[step];
         }
         renamed
     };
@@ -182,7 +182,7 @@ pub struct Graph {
     known: HashMap<State, u32, Fast>,
     pub states: Vec<State>,
     came_by: Vec<(u32, Event)>,
-    /// Which states follow on which without a fault.
+    /// Transitions without a fault.
     pub free: Vec<(u32, u32)>,
     pub ends: usize,
 }
@@ -201,7 +201,7 @@ impl Graph {
         }
     }
 
-    /// Spells the events out that lead to a state in which something does not hold.
+    /// Adds the events that lead to the state to the error of a broken rule.
     pub fn check(&self, at: usize, check: impl FnOnce(&State) -> Result<(), String>) -> Result<(), String> {
         check(&self.states[at]).map_err(|rule| {
             let mut path = Vec::new();
@@ -216,7 +216,7 @@ impl Graph {
         })
     }
 
-    /// Takes away, again and again, states that nothing leads to: what is left when there are none are circles.
+    /// Removes states without a predecessor, again and again. Whatever remains at the end is a cycle.
     pub fn free_events_come_to_an_end(&mut self) -> bool {
         self.free.sort_unstable();
         let mut waits_for = vec![0_u32; self.states.len()];
@@ -241,7 +241,7 @@ impl Graph {
 
 pub type Fast = BuildHasherDefault<FastHasher>;
 
-/// A quick hash for keys that nobody chooses in bad faith.
+/// A fast hash, for keys that no attacker chooses.
 #[derive(Default)]
 pub struct FastHasher(u64);
 

@@ -1,4 +1,4 @@
-//! The state machine of a step: the oracle that the functions of the database are held against.
+//! The state machine of a step: the oracle with which the SQL functions are compared.
 
 use tasker_domain::Verdict;
 use tasker_wire::StepState;
@@ -6,19 +6,19 @@ use tasker_wire::StepState;
 /// What happens to a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StepEvent {
-    /// Its last parent was done, or its retry is due: dispatched, under a new lease.
+    /// Its last parent is done, or its retry is due: it is dispatched under a new lease.
     Dispatch,
-    /// A worker reported a start, a heartbeat, or that a callback will come.
+    /// A worker reports a start, a heartbeat, or a pending callback.
     Report,
     Succeed,
-    /// It failed and has attempts left.
+    /// It fails and has attempts left.
     FailForNow,
-    /// It failed and has none.
+    /// It fails and has no attempts left.
     FailForGood,
     Cancel,
     /// An operator gives it a new budget.
     Retry,
-    /// An operator settles it.
+    /// An operator resolves it.
     Resolve,
 }
 
@@ -34,12 +34,12 @@ impl From<&Verdict<'_>> for StepEvent {
     }
 }
 
-/// A worker holds a lease on it that it may still answer.
+/// Its lease may still get an outcome.
 pub fn is_answerable(state: StepState) -> bool {
     matches!(state, StepState::Enqueued | StepState::InProgress)
 }
 
-/// Somebody must look at it again by itself (`wake_at` is set).
+/// A sweep will look at it again (`wake_at` is set).
 pub fn is_live(state: StepState) -> bool {
     is_answerable(state) || state == StepState::WaitingForRetry
 }

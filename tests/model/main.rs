@@ -1,8 +1,8 @@
 //! A small model of the orchestrator: all its states under loss, duplication, reordering, crashes and operators, explored
-//! exhaustively over production's own decide functions, and replayed on the functions of the database. The rows are explored
-//! without any budget; rows and all messages on their way together within budgets of faults, reports and operators' actions.
+//! exhaustively with the decide functions of the product, and replayed on its SQL functions. The rows are explored without any
+//! budget; the rows together with all messages on their way within budgets of faults, reports and operators' actions.
 //!
-//! `MODEL_PATHS` and `MODEL_SEED` say how many paths of four steps are drawn, and which.
+//! `MODEL_PATHS` and `MODEL_SEED` set how many random paths of four steps are drawn, and which.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
@@ -13,22 +13,23 @@ mod model;
 mod planted;
 mod replay;
 mod shapes;
+mod states;
 mod unbounded;
 mod walk;
-mod world;
 
-use std::{collections::VecDeque, sync::Mutex, time::Instant};
+use std::{collections::VecDeque, time::Instant};
 
 use cover::{Covered, cover};
 use explore::{Explored, canonical_rows, explore};
 use model::{Model, Rows};
+use parking_lot::Mutex;
 use replay::Replay;
 use shapes::{Shape, shapes};
+use states::{Detail, Left};
 use unbounded::{check_that_numbers_do_not_matter, without_numbers};
 use walk::walk;
-use world::{Detail, Left};
 
-/// Things done at once; one more than cores, because each also waits for the database.
+/// How many jobs run at once: one more than cores, because each also waits for the database.
 const AT_ONCE: usize = 3;
 
 #[test]
@@ -40,22 +41,22 @@ fn in_every_state_of_up_to_four_steps_every_promise_holds() {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 // The largest first.
-                let next = || jobs.lock().unwrap().pop();
+                let next = || jobs.lock().pop();
                 while let Some((shape, tries)) = next() {
                     let [all, within] = without_and_within_budgets(shape, tries);
-                    let mut sums = sums.lock().unwrap();
+                    let mut sums = sums.lock();
                     *sums = [(sums[0].0 + all.0, sums[0].1 + all.1), (sums[1].0 + within.0, sums[1].1 + within.1)];
                 }
             });
         }
     });
-    for ((states, transitions), budgets) in sums.into_inner().unwrap().into_iter().zip(["without", "within"]) {
+    for ((states, transitions), budgets) in sums.into_inner().into_iter().zip(["without", "within"]) {
         println!("{states} states and {transitions} transitions {budgets} budgets");
     }
     println!("in {:.1?}", start.elapsed());
 }
 
-/// Explores a shape without any budget, and within some with all that is on its way: states and transitions of both.
+/// Explores a shape without any budget, and within budgets with all messages. Answers states and transitions of both.
 fn without_and_within_budgets(shape: Shape, tries: u8) -> [(usize, usize); 2] {
     let model = Model::new(shape, tries);
     let all = unbounded::explore(&model);
@@ -73,7 +74,7 @@ fn without_and_within_budgets(shape: Shape, tries: u8) -> [(usize, usize); 2] {
     [(states, transitions), within]
 }
 
-/// What the rows can come to is found without a budget; within one it is found that no message is needed for it, nor too many.
+/// Without a budget all rows are found. The runs within budgets show that the messages lead to no other rows.
 fn budgets(steps: usize, tries: u8) -> Vec<(Detail, Left)> {
     let (all, current) = (|left| (Detail::All, left), |left| (Detail::Current, left));
     match (steps, tries) {
@@ -123,10 +124,10 @@ async fn every_call_in_every_state_of_up_to_three_steps_moves_the_rows_as_the_mo
         let jobs = jobs.clone();
         workers.spawn(async move {
             let (replay, mut sum) = (Replay::new().await, Covered::default());
-            let next = || jobs.lock().unwrap().pop_front();
+            let next = || jobs.lock().pop_front();
             while let Some((shape, left)) = next() {
                 let model = Model::new(shape, 2);
-                // Within a budget also for every number of a lease, and after every number of tries.
+                // Within a budget also for every number of a lease, and after every number of attempts.
                 let covered = match left {
                     Some(left) => cover(&replay, &model, &explore(&model, left, Detail::Current), Rows::without_past).await,
                     None => cover(&replay, &model, &unbounded::explore(&model), without_numbers).await,

@@ -1,5 +1,5 @@
-//! What the functions of the database do to the rows of one task, said a second time. What follows from an outcome, and
-//! which moves a step may make, is asked of production's own `decide`, `decide_lost` and `StepState::after`.
+//! What the SQL functions do to the rows of one task, written a second time. The verdicts come from the product's own `decide`
+//! and `decide_lost`, the transitions of a step from `machine`.
 
 use std::sync::LazyLock;
 
@@ -12,15 +12,17 @@ use tasker_domain::{
 };
 use tasker_wire::{Outcome, StepState, TaskState, limits, outcome::Failure};
 
-use crate::machine::{StepEvent, after, is_answerable, is_live};
-use crate::shapes::{Shape, bits};
+use crate::{
+    machine::{StepEvent, after, is_answerable, is_live},
+    shapes::{Shape, bits},
+};
 
-/// Steps of a task at most.
+/// The most steps of a task.
 pub const STEPS: usize = 4;
-/// Leases of a step at most; the bounds of an exploration keep below it.
+/// The most leases of a step. The budgets of an exploration stay below it.
 pub const LEASES: u8 = 16;
 
-/// What a worker says of a hand-over.
+/// The outcome of a dispatched step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Said {
@@ -42,13 +44,13 @@ impl Said {
         }
     }
 
-    /// How it stands in the rows of `attempts`.
+    /// Its mark in the rows of `attempts`.
     pub fn mark(self) -> u8 {
         self as u8 + 1
     }
 }
 
-/// A result that says under which lease it was made, so that a wrong one shows.
+/// A result that names its lease, so that a wrong one is noticed.
 pub fn result(step: u8, lease: u8) -> serde_json::Value {
     json!({"step": step, "lease": lease})
 }
@@ -59,17 +61,17 @@ pub fn raw(value: serde_json::Value) -> Box<RawValue> {
 
 /// The mark of a step whose worker was lost too often.
 pub const CRASHED: u8 = 5;
-/// Added to the mark of what was recorded and not applied.
+/// Added to the mark of an outcome that was recorded and not applied.
 pub const NOT_APPLIED: u8 = 8;
 
 /// One call of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Call {
-    /// A worker's answer arrives.
+    /// A worker's outcome arrives.
     Complete { step: u8, lease: u8, said: Said },
     /// A worker reports that it started, or still runs.
     Report { step: u8, lease: u8 },
-    /// What a sweep concluded from a deadline that had passed.
+    /// A sweep decides about a step whose deadline has passed.
     Conclude { step: u8, lease: u8, losses: u8 },
     /// The wake-up of a retry arrives, when it is due or before.
     Evaluate { step: u8, lease: u8, due: bool },
@@ -79,7 +81,7 @@ pub enum Call {
     Cancel,
     /// An operator gives the step a new budget.
     Retry { step: u8 },
-    /// An operator settles the step.
+    /// An operator resolves the step.
     Resolve { step: u8 },
 }
 
@@ -99,13 +101,13 @@ pub enum Answer {
     Conflict,
     /// A wake-up came before its time.
     Early,
-    /// A step is silent beyond its deadline.
+    /// A step is silent after its deadline.
     Lost,
-    /// There is nothing to say.
+    /// The call has no answer.
     Nothing,
 }
 
-/// What follows from a call outside the rows.
+/// The effects of a call outside the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effects {
     pub answer: Answer,
@@ -126,7 +128,7 @@ pub struct StepRow {
     pub losses: u8,
     /// It is in progress, and its deadline has passed.
     pub due: bool,
-    /// Four bits a lease: how it was answered.
+    /// Four bits per lease: the mark of its outcome.
     pub marks: u64,
 }
 
@@ -144,8 +146,8 @@ impl StepRow {
         matches!(self.state, StepState::Complete | StepState::ResolvedManually)
     }
 
-    fn hand_over(&mut self) {
-        self.state = after(self.state, StepEvent::Dispatch).expect("only a step that may be handed over is");
+    fn dispatch(&mut self) {
+        self.state = after(self.state, StepEvent::Dispatch).expect("only a step that may be dispatched is");
         self.lease += 1;
         assert!(self.lease <= LEASES, "the bounds allow more leases than the model holds");
         self.attempt = self.attempt.max(1);
@@ -163,7 +165,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Without what was answered under leases that are no longer current: it is told to whoever answers late, and moves nothing.
+    /// Without the marks of old leases. They decide what a late completion is answered, and nothing else.
     pub fn without_past(mut self) -> Self {
         for step in self.steps.iter_mut().filter(|s| s.lease > 0) {
             step.marks &= 15 << (4 * (step.lease - 1));
@@ -172,11 +174,11 @@ impl Rows {
     }
 }
 
-/// What can be said, with a result that stands for all of them.
+/// All outcomes, with one result that stands for every result.
 static OUTCOMES: LazyLock<[Outcome; 4]> = LazyLock::new(|| Said::ALL.map(|said| said.outcome(0, 0)));
 static STARTED: Outcome = Outcome::Started {};
 
-/// A shape with a policy, and production's verdicts on all that can be said under it.
+/// A shape with a policy, and the product's verdicts on all outcomes under it.
 #[derive(Debug)]
 pub struct Model {
     pub shape: Shape,
@@ -188,7 +190,7 @@ pub struct Model {
 
 impl Model {
     pub fn new(shape: Shape, tries: u8) -> Self {
-        // An hour: nothing is due unless a path says so.
+        // An hour: nothing is due unless a call says so.
         let backoff = Backoff { kind: BackoffKind::Linear, base_ms: 3_600_000, max_ms: 3_600_000 };
         let policy = Policy { max_attempts: tries.into(), retryable: true, backoff, timeout_seconds: 3600, result_schema: None };
         let attempts = || 0..=i32::from(tries);
@@ -199,7 +201,7 @@ impl Model {
         Self { shape, policy, said, lost, started }
     }
 
-    /// The rows after a submit; the roots are handed over.
+    /// The rows after a submit; the roots are dispatched.
     pub fn submitted(&self) -> Rows {
         let nothing =
             StepRow { state: StepState::Pending, lease: 0, attempt: 0, pending_parents: 0, losses: 0, due: false, marks: 0 };
@@ -208,7 +210,7 @@ impl Model {
             rows.steps[step].pending_parents = self.shape.parents[step].count_ones() as u8;
         }
         for root in bits(self.roots()) {
-            rows.steps[root].hand_over();
+            rows.steps[root].dispatch();
             rows.active += 1;
         }
         rows
@@ -260,7 +262,7 @@ impl Model {
             Verdict::Retry(..) => (row.losses, effects.wake_up) = (0, true),
             Verdict::DispatchAgain(again) => {
                 row.losses += u8::from(matches!(again, Again::WorkerLost));
-                row.hand_over();
+                row.dispatch();
                 effects.sent = 1 << no;
             }
             Verdict::Started(_) | Verdict::AwaitCallback(_) => {}
@@ -277,7 +279,7 @@ impl Model {
             }
             row.pending_parents -= 1;
             if row.pending_parents == 0 {
-                row.hand_over();
+                row.dispatch();
                 change.active += 1;
                 effects.sent |= 1 << child;
             }
@@ -320,7 +322,7 @@ impl Model {
         }
         let failed = if row.state == StepState::WaitingForRetry { 0 } else { -1 };
         (row.state, row.attempt, row.losses) = (StepState::Pending, 0, 0);
-        row.hand_over();
+        row.dispatch();
         let change = Change { active: if failed == 0 { 0 } else { 1 }, failed, done: 0 };
         self.advance(rows, change, Effects { sent: 1 << step, ..answer(Answer::Done) })
     }
@@ -328,7 +330,7 @@ impl Model {
     fn resolve(&self, rows: &mut Rows, step: usize) -> Effects {
         let row = &mut rows.steps[step];
         if row.state == StepState::ResolvedManually {
-            // The same again: everybody here settles a step with the same result.
+            // A repetition: every resolve here has the same result.
             return answer(Answer::Done);
         }
         let next = after(row.state, StepEvent::Resolve);
@@ -376,7 +378,7 @@ fn evaluate(row: &mut StepRow, (step, lease): (u8, u8), due: bool) -> Effects {
     if !due {
         return answer(Answer::Early);
     }
-    row.hand_over();
+    row.dispatch();
     row.attempt += 1;
     Effects { sent: 1 << step, ..answer(Answer::Nothing) }
 }

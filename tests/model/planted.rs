@@ -1,4 +1,4 @@
-//! Bugs planted in the functions of the database, each of which the replay must find: what finds nothing proves nothing.
+//! Bugs planted in the SQL functions. The replay must find each of them.
 
 use crate::{
     cover::cover,
@@ -6,17 +6,17 @@ use crate::{
     model::{Model, Rows},
     replay::Replay,
     shapes::shapes,
-    world::{Detail, Left},
+    states::{Detail, Left},
 };
 
-/// Of a function: what it says, and what it says with the bug.
+/// A name, a function, a part of its text, and the replacement that is the bug.
 const BUGS: &[(&str, &str, &str, &str)] = &[
     ("no fence", "complete_v1", "s.lease = i.lease and s.state in", "s.state in"),
     ("a deadline that moved still counts", "complete_v1", "(not i.if_due or s.wake_at <= tasker.clock())", "true"),
     ("a worker's loss is not counted", "complete_v1", "then s.losses + 1", "then s.losses"),
     ("losses are kept over a retry", "complete_v1", "when i.verdict = 'retry' then 0 else", "else"),
-    ("a late answer is not recorded", "complete_v1", "s.lease > i.lease and i.lease > 0", "false"),
-    ("any answer again is a duplicate", "complete_v1", "a.applied and a.digest = i.digest", "a.applied"),
+    ("a late outcome is not recorded", "complete_v1", "s.lease > i.lease and i.lease > 0", "false"),
+    ("any second outcome is a duplicate", "complete_v1", "a.applied and a.digest = i.digest", "a.applied"),
     ("a failed step is not counted", "complete_v1", "(o.verdict = 'error')::int", "0"),
     ("no new lease at a dispatch", "advance_v1", "not k.held then s.lease + 1", "not k.held then greatest(s.lease, 1)"),
     ("a child waits for one parent only", "advance_v1", "s.pending_parents = k.n and", "s.pending_parents >= k.n and"),
@@ -29,8 +29,8 @@ const BUGS: &[(&str, &str, &str, &str)] = &[
     ("no new lease at a cancel", "cancel_v1", "lease = s.lease + 1", "lease = s.lease"),
     ("an operator's retry keeps the budget", "retry_step_v1", "attempt = 0", "attempt = s.attempt"),
     ("an operator's retry in a cancelled task", "refusal", "('running', 'error')", "('running', 'error', 'cancelled')"),
-    ("a settled step keeps its lease", "resolve_step_v1", "lease = s.lease + 1", "lease = s.lease"),
-    ("a settled failure still counts", "resolve_step_v1", "was = 'error' and not was_tolerated", "false"),
+    ("a resolved step keeps its lease", "resolve_step_v1", "lease = s.lease + 1", "lease = s.lease"),
+    ("a resolved failure still counts", "resolve_step_v1", "was = 'error' and not was_tolerated", "false"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,7 +40,7 @@ async fn every_planted_bug_is_found() {
         let replay = Replay::new().await;
         replay.replace_in(function, right, wrong).await;
         let run = tokio::spawn(async move {
-            // Losses beyond the second need one step and many faults, joins need three.
+            // Losses beyond the second need one step and many faults; joins need three steps.
             for (shape, left) in [
                 (shapes(1)[0], Left { faults: 3, reports: 3, actions: 1 }),
                 (shapes(2)[1], Left { faults: 0, reports: 0, actions: 1 }),

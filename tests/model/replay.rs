@@ -1,5 +1,5 @@
-//! The model's calls made on a database through the store, many tasks at once, and the rows compared after each.
-//! Time passes for a step by moving its `wake_at` behind the clock: for the functions that is the same, and no other task ages.
+//! Makes the model's calls on a database through the store, for many tasks at once, and compares the rows after each call. To let
+//! time pass for one step, its `wake_at` moves into the past: the functions see no difference, and no other step is affected.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,8 +15,8 @@ use tasker_wire::{
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::machine::{is_answerable, is_live};
 use crate::{
+    machine::{is_answerable, is_live},
     model::{Answer, CRASHED, Call, Effects, LEASES, Model, NOT_APPLIED, Rows, Said, raw, result},
     shapes::{Shape, bits},
 };
@@ -33,7 +33,7 @@ pub struct Twin {
     pub rows: Rows,
 }
 
-/// A database of its own: a sweep takes up all that is due in it.
+/// A database of its own, because a sweep takes everything that is due.
 pub struct Replay {
     store: Store,
     sql: Client,
@@ -87,7 +87,7 @@ impl Replay {
         twins
     }
 
-    /// Tasks with the same rows as these, under names of their own.
+    /// Copies of these tasks, with ids of their own.
     pub async fn copies(&self, of: &[Twin]) -> Vec<Twin> {
         let copies: Vec<Twin> = of.iter().map(|t| Twin { task: fresh(), rows: t.rows }).collect();
         let ids = |twins: &[Twin]| twins.iter().map(|t| t.task.uuid()).collect::<Vec<_>>();
@@ -95,9 +95,9 @@ impl Replay {
         copies
     }
 
-    /// Makes one call for each task, and compares what it answers and what it leaves.
+    /// Makes one call for each task, and compares the answer and the rows.
     pub async fn make(&self, jobs: &mut [(Twin, &Model, Call)]) {
-        // Wake-ups by themselves: a sweep would take up what is due for them.
+        // Wake-ups separately: a sweep would take what is due for them.
         jobs.sort_by_key(|(twin, _, call)| (matches!(call, Call::Evaluate { .. }), twin.task));
         let wake_ups = jobs.partition_point(|(.., call)| !matches!(call, Call::Evaluate { .. }));
         let (others, wake_ups) = jobs.split_at_mut(wake_ups);
@@ -225,7 +225,7 @@ impl Replay {
         }
     }
 
-    /// What `doctor` finds wrong in all that was left behind.
+    /// The doctor finds no difference in all rows.
     pub async fn check(&self) {
         let report = self.store.examine().await.unwrap();
         let differences = report.differences.iter().filter(|d| d.what != "template").collect::<Vec<_>>();
@@ -243,14 +243,14 @@ impl Seen {
     }
 }
 
-/// The steps of a task that must be due for this call: what is overdue, and what the call takes up in time.
+/// The steps of a task that must be due for this call: those that are overdue, and the one of the call.
 fn due(twin: &Twin, call: Option<Call>) -> Vec<(TaskId, u8)> {
     let is_due = |step: u8| {
         let row = &twin.rows.steps[usize::from(step)];
         row.due
             || match call {
                 Some(Call::Sweep { step: swept }) => step == swept && is_live(row.state),
-                // Under an old lease too: that it is due must not be enough.
+                // Also under an old lease: being due must not be enough.
                 Some(Call::Evaluate { step: woken, due: true, .. }) => step == woken && row.state == StepState::WaitingForRetry,
                 _ => false,
             }
@@ -260,7 +260,7 @@ fn due(twin: &Twin, call: Option<Call>) -> Vec<(TaskId, u8)> {
 
 type Jobs<'a> = HashMap<TaskId, (&'a Twin, &'a Model, Call)>;
 
-/// Notes one row of an answer for its task.
+/// Records one row of an answer for its task.
 fn note(seen: &mut HashMap<TaskId, Seen>, completions: &[Lease], jobs: &Jobs, change: Change) {
     let mut of = |task: TaskId, change: &mut dyn FnMut(&mut Seen)| change(seen.entry(task).or_insert_with(Seen::nothing));
     match change {
@@ -276,7 +276,7 @@ fn note(seen: &mut HashMap<TaskId, Seen>, completions: &[Lease], jobs: &Jobs, ch
                 s.sent |= bit;
             });
         }
-        // Whatever is overdue shows in every sweep.
+        // Every sweep reports every overdue step.
         Change::Lost(lost) => {
             if jobs[&lost.key.step.task].2 == (Call::Sweep { step: position(lost.key) as u8 }) {
                 of(lost.key.step.task, &mut |s| s.answer = Answer::Lost);
@@ -287,7 +287,7 @@ fn note(seen: &mut HashMap<TaskId, Seen>, completions: &[Lease], jobs: &Jobs, ch
     }
 }
 
-/// A message says which try it is, under the lease that the step has now, and what its ancestors came to.
+/// A message has the current lease, the attempt, and the results of the ancestors.
 fn check_message(twin: &Twin, model: &Model, call: Call, run: &RunRow) {
     let mut rows = twin.rows;
     model.apply(&mut rows, call);
@@ -308,7 +308,7 @@ fn result_of(rows: &Rows, step: usize) -> Value {
     }
 }
 
-/// The rows as the database spells them.
+/// The rows, in the format of the query in `compare`.
 fn text(rows: &Rows, shape: &Shape) -> String {
     let mut lines = vec![format!("{} active={} failed={}", rows.task, rows.active, rows.failed)];
     let truth = |b: bool| if b { "t" } else { "f" };
@@ -416,8 +416,8 @@ fn new_task(model: &Model) -> NewTask {
     }
 }
 
-/// Calls that may reach the database in these rows, whoever sent them and whenever: under the lease that is current, the
-/// one before, and one that was never given.
+/// Calls that may reach the database in these rows: under the current lease, under the previous one, and under one that was never
+/// given.
 pub fn conceivable(model: &Model, rows: &Rows) -> Vec<Call> {
     let mut calls = vec![Call::Cancel];
     for step in 0..model.shape.steps as u8 {

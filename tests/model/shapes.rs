@@ -1,4 +1,4 @@
-//! The shapes of small workflows: every directed acyclic graph of so many steps, once for all that differ in names only.
+//! The shapes of small workflows: every directed acyclic graph of a number of steps, up to renaming.
 
 use crate::model::STEPS;
 
@@ -44,7 +44,7 @@ impl Shape {
         Self::of(self.steps, edges.map(|(parent, child)| (names[parent], names[child])))
     }
 
-    /// The ways to exchange steps that leave the shape as it is, the one that exchanges none included.
+    /// The permutations of steps that leave the shape unchanged, with the identity.
     pub fn symmetries(&self) -> Vec<Vec<usize>> {
         permutations(self.steps).into_iter().filter(|p| self.renamed(p) == *self).collect()
     }
@@ -56,7 +56,7 @@ impl Shape {
 }
 
 impl std::fmt::Display for Shape {
-    /// Of each step its parents: `0: 1: 2:0,1`.
+    /// Each step with its parents: `0: 1: 2:0,1`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let of = |step: usize| bits(self.parents[step]).map(|p| p.to_string()).collect::<Vec<_>>().join(",");
         let words: Vec<String> = (0..self.steps).map(|step| format!("{step}:{}", of(step))).collect();

@@ -1,23 +1,23 @@
-//! All states without any budget: messages are lost, doubled, late and sent again, processes die, and operators cancel, retry and
-//! settle, each as often as you like. A message of a past lease moves no rows, so what is on its way need not be known: at any
-//! moment anything may be said under the lease that is current, and any time may pass. What is left are the rows; of a lease
-//! matters only that it is current, and there are finitely many of them.
+//! All states without any budget: messages are lost, doubled, late and re-sent, processes die, and operators cancel, retry and
+//! resolve, each without a limit. A message of an old lease moves no rows, so the messages on their way need not be part of a
+//! state: at any moment any outcome may arrive under the current lease, and any time may pass. Only the rows remain, and only
+//! whether a lease is current matters, so the states are finite.
 
 use std::collections::HashSet;
 
 use tasker_wire::{StepState, TaskState};
 
-use crate::machine::is_live;
 use crate::{
     explore::{Explored, Graph, canonical_rows, check_end, check_move, check_rows, hold, that},
+    machine::is_live,
     model::{Answer, Call, Effects, Model, Rows, STEPS, Said, StepRow},
     replay::conceivable,
     shapes::bits,
-    world::{Air, Event, How, Left, State, lease_of},
+    states::{Event, How, Left, Messages, State, lease_of},
 };
 
-/// A call needs no operator, and brings its step on: nothing of that kind goes on for ever, not even a worker that starts, falls
-/// silent and is taken for lost. A later report only puts off what else would come; a step that is handed back has not moved.
+/// The call needs no operator, and moves its step on. Such calls come to an end, also those of workers that start, fall silent
+/// and count as lost. A later report only moves the deadline; a released step has not moved on.
 fn is_free(from: &Rows, call: Call) -> bool {
     match call {
         Call::Complete { said, .. } => said != Said::Released,
@@ -27,7 +27,7 @@ fn is_free(from: &Rows, call: Call) -> bool {
     }
 }
 
-/// Visits every state. Panics with the calls that lead to the first one in which something does not hold.
+/// Visits every state. Panics with the calls that lead to the first state that breaks a rule.
 pub fn explore(model: &Model) -> Explored {
     let symmetries = model.shape.symmetries();
     let state = |rows: &Rows| alone(canonical_rows(&without_numbers(*rows), &symmetries));
@@ -42,7 +42,7 @@ pub fn explore(model: &Model) -> Explored {
             transitions += 1;
             let moved = check_call(&from, &rows, call, &effects);
             hold(graph.check(at, |_| moved).map_err(|e| format!("{e}\n  then {call:?}")));
-            // Late answers are recorded; that is all they do.
+            // Late outcomes are recorded and change nothing else.
             if rows.without_past() == from {
                 continue;
             }
@@ -67,8 +67,8 @@ pub fn explore(model: &Model) -> Explored {
     Explored { states: rows.len(), transitions, ends: graph.ends, rows }
 }
 
-/// The rows without what only tells leases and past tries apart: every current lease has the lowest number that its try allows
-/// and one before it, and a finished step has forgotten its tries, which an operator's retry gives it anew.
+/// The rows without the numbers of leases and past attempts: every current lease has the lowest possible number plus one, and a
+/// finished step has no attempts, because an operator's retry starts again at the first.
 pub fn without_numbers(mut rows: Rows) -> Rows {
     for step in rows.steps.iter_mut().filter(|s| s.lease > 0) {
         let mark = step.mark(step.lease);
@@ -82,7 +82,7 @@ pub fn without_numbers(mut rows: Rows) -> Rows {
 }
 
 fn alone(rows: Rows) -> State {
-    State { rows, air: [Air::default(); STEPS], left: Left { faults: 0, reports: 0, actions: 0 } }
+    State { rows, messages: [Messages::default(); STEPS], left: Left { faults: 0, reports: 0, actions: 0 } }
 }
 
 fn check_call(from: &Rows, to: &Rows, call: Call, effects: &Effects) -> Result<(), String> {
@@ -97,11 +97,11 @@ fn check_call(from: &Rows, to: &Rows, call: Call, effects: &Effects) -> Result<(
     }
     let moved: u8 = bits(0b1111).filter(|&n| from.steps[n].lease != to.steps[n].lease).fold(0, |set, n| set | 1 << n);
     let live = bits(effects.sent).all(|n| to.steps[n].state == StepState::Enqueued);
-    let handed_over = bits(moved).filter(|&n| to.steps[n].state == StepState::Enqueued).all(|n| effects.sent >> n & 1 == 1);
-    that(live && handed_over, "a step is sent when it is handed over, and only then or again while it is enqueued")
+    let dispatched = bits(moved).filter(|&n| to.steps[n].state == StepState::Enqueued).all(|n| effects.sent >> n & 1 == 1);
+    that(live && dispatched, "a step is sent when it is dispatched, and only then or again while it is enqueued")
 }
 
-/// Whatever was lost, a sweep finds each live step again; and when all goes well from here on, the task ends well unless a
+/// Whatever was lost, a sweep finds each live step; and if every live step succeeds from here on, the task completes, unless a
 /// step has failed.
 fn check_way_out(model: &Model, from: &Rows) -> Result<(), String> {
     let mut rows = *from;
@@ -131,7 +131,7 @@ fn check_way_out(model: &Model, from: &Rows) -> Result<(), String> {
     that(rows.task == expected, "when every live step succeeds, the task ends")
 }
 
-/// Without numbers every call moves the rows to the same place as with them.
+/// Every call moves rows without numbers as it moves rows with numbers.
 pub fn check_that_numbers_do_not_matter(model: &Model, rows: &Rows) {
     let plain = without_numbers(*rows);
     for call in conceivable(model, &plain) {
@@ -143,7 +143,7 @@ pub fn check_that_numbers_do_not_matter(model: &Model, rows: &Rows) {
     }
 }
 
-/// The same call as it would be of rows that have numbers.
+/// The same call on rows that have numbers.
 fn numbered(mut call: Call, rows: &Rows, plain: &Rows) -> Option<Call> {
     if let Call::Complete { step, lease, .. }
     | Call::Report { step, lease }

@@ -1,15 +1,17 @@
-//! Paths through the states of the model drawn at random, and walked on the database from the submit to the end.
+//! Draws random paths through the states of the model, and walks them on the database from the submit to the end.
+
+use tasker_test_support::Chance;
 
 use crate::{
     model::{Call, Model},
     replay::{Replay, Twin},
-    world::{Detail, Edge, Event, How, Left, State, edges, submitted},
+    states::{Detail, Edge, Event, How, Left, State, edges, submitted},
 };
 
-/// Paths walked side by side.
+/// How many paths are walked at once.
 const CHUNK: usize = 250;
-/// Of a hundred draws, how many may take a fault, a report or an operator.
-const DISTURBED: u64 = 35;
+/// How many draws of a hundred may be a fault, a report or an action of an operator.
+const DISTURBED: usize = 35;
 
 /// What was walked.
 #[derive(Debug, Default, Clone, Copy)]
@@ -30,7 +32,7 @@ impl std::fmt::Display for Walked {
 
 /// Walks so many paths, one model after the other.
 pub async fn walk(replay: &Replay, models: &[Model], left: Left, paths: usize, seed: u64) -> Walked {
-    let mut random = Random(seed);
+    let mut chance = Chance::new(seed);
     let mut walked = Walked::default();
     let mut begun = 0;
     while begun < paths {
@@ -38,11 +40,11 @@ pub async fn walk(replay: &Replay, models: &[Model], left: Left, paths: usize, s
         begun += of.len();
         let twins = replay.submit(&of).await;
         let mut walks: Vec<(&Model, Twin, State)> =
-            of.iter().zip(twins).map(|(model, twin)| (*model, twin, random.one_of(submitted(model, left)))).collect();
+            of.iter().zip(twins).map(|(model, twin)| (*model, twin, chance.one_of(submitted(model, left)))).collect();
         while !walks.is_empty() {
             let (mut jobs, mut states) = (Vec::new(), Vec::new());
             for (model, twin, state) in walks {
-                if let Some((call, to)) = next_call(model, state, &mut random, &mut walked) {
+                if let Some((call, to)) = next_call(model, state, &mut chance, &mut walked) {
                     jobs.push((twin, model, call));
                     states.push((twin.task, to));
                 }
@@ -57,18 +59,18 @@ pub async fn walk(replay: &Replay, models: &[Model], left: Left, paths: usize, s
     walked
 }
 
-/// The next call on a path, and the state after it; none at its end.
-fn next_call(model: &Model, mut state: State, random: &mut Random, walked: &mut Walked) -> Option<(Call, State)> {
+/// The next call on a path, and the state after it. None at the end.
+fn next_call(model: &Model, mut state: State, chance: &mut Chance, walked: &mut Walked) -> Option<(Call, State)> {
     loop {
         let (mut free, mut others) = (Vec::new(), Vec::new());
         edges(model, &state, Detail::All, &mut |edge: Edge| {
             if edge.free && edge.to != state { free.push(edge) } else { others.push(edge) }
         });
-        let disturbed = random.below(100) < DISTURBED && !others.is_empty();
+        let disturbed = chance.below(100) < DISTURBED && !others.is_empty();
         if free.is_empty() && !disturbed {
             return None;
         }
-        let edge = random.one_of(if disturbed { others } else { free });
+        let edge = chance.one_of(if disturbed { others } else { free });
         walked.events += 1;
         walked.disturbed += usize::from(!edge.free);
         state = edge.to;
@@ -76,22 +78,5 @@ fn next_call(model: &Model, mut state: State, random: &mut Random, walked: &mut 
             walked.crashed += usize::from(how == How::Crashed);
             return Some((call, state));
         }
-    }
-}
-
-/// Numbers that a seed decides.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ z >> 31) % n
-    }
-
-    fn one_of<T>(&mut self, mut items: Vec<T>) -> T {
-        items.swap_remove(self.below(items.len() as u64) as usize)
     }
 }

@@ -1,9 +1,9 @@
-//! What a statement costs: the pages it touched, and the tables it read as a whole, functions and all.
+//! The cost of a statement: the pages it touches, and the tables it scans, with the functions that it calls.
 
 use serde_json::Value;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-/// Whether a story is only told or also measured; and what to call it.
+/// Whether a workload is measured, and the name of its situation.
 #[derive(Clone, Copy)]
 pub enum Meter {
     Idle,
@@ -16,13 +16,13 @@ pub struct Cost {
     statement: String,
     pages: u64,
     bound: u64,
-    /// Bytes that it wrote to the log of the server.
+    /// Bytes that it wrote to the write-ahead log.
     log_bytes: u64,
-    /// Tables that were read as a whole.
+    /// Tables that it scanned.
     scanned: Vec<String>,
 }
 
-/// One connection of the product, with the plans that it made.
+/// A connection with its query plans, as the product has them.
 pub struct Session {
     client: Client,
     pub costs: Vec<Cost>,
@@ -33,7 +33,7 @@ impl Session {
         Self { client, costs: Vec::new() }
     }
 
-    /// Makes a statement of the store, `file` without its ending, with its parameters as SQL writes them.
+    /// Runs a statement of the store, `file` without its extension, with its parameters as SQL literals.
     /// It may touch `bound` pages.
     pub async fn run(&mut self, meter: Meter, file: &str, what: &str, params: &[&str], bound: u64) {
         let sql = bound_to(&statement(file), params);
@@ -41,7 +41,7 @@ impl Session {
             self.client.batch_execute(&sql).await.unwrap_or_else(|e| panic!("{file}: {e:?}\n{sql}"));
             return;
         };
-        // Counters of the session's own, which are exact at once; those that all sessions see come late.
+        // The counters of this session are exact immediately; the shared ones are delayed.
         let scans = "select coalesce(json_object_agg(relname, seq_scan), '{}') from pg_stat_xact_user_tables
           where schemaname = 'tasker' and relname in ('tasks', 'steps', 'attempts', 'dlq_entries', 'audit_log')";
         let sql = format!("begin; {scans}; explain (analyze, buffers, wal, timing off, format json) {sql}; {scans}; commit");
@@ -58,14 +58,14 @@ impl Session {
         });
     }
 
-    /// The last statement may begin to read a table as a whole: its bound says that it ends early.
+    /// Allows the last statement to start a scan: its bound shows that the scan ends early.
     pub fn may_begin_a_scan(&mut self) {
         if let Some(cost) = self.costs.last_mut() {
             cost.scanned.clear();
         }
     }
 
-    /// Bytes that all of them wrote to the log.
+    /// Bytes that all statements wrote to the write-ahead log.
     pub fn log_bytes(&self) -> u64 {
         self.costs.iter().map(|c| c.log_bytes).sum()
     }
@@ -76,7 +76,7 @@ impl Session {
         }
     }
 
-    /// What is too dear, in sentences.
+    /// The statements that cost too much, in sentences.
     pub fn faults(&self) -> Vec<String> {
         let too_many = self.costs.iter().filter(|c| c.pages > c.bound);
         let scans = self.costs.iter().filter(|c| !c.scanned.is_empty());
@@ -87,7 +87,7 @@ impl Session {
     }
 }
 
-/// Tables whose counter is higher than before.
+/// Tables whose counter has grown.
 fn grown(before: &Value, after: &Value) -> Vec<String> {
     let counters = after.as_object().into_iter().flatten();
     counters.filter(|(table, n)| n.as_u64() > before[*table].as_u64().or(Some(0))).map(|(table, _)| table.clone()).collect()
@@ -108,7 +108,7 @@ fn statement(file: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n")
 }
 
-/// The statement with its parameters in their places: the planner sees the same as with values that are bound.
+/// The statement with its parameters filled in: the planner sees the same as with bound values.
 fn bound_to(sql: &str, params: &[&str]) -> String {
     (1..=params.len()).rev().fold(sql.to_owned(), |sql, n| sql.replace(&format!("${n}"), params[n - 1]))
 }

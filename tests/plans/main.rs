@@ -1,64 +1,65 @@
-//! What the statements of the hot path cost beside a million finished tasks: no table is read as a whole, and no statement
-//! touches more than a bounded number of pages, however old or young its plan is.
+//! The cost of the statements of the hot path with a million finished tasks in the tables: no statement scans a table or touches
+//! more than a bounded number of pages, whether its query plan is old or new.
 //!
-//! `TASKER_TEST_TASKS` and `TASKER_TEST_STEPS` (of each task) make the past larger; a million and one are what each run affords.
+//! `TASKER_TEST_TASKS` and `TASKER_TEST_STEPS` set the number of finished tasks, and of steps of each. The defaults are a million
+//! and one.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod cost;
-mod past;
-mod story;
+mod finished_tasks;
+mod workload;
 
 use cost::{Meter, Session};
 use tasker_test_support::database;
 
-/// Tasks that a plan grows old over. Far fewer than a million show it: a walk over them is hundreds of pages.
+/// Tasks that are inserted while a plan stays. Far fewer than a million suffice: a scan of them touches hundreds of pages.
 const MANY: u64 = 40_000;
 
 #[tokio::test]
 async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
     let db = database().await;
     let client = db.client().await;
-    past::keep_statistics(&client).await;
+    finished_tasks::keep_statistics(&client).await;
 
-    // The functions' plans are made over nearly empty tables, with statistics of them, and stay with this session.
+    // The query plans of the functions are made for nearly empty tables with statistics, and stay with this session.
     let mut session = Session::over(db.client().await);
-    story::tell(&mut session, Meter::Idle).await;
+    workload::run(&mut session, Meter::Idle).await;
     client.batch_execute("analyze").await.unwrap();
-    story::tell(&mut session, Meter::Idle).await;
-    past::insert(&client, 1..MANY, 1).await;
+    workload::run(&mut session, Meter::Idle).await;
+    finished_tasks::insert(&client, 1..MANY, 1).await;
     session.costs.clear();
-    story::tell(&mut session, Meter::Running("plans of nearly empty tables")).await;
+    workload::run(&mut session, Meter::Running("plans of nearly empty tables")).await;
 
-    let (tasks, steps) = past::size();
+    let (tasks, steps) = finished_tasks::size();
     let begun = std::time::Instant::now();
-    past::load(&db, MANY..tasks, steps).await;
+    finished_tasks::load(&db, MANY..tasks, steps).await;
     println!("{tasks} tasks of {steps} steps in {:.1} s", begun.elapsed().as_secs_f64());
     for statistics in ["no statistics", "fresh statistics"] {
-        // The first story makes plans, for which it reads the catalogues.
-        story::tell(&mut session, Meter::Idle).await;
-        story::tell(&mut session, Meter::Running(statistics)).await;
-        story::list(&mut session, statistics).await;
+        // The first run makes the query plans, and reads the catalogs for that.
+        workload::run(&mut session, Meter::Idle).await;
+        workload::run(&mut session, Meter::Running(statistics)).await;
+        workload::list(&mut session, statistics).await;
         client.batch_execute("analyze").await.unwrap();
     }
-    story::count(&mut session, "fresh statistics").await;
+    workload::count(&mut session, "fresh statistics").await;
     session.print();
     let faults = session.faults();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// What the log of the server holds of a step, its share of its task with it: indexes and columns that are written more often than they
-/// need be are found here. The results have one byte; the full pages after a checkpoint and the commits are not in it.
+/// The most bytes of write-ahead log per step, with its share of the task. This finds indexes and columns that are written too
+/// often. Results have one byte; full pages after a checkpoint, and commits, are not counted.
 const LOG_BYTES: u64 = 1_250;
 
 #[tokio::test]
 async fn a_step_writes_a_bounded_number_of_bytes_to_the_log() {
     let db = database().await;
     let mut session = Session::over(db.client().await);
-    story::succeed(&mut session, Meter::Idle).await;
+    workload::succeed(&mut session, Meter::Idle).await;
     let tasks = 50;
     for _ in 0..tasks {
-        story::succeed(&mut session, Meter::Running("one at a time")).await;
+        workload::succeed(&mut session, Meter::Running("one at a time")).await;
     }
     let bytes = session.log_bytes() / (4 * tasks);
     println!("{bytes} bytes a step");
@@ -69,10 +70,10 @@ async fn a_step_writes_a_bounded_number_of_bytes_to_the_log() {
 async fn a_table_of_one_row_is_looked_up_by_its_key() {
     let db = database().await;
     let client = db.client().await;
-    past::insert(&client, 1..2, 1).await;
+    finished_tasks::insert(&client, 1..2, 1).await;
     client.batch_execute("analyze; set enable_seqscan = off; set enable_bitmapscan = off").await.unwrap();
     for (table, key) in [("tasks", "tasks_pkey"), ("steps", "steps_pkey"), ("attempts", "attempts_pkey")] {
-        let sql = format!("explain select * from tasker.{table} where task_id = '{}'", past::task(1));
+        let sql = format!("explain select * from tasker.{table} where task_id = '{}'", finished_tasks::task(1));
         let plan: String = client.query(&sql, &[]).await.unwrap().iter().map(|r| r.get::<_, String>(0) + "\n").collect();
         assert!(plan.contains(&format!("using {key} on")), "{table}: {plan}");
     }

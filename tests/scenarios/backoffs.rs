@@ -1,4 +1,4 @@
-//! The pause between two tries: how long it is, and that nothing is handed over a moment too soon.
+//! The pause between two attempts: its length, and that nothing is dispatched before its end.
 
 use std::time::Duration;
 
@@ -6,40 +6,40 @@ use serde_json::json;
 use tasker_wire::{Outcome, StepState, outcome::Failure};
 
 use crate::{
-    outside::Outside,
-    world::{World, failure, workflow},
+    remote_queue::RemoteQueue,
+    rig::{Rig, failure, workflow},
 };
 
 /// Fails a step again and again, with a hint, and answers the pauses in milliseconds.
-/// Each time it looks a millisecond before the retry is due, and when it is.
+/// Checks each retry a millisecond before it is due, and when it is due.
 async fn pauses(retry: serde_json::Value, hint_seconds: Option<f64>) -> Vec<i64> {
-    let world = World::over(Outside::new()).await;
-    world.stop_clock().await;
-    world.register(&workflow("flaky", json!([{"name": "a", "retry": retry}]))).await;
-    let task = world.submit("flaky", json!({})).await;
+    let rig = Rig::over(RemoteQueue::new()).await;
+    rig.stop_clock().await;
+    rig.register(&workflow("flaky", json!([{"name": "a", "retry": retry}]))).await;
+    let task = rig.submit("flaky", json!({})).await;
     let mut pauses = Vec::new();
     for attempt in 1.. {
-        let [run] = &world.engine.queue().runs()[..] else { panic!("attempt {attempt} is not handed over") };
+        let [run] = &rig.engine.queue().runs()[..] else { panic!("attempt {attempt} is not dispatched") };
         assert_eq!((run.attempt, run.lease), (attempt, attempt));
-        world.answer(run, Outcome::Failure(Failure { delay_seconds: hint_seconds, ..Failure::retryable("x", "y") })).await;
-        if world.step(task, "a").await.state == StepState::Error {
+        rig.answer(run, Outcome::Failure(Failure { delay_seconds: hint_seconds, ..Failure::retryable("x", "y") })).await;
+        if rig.step(task, "a").await.state == StepState::Error {
             break;
         }
-        let pause = world.wakes_in_ms(task, "a").await.expect("it waits for its retry");
-        let (wake_up, delay) = world.engine.queue().wake_ups().remove(0);
+        let pause = rig.wakes_in_ms(task, "a").await.expect("it waits for its retry");
+        let (wake_up, delay) = rig.engine.queue().wake_ups().remove(0);
         assert_eq!(delay.as_millis() as i64, pause, "the wake-up comes when the retry is due");
         if pause > 0 {
-            world.pass(Duration::from_millis(pause as u64 - 1)).await;
-            world.engine.evaluate(vec![wake_up]).await.unwrap();
-            world.engine.sweep().await.unwrap();
-            assert!(world.engine.queue().runs().is_empty(), "handed over too soon");
-            assert_eq!(world.engine.queue().wake_ups(), [(wake_up, Duration::from_millis(1))], "what came early comes again");
-            world.pass(Duration::from_millis(1)).await;
+            rig.pass(Duration::from_millis(pause as u64 - 1)).await;
+            rig.engine.evaluate(vec![wake_up]).await.unwrap();
+            rig.engine.sweep().await.unwrap();
+            assert!(rig.engine.queue().runs().is_empty(), "dispatched too soon");
+            assert_eq!(rig.engine.queue().wake_ups(), [(wake_up, Duration::from_millis(1))], "what came early comes again");
+            rig.pass(Duration::from_millis(1)).await;
         }
-        world.engine.evaluate(vec![wake_up]).await.unwrap();
+        rig.engine.evaluate(vec![wake_up]).await.unwrap();
         pauses.push(pause);
     }
-    world.check().await;
+    rig.check().await;
     pauses
 }
 
@@ -53,22 +53,22 @@ async fn assert_pauses(kind: &str, nominal: [i64; 5]) {
 }
 
 #[tokio::test]
-async fn a_retry_without_back_off_is_due_at_once() {
+async fn a_retry_without_backoff_is_due_at_once() {
     assert_pauses("none", [0, 0, 0, 0, 0]).await;
 }
 
 #[tokio::test]
-async fn a_linear_back_off_grows_by_its_base_up_to_the_cap() {
+async fn a_linear_backoff_grows_by_its_base_up_to_the_cap() {
     assert_pauses("linear", [10_000, 20_000, 30_000, 40_000, 45_000]).await;
 }
 
 #[tokio::test]
-async fn an_exponential_back_off_doubles_up_to_the_cap() {
+async fn an_exponential_backoff_doubles_up_to_the_cap() {
     assert_pauses("exponential", [10_000, 20_000, 40_000, 45_000, 45_000]).await;
 }
 
 #[tokio::test]
-async fn a_fibonacci_back_off_adds_the_last_two_up_to_the_cap() {
+async fn a_fibonacci_backoff_adds_the_last_two_up_to_the_cap() {
     assert_pauses("fibonacci", [10_000, 10_000, 20_000, 30_000, 45_000]).await;
 }
 
@@ -87,39 +87,39 @@ async fn a_hint_is_capped_at_a_day() {
 
 #[tokio::test]
 async fn the_sweep_finds_a_due_retry_whose_wake_up_was_lost() {
-    let world = World::over(Outside::new()).await;
-    world.stop_clock().await;
-    world.register(&workflow("flaky", json!([{"name": "a", "retry": {"backoff": "linear", "backoff_base_ms": 1000}}]))).await;
-    world.submit("flaky", json!({})).await;
-    world.answer(&world.engine.queue().runs()[0], failure("not now")).await;
-    world.pass(Duration::from_secs(2)).await;
-    assert_eq!(world.engine.sweep().await.unwrap().sent, 1);
-    let [run] = &world.engine.queue().runs()[..] else { panic!("nothing was sent") };
+    let rig = Rig::over(RemoteQueue::new()).await;
+    rig.stop_clock().await;
+    rig.register(&workflow("flaky", json!([{"name": "a", "retry": {"backoff": "linear", "backoff_base_ms": 1000}}]))).await;
+    rig.submit("flaky", json!({})).await;
+    rig.answer(&rig.engine.queue().runs()[0], failure("not now")).await;
+    rig.pass(Duration::from_secs(2)).await;
+    assert_eq!(rig.engine.sweep().await.unwrap().sent, 1);
+    let [run] = &rig.engine.queue().runs()[..] else { panic!("nothing was sent") };
     assert_eq!((run.attempt, run.lease), (2, 2));
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
-async fn a_wake_up_that_comes_twice_or_late_hands_over_once() {
-    let world = World::over(Outside::new()).await;
-    world.stop_clock().await;
-    world.register(&workflow("flaky", json!([{"name": "a", "retry": {"backoff": "linear", "backoff_base_ms": 1000}}]))).await;
-    world.submit("flaky", json!({})).await;
-    world.answer(&world.engine.queue().runs()[0], failure("not now")).await;
-    let (first, _) = world.engine.queue().wake_ups()[0];
-    world.pass(Duration::from_secs(2)).await;
-    let (one, other) = tokio::join!(world.engine.evaluate(vec![first, first]), world.engine.evaluate(vec![first]));
+async fn a_wake_up_that_comes_twice_or_late_dispatches_once() {
+    let rig = Rig::over(RemoteQueue::new()).await;
+    rig.stop_clock().await;
+    rig.register(&workflow("flaky", json!([{"name": "a", "retry": {"backoff": "linear", "backoff_base_ms": 1000}}]))).await;
+    rig.submit("flaky", json!({})).await;
+    rig.answer(&rig.engine.queue().runs()[0], failure("not now")).await;
+    let (first, _) = rig.engine.queue().wake_ups()[0];
+    rig.pass(Duration::from_secs(2)).await;
+    let (one, other) = tokio::join!(rig.engine.evaluate(vec![first, first]), rig.engine.evaluate(vec![first]));
     one.and(other).unwrap();
-    let runs = world.engine.queue().runs();
+    let runs = rig.engine.queue().runs();
     assert_eq!(runs.len(), 1);
 
-    world.answer(&runs[0], failure("not now either")).await;
-    let (second, _) = world.engine.queue().wake_ups()[0];
-    world.pass(Duration::from_secs(1)).await;
-    world.engine.evaluate(vec![first]).await.unwrap();
-    assert!(world.engine.queue().runs().is_empty(), "the first wake-up does not shorten the second pause");
-    world.pass(Duration::from_secs(2)).await;
-    world.engine.evaluate(vec![first, second]).await.unwrap();
-    assert_eq!(world.engine.queue().runs().len(), 1, "nor does it hide the second one");
-    world.check().await;
+    rig.answer(&runs[0], failure("not now either")).await;
+    let (second, _) = rig.engine.queue().wake_ups()[0];
+    rig.pass(Duration::from_secs(1)).await;
+    rig.engine.evaluate(vec![first]).await.unwrap();
+    assert!(rig.engine.queue().runs().is_empty(), "the first wake-up does not shorten the second pause");
+    rig.pass(Duration::from_secs(2)).await;
+    rig.engine.evaluate(vec![first, second]).await.unwrap();
+    assert_eq!(rig.engine.queue().runs().len(), 1, "nor does it hide the second one");
+    rig.check().await;
 }

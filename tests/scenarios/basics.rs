@@ -3,57 +3,57 @@
 use serde_json::json;
 use tasker_wire::{Answer, StepState, TaskState};
 
-use crate::world::{World, success, template};
+use crate::rig::{Rig, success, template};
 
 #[tokio::test]
 async fn steps_run_in_order_and_children_see_the_results_of_their_parents() {
-    let world = World::still().await;
-    world.register(&template("diamond", &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])])).await;
-    let task = world.submit("diamond", json!({"n": 1})).await;
+    let rig = Rig::still().await;
+    rig.register(&template("diamond", &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])])).await;
+    let task = rig.submit("diamond", json!({"n": 1})).await;
 
-    let a = world.receive().await;
+    let a = rig.receive().await;
     assert_eq!((a.step_name.as_str(), a.attempt, a.lease), ("a", 1, 1));
     assert_eq!(a.context.get(), r#"{"n":1}"#);
-    assert_eq!(world.answer(&a, success(json!({"from": "a"}))).await, Answer::Accepted);
+    assert_eq!(rig.answer(&a, success(json!({"from": "a"}))).await, Answer::Accepted);
 
-    let mut both = world.receive_all().await;
+    let mut both = rig.receive_all().await;
     assert_eq!(both.keys().collect::<Vec<_>>(), ["b", "c"]);
     let (b, c) = (both.remove("b").unwrap(), both.remove("c").unwrap());
-    world.answer(&b, success(json!("from b"))).await;
-    assert_eq!(world.engine.queue().waiting(), 0, "d waits for both parents");
-    world.answer(&c, success(json!("from c"))).await;
+    rig.answer(&b, success(json!("from b"))).await;
+    assert_eq!(rig.engine.queue().waiting(), 0, "d waits for both parents");
+    rig.answer(&c, success(json!("from c"))).await;
 
-    let d = world.receive().await;
+    let d = rig.receive().await;
     assert_eq!(d.dependency_results["b"].get(), r#""from b""#);
     assert_eq!(d.dependency_results["c"].get(), r#""from c""#);
     assert_eq!(d.dependency_results["a"].get(), r#"{"from":"a"}"#, "a grandparent's result comes along");
-    assert_eq!(world.state(task).await, TaskState::Running);
-    world.answer(&d, success(json!(null))).await;
+    assert_eq!(rig.state(task).await, TaskState::Running);
+    rig.answer(&d, success(json!(null))).await;
 
-    assert_eq!(world.state(task).await, TaskState::Complete);
-    assert!(world.steps(task).await.values().all(|s| s.state == StepState::Complete && s.attempt == 1));
-    world.check().await;
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    assert!(rig.steps(task).await.values().all(|s| s.state == StepState::Complete && s.attempt == 1));
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_workflow_without_steps_is_complete_at_once() {
-    let world = World::still().await;
-    world.register(&template("empty", &[])).await;
-    let task = world.submit("empty", json!({})).await;
-    assert_eq!(world.state(task).await, TaskState::Complete);
-    world.check().await;
+    let rig = Rig::still().await;
+    rig.register(&template("empty", &[])).await;
+    let task = rig.submit("empty", json!({})).await;
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_running_engine_finishes_what_it_is_given() {
-    let world = World::running(10, |run| success(json!({"step": run.step_name}))).await;
-    world.register(&template("chain", &[("a", &[]), ("b", &["a"]), ("c", &["b"])])).await;
+    let rig = Rig::running(10, |run| success(json!({"step": run.step_name}))).await;
+    rig.register(&template("chain", &[("a", &[]), ("b", &["a"]), ("c", &["b"])])).await;
     let mut tasks = Vec::new();
     for n in 0..20 {
-        tasks.push(world.submit("chain", json!({"n": n})).await);
+        tasks.push(rig.submit("chain", json!({"n": n})).await);
     }
     for task in tasks {
-        assert_eq!(world.finished(task).await, TaskState::Complete);
+        assert_eq!(rig.finished(task).await, TaskState::Complete);
     }
-    world.check().await;
+    rig.check().await;
 }

@@ -1,61 +1,61 @@
-//! What a workflow costs the database: a statement for each submit, and one for each batch of answers.
+//! What a workflow costs the database: one statement per submit and per batch of completions, and few rows per look-up.
 
 use serde_json::json;
 use tasker_engine::SubmitError;
 
-use crate::world::{World, success, template};
+use crate::rig::{Rig, success, template};
 
 #[tokio::test]
 async fn a_submit_and_a_completion_are_one_statement_each() {
-    let world = World::still().await;
-    world.register(&template("linear", &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["c"])])).await;
-    // The first task of a template also loads it.
-    world.submit("linear", json!({"first": true})).await;
-    world.receive().await;
+    let rig = Rig::still().await;
+    rig.register(&template("linear", &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["c"])])).await;
+    // The first task of a template also loads the template.
+    rig.submit("linear", json!({"first": true})).await;
+    rig.receive().await;
 
-    let statements = || world.engine.store().counts().statements;
+    let statements = || rig.engine.store().counts().statements;
     let before = statements();
-    world.submit("linear", json!({})).await;
+    rig.submit("linear", json!({})).await;
     assert_eq!(statements() - before, 1);
     for n in 2..=5 {
-        let run = world.receive().await;
-        world.answer(&run, success(json!(n))).await;
+        let run = rig.receive().await;
+        rig.answer(&run, success(json!(n))).await;
         assert_eq!(statements() - before, n);
     }
-    assert_eq!(world.engine.store().counts().conflicts, 0);
-    world.check().await;
+    assert_eq!(rig.engine.store().counts().conflicts, 0);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn submits_that_come_together_are_inserted_together() {
-    let world = World::still().await;
-    world.register(&template("one", &[("a", &[])])).await;
-    world.submit("one", json!({"first": true})).await;
-    let before = world.engine.store().counts().statements;
-    // Every second one asks for the same as the one before.
-    let requests = (0..200).map(|n| world.try_submit(json!({"name": "one", "idempotency_key": format!("{}", n / 2)})));
+    let rig = Rig::still().await;
+    rig.register(&template("one", &[("a", &[])])).await;
+    rig.submit("one", json!({"first": true})).await;
+    let before = rig.engine.store().counts().statements;
+    // Every second request repeats the previous one.
+    let requests = (0..200).map(|n| rig.try_submit(json!({"name": "one", "idempotency_key": format!("{}", n / 2)})));
     let answers = futures::future::join_all(requests).await;
-    let statements = world.engine.store().counts().statements - before;
+    let statements = rig.engine.store().counts().statements - before;
     assert!(statements <= 10, "{statements} statements");
     let created = answers.iter().filter(|a| a.is_ok()).count();
     let duplicates = answers.iter().filter(|a| matches!(a, Err(SubmitError::Duplicate { .. }))).count();
     assert_eq!((created, duplicates), (100, 100));
-    world.start(200, |_| success(json!(1)));
-    world.until("select count(*) = 0 from tasker.tasks where state = 'running'").await;
-    world.check().await;
+    rig.start(200, |_| success(json!(1)));
+    rig.until("select count(*) = 0 from tasker.tasks where state = 'running'").await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn looks_that_come_together_are_one_statement() {
-    let world = World::still().await;
-    world.register(&template("one", &[("a", &[])])).await;
+    let rig = Rig::still().await;
+    rig.register(&template("one", &[("a", &[])])).await;
     let mut tasks = Vec::new();
     for n in 0..50 {
-        tasks.push(world.submit("one", json!({"n": n})).await);
+        tasks.push(rig.submit("one", json!({"n": n})).await);
     }
-    let before = world.engine.store().counts().statements;
-    let shown = futures::future::join_all(tasks.iter().map(|&task| world.engine.store().task_detail(task))).await;
-    let statements = world.engine.store().counts().statements - before;
+    let before = rig.engine.store().counts().statements;
+    let shown = futures::future::join_all(tasks.iter().map(|&task| rig.engine.store().task_detail(task))).await;
+    let statements = rig.engine.store().counts().statements - before;
     assert!(statements <= 4, "{statements} statements");
     for (task, shown) in tasks.iter().zip(shown) {
         let shown = shown.unwrap().unwrap();
@@ -65,25 +65,63 @@ async fn looks_that_come_together_are_one_statement() {
 
 #[tokio::test]
 async fn answers_that_wait_together_are_applied_together() {
-    let world = World::still().await;
-    world.register(&template("one", &[("a", &[])])).await;
+    let rig = Rig::still().await;
+    rig.register(&template("one", &[("a", &[])])).await;
     let mut tasks = Vec::new();
     for n in 0..500 {
-        tasks.push(world.submit("one", json!({"n": n})).await);
+        tasks.push(rig.submit("one", json!({"n": n})).await);
     }
-    let before = world.engine.store().counts().statements;
-    world.start(500, |_| success(json!(1)));
-    world.until("select count(*) = 0 from tasker.tasks where state = 'running'").await;
-    // Three batches of at most 200, and what the sweeper looks at meanwhile.
-    let statements = world.engine.store().counts().statements - before;
+    let before = rig.engine.store().counts().statements;
+    rig.start(500, |_| success(json!(1)));
+    rig.until("select count(*) = 0 from tasker.tasks where state = 'running'").await;
+    // Three batches of at most 200, and the sweeps meanwhile.
+    let statements = rig.engine.store().counts().statements - before;
     assert!(statements < 50, "{statements} statements");
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_look_that_finds_nothing_is_one_statement() {
-    let world = World::still().await;
-    let before = world.engine.store().counts().statements;
-    world.engine.sweep().await.unwrap();
-    assert_eq!(world.engine.store().counts().statements - before, 1);
+    let rig = Rig::still().await;
+    let before = rig.engine.store().counts().statements;
+    rig.engine.sweep().await.unwrap();
+    assert_eq!(rig.engine.store().counts().statements - before, 1);
+}
+
+/// A query plan that was made for empty tables stays with its connection while the tables grow.
+#[tokio::test]
+async fn plans_made_for_empty_tables_serve_full_ones() {
+    let rig = Rig::still().await;
+    rig.register(&template("w", &[("a", &[]), ("b", &["a"])])).await;
+    let tables = ["steps", "tasks", "attempts"];
+    for table in tables {
+        rig.execute(&format!("vacuum analyze tasker.{table}")).await;
+    }
+    let calls = "select count(*) from tasker.complete_v1(array[gen_random_uuid()], array[16384], array[1], array[1], array['complete'], \
+                   array[0::bigint], array['1'], array[null], array[null], array[1::bigint], array['w'], array[1::bigint], array[false], null, 1, 1); \
+                 select count(*) from tasker.dispatch_v1(array[gen_random_uuid()], array[16384], array[1], null, 1, 1); \
+                 select count(*) from tasker.advance_v1(array[gen_random_uuid()], array[-1], array[0], \
+                   array[gen_random_uuid()], array[16384], array[1], null, null, 1, 1)";
+    rig.execute(calls).await;
+    rig
+        .execute(
+            "insert into tasker.tasks (task_id, template_id, namespace, name, version, environment, context, tags, initiator, \
+               source_system, reason, correlation_id, total_steps, created_at, state, active_steps, failed_steps, finished_at) \
+             select gen_random_uuid(), gen_random_uuid(), 'n', 'x', '1', 'e', '{}', '{}', '', '', '', gen_random_uuid(), 4, now(), \
+               'complete', 0, 0, now() from generate_series(1, 10000); \
+             insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children, \
+               further_ancestors, finished_at) \
+             select t.task_id, n * 16384, n, 'complete', 1, 1, 1, 0, '{}', '{}', '{}', now() \
+             from tasker.tasks t, generate_series(1, 4) n; \
+             update tasker.steps set state = 'waiting_for_retry', wake_at = now() - interval '1 h', finished_at = null where no = 16384",
+        )
+        .await;
+    let read = "select (sum(pg_stat_get_xact_tuples_returned(c::regclass)) + sum(pg_stat_get_xact_tuples_fetched(c::regclass)))::int8 \
+                from unnest(array['tasker.steps_pkey', 'tasker.tasks_pkey', 'tasker.steps_wake']) c";
+    rig.execute("begin").await;
+    let before = rig.count(read).await;
+    rig.execute(calls).await;
+    let rows = rig.count(read).await - before;
+    rig.execute("rollback").await;
+    assert!(rows < 100, "{rows} index entries were read for three look-ups by key");
 }

@@ -1,25 +1,25 @@
-//! A step that fails for good, and what goes on beside it.
+//! A step that fails permanently, and the other branches of its task.
 
 use serde_json::json;
 use tasker_wire::{StepState, TaskId, TaskState};
 
-use crate::world::{World, by, permanent, success, template};
+use crate::rig::{Rig, by, permanent, success, template};
 
 /// `bad` fails; `after` and `join` wait for it; `a` and `b` do not.
-async fn beside_a_failure() -> (World, TaskId) {
-    let world = World::still().await;
+async fn beside_a_failure() -> (Rig, TaskId) {
+    let rig = Rig::still().await;
     let steps: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("bad", &[]), ("after", &["bad"]), ("join", &["after", "b"])];
-    world.register(&template("beside", steps)).await;
-    let task = world.submit("beside", json!({})).await;
-    let mut roots = world.receive_all().await;
-    world.answer(&roots.remove("bad").unwrap(), permanent("no such order")).await;
-    assert_eq!(world.state(task).await, TaskState::Running, "a is still under way");
-    world.answer(&roots.remove("a").unwrap(), success(json!(1))).await;
-    assert_eq!(world.state(task).await, TaskState::Running, "b is still under way");
-    let b = world.receive().await;
+    rig.register(&template("beside", steps)).await;
+    let task = rig.submit("beside", json!({})).await;
+    let mut roots = rig.receive_all().await;
+    rig.answer(&roots.remove("bad").unwrap(), permanent("no such order")).await;
+    assert_eq!(rig.state(task).await, TaskState::Running, "a is still under way");
+    rig.answer(&roots.remove("a").unwrap(), success(json!(1))).await;
+    assert_eq!(rig.state(task).await, TaskState::Running, "b is still under way");
+    let b = rig.receive().await;
     assert_eq!(b.step_name, "b");
-    world.answer(&b, success(json!(2))).await;
-    (world, task)
+    rig.answer(&b, success(json!(2))).await;
+    (rig, task)
 }
 
 const ENTRIES: &str = "select d.task_id, s.name, d.original_state, d.reason, d.reason_detail, d.status, d.snapshot, d.notes, \
@@ -28,9 +28,9 @@ const AUDIT: &str = "select action, actor, reason, from_state, to_state from tas
 
 #[tokio::test]
 async fn branches_go_on_beside_a_failure_and_the_task_fails_only_when_nothing_is_active() {
-    let (world, task) = beside_a_failure().await;
-    assert_eq!(world.state(task).await, TaskState::Error);
-    let steps = world.steps(task).await;
+    let (rig, task) = beside_a_failure().await;
+    assert_eq!(rig.state(task).await, TaskState::Error);
+    let steps = rig.steps(task).await;
     let states: Vec<(&str, StepState)> = steps.iter().map(|(name, step)| (name.as_str(), step.state)).collect();
     let expected = [
         ("a", StepState::Complete),
@@ -40,76 +40,76 @@ async fn branches_go_on_beside_a_failure_and_the_task_fails_only_when_nothing_is
         ("join", StepState::Pending),
     ];
     assert_eq!(states, expected);
-    assert_eq!(world.engine.queue().waiting(), 0);
-    world.check().await;
+    assert_eq!(rig.engine.queue().waiting(), 0);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_failed_task_stands_in_the_dead_letter_queue_with_a_snapshot_and_in_the_audit_log() {
-    let (world, task) = beside_a_failure().await;
+    let (rig, task) = beside_a_failure().await;
     let error = json!({"message": "no such order", "error_type": "permanent_error", "retryable": false});
-    let no = world.step_id(task, "bad").await.no;
+    let no = rig.step_id(task, "bad").await.no;
     let failed = json!({"no": no, "name": "bad", "state": "error", "attempt": 1, "max_attempts": 3, "error": error});
     let entry = json!({
         "task_id": task, "name": "bad", "original_state": "running", "reason": "max_retries_exceeded",
         "reason_detail": "permanent_error", "status": "pending", "snapshot": {"failed_steps": [failed]}, "notes": null,
         "resolved_by": null,
     });
-    assert_eq!(world.rows(ENTRIES).await, [entry]);
+    assert_eq!(rig.rows(ENTRIES).await, [entry]);
     let finish = json!({
         "action": "finish", "actor": "tasker", "reason": "nothing can move any more", "from_state": "running", "to_state": "error",
     });
-    assert_eq!(world.rows(AUDIT).await, [finish]);
+    assert_eq!(rig.rows(AUDIT).await, [finish]);
 }
 
 #[tokio::test]
 async fn an_operators_retry_closes_the_entry_and_the_task_goes_on_to_its_end() {
-    let (world, task) = beside_a_failure().await;
-    world.engine.retry_step(world.step_id(task, "bad").await, by("the order is there now")).await.unwrap();
-    assert_eq!(world.state(task).await, TaskState::Running);
-    let entry = &world.rows(ENTRIES).await[0];
+    let (rig, task) = beside_a_failure().await;
+    rig.engine.retry_step(rig.step_id(task, "bad").await, by("the order is there now")).await.unwrap();
+    assert_eq!(rig.state(task).await, TaskState::Running);
+    let entry = &rig.rows(ENTRIES).await[0];
     assert_eq!(
         (&entry["status"], &entry["resolved_by"], &entry["notes"]),
         (&json!("manually_resolved"), &json!("operator"), &json!("the order is there now"))
     );
     for name in ["bad", "after", "join"] {
-        let run = world.receive().await;
+        let run = rig.receive().await;
         assert_eq!((run.step_name.as_str(), run.attempt), (name, 1));
-        world.answer(&run, success(json!(name))).await;
+        rig.answer(&run, success(json!(name))).await;
     }
-    assert_eq!(world.state(task).await, TaskState::Complete);
-    let actions: Vec<_> = world.rows(AUDIT).await.iter().map(|a| (a["action"].clone(), a["to_state"].clone())).collect();
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    let actions: Vec<_> = rig.rows(AUDIT).await.iter().map(|a| (a["action"].clone(), a["to_state"].clone())).collect();
     assert_eq!(
         actions,
         [("finish", "error"), ("retry_step", "pending"), ("finish", "complete")].map(|(a, s)| (json!(a), json!(s)))
     );
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_task_that_fails_again_has_one_open_entry_again() {
-    let (world, task) = beside_a_failure().await;
-    world.engine.retry_step(world.step_id(task, "bad").await, by("again")).await.unwrap();
-    world.answer(&world.receive().await, permanent("still no such order")).await;
-    assert_eq!(world.state(task).await, TaskState::Error);
-    let entries = world.rows(ENTRIES).await;
+    let (rig, task) = beside_a_failure().await;
+    rig.engine.retry_step(rig.step_id(task, "bad").await, by("again")).await.unwrap();
+    rig.answer(&rig.receive().await, permanent("still no such order")).await;
+    assert_eq!(rig.state(task).await, TaskState::Error);
+    let entries = rig.rows(ENTRIES).await;
     let status: Vec<_> = entries.iter().map(|e| e["status"].as_str().unwrap()).collect();
     assert_eq!(status, ["manually_resolved", "pending"]);
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn of_two_failures_the_first_one_in_order_is_named_and_both_are_shown() {
-    let world = World::still().await;
-    world.register(&template("two", &[("a", &[]), ("b", &[])])).await;
-    world.submit("two", json!({})).await;
-    for run in world.receive_all().await.values().rev() {
-        world.answer(run, permanent(&format!("{} is wrong", run.step_name))).await;
+    let rig = Rig::still().await;
+    rig.register(&template("two", &[("a", &[]), ("b", &[])])).await;
+    rig.submit("two", json!({})).await;
+    for run in rig.receive_all().await.values().rev() {
+        rig.answer(run, permanent(&format!("{} is wrong", run.step_name))).await;
     }
-    let entries = world.rows(ENTRIES).await;
+    let entries = rig.rows(ENTRIES).await;
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0]["name"], "a");
     let failed = entries[0]["snapshot"]["failed_steps"].as_array().unwrap();
     assert_eq!(failed.iter().map(|f| &f["error"]["message"]).collect::<Vec<_>>(), ["a is wrong", "b is wrong"]);
-    world.check().await;
+    rig.check().await;
 }

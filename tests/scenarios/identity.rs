@@ -1,4 +1,4 @@
-//! What makes two requests the same task, and which version of a template a request means.
+//! When two requests mean the same task, and which version of a template a request means.
 
 use std::collections::HashSet;
 
@@ -6,21 +6,21 @@ use serde_json::{Value, json};
 use tasker_engine::{SubmitError, Submitted};
 use tasker_wire::{TaskState, message::RunStep};
 
-use crate::world::{World, request_of, success};
+use crate::rig::{Rig, request_of, success};
 
 fn template(name: &str, version: &str, strategy: &str) -> String {
     let steps = json!([{"name": "a", "handler": {"callable": "a"}}]);
     json!({"name": name, "version": version, "identity_strategy": strategy, "steps": steps}).to_string()
 }
 
-async fn world(strategy: &str) -> World {
-    let world = World::still().await;
-    world.register(&template("w", "1.0.0", strategy)).await;
-    world
+async fn rig(strategy: &str) -> Rig {
+    let rig = Rig::still().await;
+    rig.register(&template("w", "1.0.0", strategy)).await;
+    rig
 }
 
-async fn submit(world: &World, request: &str) -> Result<Submitted, SubmitError> {
-    world.engine.submit(request_of(request), None).await
+async fn submit(rig: &Rig, request: &str) -> Result<Submitted, SubmitError> {
+    rig.engine.submit(request_of(request), None).await
 }
 
 fn duplicate_of(first: &Submitted, second: Result<Submitted, SubmitError>) -> TaskState {
@@ -32,40 +32,40 @@ fn duplicate_of(first: &Submitted, second: Result<Submitted, SubmitError>) -> Ta
 
 #[tokio::test]
 async fn strict_means_the_same_context_however_it_is_written() {
-    let world = world("strict").await;
-    let first = submit(&world, r#"{"name": "w", "context": {"a": 1, "b": {"c": [1, 2], "d": "é"}}}"#).await.unwrap();
+    let rig = rig("strict").await;
+    let first = submit(&rig, r#"{"name": "w", "context": {"a": 1, "b": {"c": [1, 2], "d": "é"}}}"#).await.unwrap();
     for same in [
         r#"{"name": "w", "context": {"a": 1, "b": {"c": [1, 2], "d": "é"}}}"#,
         r#"{"context":{"b":{"d":"\u00e9","c":[1.0,2]},"a":1e0},"name":"w","initiator":"somebody else","priority":9}"#,
         "{\"name\": \"w\",\n\t\"context\": {\n \"b\" : {\"d\": \"é\", \"c\": [1,   2]}, \"a\": 1}}",
         r#"{"name": "w", "version": "1.0.0", "context": {"a": 1, "b": {"c": [1, 2], "d": "é"}}}"#,
     ] {
-        assert_eq!(duplicate_of(&first, submit(&world, same).await), TaskState::Running, "{same}");
+        assert_eq!(duplicate_of(&first, submit(&rig, same).await), TaskState::Running, "{same}");
     }
     for other in [r#"{"a": 1, "b": {"c": [2, 1], "d": "é"}}"#, r#"{"a": 1}"#, r#"{"a": "1", "b": {"c": [1, 2], "d": "é"}}"#] {
-        assert!(submit(&world, &format!(r#"{{"name": "w", "context": {other}}}"#)).await.unwrap().created, "{other}");
+        assert!(submit(&rig, &format!(r#"{{"name": "w", "context": {other}}}"#)).await.unwrap().created, "{other}");
     }
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_duplicate_is_told_the_task_and_its_state_for_as_long_as_the_task_exists() {
-    let world = world("strict").await;
+    let rig = rig("strict").await;
     let request = r#"{"name": "w", "context": {}}"#;
-    let first = submit(&world, request).await.unwrap();
-    assert_eq!(duplicate_of(&first, submit(&world, request).await), TaskState::Running);
-    world.answer(&world.receive().await, success(json!(1))).await;
-    assert_eq!(duplicate_of(&first, submit(&world, request).await), TaskState::Complete);
-    assert_eq!(world.count("select count(*) from tasker.tasks").await, 1);
-    assert_eq!(world.engine.queue().waiting(), 0);
-    world.check().await;
+    let first = submit(&rig, request).await.unwrap();
+    assert_eq!(duplicate_of(&first, submit(&rig, request).await), TaskState::Running);
+    rig.answer(&rig.receive().await, success(json!(1))).await;
+    assert_eq!(duplicate_of(&first, submit(&rig, request).await), TaskState::Complete);
+    assert_eq!(rig.count("select count(*) from tasker.tasks").await, 1);
+    assert_eq!(rig.engine.queue().waiting(), 0);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn strict_tells_versions_and_names_apart_and_a_key_tells_versions_not() {
-    let world = world("strict").await;
-    world.register(&template("w", "2.0.0", "strict")).await;
-    world.register(&template("v", "1.0.0", "strict")).await;
+    let rig = rig("strict").await;
+    rig.register(&template("w", "2.0.0", "strict")).await;
+    rig.register(&template("v", "1.0.0", "strict")).await;
     for request in [
         json!({"name": "w", "version": "1.0.0"}),
         json!({"name": "w"}),
@@ -73,49 +73,49 @@ async fn strict_tells_versions_and_names_apart_and_a_key_tells_versions_not() {
         json!({"name": "v", "idempotency_key": "k"}),
         json!({"name": "w", "version": "1.0.0", "idempotency_key": "k"}),
     ] {
-        assert!(world.try_submit(request.clone()).await.unwrap().created, "{request}");
+        assert!(rig.try_submit(request.clone()).await.unwrap().created, "{request}");
     }
-    let same_key = world.try_submit(json!({"name": "w", "version": "2.0.0", "idempotency_key": "k"})).await;
+    let same_key = rig.try_submit(json!({"name": "w", "version": "2.0.0", "idempotency_key": "k"})).await;
     assert!(matches!(same_key, Err(SubmitError::Duplicate { .. })), "a key is scoped to namespace and name");
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_key_of_the_callers_is_required_where_the_template_says_so() {
-    let world = world("caller_provided").await;
-    let refused = world.try_submit(json!({"name": "w"})).await;
+    let rig = rig("caller_provided").await;
+    let refused = rig.try_submit(json!({"name": "w"})).await;
     assert!(matches!(&refused, Err(SubmitError::Invalid(faults)) if faults.0[0].place == "/idempotency_key"), "{refused:?}");
-    assert_eq!(world.count("select count(*) from tasker.tasks").await, 0);
-    let first = world.try_submit(json!({"name": "w", "idempotency_key": "k", "context": {"n": 1}})).await.unwrap();
-    duplicate_of(&first, world.try_submit(json!({"name": "w", "idempotency_key": "k", "context": {"n": 2}})).await);
-    assert!(world.try_submit(json!({"name": "w", "idempotency_key": "l"})).await.unwrap().created);
-    world.check().await;
+    assert_eq!(rig.count("select count(*) from tasker.tasks").await, 0);
+    let first = rig.try_submit(json!({"name": "w", "idempotency_key": "k", "context": {"n": 1}})).await.unwrap();
+    duplicate_of(&first, rig.try_submit(json!({"name": "w", "idempotency_key": "k", "context": {"n": 2}})).await);
+    assert!(rig.try_submit(json!({"name": "w", "idempotency_key": "l"})).await.unwrap().created);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_key_wins_over_every_strategy() {
-    let world = world("always_unique").await;
+    let rig = rig("always_unique").await;
     for _ in 0..2 {
-        assert!(world.try_submit(json!({"name": "w"})).await.unwrap().created, "always unique");
+        assert!(rig.try_submit(json!({"name": "w"})).await.unwrap().created, "always unique");
     }
-    let first = world.try_submit(json!({"name": "w", "idempotency_key": "k"})).await.unwrap();
-    duplicate_of(&first, world.try_submit(json!({"name": "w", "idempotency_key": "k"})).await);
+    let first = rig.try_submit(json!({"name": "w", "idempotency_key": "k"})).await.unwrap();
+    duplicate_of(&first, rig.try_submit(json!({"name": "w", "idempotency_key": "k"})).await);
 
-    world.register(&template("s", "1.0.0", "strict")).await;
+    rig.register(&template("s", "1.0.0", "strict")).await;
     for key in ["k", "l"] {
-        assert!(world.try_submit(json!({"name": "s", "idempotency_key": key})).await.unwrap().created, "the same context twice");
+        assert!(rig.try_submit(json!({"name": "s", "idempotency_key": key})).await.unwrap().created, "the same context twice");
     }
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_requests_of_one_identity_at_once_make_one_task() {
-    let world = world("strict").await;
-    let other = crate::world::engine(&world.db, tasker_queue::InProcess::default());
+    let rig = rig("strict").await;
+    let other = crate::rig::engine(&rig.db, tasker_queue::InProcess::default());
     for n in 0..20 {
         let request = json!({"name": "w", "context": {"n": n}}).to_string();
         let submits = (0..16).map(|i| {
-            let engine = if i % 2 == 0 { world.engine.clone() } else { other.clone() };
+            let engine = if i % 2 == 0 { rig.engine.clone() } else { other.clone() };
             let request = request_of(&request);
             tokio::spawn(async move { engine.submit(request, None).await })
         });
@@ -135,29 +135,29 @@ async fn sixteen_requests_of_one_identity_at_once_make_one_task() {
         }
         assert_eq!((created, tasks.len()), (1, 1));
     }
-    assert_eq!(world.count("select count(*) from tasker.tasks").await, 20);
-    assert_eq!(world.count("select count(*) from tasker.steps").await, 20);
-    assert_eq!(world.engine.queue().waiting() + other.queue().waiting(), 20);
-    world.check().await;
+    assert_eq!(rig.count("select count(*) from tasker.tasks").await, 20);
+    assert_eq!(rig.count("select count(*) from tasker.steps").await, 20);
+    assert_eq!(rig.engine.queue().waiting() + other.queue().waiting(), 20);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn without_a_version_the_highest_release_is_meant_and_kept() {
-    let world = World::still().await;
+    let rig = Rig::still().await;
     for version in ["1.0.0", "1.10.0", "1.9.0", "2.0.0-rc.1"] {
-        world.register(&template("w", version, "always_unique")).await;
+        rig.register(&template("w", version, "always_unique")).await;
     }
     let version = |request: Value| {
-        let world = &world;
+        let rig = &rig;
         async move {
-            let task = world.try_submit(request).await.unwrap().task;
-            world.rows(&format!("select version from tasker.tasks where task_id = '{task}'")).await[0]["version"].clone()
+            let task = rig.try_submit(request).await.unwrap().task;
+            rig.rows(&format!("select version from tasker.tasks where task_id = '{task}'")).await[0]["version"].clone()
         }
     };
     assert_eq!(version(json!({"name": "w"})).await, "1.10.0");
     assert_eq!(version(json!({"name": "w", "version": "1.9.0"})).await, "1.9.0");
     assert_eq!(version(json!({"name": "w", "version": "2.0.0-rc.1"})).await, "2.0.0-rc.1");
-    world.register(&template("w", "2.0.0", "always_unique")).await;
+    rig.register(&template("w", "2.0.0", "always_unique")).await;
     assert_eq!(version(json!({"name": "w"})).await, "2.0.0", "seen at once");
 
     for (request, versions) in [
@@ -165,35 +165,35 @@ async fn without_a_version_the_highest_release_is_meant_and_kept() {
         (json!({"name": "nobody"}), 0),
         (json!({"name": "w", "namespace": "elsewhere"}), 0),
     ] {
-        match world.try_submit(request.clone()).await {
+        match rig.try_submit(request.clone()).await {
             Err(SubmitError::UnknownTemplate { known, .. }) => assert_eq!(known.len(), versions, "{request}"),
             other => panic!("{request}: {other:?}"),
         }
     }
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_template_of_pre_releases_only_runs_when_its_version_is_named() {
-    let world = World::still().await;
-    world.register(&template("w", "1.0.0-beta", "always_unique")).await;
-    assert!(matches!(world.try_submit(json!({"name": "w"})).await, Err(SubmitError::UnknownTemplate { .. })));
-    assert!(world.try_submit(json!({"name": "w", "version": "1.0.0-beta"})).await.unwrap().created);
+    let rig = Rig::still().await;
+    rig.register(&template("w", "1.0.0-beta", "always_unique")).await;
+    assert!(matches!(rig.try_submit(json!({"name": "w"})).await, Err(SubmitError::UnknownTemplate { .. })));
+    assert!(rig.try_submit(json!({"name": "w", "version": "1.0.0-beta"})).await.unwrap().created);
 }
 
 #[tokio::test]
 async fn a_context_against_the_templates_schema_makes_no_task() {
-    let world = World::still().await;
+    let rig = Rig::still().await;
     let schema = json!({"type": "object", "required": ["amount"], "properties": {"amount": {"type": "number"}}});
     let steps = json!([{"name": "a", "handler": {"callable": "a"}}]);
     let template = json!({"name": "w", "version": "1.0.0", "input_schema": schema, "steps": steps});
-    world.register(&template.to_string()).await;
+    rig.register(&template.to_string()).await;
     for (context, place) in [(json!({}), "/context"), (json!({"amount": "much"}), "/context/amount")] {
-        let refused = world.try_submit(json!({"name": "w", "context": context})).await;
+        let refused = rig.try_submit(json!({"name": "w", "context": context})).await;
         assert!(matches!(&refused, Err(SubmitError::Invalid(faults)) if faults.0[0].place == place), "{refused:?}");
     }
-    assert_eq!(world.count("select count(*) from tasker.tasks").await, 0);
-    let task = world.submit("w", json!({"amount": 1})).await;
-    let run: RunStep = world.receive().await;
+    assert_eq!(rig.count("select count(*) from tasker.tasks").await, 0);
+    let task = rig.submit("w", json!({"amount": 1})).await;
+    let run: RunStep = rig.receive().await;
     assert_eq!(run.task_id, task);
 }

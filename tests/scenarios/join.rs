@@ -1,20 +1,20 @@
-//! Two parents that complete at the same instant, on two connections: their child starts once, with both results.
+//! Two parents complete at the same instant, on two connections: their child is dispatched once, with both results.
 
 use serde_json::json;
 use tasker_wire::{Answer, RunStep, TaskId, TaskState};
 
-use crate::world::{World, success, template};
+use crate::rig::{Rig, success, template};
 
 const STEPS: &[(&str, &[&str])] = &[("a", &[]), ("b", &[]), ("join", &["a", "b"])];
 
-async fn parents(world: &World, n: usize) -> (TaskId, RunStep, RunStep) {
-    let task = world.submit("join", json!({"n": n})).await;
-    let mut runs = world.receive_all().await;
+async fn parents(rig: &Rig, n: usize) -> (TaskId, RunStep, RunStep) {
+    let task = rig.submit("join", json!({"n": n})).await;
+    let mut runs = rig.receive_all().await;
     (task, runs.remove("a").unwrap(), runs.remove("b").unwrap())
 }
 
-async fn assert_started_once_with_both(world: &World, task: TaskId) {
-    let runs = world.receive_all().await;
+async fn assert_started_once_with_both(rig: &Rig, task: TaskId) {
+    let runs = rig.receive_all().await;
     assert_eq!(runs.len(), 1, "the child starts once");
     let join = &runs["join"];
     assert_eq!((join.task_id, join.lease), (task, 1));
@@ -23,59 +23,59 @@ async fn assert_started_once_with_both(world: &World, task: TaskId) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_times() {
-    let world = World::still().await;
-    world.register(&template("join", STEPS)).await;
+    let rig = Rig::still().await;
+    rig.register(&template("join", STEPS)).await;
     for n in 0..1000 {
-        let (task, a, b) = parents(&world, n).await;
-        let answers = tokio::join!(world.answer(&a, success(json!("of a"))), world.answer(&b, success(json!("of b"))));
+        let (task, a, b) = parents(&rig, n).await;
+        let answers = tokio::join!(rig.answer(&a, success(json!("of a"))), rig.answer(&b, success(json!("of b"))));
         assert_eq!(answers, (Answer::Accepted, Answer::Accepted));
-        assert_started_once_with_both(&world, task).await;
+        assert_started_once_with_both(&rig, task).await;
     }
-    world.check().await;
+    rig.check().await;
 }
 
 /// Waits until so many sessions of the product wait for a row.
-async fn until_waiting(world: &World, sessions: usize) {
+async fn until_waiting(rig: &Rig, sessions: usize) {
     let waiting = format!(
         "select count(*) = {sessions} from pg_stat_activity \
          where datname = current_database() and wait_event_type = 'Lock' and query like '%complete_v1%'"
     );
-    world.until(&waiting).await;
+    rig.until(&waiting).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn also_when_both_wait_for_the_row_of_the_child() {
-    let mut world = World::still().await;
-    world.register(&template("join", STEPS)).await;
-    let (task, a, b) = parents(&world, 0).await;
-    let no = world.step_id(task, "join").await.no;
+    let mut rig = Rig::still().await;
+    rig.register(&template("join", STEPS)).await;
+    let (task, a, b) = parents(&rig, 0).await;
+    let no = rig.step_id(task, "join").await.no;
     // Both statements have begun before either can see the other's result.
-    let mut client = world.db.client().await;
+    let mut client = rig.db.client().await;
     let lock = client.transaction().await.unwrap();
     lock.query("select from tasker.steps where task_id = $1 and no = $2 for update", &[&task.uuid(), &no]).await.unwrap();
     let complete = |run: &RunStep, result| {
-        let (engine, batch) = (world.engine.clone(), vec![run.complete(success(json!(result)), "w", 1)]);
+        let (engine, batch) = (rig.engine.clone(), vec![run.complete(success(json!(result)), "w", 1)]);
         tokio::spawn(async move { engine.complete(batch).await.unwrap() })
     };
     let both = (complete(&a, "of a"), complete(&b, "of b"));
-    until_waiting(&world, 2).await;
+    until_waiting(&rig, 2).await;
     lock.commit().await.unwrap();
     assert_eq!((both.0.await.unwrap(), both.1.await.unwrap()), (vec![Answer::Accepted], vec![Answer::Accepted]));
-    assert_started_once_with_both(&world, task).await;
-    world.restart().await;
-    world.answer(&world.receive().await, success(json!(null))).await;
-    assert_eq!(world.state(task).await, TaskState::Complete);
-    world.check().await;
+    assert_started_once_with_both(&rig, task).await;
+    rig.restart().await;
+    rig.answer(&rig.receive().await, success(json!(null))).await;
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
 }
 
-/// The trap itself, so that the test above is known to see it: read in the statement that waited, a result is not there.
+/// Reproduces the race, to show that the tests above would find it: the statement that waited does not see the other result.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_read_in_the_statement_that_counts_down_may_be_missing() {
-    let world = World::still().await;
-    world.register(&template("join", STEPS)).await;
-    let (task, a, b) = parents(&world, 0).await;
-    let no = world.step_id(task, "join").await.no;
-    let mut client = world.db.client().await;
+    let rig = Rig::still().await;
+    rig.register(&template("join", STEPS)).await;
+    let (task, a, b) = parents(&rig, 0).await;
+    let no = rig.step_id(task, "join").await.no;
+    let mut client = rig.db.client().await;
     let lock = client.transaction().await.unwrap();
     lock.query("select from tasker.steps where task_id = $1 and no = $2 for update", &[&task.uuid(), &no]).await.unwrap();
     let naive = |run: &RunStep, client: tokio_postgres::Client| {
@@ -92,8 +92,8 @@ async fn what_is_read_in_the_statement_that_counts_down_may_be_missing() {
         );
         tokio::spawn(async move { client.query(&sql, &[]).await.unwrap().first().map(|r| r.get::<_, i64>(0)) })
     };
-    let both = (naive(&a, world.db.client().await), naive(&b, world.db.client().await));
-    until_waiting(&world, 2).await;
+    let both = (naive(&a, rig.db.client().await), naive(&b, rig.db.client().await));
+    until_waiting(&rig, 2).await;
     lock.commit().await.unwrap();
     let missing = (both.0.await.unwrap(), both.1.await.unwrap());
     assert_eq!(missing.0.or(missing.1), Some(1), "the one that made the child ready does not see the other's result");

@@ -1,18 +1,20 @@
-//! What is too large, or cannot be stored, fails its own step for good and says why; nothing else is touched by it.
+//! A result, an input or a text that is too large, or cannot be stored, fails its own step permanently with a reason, and affects
+//! nothing else.
 
 use serde_json::{Value, json, value::RawValue};
+use tasker_queue::Outgoing;
 use tasker_wire::{Answer, Outcome, StepState, TaskState, limits, outcome::Failure};
 
 use crate::{
-    outside::Outside,
-    world::{World, by, success, template},
+    remote_queue::RemoteQueue,
+    rig::{Rig, by, success, template, workflow},
 };
 
 fn raw(text: impl Into<String>) -> Outcome {
     Outcome::Success { result: RawValue::from_string(text.into()).unwrap(), metadata: None }
 }
 
-/// A JSON string whose text has so many bytes.
+/// A JSON string whose text has a given number of bytes.
 fn of_bytes(bytes: usize) -> Outcome {
     raw(format!("\"{}\"", "x".repeat(bytes - 2)))
 }
@@ -21,119 +23,120 @@ const JOIN: &[(&str, &[&str])] = &[("a", &[]), ("b", &[]), ("alone", &[]), ("joi
 
 #[tokio::test]
 async fn inputs_that_are_too_large_together_fail_the_step_that_they_are_for() {
-    let world = World::still().await;
-    world.register(&template("w", JOIN)).await;
-    let task = world.submit("w", json!({})).await;
-    let runs = world.receive_all().await;
+    let rig = Rig::still().await;
+    rig.register(&template("w", JOIN)).await;
+    let task = rig.submit("w", json!({})).await;
+    let runs = rig.receive_all().await;
     for name in ["a", "b"] {
-        assert_eq!(world.answer(&runs[name], of_bytes(limits::INPUT_BYTES / 2 + 1)).await, Answer::Accepted);
+        assert_eq!(rig.answer(&runs[name], of_bytes(limits::INPUT_BYTES / 2 + 1)).await, Answer::Accepted);
     }
-    let join = world.step(task, "join").await;
+    let join = rig.step(task, "join").await;
     assert_eq!((join.state, join.attempt), (StepState::Error, 1));
     let error = join.error.unwrap();
     assert_eq!((&error["error_type"], &error["retryable"]), (&json!("input_too_large"), &json!(false)));
     assert!(error["message"].as_str().unwrap().contains("6291458 bytes"), "{error}");
-    assert_eq!(world.state(task).await, TaskState::Running, "another branch goes on");
-    assert_eq!(world.attempts(task, "join").await, [json!([1, 1, "failure", true])]);
-    world.answer(&runs["alone"], success(json!(1))).await;
-    assert_eq!(world.state(task).await, TaskState::Error);
-    assert_eq!(world.step(task, "after").await.state, StepState::Pending);
-    world.check().await;
+    assert_eq!(rig.state(task).await, TaskState::Running, "another branch goes on");
+    assert_eq!(rig.attempts(task, "join").await, [json!([1, 1, "failure", true])]);
+    rig.answer(&runs["alone"], success(json!(1))).await;
+    assert_eq!(rig.state(task).await, TaskState::Error);
+    assert_eq!(rig.step(task, "after").await.state, StepState::Pending);
+    rig.check().await;
 
-    // An operator can still go on without it.
-    world.engine.resolve_step(world.step_id(task, "a").await, None, by("x")).await.unwrap_err();
-    world.engine.resolve_step(world.step_id(task, "join").await, None, by("not needed")).await.unwrap();
-    assert_eq!(world.receive().await.step_name, "after");
-    world.check().await;
+    // An operator can continue without it.
+    rig.engine.resolve_step(rig.step_id(task, "a").await, None, by("x")).await.unwrap_err();
+    rig.engine.resolve_step(rig.step_id(task, "join").await, None, by("not needed")).await.unwrap();
+    assert_eq!(rig.receive().await.step_name, "after");
+    rig.check().await;
 }
 
 #[tokio::test]
-async fn inputs_just_within_the_limit_are_handed_over() {
-    let world = World::still().await;
-    world.register(&template("w", JOIN)).await;
-    world.submit("w", json!({})).await;
-    let runs = world.receive_all().await;
+async fn inputs_just_within_the_limit_are_dispatched() {
+    let rig = Rig::still().await;
+    rig.register(&template("w", JOIN)).await;
+    rig.submit("w", json!({})).await;
+    let runs = rig.receive_all().await;
     for name in ["a", "b"] {
-        world.answer(&runs[name], of_bytes(limits::INPUT_BYTES / 2)).await;
+        rig.answer(&runs[name], of_bytes(limits::INPUT_BYTES / 2)).await;
     }
-    let join = world.receive().await;
+    let join = rig.receive().await;
     assert_eq!(join.dependency_results.values().map(|r| r.get().len()).sum::<usize>(), limits::INPUT_BYTES);
 }
 
 #[tokio::test]
 async fn further_ancestors_come_along_as_long_as_there_is_room_the_nearest_first() {
-    let world = World::still().await;
+    let rig = Rig::still().await;
     let chain: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["c"])];
-    world.register(&template("w", chain)).await;
-    world.submit("w", json!({})).await;
+    rig.register(&template("w", chain)).await;
+    rig.submit("w", json!({})).await;
     let third = limits::INPUT_BYTES / 3;
-    // Of d: c is its parent, b fits beside it, and a is one byte too many.
+    // The parent of d is c; b fits beside it, and a is one byte too large.
     for bytes in [limits::INPUT_BYTES - 2 * third + 1, third, third] {
-        let run = world.receive().await;
-        world.answer(&run, of_bytes(bytes)).await;
+        let run = rig.receive().await;
+        rig.answer(&run, of_bytes(bytes)).await;
     }
-    let d = world.receive().await;
+    let d = rig.receive().await;
     assert_eq!(d.dependency_results.keys().collect::<Vec<_>>(), ["b", "c"]);
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn too_large_inputs_of_several_tasks_at_once_fail_each_its_own_step() {
-    let world = World::still().await;
-    world.register(&template("w", JOIN)).await;
+    let rig = Rig::still().await;
+    rig.register(&template("w", JOIN)).await;
     let mut tasks = Vec::new();
     for n in 0..3 {
-        tasks.push(world.submit("w", json!({"n": n})).await);
+        tasks.push(rig.submit("w", json!({"n": n})).await);
     }
     let mut batch = Vec::new();
-    for run in world.receive_up_to(100).await {
+    for run in rig.receive_up_to(100).await {
         let bytes = if run.step_name == "alone" { 10 } else { limits::INPUT_BYTES / 2 + 1 };
         batch.push(run.complete(of_bytes(bytes), "w", 1));
     }
-    assert!(world.complete(batch).await.iter().all(|a| *a == Answer::Accepted));
+    assert!(rig.complete(batch).await.iter().all(|a| *a == Answer::Accepted));
     for task in tasks {
-        assert_eq!(world.state(task).await, TaskState::Error);
-        assert_eq!(world.step(task, "join").await.error.unwrap()["error_type"], "input_too_large");
+        assert_eq!(rig.state(task).await, TaskState::Error);
+        assert_eq!(rig.step(task, "join").await.error.unwrap()["error_type"], "input_too_large");
     }
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_sweep_fails_what_became_too_large_while_nobody_looked() {
-    let world = World::over(Outside::new()).await;
-    world.stop_clock().await;
-    world.register(&template("w", JOIN)).await;
-    let (first, second) = (world.submit("w", json!({"n": 1})).await, world.submit("w", json!({"n": 2})).await);
-    // The join of the first is held by a pause; that of the second is handed over, and its process dies before it looks.
-    world.execute(&format!("update tasker.tasks set paused_at = tasker.clock() where task_id = '{first}'")).await;
-    for run in world.engine.queue().runs() {
+    let rig = Rig::over(RemoteQueue::new()).await;
+    rig.stop_clock().await;
+    rig.register(&template("w", JOIN)).await;
+    let (first, second) = (rig.submit("w", json!({"n": 1})).await, rig.submit("w", json!({"n": 2})).await);
+    // A pause holds the join of the first task; that of the second is dispatched, and its process dies before it loads the
+    // inputs.
+    rig.execute(&format!("update tasker.tasks set paused_at = tasker.clock() where task_id = '{first}'")).await;
+    for run in rig.engine.queue().runs() {
         let bytes = if run.step_name == "alone" { 10 } else { limits::INPUT_BYTES / 4 };
-        world.answer(&run, of_bytes(bytes)).await;
+        rig.answer(&run, of_bytes(bytes)).await;
     }
     let larger = format!("update tasker.steps set result_bytes = {} where name = 'a'", limits::INPUT_BYTES + 1);
-    world.execute(&format!("{larger}; update tasker.tasks set paused_at = null")).await;
-    world.pass(std::time::Duration::from_secs(24 * 3600)).await;
-    world.engine.sweep().await.unwrap();
+    rig.execute(&format!("{larger}; update tasker.tasks set paused_at = null")).await;
+    rig.pass(std::time::Duration::from_secs(24 * 3600)).await;
+    rig.engine.sweep().await.unwrap();
     for task in [first, second] {
-        assert_eq!(world.step(task, "join").await.error.unwrap()["error_type"], "input_too_large");
-        assert_eq!(world.state(task).await, TaskState::Error);
+        assert_eq!(rig.step(task, "join").await.error.unwrap()["error_type"], "input_too_large");
+        assert_eq!(rig.state(task).await, TaskState::Error);
     }
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_result_of_6_mb_is_kept_and_one_byte_more_is_a_permanent_failure() {
-    let world = World::still().await;
-    world.register(&template("w", &[("a", &[]), ("b", &[])])).await;
-    let task = world.submit("w", json!({})).await;
-    let runs = world.receive_all().await;
-    assert_eq!(world.answer(&runs["a"], of_bytes(limits::RESULT_BYTES)).await, Answer::Accepted);
-    assert_eq!(world.answer(&runs["b"], of_bytes(limits::RESULT_BYTES + 1)).await, Answer::Accepted);
-    let (a, b) = (world.step(task, "a").await, world.step(task, "b").await);
+    let rig = Rig::still().await;
+    rig.register(&template("w", &[("a", &[]), ("b", &[])])).await;
+    let task = rig.submit("w", json!({})).await;
+    let runs = rig.receive_all().await;
+    assert_eq!(rig.answer(&runs["a"], of_bytes(limits::RESULT_BYTES)).await, Answer::Accepted);
+    assert_eq!(rig.answer(&runs["b"], of_bytes(limits::RESULT_BYTES + 1)).await, Answer::Accepted);
+    let (a, b) = (rig.step(task, "a").await, rig.step(task, "b").await);
     assert_eq!(a.state, StepState::Complete);
     assert_eq!((b.state, b.attempt, b.error.unwrap()["error_type"].clone()), (StepState::Error, 1, json!("result_too_large")));
-    assert_eq!(world.answer(&runs["b"], of_bytes(limits::RESULT_BYTES + 1)).await, Answer::Duplicate);
-    world.check().await;
+    assert_eq!(rig.answer(&runs["b"], of_bytes(limits::RESULT_BYTES + 1)).await, Answer::Duplicate);
+    rig.check().await;
 }
 
 fn ten_steps() -> String {
@@ -144,9 +147,9 @@ fn ten_steps() -> String {
 
 #[tokio::test]
 async fn text_that_cannot_be_kept_fails_its_own_step_in_a_batch_of_ten() {
-    let world = World::still().await;
-    world.register(&ten_steps()).await;
-    let task = world.submit("ten", json!({})).await;
+    let rig = Rig::still().await;
+    rig.register(&ten_steps()).await;
+    let task = rig.submit("ten", json!({})).await;
     let poison = [
         r#"{"a": "\u0000"}"#.to_owned(),
         r#"{"a": 1, "a": 2}"#.to_owned(),
@@ -154,56 +157,55 @@ async fn text_that_cannot_be_kept_fails_its_own_step_in_a_batch_of_ten() {
         "1e400".to_owned(),
         "[".repeat(5_000) + &"]".repeat(5_000),
     ];
-    let runs = world.receive_up_to(10).await;
+    let runs = rig.receive_up_to(10).await;
     let outcome = |i: usize| poison.get(i).map_or_else(|| success(json!(i)), |text| raw(text.clone()));
     let batch = runs.iter().enumerate().map(|(i, run)| run.complete(outcome(i), "w", 1)).collect();
-    assert_eq!(world.complete(batch).await, [Answer::Accepted; 10]);
+    assert_eq!(rig.complete(batch).await, [Answer::Accepted; 10]);
     for (i, run) in runs.iter().enumerate() {
-        let step = world.step(task, &run.step_name).await;
+        let step = rig.step(task, &run.step_name).await;
         let error = step.error.map(|e| e["error_type"].clone());
         let expected =
             if i < poison.len() { (StepState::Error, Some(json!("invalid_result"))) } else { (StepState::Complete, None) };
         assert_eq!((step.state, error), expected, "{}", run.step_name);
     }
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn what_only_the_database_refuses_fails_its_own_step_in_a_batch_of_ten() {
-    let world = World::still().await;
-    world.register(&ten_steps()).await;
-    // Whatever our own check may miss one day.
-    world
-        .execute(
-            "create function tasker.refuse() returns trigger language plpgsql as $$ begin
+    let rig = Rig::still().await;
+    rig.register(&ten_steps()).await;
+    // Stands for a text that our own check misses.
+    rig.execute(
+        "create function tasker.refuse() returns trigger language plpgsql as $$ begin
                if new.result::text like '%poison%' then raise 'no such text' using errcode = '22P02'; end if;
                return new; end $$;
              create trigger refuse before update on tasker.steps for each row execute function tasker.refuse()",
-        )
-        .await;
-    let task = world.submit("ten", json!({})).await;
-    let runs = world.receive_up_to(10).await;
+    )
+    .await;
+    let task = rig.submit("ten", json!({})).await;
+    let runs = rig.receive_up_to(10).await;
     let result = |i: usize| if i == 6 { json!("poison") } else { json!(i) };
     let batch: Vec<_> = runs.iter().enumerate().map(|(i, run)| run.complete(success(result(i)), "w", 1)).collect();
-    assert_eq!(world.complete(batch.clone()).await, [Answer::Accepted; 10]);
-    assert_eq!(world.complete(batch).await, [Answer::Duplicate; 10], "the poison too");
+    assert_eq!(rig.complete(batch.clone()).await, [Answer::Accepted; 10]);
+    assert_eq!(rig.complete(batch).await, [Answer::Duplicate; 10], "the poison too");
     for (i, run) in runs.iter().enumerate() {
-        let step = world.step(task, &run.step_name).await;
+        let step = rig.step(task, &run.step_name).await;
         assert_eq!(step.state, if i == 6 { StepState::Error } else { StepState::Complete });
     }
-    let error = world.step(task, &runs[6].step_name).await.error.unwrap();
+    let error = rig.step(task, &runs[6].step_name).await.error.unwrap();
     assert_eq!((&error["error_type"], &error["retryable"]), (&json!("invalid_result"), &json!(false)));
     assert!(error["message"].as_str().unwrap().contains("no such text"), "{error}");
-    assert_eq!(world.state(task).await, TaskState::Error);
-    world.check().await;
+    assert_eq!(rig.state(task).await, TaskState::Error);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_hostile_failure_is_stored_without_what_cannot_be() {
-    let world = World::still().await;
-    world.register(&template("w", &[("a", &[])])).await;
-    let task = world.submit("w", json!({})).await;
-    let mut run = world.receive().await;
+    let rig = Rig::still().await;
+    rig.register(&template("w", &[("a", &[])])).await;
+    let task = rig.submit("w", json!({})).await;
+    let mut run = rig.receive().await;
     run.step_name = "x".into();
     let failure = Failure {
         error_code: Some("\0'; drop table tasker.steps; --".into()),
@@ -213,10 +215,42 @@ async fn a_hostile_failure_is_stored_without_what_cannot_be() {
     };
     let mut completion = run.complete(Outcome::Failure(failure), "w\0\u{1f980}", u64::MAX);
     completion.worker.push_str(&"x".repeat(1000));
-    assert_eq!(world.complete(vec![completion]).await, [Answer::Accepted]);
-    let error = world.step(task, "a").await.error.unwrap();
+    assert_eq!(rig.complete(vec![completion]).await, [Answer::Accepted]);
+    let error = rig.step(task, "a").await.error.unwrap();
     assert_eq!(error["message"], "line\n\u{7f}\"quoted\" \u{2028}");
     assert_eq!(error["error_code"], "'; drop table tasker.steps; --");
     assert_eq!(error.get("context"), None::<&Value>);
-    world.check().await;
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_huge_bad_result_is_short() {
+    let rig = Rig::still().await;
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}, "m": {"type": "integer"}}});
+    rig.register(&workflow("w", json!([{"name": "a", "result_schema": schema}]))).await;
+    let task = rig.submit("w", json!({})).await;
+    let huge = "x".repeat(1024 * 1024);
+    rig.answer(&rig.receive().await, success(json!({"n": huge, "m": huge}))).await;
+    let error = rig.step(task, "a").await.error.unwrap();
+    assert_eq!(error["error_type"], "result_schema");
+    assert!(error["message"].as_str().unwrap().chars().count() <= limits::ERROR_CHARS);
+    assert_eq!(rig.state(task).await, TaskState::Error);
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn a_step_whose_message_no_queue_can_carry_fails_at_once_and_the_others_go_on() {
+    let rig = Rig::over(RemoteQueue::new()).await;
+    rig.register(&template("w", &[("a", &[]), ("b", &[])])).await;
+    rig.engine.queue().find_too_large(|message| matches!(message, Outgoing::RunStep { step, .. } if step.step_name == "b"));
+    let task = rig.submit("w", json!({})).await;
+    let [a] = &rig.engine.queue().runs()[..] else { panic!("a is sent") };
+    let b = rig.step(task, "b").await;
+    assert_eq!(b.state, StepState::Error);
+    let error = b.error.unwrap();
+    assert_eq!((&error["error_type"], &error["retryable"]), (&json!("input_too_large"), &json!(false)));
+    assert!(error["message"].as_str().unwrap().contains("at most 1048576"), "{error}");
+    rig.answer(a, success(json!(1))).await;
+    assert_eq!(rig.state(task).await, TaskState::Error);
+    rig.check().await;
 }

@@ -1,4 +1,4 @@
-//! The engine over a real PostgreSQL and its in-process queue: one story a file.
+//! The engine over a real PostgreSQL and its in-process queue: one subject a file.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
@@ -8,19 +8,21 @@ mod basics;
 mod cancel;
 mod counts;
 mod dead_letters;
+mod defects;
 mod failures;
 mod identity;
 mod join;
 mod late;
 mod limits;
+mod locks;
+mod lost_answers;
 mod operator;
-mod outside;
 mod pauses;
-mod proxy;
 mod recovery;
+mod remote_queue;
 mod reports;
-mod review;
+mod resends;
+mod rig;
+mod sweeps;
 mod tolerated;
-mod traps;
 mod wide;
-mod world;

@@ -1,15 +1,15 @@
-//! A pause holds back what would be handed over, and nothing else.
+//! A pause holds steps that would be dispatched, and nothing else.
 
 use std::time::Duration;
 
 use serde_json::json;
 use tasker_wire::{Answer, RunStep, StepState, TaskId, TaskState};
 
-use crate::world::{World, by, failure, success, template, workflow};
+use crate::rig::{Rig, by, failure, success, template, workflow};
 
 const HOLD: Duration = Duration::from_secs(60);
 
-/// How tests pause, until operators can.
+/// Pauses by SQL, because operators have no action for it yet.
 #[derive(Clone, Copy)]
 enum Pause {
     Task,
@@ -20,149 +20,148 @@ enum Pause {
 impl Pause {
     const ALL: [Self; 3] = [Self::Task, Self::Template, Self::Namespace];
 
-    async fn begin(self, world: &World) {
-        world
-            .execute(match self {
-                Self::Task => "update tasker.tasks set paused_at = tasker.clock()",
-                Self::Template => "insert into tasker.pauses values ('default', 'w', 'me', 'because', tasker.clock())",
-                Self::Namespace => "insert into tasker.pauses values ('default', '', 'me', 'because', tasker.clock())",
-            })
-            .await;
+    async fn begin(self, rig: &Rig) {
+        rig.execute(match self {
+            Self::Task => "update tasker.tasks set paused_at = tasker.clock()",
+            Self::Template => "insert into tasker.pauses values ('default', 'w', 'me', 'because', tasker.clock())",
+            Self::Namespace => "insert into tasker.pauses values ('default', '', 'me', 'because', tasker.clock())",
+        })
+        .await;
     }
 
-    async fn end(self, world: &World) {
-        world.execute("update tasker.tasks set paused_at = null; delete from tasker.pauses").await;
+    async fn end(self, rig: &Rig) {
+        rig.execute("update tasker.tasks set paused_at = null; delete from tasker.pauses").await;
     }
 }
 
-/// A task of two roots, each with a child; the roots are handed over.
-async fn two_chains() -> (World, TaskId, RunStep, RunStep) {
-    let world = World::still().await;
-    world.stop_clock().await;
+/// A task of two roots, each with a child; the roots are dispatched.
+async fn two_chains() -> (Rig, TaskId, RunStep, RunStep) {
+    let rig = Rig::still().await;
+    rig.stop_clock().await;
     let steps: &[(&str, &[&str])] = &[("a", &[]), ("a2", &["a"]), ("b", &[]), ("b2", &["b"])];
-    world.register(&template("w", steps)).await;
-    let task = world.submit("w", json!({})).await;
-    let mut runs = world.receive_all().await;
-    (world, task, runs.remove("a").unwrap(), runs.remove("b").unwrap())
+    rig.register(&template("w", steps)).await;
+    let task = rig.submit("w", json!({})).await;
+    let mut runs = rig.receive_all().await;
+    (rig, task, runs.remove("a").unwrap(), runs.remove("b").unwrap())
 }
 
-async fn active_steps(world: &World) -> i64 {
-    world.count("select active_steps::int8 from tasker.tasks").await
+async fn active_steps(rig: &Rig) -> i64 {
+    rig.count("select active_steps::int8 from tasker.tasks").await
 }
 
 #[tokio::test]
 async fn what_is_under_way_is_applied_and_what_becomes_ready_is_held() {
     for pause in Pause::ALL {
-        let (world, task, a, b) = two_chains().await;
-        pause.begin(&world).await;
-        assert_eq!(world.answer(&a, success(json!("a"))).await, Answer::Accepted);
-        assert_eq!(world.answer(&b, failure("not now")).await, Answer::Accepted);
-        let (a2, b) = (world.step(task, "a2").await, world.step(task, "b").await);
+        let (rig, task, a, b) = two_chains().await;
+        pause.begin(&rig).await;
+        assert_eq!(rig.answer(&a, success(json!("a"))).await, Answer::Accepted);
+        assert_eq!(rig.answer(&b, failure("not now")).await, Answer::Accepted);
+        let (a2, b) = (rig.step(task, "a2").await, rig.step(task, "b").await);
         assert_eq!((a2.state, a2.lease, a2.attempt), (StepState::Pending, 0, 0));
-        assert_eq!(world.wakes_in_ms(task, "a2").await, Some(60_000));
+        assert_eq!(rig.wakes_in_ms(task, "a2").await, Some(60_000));
         assert_eq!(b.state, StepState::WaitingForRetry);
-        assert_eq!(active_steps(&world).await, 2, "what is held is counted");
-        world.engine.sweep().await.unwrap();
-        assert_eq!(world.engine.queue().waiting(), 0);
-        let b = world.step(task, "b").await;
+        assert_eq!(active_steps(&rig).await, 2, "what is held is counted");
+        rig.engine.sweep().await.unwrap();
+        assert_eq!(rig.engine.queue().waiting(), 0);
+        let b = rig.step(task, "b").await;
         assert_eq!((b.state, b.lease, b.attempt), (StepState::WaitingForRetry, 1, 1), "a due retry is held");
-        world.check().await;
+        rig.check().await;
 
-        // Still paused, however often somebody looks.
+        // Still paused, however often a sweep looks.
         for _ in 0..3 {
-            world.pass(HOLD).await;
-            world.engine.sweep().await.unwrap();
+            rig.pass(HOLD).await;
+            rig.engine.sweep().await.unwrap();
         }
-        assert_eq!(world.engine.queue().waiting(), 0);
-        assert_eq!(world.state(task).await, TaskState::Running);
+        assert_eq!(rig.engine.queue().waiting(), 0);
+        assert_eq!(rig.state(task).await, TaskState::Running);
 
-        pause.end(&world).await;
-        world.engine.sweep().await.unwrap();
-        assert_eq!(world.engine.queue().waiting(), 0, "looked at again only in a minute");
-        world.pass(HOLD).await;
-        assert_eq!(world.engine.sweep().await.unwrap().sent, 2);
-        let runs = world.receive_all().await;
+        pause.end(&rig).await;
+        rig.engine.sweep().await.unwrap();
+        assert_eq!(rig.engine.queue().waiting(), 0, "looked at again only in a minute");
+        rig.pass(HOLD).await;
+        assert_eq!(rig.engine.sweep().await.unwrap().sent, 2);
+        let runs = rig.receive_all().await;
         let [a2, b] = [&runs["a2"], &runs["b"]];
         assert_eq!((a2.attempt, a2.lease, a2.dependency_results["a"].get()), (1, 1, "\"a\""));
         assert_eq!((b.attempt, b.lease), (2, 2));
-        world.answer(a2, success(json!(1))).await;
-        world.answer(b, success(json!(1))).await;
-        world.answer(&world.receive().await, success(json!(1))).await;
-        assert_eq!(world.state(task).await, TaskState::Complete);
-        world.check().await;
+        rig.answer(a2, success(json!(1))).await;
+        rig.answer(b, success(json!(1))).await;
+        rig.answer(&rig.receive().await, success(json!(1))).await;
+        assert_eq!(rig.state(task).await, TaskState::Complete);
+        rig.check().await;
     }
 }
 
 #[tokio::test]
 async fn the_roots_of_what_is_submitted_are_held() {
     for pause in [Pause::Template, Pause::Namespace] {
-        let world = World::still().await;
-        world.stop_clock().await;
-        world.register(&workflow("w", json!([{"name": "a"}, {"name": "b"}, {"name": "c", "dependencies": ["a"]}]))).await;
-        pause.begin(&world).await;
-        let task = world.submit("w", json!({})).await;
-        assert_eq!(world.engine.queue().waiting(), 0);
-        assert_eq!((world.state(task).await, active_steps(&world).await), (TaskState::Running, 2));
-        let a = world.step(task, "a").await;
+        let rig = Rig::still().await;
+        rig.stop_clock().await;
+        rig.register(&workflow("w", json!([{"name": "a"}, {"name": "b"}, {"name": "c", "dependencies": ["a"]}]))).await;
+        pause.begin(&rig).await;
+        let task = rig.submit("w", json!({})).await;
+        assert_eq!(rig.engine.queue().waiting(), 0);
+        assert_eq!((rig.state(task).await, active_steps(&rig).await), (TaskState::Running, 2));
+        let a = rig.step(task, "a").await;
         assert_eq!((a.state, a.lease, a.attempt), (StepState::Pending, 0, 0));
-        world.check().await;
-        pause.end(&world).await;
-        world.pass(HOLD).await;
-        world.engine.sweep().await.unwrap();
-        let runs = world.receive_all().await;
+        rig.check().await;
+        pause.end(&rig).await;
+        rig.pass(HOLD).await;
+        rig.engine.sweep().await.unwrap();
+        let runs = rig.receive_all().await;
         assert_eq!(runs.values().map(|run| (run.attempt, run.lease)).collect::<Vec<_>>(), [(1, 1); 2]);
-        world.check().await;
+        rig.check().await;
     }
 }
 
 #[tokio::test]
 async fn a_pause_of_one_template_holds_no_other() {
-    let world = World::still().await;
-    world.register(&template("w", &[("a", &[])])).await;
-    world.register(&template("v", &[("a", &[])])).await;
-    Pause::Template.begin(&world).await;
-    world.submit("w", json!({})).await;
-    let v = world.submit("v", json!({})).await;
-    assert_eq!(world.receive_all().await["a"].task_id, v);
-    world.check().await;
+    let rig = Rig::still().await;
+    rig.register(&template("w", &[("a", &[])])).await;
+    rig.register(&template("v", &[("a", &[])])).await;
+    Pause::Template.begin(&rig).await;
+    rig.submit("w", json!({})).await;
+    let v = rig.submit("v", json!({})).await;
+    assert_eq!(rig.receive_all().await["a"].task_id, v);
+    rig.check().await;
 }
 
 #[tokio::test]
-async fn what_is_handed_over_again_is_held_too_and_goes_on_under_its_attempt() {
-    let (world, task, a, b) = two_chains().await;
-    Pause::Task.begin(&world).await;
-    world.answer(&a, tasker_wire::Outcome::Released {}).await;
-    world.engine.resolve_step(b.step_id, None, by("skip it")).await.unwrap();
-    let [a, b2] = [world.step(task, "a").await, world.step(task, "b2").await];
+async fn what_is_dispatched_again_is_held_too_and_goes_on_under_its_attempt() {
+    let (rig, task, a, b) = two_chains().await;
+    Pause::Task.begin(&rig).await;
+    rig.answer(&a, tasker_wire::Outcome::Released {}).await;
+    rig.engine.resolve_step(b.step_id, None, by("skip it")).await.unwrap();
+    let [a, b2] = [rig.step(task, "a").await, rig.step(task, "b2").await];
     assert_eq!((a.state, a.lease, a.attempt), (StepState::Pending, 1, 1));
     assert_eq!((b2.state, b2.lease), (StepState::Pending, 0));
-    assert_eq!(active_steps(&world).await, 2);
-    world.check().await;
-    Pause::Task.end(&world).await;
-    world.pass(HOLD).await;
-    world.engine.sweep().await.unwrap();
-    let runs = world.receive_all().await;
+    assert_eq!(active_steps(&rig).await, 2);
+    rig.check().await;
+    Pause::Task.end(&rig).await;
+    rig.pass(HOLD).await;
+    rig.engine.sweep().await.unwrap();
+    let runs = rig.receive_all().await;
     assert_eq!((runs["a"].lease, runs["a"].attempt), (2, 1));
     assert_eq!((runs["b2"].lease, runs["b2"].attempt), (1, 1));
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn an_operators_retry_is_held_by_a_pause_and_a_resolve_or_cancel_is_not() {
-    let (world, task, a, b) = two_chains().await;
-    world.answer(&a, failure("x")).await;
-    Pause::Task.begin(&world).await;
-    world.engine.retry_step(a.step_id, by("now")).await.unwrap();
-    let step = world.step(task, "a").await;
+    let (rig, task, a, b) = two_chains().await;
+    rig.answer(&a, failure("x")).await;
+    Pause::Task.begin(&rig).await;
+    rig.engine.retry_step(a.step_id, by("now")).await.unwrap();
+    let step = rig.step(task, "a").await;
     assert_eq!((step.state, step.attempt), (StepState::Pending, 0));
-    assert_eq!(active_steps(&world).await, 2);
-    world.check().await;
-    world.engine.resolve_step(a.step_id, None, by("skip")).await.unwrap();
-    assert_eq!(world.step(task, "a2").await.state, StepState::Pending);
-    assert_eq!(active_steps(&world).await, 2, "b, and a2 that is held");
-    world.check().await;
-    world.engine.cancel_task(task, by("enough")).await.unwrap();
-    assert_eq!(world.answer(&b, success(json!(1))).await, Answer::Stale);
-    assert_eq!(world.state(task).await, TaskState::Cancelled);
-    world.check().await;
+    assert_eq!(active_steps(&rig).await, 2);
+    rig.check().await;
+    rig.engine.resolve_step(a.step_id, None, by("skip")).await.unwrap();
+    assert_eq!(rig.step(task, "a2").await.state, StepState::Pending);
+    assert_eq!(active_steps(&rig).await, 2, "b, and a2 that is held");
+    rig.check().await;
+    rig.engine.cancel_task(task, by("enough")).await.unwrap();
+    assert_eq!(rig.answer(&b, success(json!(1))).await, Answer::Stale);
+    assert_eq!(rig.state(task).await, TaskState::Cancelled);
+    rig.check().await;
 }

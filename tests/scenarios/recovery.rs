@@ -1,4 +1,4 @@
-//! A process that dies, and a process that loses the answers of its database: everything still finishes, no attempt is used by it.
+//! A process dies, or loses its sessions or the answers of its database: everything still finishes, at the cost of no attempt.
 
 use std::{
     collections::BTreeMap,
@@ -14,119 +14,119 @@ use tasker_queue::InProcess;
 use tasker_wire::{Answer, Outcome, StepState, TaskId, TaskState};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{PATIENCE, World, engine, failure, run, success, template, workflow};
+use crate::rig::{PATIENCE, Rig, engine, failure, run, success, template, workflow};
 
 #[tokio::test]
 async fn what_was_under_way_runs_again_under_the_same_lease_and_attempt() {
-    let mut world = World::still().await;
+    let mut rig = Rig::still().await;
     let steps = json!([{"name": "enqueued"}, {"name": "received"}, {"name": "started"}, {"name": "last_try", "retry": {"max_attempts": 1}}]);
-    world.register(&workflow("w", steps)).await;
-    let task = world.submit("w", json!({})).await;
+    rig.register(&workflow("w", steps)).await;
+    let task = rig.submit("w", json!({})).await;
     let mut runs = BTreeMap::new();
     for _ in 0..3 {
-        let run = world.receive().await;
+        let run = rig.receive().await;
         runs.insert(run.step_name.clone(), run);
     }
     for name in ["started", "last_try"] {
         if let Some(run) = runs.get(name) {
-            assert_eq!(world.answer(run, Outcome::Started {}).await, Answer::Accepted);
+            assert_eq!(rig.answer(run, Outcome::Started {}).await, Answer::Accepted);
         }
     }
-    let before = world.steps(task).await;
-    world.restart().await;
-    assert_eq!(world.engine.queue().waiting(), 4);
-    let runs = world.receive_all().await;
+    let before = rig.steps(task).await;
+    rig.restart().await;
+    assert_eq!(rig.engine.queue().waiting(), 4);
+    let runs = rig.receive_all().await;
     for (name, run) in &runs {
         assert_eq!((run.lease, run.attempt), (before[name].lease, before[name].attempt), "{name}");
         assert_eq!((run.lease, run.attempt, run.resend), (1, 1, 0), "{name}");
-        assert_eq!(world.answer(run, success(json!(name))).await, Answer::Accepted);
+        assert_eq!(rig.answer(run, success(json!(name))).await, Answer::Accepted);
     }
-    assert_eq!(world.state(task).await, TaskState::Complete);
-    world.check().await;
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_step_on_its_last_attempt_is_not_failed_by_a_kill() {
-    let mut world = World::still().await;
-    world.register(&workflow("w", json!([{"name": "a", "retry": {"max_attempts": 2, "backoff": "none"}}]))).await;
-    let task = world.submit("w", json!({})).await;
-    world.answer(&world.receive().await, failure("once")).await;
-    world.engine.sweep().await.unwrap();
+    let mut rig = Rig::still().await;
+    rig.register(&workflow("w", json!([{"name": "a", "retry": {"max_attempts": 2, "backoff": "none"}}]))).await;
+    let task = rig.submit("w", json!({})).await;
+    rig.answer(&rig.receive().await, failure("once")).await;
+    rig.engine.sweep().await.unwrap();
     for kill in 0..5 {
-        let run = world.receive().await;
+        let run = rig.receive().await;
         assert_eq!((run.attempt, run.lease), (2, 2), "after {kill} kills");
-        world.answer(&run, Outcome::Started {}).await;
-        world.restart().await;
+        rig.answer(&run, Outcome::Started {}).await;
+        rig.restart().await;
     }
-    world.answer(&world.receive().await, success(json!(1))).await;
-    assert_eq!((world.state(task).await, world.step(task, "a").await.attempt), (TaskState::Complete, 2));
-    world.check().await;
+    rig.answer(&rig.receive().await, success(json!(1))).await;
+    assert_eq!((rig.state(task).await, rig.step(task, "a").await.attempt), (TaskState::Complete, 2));
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_callback_is_awaited_beyond_a_kill() {
-    let mut world = World::still().await;
-    world.register(&template("w", &[("a", &[])])).await;
-    let task = world.submit("w", json!({})).await;
-    let run = world.receive().await;
-    world.answer(&run, Outcome::PendingCallback { timeout_seconds: 600 }).await;
-    world.restart().await;
-    assert_eq!(world.engine.queue().waiting(), 0);
-    assert_eq!(world.step(task, "a").await.state, StepState::InProgress);
-    assert_eq!(world.answer(&run, success(json!("at last"))).await, Answer::Accepted);
-    assert_eq!(world.state(task).await, TaskState::Complete);
-    world.check().await;
+    let mut rig = Rig::still().await;
+    rig.register(&template("w", &[("a", &[])])).await;
+    let task = rig.submit("w", json!({})).await;
+    let run = rig.receive().await;
+    rig.answer(&run, Outcome::PendingCallback { timeout_seconds: 600 }).await;
+    rig.restart().await;
+    assert_eq!(rig.engine.queue().waiting(), 0);
+    assert_eq!(rig.step(task, "a").await.state, StepState::InProgress);
+    assert_eq!(rig.answer(&run, success(json!("at last"))).await, Answer::Accepted);
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn a_retry_comes_at_its_time_though_its_wake_up_died() {
-    let mut world = World::still().await;
-    world.stop_clock().await;
+    let mut rig = Rig::still().await;
+    rig.stop_clock().await;
     let retry = json!({"backoff": "linear", "backoff_base_ms": 60_000, "max_backoff_ms": 60_000});
-    world.register(&workflow("w", json!([{"name": "a", "retry": retry}]))).await;
-    let task = world.submit("w", json!({})).await;
-    world.answer(&world.receive().await, failure("not now")).await;
-    let pause = world.wakes_in_ms(task, "a").await.unwrap();
-    world.restart().await;
-    world.pass(Duration::from_millis(pause as u64 - 1)).await;
-    world.engine.sweep().await.unwrap();
-    assert_eq!(world.engine.queue().waiting(), 0);
-    world.pass(Duration::from_millis(1)).await;
-    world.engine.sweep().await.unwrap();
-    assert_eq!(world.receive().await.attempt, 2);
-    world.check().await;
+    rig.register(&workflow("w", json!([{"name": "a", "retry": retry}]))).await;
+    let task = rig.submit("w", json!({})).await;
+    rig.answer(&rig.receive().await, failure("not now")).await;
+    let pause = rig.wakes_in_ms(task, "a").await.unwrap();
+    rig.restart().await;
+    rig.pass(Duration::from_millis(pause as u64 - 1)).await;
+    rig.engine.sweep().await.unwrap();
+    assert_eq!(rig.engine.queue().waiting(), 0);
+    rig.pass(Duration::from_millis(1)).await;
+    rig.engine.sweep().await.unwrap();
+    assert_eq!(rig.receive().await.attempt, 2);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn an_answer_from_before_the_kill_counts_if_it_comes_first() {
-    let mut world = World::still().await;
-    world.register(&template("w", &[("a", &[])])).await;
-    let task = world.submit("w", json!({})).await;
-    let old = world.receive().await;
-    world.restart().await;
-    let new = world.receive().await;
-    assert_eq!(world.answer(&old, success(json!("old"))).await, Answer::Accepted, "it is the same hand-over");
-    assert_eq!(world.answer(&new, success(json!("new"))).await, Answer::Stale);
-    assert_eq!(world.step(task, "a").await.result, Some(json!("old")));
-    world.check().await;
+    let mut rig = Rig::still().await;
+    rig.register(&template("w", &[("a", &[])])).await;
+    let task = rig.submit("w", json!({})).await;
+    let old = rig.receive().await;
+    rig.restart().await;
+    let new = rig.receive().await;
+    assert_eq!(rig.answer(&old, success(json!("old"))).await, Answer::Accepted, "it is the same dispatch");
+    assert_eq!(rig.answer(&new, success(json!("new"))).await, Answer::Stale);
+    assert_eq!(rig.step(task, "a").await.result, Some(json!("old")));
+    rig.check().await;
 }
 
 #[tokio::test]
-async fn more_hand_overs_than_a_page_are_all_sent_again() {
-    let mut world = World::still().await;
+async fn more_dispatched_steps_than_a_page_are_all_sent_again() {
+    let mut rig = Rig::still().await;
     let steps = (0..1000).map(|i| json!({"name": format!("s{i}")})).collect();
-    world.register(&workflow("roots", steps)).await;
+    rig.register(&workflow("roots", steps)).await;
     for n in 0..11 {
-        world.submit("roots", json!({"n": n})).await;
+        rig.submit("roots", json!({"n": n})).await;
     }
-    world.restart().await;
-    assert_eq!(world.engine.queue().waiting(), 11_000);
-    world.engine.recover().await.unwrap();
-    assert_eq!(world.engine.queue().waiting(), 11_000, "what is here already is not taken twice");
+    rig.restart().await;
+    assert_eq!(rig.engine.queue().waiting(), 11_000);
+    rig.engine.recover().await.unwrap();
+    assert_eq!(rig.engine.queue().waiting(), 11_000, "what is here already is not taken twice");
 }
 
-/// Tasks for the stories below: each has a fan of ten, a join, and a tail.
-async fn submit_many(world: &World, tasks: usize) -> Vec<TaskId> {
+/// Tasks for the tests below: each has a fan of ten, a join, and a tail.
+async fn submit_many(rig: &Rig, tasks: usize) -> Vec<TaskId> {
     let middle: Vec<String> = (0..10).map(|i| format!("s{i}")).collect();
     let steps = middle.iter().map(|s| json!({"name": s, "dependencies": ["first"]}));
     let ends = [
@@ -134,69 +134,69 @@ async fn submit_many(world: &World, tasks: usize) -> Vec<TaskId> {
         json!({"name": "join", "dependencies": middle}),
         json!({"name": "last", "dependencies": ["join"], "retry": {"max_attempts": 1}}),
     ];
-    world.register(&workflow("many", ends.into_iter().chain(steps).collect())).await;
+    rig.register(&workflow("many", ends.into_iter().chain(steps).collect())).await;
     let mut submitted = Vec::new();
     for n in 0..tasks {
-        submitted.push(world.submit("many", json!({"n": n})).await);
+        submitted.push(rig.submit("many", json!({"n": n})).await);
     }
     submitted
 }
 
-async fn assert_each_step_done_once(world: &World, tasks: &[TaskId]) {
+async fn assert_each_step_done_once(rig: &Rig, tasks: &[TaskId]) {
     for &task in tasks {
-        world.until("select bool_and(finished_at is not null) from tasker.tasks").await;
-        assert_eq!(world.state(task).await, TaskState::Complete);
+        rig.until("select bool_and(finished_at is not null) from tasker.tasks").await;
+        assert_eq!(rig.state(task).await, TaskState::Complete);
     }
     let steps = tasks.len() as i64 * 13;
     assert_eq!(
-        world.count("select count(*) from tasker.steps where state = 'complete' and attempt = 1 and lease = 1").await,
+        rig.count("select count(*) from tasker.steps where state = 'complete' and attempt = 1 and lease = 1").await,
         steps
     );
-    assert_eq!(world.count("select count(*) from tasker.attempts where applied and outcome = 'success'").await, steps);
-    assert_eq!(world.count("select count(*) from tasker.attempts").await, steps);
-    world.check().await;
+    assert_eq!(rig.count("select count(*) from tasker.attempts where applied and outcome = 'success'").await, steps);
+    assert_eq!(rig.count("select count(*) from tasker.attempts").await, steps);
+    rig.check().await;
 }
 
 #[test]
 fn a_process_killed_again_and_again_finishes_everything_in_the_end() {
     let outer = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     outer.block_on(async {
-        let mut world = World::still().await;
-        let tasks = submit_many(&world, 100).await;
-        // Its sessions end with it.
-        world.engine = engine(&world.db, InProcess::default());
+        let mut rig = Rig::still().await;
+        let tasks = submit_many(&rig, 100).await;
+        // The sessions of the old engine end with it.
+        rig.engine = engine(&rig.db, InProcess::default());
         let mut kills = 0;
-        while world.count("select count(*) from tasker.tasks where state = 'running'").await > 0 {
-            // A runtime that is shut down drops every future where it stands, as a kill does.
+        while rig.count("select count(*) from tasker.tasks where state = 'running'").await > 0 {
+            // Shutting a runtime down drops every future at its current point, as a kill does.
             let process = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            let engine = engine(&world.db, InProcess::default());
-            let done = world.count("select count(*) from tasker.steps where state = 'complete'").await;
+            let engine = engine(&rig.db, InProcess::default());
+            let done = rig.count("select count(*) from tasker.steps where state = 'complete'").await;
             process.spawn(async move {
                 engine.take_over().await.unwrap();
                 run(engine, CancellationToken::new(), 7, |run| success(json!(run.dependency_results.len()))).await;
             });
             let far_enough = (done + 20).min(tasks.len() as i64 * 13);
-            world.until(&format!("select count(*) >= {far_enough} from tasker.steps where state = 'complete'")).await;
+            rig.until(&format!("select count(*) >= {far_enough} from tasker.steps where state = 'complete'")).await;
             process.shutdown_background();
             kills += 1;
-            // A session that still works would commit behind the back of the next process; `dev` waits for that too.
+            // A session that still works would commit while the next process runs. `dev` waits for the end of old sessions too.
             let others = "select count(*) = 0 from pg_stat_activity \
                           where datname = current_database() and application_name = 'tasker'";
-            world.until(others).await;
+            rig.until(others).await;
         }
         println!("{kills} kills");
         assert!(kills > 3, "{kills} kills show little");
-        assert_each_step_done_once(&world, &tasks).await;
+        assert_each_step_done_once(&rig, &tasks).await;
     });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_whose_sessions_are_ended_again_and_again_finishes_everything() {
-    let world = World::still().await;
-    let tasks = submit_many(&world, 200).await;
+    let rig = Rig::still().await;
+    let tasks = submit_many(&rig, 200).await;
     let ran = Arc::new(AtomicUsize::new(0));
     let counted = ran.clone();
-    world.start(7, move |run| {
+    rig.start(7, move |run| {
         counted.fetch_add(1, Relaxed);
         success(json!(run.dependency_results.len()))
     });
@@ -208,30 +208,30 @@ async fn an_engine_whose_sessions_are_ended_again_and_again_finishes_everything(
             while ran.load(Relaxed) < next {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            ended += world.count(end_sessions).await;
+            ended += rig.count(end_sessions).await;
         }
     };
     tokio::time::timeout(PATIENCE, all).await.expect("steps run between the losses");
     println!("{ended} sessions ended");
     assert!(ended > 10);
-    assert_each_step_done_once(&world, &tasks).await;
+    assert_each_step_done_once(&rig, &tasks).await;
 }
 
 #[tokio::test]
-async fn hand_overs_whose_answer_was_lost_are_sent_by_the_next_recovery() {
-    let world = World::still().await;
-    world.register(&template("two", &[("a", &[]), ("b", &["a"])])).await;
-    let task = world.submit("two", json!({})).await;
-    let a = world.receive().await;
-    // The commit arrived, its answer did not: another process of the same database stands for that.
-    let other = engine(&world.db, InProcess::default());
+async fn dispatched_steps_whose_answer_was_lost_are_sent_by_the_next_recovery() {
+    let rig = Rig::still().await;
+    rig.register(&template("two", &[("a", &[]), ("b", &["a"])])).await;
+    let task = rig.submit("two", json!({})).await;
+    let a = rig.receive().await;
+    // Another process of the same database stands for a commit whose answer was lost.
+    let other = engine(&rig.db, InProcess::default());
     other.complete(vec![a.complete(success(json!(1)), "w", 1)]).await.unwrap();
-    assert_eq!(world.answer(&a, success(json!(1))).await, Answer::Duplicate);
-    assert_eq!(world.engine.queue().waiting(), 0, "a duplicate is answered without messages");
-    world.engine.recover().await.unwrap();
-    let b = world.receive().await;
+    assert_eq!(rig.answer(&a, success(json!(1))).await, Answer::Duplicate);
+    assert_eq!(rig.engine.queue().waiting(), 0, "a duplicate is answered without messages");
+    rig.engine.recover().await.unwrap();
+    let b = rig.receive().await;
     assert_eq!((b.step_name.as_str(), b.lease, b.dependency_results["a"].get()), ("b", 1, "1"));
-    world.answer(&b, success(json!(2))).await;
-    assert_eq!(world.state(task).await, TaskState::Complete);
-    world.check().await;
+    rig.answer(&b, success(json!(2))).await;
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tasker_wire::{Answer, CompleteStep, RunStep, TaskState};
 
-use crate::world::{World, failure, success, template, workflow};
+use crate::rig::{Rig, failure, success, template, workflow};
 
 /// `width` steps between `first` and `last`.
 fn fan(name: &str, width: usize) -> String {
@@ -31,21 +31,21 @@ fn done(run: &RunStep) -> CompleteStep {
 #[tokio::test]
 async fn fan_out_and_fan_in_of_9_998() {
     const WIDTH: usize = 9_998;
-    let world = World::still().await;
+    let rig = Rig::still().await;
     let mut watch = Stopwatch(Instant::now());
-    world.register(&fan("fan", WIDTH)).await;
+    rig.register(&fan("fan", WIDTH)).await;
     watch.lap("register");
-    let task = world.submit("fan", json!({})).await;
+    let task = rig.submit("fan", json!({})).await;
     watch.lap("submit");
-    let first = world.receive().await;
-    world.answer(&first, success(json!("go"))).await;
+    let first = rig.receive().await;
+    rig.answer(&first, success(json!("go"))).await;
     watch.lap("fan out");
-    assert_eq!(world.engine.queue().waiting(), WIDTH);
-    let before = world.engine.store().counts().statements;
-    while world.engine.queue().waiting() > 0 {
-        let runs = world.receive_up_to(200).await;
+    assert_eq!(rig.engine.queue().waiting(), WIDTH);
+    let before = rig.engine.store().counts().statements;
+    while rig.engine.queue().waiting() > 0 {
+        let runs = rig.receive_up_to(200).await;
         assert!(runs.iter().all(|run| run.attempt == 1 && run.dependency_results["first"].get() == "\"go\""));
-        world.complete(runs.iter().map(done).collect()).await;
+        rig.complete(runs.iter().map(done).collect()).await;
         if runs[0].step_name == "last" {
             assert_eq!(runs[0].dependency_results.len(), WIDTH + 1);
             assert!(
@@ -54,54 +54,54 @@ async fn fan_out_and_fan_in_of_9_998() {
         }
     }
     watch.lap("all the others");
-    let statements = world.engine.store().counts().statements - before;
+    let statements = rig.engine.store().counts().statements - before;
     assert!(statements <= WIDTH as u64 / 200 + 3, "{statements} statements");
-    assert_eq!(world.state(task).await, TaskState::Complete);
-    world.check().await;
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
     watch.lap("doctor");
 }
 
 #[tokio::test]
 async fn a_chain_of_1_000() {
-    let world = World::running(10, |run| success(json!(run.dependency_results.len()))).await;
+    let rig = Rig::running(10, |run| success(json!(run.dependency_results.len()))).await;
     let step = |i: usize| {
         let parent = i.checked_sub(1).map(|p| format!("s{p}"));
         json!({"name": format!("s{i}"), "dependencies": parent.into_iter().collect::<Vec<_>>()})
     };
-    world.register(&workflow("chain", (0..1000).map(step).collect())).await;
+    rig.register(&workflow("chain", (0..1000).map(step).collect())).await;
     let mut watch = Stopwatch(Instant::now());
-    let task = world.submit("chain", json!({})).await;
-    assert_eq!(world.finished(task).await, TaskState::Complete);
+    let task = rig.submit("chain", json!({})).await;
+    assert_eq!(rig.finished(task).await, TaskState::Complete);
     watch.lap("a chain of 1,000");
-    let last = world.step(task, "s999").await;
+    let last = rig.step(task, "s999").await;
     assert_eq!((last.attempt, last.lease, last.result), (1, 1, Some(json!(33))), "the parent and 32 ancestors");
-    world.check().await;
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn siblings_in_one_batch_are_one_statement() {
-    let world = World::still().await;
-    world.register(&fan("fan", 50)).await;
-    world.submit("fan", json!({})).await;
-    world.answer(&world.receive().await, success(json!(1))).await;
-    let siblings = world.receive_up_to(100).await;
+    let rig = Rig::still().await;
+    rig.register(&fan("fan", 50)).await;
+    rig.submit("fan", json!({})).await;
+    rig.answer(&rig.receive().await, success(json!(1))).await;
+    let siblings = rig.receive_up_to(100).await;
     assert_eq!(siblings.len(), 50);
-    let before = world.engine.store().counts().statements;
-    let answers = world.complete(siblings.iter().map(done).collect()).await;
-    assert_eq!(world.engine.store().counts().statements - before, 1);
+    let before = rig.engine.store().counts().statements;
+    let answers = rig.complete(siblings.iter().map(done).collect()).await;
+    assert_eq!(rig.engine.store().counts().statements - before, 1);
     assert_eq!(answers, [Answer::Accepted; 50]);
-    assert_eq!(world.receive().await.dependency_results.len(), 51);
-    world.check().await;
+    assert_eq!(rig.receive().await.dependency_results.len(), 51);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn of_several_answers_for_one_step_in_a_batch_the_first_counts() {
-    let world = World::still().await;
-    world.register(&template("join", &[("a", &[]), ("b", &[]), ("join", &["a", "b"])])).await;
-    let task = world.submit("join", json!({})).await;
-    let runs = world.receive_all().await;
+    let rig = Rig::still().await;
+    rig.register(&template("join", &[("a", &[]), ("b", &[]), ("join", &["a", "b"])])).await;
+    let task = rig.submit("join", json!({})).await;
+    let runs = rig.receive_all().await;
     let (a, b) = (&runs["a"], &runs["b"]);
-    let answers = world
+    let answers = rig
         .complete(vec![
             b.complete(success(json!(1)), "w", 1),
             a.complete(failure("first"), "w", 1),
@@ -113,64 +113,64 @@ async fn of_several_answers_for_one_step_in_a_batch_the_first_counts() {
         .await;
     use Answer::{Accepted, Duplicate, Stale};
     assert_eq!(answers, [Accepted, Accepted, Duplicate, Stale, Stale, Duplicate]);
-    world.engine.sweep().await.unwrap();
-    let again = world.receive().await;
+    rig.engine.sweep().await.unwrap();
+    let again = rig.receive().await;
     assert_eq!((again.step_name.as_str(), again.attempt), ("a", 2));
-    world.answer(&again, success(json!(0))).await;
-    let join = world.receive().await;
+    rig.answer(&again, success(json!(0))).await;
+    let join = rig.receive().await;
     assert_eq!((join.dependency_results["a"].get(), join.dependency_results["b"].get()), ("0", "1"));
-    world.answer(&join, success(json!(0))).await;
-    assert_eq!(world.state(task).await, TaskState::Complete);
-    world.check().await;
+    rig.answer(&join, success(json!(0))).await;
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
 }
 
 #[tokio::test]
 async fn answers_of_many_tasks_in_one_batch_move_each_of_them() {
-    let world = World::still().await;
-    world.register(&template("join", &[("a", &[]), ("b", &[]), ("join", &["a", "b"])])).await;
+    let rig = Rig::still().await;
+    rig.register(&template("join", &[("a", &[]), ("b", &[]), ("join", &["a", "b"])])).await;
     let mut tasks = Vec::new();
     for n in 0..60 {
-        tasks.push(world.submit("join", json!({"n": n})).await);
+        tasks.push(rig.submit("join", json!({"n": n})).await);
     }
     for expected in [120, 60] {
-        let runs = world.receive_up_to(1000).await;
+        let runs = rig.receive_up_to(1000).await;
         assert_eq!(runs.len(), expected);
-        let answers = world.complete(runs.iter().rev().map(done).collect()).await;
+        let answers = rig.complete(runs.iter().rev().map(done).collect()).await;
         assert!(answers.iter().all(|a| *a == Answer::Accepted));
     }
     for task in tasks {
-        assert_eq!(world.state(task).await, TaskState::Complete);
+        assert_eq!(rig.state(task).await, TaskState::Complete);
     }
-    world.check().await;
+    rig.check().await;
 }
 
-/// Bytes that this process ever held at once.
+/// The most bytes that this process ever held.
 fn peak_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Lets so many children of a step with a result of so many bytes wait for workers, and then takes them in.
-/// Answers the bytes that this needed.
+/// Lets `children` of a step with a result of so many bytes wait for workers, and then receives them.
+/// Answers the bytes of memory that this took.
 async fn bytes_for(children: usize, bytes: usize) -> usize {
-    let world = World::still().await;
-    world.register(&fan("fan", children)).await;
-    world.submit("fan", json!({"context": "x".repeat(200 * 1024)})).await;
-    let first = world.receive().await;
+    let rig = Rig::still().await;
+    rig.register(&fan("fan", children)).await;
+    rig.submit("fan", json!({"context": "x".repeat(200 * 1024)})).await;
+    let first = rig.receive().await;
     let before = peak_bytes();
-    world.answer(&first, success(json!("x".repeat(bytes)))).await;
-    assert_eq!(world.engine.queue().waiting(), children);
+    rig.answer(&first, success(json!("x".repeat(bytes)))).await;
+    assert_eq!(rig.engine.queue().waiting(), children);
     let mut received = 0;
     while received < children {
-        let runs = world.receive_up_to(3).await;
+        let runs = rig.receive_up_to(3).await;
         received += runs.len();
         assert!(
             runs.iter()
                 .all(|run| run.dependency_results["first"].get().len() == bytes + 2 && run.context.get().len() > 200 * 1024)
         );
     }
-    assert_eq!((received, world.engine.queue().waiting()), (children, 0));
+    assert_eq!((received, rig.engine.queue().waiting()), (children, 0));
     let bytes = peak_bytes() - before;
     println!("{} MB", bytes >> 20);
     bytes
@@ -188,17 +188,17 @@ async fn so_do_messages_that_hold_megabytes_each() {
 
 #[tokio::test]
 async fn ten_thousand_ready_steps_finish_with_their_first_attempt() {
-    let world = World::running(200, |run| success(json!(run.attempt))).await;
+    let rig = Rig::running(200, |run| success(json!(run.attempt))).await;
     let steps: Value = (0..10_000).map(|i| json!({"name": format!("s{i}")})).collect();
-    world.register(&workflow("roots", steps)).await;
+    rig.register(&workflow("roots", steps)).await;
     let mut watch = Stopwatch(Instant::now());
-    let task = world.submit("roots", json!({})).await;
-    assert_eq!(world.finished(task).await, TaskState::Complete);
+    let task = rig.submit("roots", json!({})).await;
+    assert_eq!(rig.finished(task).await, TaskState::Complete);
     watch.lap("10,000 ready steps");
     assert_eq!(
-        world.count("select count(*) from tasker.steps where attempt = 1 and lease = 1 and state = 'complete'").await,
+        rig.count("select count(*) from tasker.steps where attempt = 1 and lease = 1 and state = 'complete'").await,
         10_000
     );
-    assert_eq!(world.count("select count(*) from tasker.attempts").await, 10_000);
-    world.check().await;
+    assert_eq!(rig.count("select count(*) from tasker.attempts").await, 10_000);
+    rig.check().await;
 }

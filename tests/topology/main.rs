@@ -1,4 +1,4 @@
-//! The rules that what is deployed must keep, checked on the file that says what is deployed.
+//! Rules for the deployment, checked on the topology file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +64,7 @@ fn topology() -> Topology {
     serde_saphyr::from_str(TOPOLOGY).expect("infra/topology.yaml has this shape")
 }
 
-/// Every queue with the time-out of the function that reads it.
+/// Every queue with the timeout of the function that reads it.
 fn read_queues() -> Vec<(String, Queue, u32)> {
     let Topology { queues, functions, worker, pools, .. } = topology();
     let timeout = |queue: &str| {
@@ -99,7 +99,10 @@ fn a_letter_lives_longer_than_its_queue_keeps_messages_and_no_database_that_is_a
         assert!(queue.dead_letter_retention_seconds <= 1_209_600, "{name}: SQS keeps a message for 14 days at most");
         assert!(queue.max_receive_count >= 5, "{name}");
     }
-    assert!(topology().worker.max_receive_count >= 20, "what is put off again and again is no dead letter soon");
+    assert!(
+        topology().worker.max_receive_count >= 20,
+        "a message that is released again and again does not become a dead letter soon"
+    );
     for (name, queue) in topology().queues {
         assert_eq!(queue.max_receive_count, 100, "{name}");
     }
@@ -122,8 +125,8 @@ fn functions_keep_to_what_lambda_allows_and_each_queue_is_read_once() {
     }
     assert!((1..=900).contains(&worker.timeout_seconds) && (128..=10_240).contains(&worker.memory_mb));
     assert!((1..=10).contains(&worker.batch_size) && (2..=1000).contains(&worker.maximum_concurrency));
-    // The usual time-out of a step, and what the worker keeps in reserve.
-    assert!(worker.timeout_seconds > 30 + 5, "a step of the usual time-out would never fit");
+    // The default timeout of a step, and the reserve of the worker.
+    assert!(worker.timeout_seconds > 30 + 5, "a step of the usual timeout would never fit");
     let names: Vec<&str> = functions.keys().map(String::as_str).collect();
     assert_eq!(names, ["completion-callback", "db-migrate", "operator-api", "step-readiness", "task-intake"]);
 }

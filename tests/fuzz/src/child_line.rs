@@ -4,7 +4,7 @@ use tasker_wire::Outcome;
 
 use super::protocol::{self, Line};
 
-/// A line means the same each time; an outcome means the same when it is written again.
+/// A line has the same meaning each time; an outcome survives being written and read again.
 pub fn run(line: &[u8]) {
     let shown = |line: &[u8]| format!("{:?}", protocol::read(line));
     assert_eq!(shown(line), shown(line), "the parser changed its mind");
@@ -20,7 +20,7 @@ pub fn run(line: &[u8]) {
         Line::Garbage(excerpt) => assert!(excerpt.chars().count() <= 81 && !excerpt.chars().any(char::is_control)),
         Line::Heartbeat(_) => {}
     }
-    // What is cut is known by its beginning, and by no other number than the whole.
+    // A line that was cut is identified by its beginning, under the same number as the whole line.
     if let (Some(start), Line::Outcome(id, _) | Line::Heartbeat(id)) = (protocol::id_at_start(line), protocol::read(line)) {
         assert_eq!(start, id, "the beginning names another step");
     }

@@ -1,4 +1,4 @@
-//! What holds for every input, however hostile: one module a parser, each with a `run` that panics where it does not hold.
+//! Rules that hold for every input, also hostile ones: one module per parser, each with a `run` that panics if a rule is broken.
 //!
 //! Both libFuzzer (`fuzz_targets/`) and an ordinary test (`corpus.rs`) call these.
 

@@ -1,10 +1,10 @@
-//! Places of faults must lead somewhere: whoever reads one looks it up in what was sent.
+//! The place of a fault must exist in the input, because its reader looks it up there.
 
 use serde_json::Value;
 use tasker_wire::Fault;
 
 /// Every pointer leads to a value of the input, or to a member that its object lacks.
-/// A pointer that shows a control character by its escape is for eyes only.
+/// A pointer that shows a control character as an escape is exempt.
 pub fn resolve<'a>(faults: impl IntoIterator<Item = &'a Fault>, input: &Value, rest: &str) {
     for fault in faults {
         let pointed = fault.place.is_empty() || fault.place.starts_with('/');

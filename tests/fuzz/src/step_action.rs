@@ -1,4 +1,4 @@
-//! What operators ask for: bodies of `PATCH` on a step and `DELETE` on a task.
+//! Operator actions: bodies of `PATCH` on a step and `DELETE` on a task.
 
 use tasker_domain::{
     action::{StepVerb, parse_cancellation, parse_step_action},
@@ -7,7 +7,7 @@ use tasker_domain::{
 
 use super::places;
 
-/// Parsing is a function of the body; a result that is accepted was checked, and is what was sent.
+/// Parsing depends on the body only. A result that is accepted was checked, and is unchanged.
 pub fn run(data: &[u8]) {
     let parsed = parse_step_action(data);
     assert_eq!(format!("{parsed:?}"), format!("{:?}", parse_step_action(data)), "the parser changed its mind");

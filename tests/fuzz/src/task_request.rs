@@ -7,7 +7,7 @@ use tasker_domain::{
 
 use super::places;
 
-/// Parsing is a function of the body; what is accepted keeps its context to the byte.
+/// Parsing depends on the body only. An accepted request keeps its context byte by byte.
 pub fn run(data: &[u8]) {
     let parsed = parse_task_request(data);
     assert_eq!(format!("{parsed:?}"), format!("{:?}", parse_task_request(data)), "the parser changed its mind");

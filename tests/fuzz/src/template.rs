@@ -6,7 +6,7 @@ use tasker_wire::Fault;
 
 use super::places;
 
-/// Parsing is a function of the text. What is accepted has a plan, and reads its own definition back as itself.
+/// Parsing depends on the text only. An accepted template has its rows, and reads its own definition back as itself.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let parsed = template::parse(text);
@@ -19,7 +19,7 @@ pub fn run(data: &[u8]) {
                 assert_eq!(template.sha256(), again.sha256(), "the same template has the same sum");
             };
             same(serde_json::from_str(&definition).unwrap_or_else(|e| panic!("{definition} cannot be loaded: {e}")));
-            // Registered again it is read as YAML, which ends the search for the colon after a key sooner than JSON.
+            // The definition is read back as YAML, which gives up the search for the colon after a key earlier than JSON.
             if !has_long_key(&serde_json::from_str(&definition).expect("a definition is JSON")) {
                 same(template::parse(&definition).unwrap_or_else(|faults| panic!("{definition} is refused: {faults}")).0);
             }
@@ -29,11 +29,11 @@ pub fn run(data: &[u8]) {
         }
         Err(faults) => {
             assert!(!faults.0.is_empty(), "refused without a fault");
-            // Only JSON says here what the pointers lead into: YAML that is read by another parser may be another document.
+            // Pointers are checked in JSON only: another parser may read YAML as another document.
             if let Ok(value) = serde_json::from_str(text) {
                 places::resolve(&faults.0, &value, "meta-schema");
             }
-            // Places inside a schema come from its library, which leaves control characters to whoever prints them.
+            // Places inside a schema come from its library, which does not escape control characters.
             faults.0.iter().filter(|fault| !fault.message.starts_with("is not a JSON Schema")).for_each(printable);
         }
     }

@@ -7,7 +7,7 @@ use tasker_queue::{Outgoing, Queue};
 use tasker_server::drain_queue;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Answer, CAPACITY, MAX_REQUESTS, World, success};
+use crate::rig::{Answer, CAPACITY, MAX_REQUESTS, Rig, success};
 
 fn assert_refused(answer: &Answer) {
     assert_eq!((answer.status.as_u16(), answer.code()), (503, "BACKPRESSURE"), "{answer:?}");
@@ -17,23 +17,23 @@ fn assert_refused(answer: &Answer) {
 
 #[tokio::test]
 async fn one_request_too_many_is_refused_and_health_is_answered() {
-    let world = World::new().await;
+    let rig = Rig::new().await;
     // Whoever asks for tasks stands still until this is released.
-    let mut client = world.database.client().await;
+    let mut client = rig.database.client().await;
     let lock = client.transaction().await.unwrap();
     lock.batch_execute("lock table tasker.tasks").await.unwrap();
-    let asked: Vec<_> = (0..MAX_REQUESTS).map(|_| world.get("/v1/tasks")).collect();
+    let asked: Vec<_> = (0..MAX_REQUESTS).map(|_| rig.get("/v1/tasks")).collect();
     let beyond = async {
         // They are all under way once one is refused.
         let refused = loop {
-            let answer = world.get("/v1/templates").await;
+            let answer = rig.get("/v1/templates").await;
             if answer.status != 200 {
                 break answer;
             }
         };
         assert_refused(&refused);
-        assert_eq!(world.get("/health").await.status, 200);
-        assert_eq!(world.get("/health/ready").await.status, 200);
+        assert_eq!(rig.get("/health").await.status, 200);
+        assert_eq!(rig.get("/health/ready").await.status, 200);
         lock.rollback().await.unwrap();
     };
     let (answers, ()) = tokio::join!(futures::future::join_all(asked), beyond);
@@ -42,13 +42,13 @@ async fn one_request_too_many_is_refused_and_health_is_answered() {
 
 #[tokio::test]
 async fn requests_that_wait_for_a_task_take_no_place() {
-    let world = World::new().await;
-    let task = world.submit(json!({})).await;
+    let rig = Rig::new().await;
+    let task = rig.submit(json!({})).await;
     let uri = format!("{task}?wait=20");
-    let waiting: Vec<_> = (0..2 * MAX_REQUESTS).map(|_| world.get(&uri)).collect();
+    let waiting: Vec<_> = (0..2 * MAX_REQUESTS).map(|_| rig.get(&uri)).collect();
     let finish = async {
-        world.answer(success("1")).await;
-        world.answer(success("2")).await;
+        rig.answer(success("1")).await;
+        rig.answer(success("2")).await;
     };
     let all = async { tokio::join!(futures::future::join_all(waiting), finish).0 };
     let answers = tokio::time::timeout(Duration::from_secs(15), all).await.unwrap();
@@ -57,24 +57,24 @@ async fn requests_that_wait_for_a_task_take_no_place() {
 
 #[tokio::test]
 async fn new_tasks_are_refused_while_too_many_steps_wait_and_those_that_are_there_go_on() {
-    let world = World::new().await;
+    let rig = Rig::new().await;
     for n in 0..CAPACITY {
-        world.submit(json!({"n": n})).await;
+        rig.submit(json!({"n": n})).await;
     }
     let request = json!({"name": "small", "namespace": "ns", "context": {"n": "one more"}});
-    assert_refused(&world.post("/v1/tasks", &request).await);
-    assert_eq!(world.count("tasks").await, CAPACITY as i64, "nothing of it was done");
-    assert_eq!(world.get("/v1/tasks").await.status, 200);
+    assert_refused(&rig.post("/v1/tasks", &request).await);
+    assert_eq!(rig.count("tasks").await, CAPACITY as i64, "nothing of it was done");
+    assert_eq!(rig.get("/v1/tasks").await.status, 200);
     let stop = CancellationToken::new();
-    let engine = world.engine.clone();
+    let engine = rig.engine.clone();
     let running = tokio::spawn(drain_queue(engine.clone(), stop.clone()));
     for _ in 0..2 * CAPACITY {
-        let run = world.receive().await;
+        let run = rig.receive().await;
         let sent = engine.queue().send(vec![Outgoing::CompleteStep(Arc::new(run.complete(success("1"), "worker-7", 12)))]).await;
         assert!(sent[0].is_ok());
     }
     let accepted = async {
-        while world.post("/v1/tasks", &request).await.status != 201 {
+        while rig.post("/v1/tasks", &request).await.status != 201 {
             // A refusal waits for nothing, and so lets nothing else run.
             tokio::task::yield_now().await;
         }

@@ -4,9 +4,10 @@
 
 mod bad_input;
 mod busy;
-mod outside;
+mod health;
+mod rig;
+mod routes;
 mod steps;
 mod tasks;
 mod templates;
 mod wire;
-mod world;

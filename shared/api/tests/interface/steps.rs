@@ -2,22 +2,22 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{World, failure, success};
+use crate::rig::{Rig, failure, success};
 
 /// The URIs of the steps a and b.
-async fn steps_of(world: &World, task: &str) -> [String; 2] {
-    let steps = world.get(&format!("{task}/workflow_steps")).await.body;
+async fn steps_of(rig: &Rig, task: &str) -> [String; 2] {
+    let steps = rig.get(&format!("{task}/workflow_steps")).await.body;
     [0, 1].map(|i| format!("{task}/workflow_steps/{}", steps[i]["step_uuid"].as_str().unwrap()))
 }
 
 #[tokio::test]
 async fn results_have_the_shape_of_taskers_execution_result() {
-    let world = World::new().await;
-    let task = world.submit(json!({})).await;
-    let [a, b] = steps_of(&world, &task).await;
-    assert_eq!(world.get(&a).await.body["results"], Value::Null);
-    world.answer(failure(true)).await;
-    let failed = world.get(&a).await.body;
+    let rig = Rig::new().await;
+    let task = rig.submit(json!({})).await;
+    let [a, b] = steps_of(&rig, &task).await;
+    assert_eq!(rig.get(&a).await.body["results"], Value::Null);
+    rig.answer(failure(true)).await;
+    let failed = rig.get(&a).await.body;
     let results = &failed["results"];
     assert_eq!((&results["success"], &results["status"], &results["result"]), (&json!(false), &json!("failed"), &Value::Null));
     let error = json!({
@@ -25,10 +25,10 @@ async fn results_have_the_shape_of_taskers_execution_result() {
     });
     assert_eq!(results["error"], error);
     assert_eq!((&failed["current_state"], &failed["retry_eligible"]), (&json!("waiting_for_retry"), &json!(true)));
-    world.database.advance_clock(std::time::Duration::from_secs(100)).await;
-    world.engine.sweep().await.unwrap();
-    world.answer(success(r#"{"n": 1}"#)).await;
-    let done = world.get(&a).await.body;
+    rig.database.advance_clock(std::time::Duration::from_secs(100)).await;
+    rig.engine.sweep().await.unwrap();
+    rig.answer(success(r#"{"n": 1}"#)).await;
+    let done = rig.get(&a).await.body;
     let results = &done["results"];
     assert_eq!(
         (&results["success"], &results["status"], &results["result"]),
@@ -45,7 +45,7 @@ async fn results_have_the_shape_of_taskers_execution_result() {
         (&json!(2), &json!("complete"), &json!(false))
     );
     assert!(done["completed_at"].is_string() && done["last_failure_at"].is_string());
-    let waiting = world.get(&b).await.body;
+    let waiting = rig.get(&b).await.body;
     assert_eq!(
         (&waiting["total_parents"], &waiting["completed_parents"], &waiting["dependencies_satisfied"]),
         (&json!(1), &json!(1), &json!(true))
@@ -54,64 +54,64 @@ async fn results_have_the_shape_of_taskers_execution_result() {
 
 #[tokio::test]
 async fn a_failed_step_is_retried_settled_and_completed_by_hand() {
-    let world = World::new().await;
-    let task = world.submit(json!({})).await;
-    let [a, b] = steps_of(&world, &task).await;
-    world.answer(failure(false)).await;
-    let retried = world.patch(&a, &json!({"action_type": "reset_for_retry", "reason": "db is back", "reset_by": "anna"})).await;
+    let rig = Rig::new().await;
+    let task = rig.submit(json!({})).await;
+    let [a, b] = steps_of(&rig, &task).await;
+    rig.answer(failure(false)).await;
+    let retried = rig.patch(&a, &json!({"action_type": "reset_for_retry", "reason": "db is back", "reset_by": "anna"})).await;
     assert_eq!(
         (retried.status.as_u16(), &retried.body["current_state"], &retried.body["attempts"]),
         (200, &json!("enqueued"), &json!(1))
     );
-    assert_eq!(world.get(&task).await.body["status"], "running");
+    assert_eq!(rig.get(&task).await.body["status"], "running");
     let complete = json!({
         "action_type": "complete_manually", "reason": "checked", "completed_by": "anna",
         "completion_data": {"result": {"ok": true}, "metadata": {"k": 1}},
     });
-    let completed = world.patch(&a, &complete).await;
+    let completed = rig.patch(&a, &complete).await;
     assert_eq!((completed.status.as_u16(), &completed.body["current_state"]), (200, &json!("resolved_manually")));
     let results = &completed.body["results"];
     assert_eq!((&results["success"], &results["result"]), (&json!(true), &json!({"ok": true})));
     let custom = json!({"k": 1, "manually_completed": true, "completed_by": "anna", "completion_reason": "checked"});
     assert_eq!(results["metadata"]["custom"], custom);
     // What was under way for a is stale; b has its result.
-    world.answer(success("9")).await;
-    let run = world.receive().await;
+    rig.answer(success("9")).await;
+    let run = rig.receive().await;
     assert_eq!((run.step_name.as_str(), run.dependency_results["a"].get()), ("b", r#"{"ok":true}"#));
     let resolved =
-        world.patch(&b, &json!({"action_type": "resolve_manually", "reason": "not critical", "resolved_by": "anna"})).await;
+        rig.patch(&b, &json!({"action_type": "resolve_manually", "reason": "not critical", "resolved_by": "anna"})).await;
     assert_eq!(resolved.body["results"]["metadata"]["custom"]["manually_resolved"], true);
-    assert_eq!(world.get(&task).await.body["status"], "complete");
-    let list = world.get(&format!("{task}/workflow_steps")).await.body;
+    assert_eq!(rig.get(&task).await.body["status"], "complete");
+    let list = rig.get(&format!("{task}/workflow_steps")).await.body;
     assert_eq!(list[0]["results"], *results);
 }
 
 #[tokio::test]
 async fn what_a_steps_state_does_not_allow_is_a_conflict_that_names_it() {
-    let world = World::new().await;
-    let task = world.submit(json!({})).await;
-    let [a, _] = steps_of(&world, &task).await;
+    let rig = Rig::new().await;
+    let task = rig.submit(json!({})).await;
+    let [a, _] = steps_of(&rig, &task).await;
     let retry = json!({"action_type": "reset_for_retry", "reason": "x", "reset_by": "anna"});
-    let conflict = world.patch(&a, &retry).await;
+    let conflict = rig.patch(&a, &retry).await;
     assert_eq!((conflict.status.as_u16(), conflict.code()), (409, "CONFLICT"));
     assert_eq!(conflict.body["error"]["details"], json!({"step_uuid": a.rsplit('/').next(), "status": "enqueued"}));
-    world.delete(&task).await;
-    let conflict = world.patch(&a, &retry).await;
+    rig.delete(&task).await;
+    let conflict = rig.patch(&a, &retry).await;
     assert_eq!(conflict.body["error"]["details"], json!({"step_uuid": null, "status": "cancelled"}));
 }
 
 #[tokio::test]
 async fn a_step_of_another_task_is_not_found() {
-    let world = World::new().await;
-    let (one, other) = (world.submit(json!({"n": 1})).await, world.submit(json!({"n": 2})).await);
-    let [step, _] = steps_of(&world, &one).await;
+    let rig = Rig::new().await;
+    let (one, other) = (rig.submit(json!({"n": 1})).await, rig.submit(json!({"n": 2})).await);
+    let [step, _] = steps_of(&rig, &one).await;
     let step = step.rsplit('/').next().unwrap();
     let retry = json!({"action_type": "reset_for_retry", "reason": "x", "reset_by": "anna"});
     for uri in [
         format!("{other}/workflow_steps/{step}"),
         format!("{one}/workflow_steps/{}", one.rsplit('/').next().unwrap().replace("0000000", "0ffffff")),
     ] {
-        assert_eq!(world.get(&uri).await.status, 404, "{uri}");
-        assert_eq!(world.patch(&uri, &retry).await.status, 404, "{uri}");
+        assert_eq!(rig.get(&uri).await.status, 404, "{uri}");
+        assert_eq!(rig.patch(&uri, &retry).await.status, 404, "{uri}");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{World, failure, success};
+use crate::rig::{Rig, failure, success};
 
 fn document(name: &str) -> Value {
     let file = format!("{}/../../tests/wire/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -58,10 +58,10 @@ fn assert_shape(place: &str, expected: &Value, given: &Value) {
 
 #[tokio::test]
 async fn tasks_and_steps_have_the_shape_of_taskers() {
-    let world = World::new().await;
+    let rig = Rig::new().await;
     let mut request = document("REQUEST_POST_v1_tasks");
     (request["name"], request["namespace"]) = ("small".into(), "ns".into());
-    let created = world.post("/v1/tasks", &request).await;
+    let created = rig.post("/v1/tasks", &request).await;
     assert_eq!(created.status, 201, "{created:?}");
     let mut expected = document("POST_v1_tasks");
     // A context is as it was sent; only its presence is of the contract. Steps that were never tried have no time of a try.
@@ -73,63 +73,63 @@ async fn tasks_and_steps_have_the_shape_of_taskers() {
         assert_eq!(created.body[key], request[key], "{key}");
     }
     let task = created.headers["location"].to_str().unwrap();
-    assert_shape("GET task", &expected, &world.get(task).await.body);
+    assert_shape("GET task", &expected, &rig.get(task).await.body);
 
-    let list = world.get("/v1/tasks?page=1&per_page=20").await.body;
+    let list = rig.get("/v1/tasks?page=1&per_page=20").await.body;
     let mut expected_list = document("GET_v1_tasks");
     expected_list["tasks"][0]["context"] = Value::Null;
     assert_shape("GET /v1/tasks", &expected_list, &list);
     assert_eq!(list["tasks"][0]["steps"], json!([]));
 
-    world.answer(success("1")).await;
-    let steps = world.get(&format!("{task}/workflow_steps")).await.body;
+    rig.answer(success("1")).await;
+    let steps = rig.get(&format!("{task}/workflow_steps")).await.body;
     assert_shape("GET steps", &document("GET_v1_tasks_uuid_workflow_steps"), &steps);
     let step = format!("{task}/workflow_steps/{}", steps[1]["step_uuid"].as_str().unwrap());
-    assert_shape("GET step", &document("GET_v1_tasks_uuid_workflow_steps_step"), &world.get(&step).await.body);
+    assert_shape("GET step", &document("GET_v1_tasks_uuid_workflow_steps_step"), &rig.get(&step).await.body);
     let action = json!({"action_type": "resolve_manually", "reason": "not critical", "resolved_by": "cli-operator"});
-    let patched = world.patch(&step, &action).await;
+    let patched = rig.patch(&step, &action).await;
     assert_shape("PATCH step", &document("PATCH_v1_tasks_uuid_workflow_steps_step"), &patched.body);
 
-    let other = world.submit(json!({"other": 1})).await;
+    let other = rig.submit(json!({"other": 1})).await;
     let mut expected = document("DELETE_v1_tasks_uuid");
     expected["context"] = Value::Null;
     expected["steps"][0]["last_attempted_at"] = Value::Null;
-    assert_shape("DELETE task", &expected, &world.delete(&other).await.body);
+    assert_shape("DELETE task", &expected, &rig.delete(&other).await.body);
 }
 
 #[tokio::test]
 async fn templates_have_the_shape_of_taskers() {
-    let world = World::new().await;
-    assert_shape("GET /v1/templates", &document("GET_v1_templates"), &world.get("/v1/templates").await.body);
-    let detail = world.get("/v1/templates/ns/small/1.0.0").await.body;
+    let rig = Rig::new().await;
+    assert_shape("GET /v1/templates", &document("GET_v1_templates"), &rig.get("/v1/templates").await.body);
+    let detail = rig.get("/v1/templates/ns/small/1.0.0").await.body;
     assert_shape("GET template", &document("GET_v1_templates_ns_name_version"), &detail);
 }
 
 #[tokio::test]
 async fn health_has_the_shape_of_taskers() {
-    let world = World::new().await;
-    let health = world.get("/health").await.body;
+    let rig = Rig::new().await;
+    let health = rig.get("/health").await.body;
     assert_shape("GET /health", &document("GET_health"), &health);
     assert_eq!(health["worker_id"], document("worker_GET_health")["worker_id"]);
-    assert_shape("GET /health/live", &document("GET_health_live"), &world.get("/health/live").await.body);
-    assert_shape("GET /health/ready", &document("GET_health_ready"), &world.get("/health/ready").await.body);
+    assert_shape("GET /health/live", &document("GET_health_live"), &rig.get("/health/live").await.body);
+    assert_shape("GET /health/ready", &document("GET_health_ready"), &rig.get("/health/ready").await.body);
 }
 
 #[tokio::test]
 async fn the_times_of_steps_inside_a_task_are_local_and_all_others_are_not() {
-    let world = World::new().await;
-    let task = world.submit(json!({})).await;
-    world.answer(failure(true)).await;
-    let shown = world.get(&task).await.body;
+    let rig = Rig::new().await;
+    let task = rig.submit(json!({})).await;
+    rig.answer(failure(true)).await;
+    let shown = rig.get(&task).await.body;
     for key in ["last_failure_at", "next_retry_at", "last_attempted_at"] {
         assert_eq!(kind(&shown["steps"][0][key]), "a local time", "{key}: {}", shown["steps"][0][key]);
     }
     assert_eq!(shown["steps"][0]["backoff_request_seconds"], 91);
-    let steps = world.get(&format!("{task}/workflow_steps")).await.body;
+    let steps = rig.get(&format!("{task}/workflow_steps")).await.body;
     for key in ["created_at", "updated_at", "last_failure_at", "next_retry_at", "last_attempted_at"] {
         assert_eq!(kind(&steps[0][key]), "a time with Z", "{key}: {}", steps[0][key]);
         assert_eq!(steps[0][key].as_str().unwrap().len(), "2026-01-02T03:04:05.678901Z".len());
     }
-    let cancelled = world.delete(&task).await.body;
+    let cancelled = rig.delete(&task).await.body;
     assert_eq!(kind(&cancelled["completed_at"]), "a time with Z");
 }

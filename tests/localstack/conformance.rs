@@ -1,4 +1,4 @@
-//! SQS as a queue with two sides.
+//! SQS passes the conformance suite of queues.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tasker_queue::{
 use tasker_wire::{CompleteStep, Evaluate, Outcome};
 use tokio_util::sync::CancellationToken;
 
-use crate::cell::{emulator, sqs};
+use crate::deployment::{emulator, sqs};
 
 /// Seconds; longer than a batch takes on a busy machine.
 const VISIBILITY: u64 = 8;
@@ -50,18 +50,18 @@ impl Fixture for Sqs {
     }
 
     async fn dead(&self, count: usize) -> Vec<String> {
-        let letters = async {
-            let mut letters = HashMap::new();
-            while letters.len() < count {
+        let dead_letters = async {
+            let mut dead_letters = HashMap::new();
+            while dead_letters.len() < count {
                 let request = self.client.receive_message().queue_url(format!("{}-dlq", self.url)).max_number_of_messages(10);
                 let received = request.wait_time_seconds(1).send().await.unwrap().messages.unwrap_or_default();
-                letters.extend(received.into_iter().map(|letter| (letter.message_id, letter.body.unwrap())));
+                dead_letters.extend(received.into_iter().map(|dead_letter| (dead_letter.message_id, dead_letter.body.unwrap())));
             }
-            letters.into_values().collect()
+            dead_letters.into_values().collect()
         };
         tokio::select! {
-            letters = letters => letters,
-            // SQS gives a message up when somebody would receive it once more.
+            dead_letters = dead_letters => dead_letters,
+            // SQS gives a message up at the receive after the last allowed one.
             more = self.completions.receive(1) => panic!("{more:?} is not given up"),
         }
     }

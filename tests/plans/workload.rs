@@ -1,17 +1,17 @@
-//! The life of a few tasks, told by the statements of the store alone: what each may cost stands beside it.
+//! A workload of a few tasks, made of the statements of the store only, each with the pages that it may touch.
 
 use tasker_wire::{ids::step_no, limits};
 use uuid::Uuid;
 
 use crate::cost::{Meter, Session};
 
-/// Tasks of a batch, each with one step to complete at once.
+/// Tasks of a batch; one step of each is completed with the batch.
 const BATCH: usize = 50;
 /// Milliseconds of a send lease, bodies, and bytes of inputs.
 const DISPATCH: [&str; 3] = ["30000", "100", "1000000"];
 
 /// Everything that happens to tasks: a diamond step by step, a batch, an operator.
-pub async fn tell(session: &mut Session, meter: Meter) {
+pub async fn run(session: &mut Session, meter: Meter) {
     let task = Uuid::now_v7();
     diamond(session, meter, task).await;
     read(session, meter, task).await;
@@ -20,8 +20,8 @@ pub async fn tell(session: &mut Session, meter: Meter) {
     operate(session, meter).await;
 }
 
-/// Lists and how much is in them, by what they are filtered. What is not here is not bounded: a state that few tasks have, an
-/// initiator or a source alone are looked for in all tasks, and so is a template to be counted while there are no statistics.
+/// Lists and counts, by filter. Other filters are not bounded: a state that few tasks have, an initiator only, or a source only
+/// needs a look at all tasks, and so does a count by template without statistics.
 pub async fn list(session: &mut Session, situation: &'static str) {
     let (meter, counted) = (Meter::Running(situation), limits::COUNTED_ROWS.to_string());
     let pages = [
@@ -30,7 +30,7 @@ pub async fn list(session: &mut Session, situation: &'static str) {
         ("a template", ["'ns3'", "'name3'", "null"], 150),
         ("what is complete", ["null", "null", "'{complete}'"], 400),
         ("what failed", ["null", "null", "'{error}'"], 400),
-        // A planner may prefer to read all of the template's tasks, which are one of a hundred.
+        // The planner may prefer to read all tasks of the template, a hundredth of all.
         ("a template and a state", ["'ns0'", "'name0'", "'{error}'"], 12_000),
         ("a template and a state of none", ["'ns0'", "'name0'", "'{running}'"], 12_000),
     ];
@@ -39,14 +39,14 @@ pub async fn list(session: &mut Session, situation: &'static str) {
     }
     let last_page = ["null", "null", "null", "null", "null", "100", "99900"];
     session.run(meter, "list_tasks", "the last page of everything", &last_page, 6_000).await;
-    // As many rows as are counted at most; a scan ends there, long before the end of the table.
+    // A count stops at a number of rows, so a scan ends long before the end of the table.
     for (what, states) in [("everything", "null"), ("what is complete", "'{complete}'")] {
         session.run(meter, "count_tasks", what, &["null", "null", states, "null", "null", &counted], 6_000).await;
         session.may_begin_a_scan();
     }
 }
 
-/// How much is in the lists of a template: as many pages as it has tasks, where there are statistics.
+/// Counts by template: they read as many pages as the template has tasks, if there are statistics.
 pub async fn count(session: &mut Session, situation: &'static str) {
     let (meter, counted) = (Meter::Running(situation), limits::COUNTED_ROWS.to_string());
     for (what, states) in
@@ -92,7 +92,7 @@ async fn read(session: &mut Session, meter: Meter, task: Uuid) {
     session.run(meter, "list_resolutions", "of a task", &[&one], 10).await;
 }
 
-/// A batch costs no more than its tasks and steps one by one.
+/// A batch costs at most as much as its tasks and steps one by one.
 async fn batch(session: &mut Session, meter: Meter) {
     let tasks: Vec<Uuid> = (0..BATCH).map(|_| Uuid::now_v7()).collect();
     let steps = |position, lease| tasks.iter().map(|&task| (task, position, lease)).collect::<Vec<_>>();
@@ -107,13 +107,13 @@ async fn batch(session: &mut Session, meter: Meter) {
     let listed = format!("'{{{}}}'", tasks.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
     session.run(meter, "get_tasks", "fifty", &[&listed, "1000000"], 20 * many).await;
     session.run(meter, "task_details", "fifty", &[&listed], 40 * many).await;
-    // What is left is due at once, or known to this process alone.
+    // The other steps wait for a retry that is due immediately.
     for position in [1, 2] {
         complete(session, meter, &steps(position, 1), "retry", "of fifty", 60 * many).await;
     }
 }
 
-/// The fifty are due twice over: a hundred steps.
+/// Two steps of each of the fifty tasks are due: a hundred.
 async fn time(session: &mut Session, meter: Meter) {
     session.run(meter, "sweep", "a hundred due", &["500", "null", DISPATCH[1], DISPATCH[2]], 6_000).await;
     session.run(meter, "sweep", "nothing due", &["500", "null", DISPATCH[1], DISPATCH[2]], 60).await;
@@ -132,7 +132,7 @@ async fn operate(session: &mut Session, meter: Meter) {
     session.run(meter, "cancel_task", "one", &[&one, "'me'", "'why'"], 100).await;
 }
 
-/// Submits diamonds under the ids as their identities.
+/// Submits diamonds; their ids are also their identities.
 async fn submit(session: &mut Session, meter: Meter, tasks: &[Uuid], what: &str, bound: u64) {
     let each = |text: &str| format!("'{{{}}}'", vec![text; tasks.len()].join(","));
     let ids = keys(&tasks.iter().map(|&task| (task, 0, 0)).collect::<Vec<_>>())[0].clone();
@@ -173,7 +173,7 @@ async fn submit(session: &mut Session, meter: Meter, tasks: &[Uuid], what: &str,
     session.run(meter, "submit", what, &params, bound).await;
 }
 
-/// Gives each of these steps the same verdict; a retry is due at once.
+/// Applies one verdict to each of these steps. A retry is due immediately.
 async fn complete(session: &mut Session, meter: Meter, steps: &[(Uuid, usize, i32)], verdict: &str, what: &str, bound: u64) {
     let each = |text: &str| format!("'{{{}}}'", vec![text; steps.len()].join(","));
     let [tasks, nos, leases] = keys(steps);
@@ -198,7 +198,7 @@ async fn complete(session: &mut Session, meter: Meter, steps: &[(Uuid, usize, i3
     session.run(meter, "complete", &format!("{verdict} {what}"), &params, bound).await;
 }
 
-/// Tasks, numbers and leases as literals of arrays; a step is given by its position.
+/// Tasks, numbers and leases as array literals; a step is given by its position.
 fn keys(steps: &[(Uuid, usize, i32)]) -> [String; 3] {
     let literal = |texts: Vec<String>| format!("'{{{}}}'", texts.join(","));
     [

@@ -3,40 +3,39 @@
 use std::{collections::HashSet, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
-use tasker_domain::token::SigningKey;
-use tasker_engine::{Engine, Settings};
+use tasker_engine::Engine;
 use tasker_queue::Queue;
-use tasker_store::Store;
-use tasker_test_support::Database;
+use tasker_test_support::{Database, engine_of};
 use tokio_postgres::{Client, types::Type};
 
 use crate::{
+    driver::Task,
     model::Workflow,
     planted::Plant,
-    proxy::{Door, Sessions},
     queue::GRID_MS,
+    statement_proxy::{Sessions, StatementProxy},
 };
 
-/// Connections of a process: for two verbs at once, and one more.
+/// Connections of a process: two for verbs at once, and one more.
 pub const CONNECTIONS: usize = 3;
 
-pub struct Ground {
+pub struct Rig {
     pub sql: Client,
     pub sessions: Arc<Sessions>,
-    /// Looks on while `sql` holds a lock.
+    /// A second connection, for use while `sql` holds a lock.
     onlooker: Client,
     registered: HashSet<usize>,
     seeds: usize,
     _db: Database,
 }
 
-impl Ground {
+impl Rig {
     /// A fresh database, with a bug in it if one is named.
     pub async fn new(plant: Option<Plant>) -> Self {
         let db = tasker_test_support::database().await;
         let (sql, onlooker) = (db.client().await, db.client().await);
-        // One row that is cheap to change, instead of a function whose replacement makes every plan anew. Without a time
-        // in it the clock runs, so far ahead.
+        // The clock is a row, which is cheap to change: replacing a function invalidates every query plan. Without a time in it
+        // the clock runs, ahead by the interval.
         sql.batch_execute(
             "create table tasker.chaos_clock (at timestamptz, ahead interval not null default '0');
              insert into tasker.chaos_clock values (null);
@@ -56,26 +55,26 @@ impl Ground {
         Self { sql, onlooker, sessions, registered: HashSet::new(), seeds: 0, _db: db }
     }
 
-    /// Leaves nothing of the seed before, and registers what this one needs.
-    pub async fn prepare(&mut self, workflows: &[Workflow]) -> Result<()> {
-        // A truncated table lets every plan be made anew, so mostly rows are deleted.
+    /// Deletes the rows of the previous seed, and registers the workflows of this one.
+    pub async fn prepare(&mut self, tasks: &[Task]) -> Result<()> {
+        // Truncating a table invalidates every query plan, so rows are deleted most of the time.
         self.seeds += 1;
         let empty = if self.seeds.is_multiple_of(16) { "truncate" } else { "delete from" };
         for table in ["tasks", "steps", "attempts", "audit_log", "dlq_entries"] {
             self.sql.batch_execute(&format!("{empty} tasker.{table}")).await?;
         }
-        let new: Vec<&Workflow> = workflows.iter().filter(|w| !self.registered.contains(&w.number)).collect();
+        let new: Vec<&Workflow> = tasks.iter().map(|t| &t.workflow).filter(|w| !self.registered.contains(&w.number)).collect();
         if new.is_empty() {
             return Ok(());
         }
-        let door = Door::open(&self.sessions);
-        let engine = engine(&door, tasker_queue::InProcess::default(), 0);
+        let proxy = StatementProxy::open(&self.sessions);
+        let engine = engine(&proxy, tasker_queue::InProcess::default(), 0);
         for workflow in new {
             engine.register_template(&workflow.yaml()).await.context("a random workflow is valid")?;
             self.registered.insert(workflow.number);
         }
         drop(engine);
-        door.close().await;
+        proxy.close().await;
         Ok(())
     }
 
@@ -86,7 +85,7 @@ impl Ground {
         Ok(())
     }
 
-    /// How many tasks are running, and when the first of their steps is to be looked at, on the grid.
+    /// How many tasks are running, and the first `wake_at` of their steps, on the grid.
     pub async fn outlook(&self) -> Result<(i64, Option<u64>)> {
         let sql = "select (select count(*) from tasker.tasks where state = 'running'),
             (select ceil(extract(epoch from min(wake_at)) * 1000)::int8 from tasker.steps where wake_at < 'infinity')";
@@ -101,7 +100,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Looks until so many sessions wait for a lock, or there is nothing to wait for; answers how many do.
+    /// Looks until so many sessions wait for a lock, or the call has ended. Answers how many wait.
     pub async fn waiting(&self, enough: i64, looks: usize, ended: impl Fn() -> bool) -> Result<i64> {
         let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         let mut waiting = 0;
@@ -119,7 +118,7 @@ impl Ground {
         self.sessions.bugs().answer_before_commit
     }
 
-    /// The counters and readiness that the facts give are the stored ones.
+    /// The stored counters and readiness agree with the facts.
     pub async fn examine<Q: Queue>(&self, engine: &Engine<Q>) -> Result<()> {
         let found = engine.store().examine().await?;
         ensure!(found.differences.is_empty(), "the doctor finds: {:#?}", found.differences);
@@ -128,17 +127,6 @@ impl Ground {
 }
 
 /// An engine of a process.
-pub fn engine<Q: Queue>(door: &Door, queue: Q, seed: u64) -> Arc<Engine<Q>> {
-    let settings = Settings {
-        environment: "test".into(),
-        signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
-        pools: HashSet::from(["default".to_owned()]),
-        revise_templates: false,
-        seed,
-        send_lease: None,
-        in_process: None,
-    };
-    let store = Store::new(&door.url, CONNECTIONS).expect("the address of a door can be read");
-    let settings = tasker_tests::settings_over(&queue, settings);
-    Engine::new(store, queue, settings)
+pub fn engine<Q: Queue>(proxy: &StatementProxy, queue: Q, seed: u64) -> Arc<Engine<Q>> {
+    engine_of(&proxy.url, queue, CONNECTIONS, seed)
 }

@@ -1,4 +1,4 @@
-//! Finished tasks, by the set: what a year leaves behind, without having lived it.
+//! Inserts many finished tasks, as a year of operation would leave them.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use tasker_test_support::Database;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// The namespace and the name of a task are the remainders of its number; so is whether it failed.
+/// The number of a task determines its namespace, its name and whether it failed.
 const TASKS: &str = "insert into tasker.tasks (task_id, template_id, namespace, name, version, environment, state, active_steps,
     failed_steps, total_steps, identity, context, tags, initiator, source_system, reason, correlation_id, created_at, finished_at)
   select lpad(to_hex(i), 32, '0')::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'ns' || i % 10, 'name' || i % 100, '1.0.0', 'test',
@@ -30,7 +30,7 @@ const AUDIT: &str = "insert into tasker.audit_log (task_id, action, actor, reaso
   select lpad(to_hex(i), 32, '0')::uuid, 'finish', 'tasker', 'x', 'running', case when i % 20 = 0 then 'error' else 'complete' end, now()
   from generate_series($FROM::bigint, $TO::bigint) i";
 
-/// The id of the task of that number.
+/// The id of the task with a number.
 pub fn task(number: u64) -> Uuid {
     Uuid::from_u128(number.into())
 }
@@ -41,7 +41,7 @@ pub fn size() -> (u64, u64) {
     (number("TASKER_TEST_TASKS", 1_000_000), number("TASKER_TEST_STEPS", 1))
 }
 
-/// Leaves statistics to the test, and the log of the server empty of what is thrown away anyway.
+/// Leaves statistics to the test, and does not log the tables, which are thrown away anyway.
 pub async fn keep_statistics(client: &Client) {
     for table in ["tasks", "steps", "attempts", "dlq_entries", "audit_log"] {
         let sql = format!("alter table tasker.{table} set (autovacuum_enabled = false); alter table tasker.{table} set unlogged");
@@ -49,14 +49,14 @@ pub async fn keep_statistics(client: &Client) {
     }
 }
 
-/// Inserts finished tasks as they would have come, so that no plan is made anew.
+/// Inserts finished tasks row by row, as operation would, so that no query plan is invalidated.
 pub async fn insert(client: &Client, tasks: Range<u64>, steps: u64) {
     for sql in [TASKS, DLQ_ENTRIES, STEPS, ATTEMPTS, AUDIT] {
         client.batch_execute(&filled(sql, &tasks, steps)).await.unwrap();
     }
 }
 
-/// Inserts finished tasks fast: indexes are made afterwards, and two connections share the tables.
+/// Inserts finished tasks fast: indexes are created afterwards, and two connections share the tables.
 pub async fn load(db: &Database, tasks: Range<u64>, steps: u64) {
     let one = db.client().await;
     let other = db.client().await;

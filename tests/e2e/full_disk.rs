@@ -1,12 +1,10 @@
-//! A disk that is full, under a running system.
+//! A full disk under a running system.
 
 use std::{fs, io::Write};
 
-use crate::{
-    cluster::Cluster,
-    database::System,
-    dev::{skip, wait_until},
-};
+use tasker_test_support::{skip, wait_until};
+
+use crate::{cluster::Cluster, database_outages::System};
 
 const DISK_MEGABYTES: u32 = 64;
 
@@ -19,7 +17,7 @@ fn a_full_disk_refuses_tasks_by_503_and_once_there_is_space_everything_accepted_
     system.accepted.ask(&system.dev, 10);
     let ballast = cluster.disk().join("ballast");
     fill(&ballast);
-    // What the server had reserved before goes first.
+    // The server first uses the space that it had reserved.
     let mut refused = 0;
     wait_until("a task is refused", || {
         let answers = system.accepted.ask_at_once(&system.dev, 50);
@@ -30,14 +28,14 @@ fn a_full_disk_refuses_tasks_by_503_and_once_there_is_space_everything_accepted_
     println!("{before} tasks accepted until the disk was full; the server runs: {}", cluster.runs());
     fs::remove_file(&ballast).unwrap();
     if !cluster.runs() {
-        // It ends itself when it cannot write its log.
+        // The server stops when it cannot write its log.
         cluster.start_again();
     }
     system.assert_takes_tasks();
     system.assert_unharmed(usize::MAX);
 }
 
-/// Leaves nothing of the disk.
+/// Fills the disk.
 fn fill(ballast: &std::path::Path) {
     let mut file = fs::File::create(ballast).unwrap();
     for size in [1 << 20, 1 << 12] {

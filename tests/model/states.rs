@@ -1,28 +1,28 @@
-//! The rows of a task with everything around them: messages on their way, workers that hold them, and what may still go
-//! wrong. Messages are sets, so they overtake each other freely; a worker that holds a message is a message not yet taken.
+//! The states of the model, and the edges between them: the rows of a task, the messages on their way, and the faults that may
+//! still happen. Messages are sets, so they overtake each other freely; a message that a worker holds counts as not yet taken.
 
 use tasker_wire::StepState;
 
-use crate::machine::is_answerable;
 use crate::{
+    machine::is_answerable,
     model::{Answer, Call, Effects, Model, Rows, STEPS, Said},
     shapes::bits,
 };
 
-/// What is on its way to or from one step.
+/// The messages on their way to or from one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Air {
-    /// Hand-overs, a bit a lease.
+pub struct Messages {
+    /// Dispatched, one bit per lease.
     pub runs: u16,
-    /// Wake-ups, a bit a lease.
+    /// Wake-ups, one bit per lease.
     pub wake_ups: u16,
-    /// Answers of workers, four bits a lease: one for each thing that can be said.
+    /// Outcomes of workers, four bits per lease: one for each possible outcome.
     pub answers: u64,
-    /// What a sweep found silent and has not concluded: the lease, and the losses before. No lease: nothing.
+    /// An overdue step that a sweep found and has not decided about: its lease, and its losses before. No lease: none.
     pub decision: (u8, u8),
 }
 
-/// What may still go wrong, and what people may still do.
+/// How many faults, reports and actions are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Left {
     /// Losses, duplicates, crashes, re-sends too early, releases.
@@ -37,17 +37,17 @@ pub struct Left {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct State {
     pub rows: Rows,
-    pub air: [Air; STEPS],
+    pub messages: [Messages; STEPS],
     pub left: Left,
 }
 
-/// How a call goes.
+/// How a call ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     Plain,
     /// Its message is delivered a second time.
     Kept,
-    /// The process dies after the commit, or its answer is lost: nothing is sent, and the message comes again.
+    /// The process dies after the commit, or loses the answer: nothing is sent, and the message comes again.
     Crashed,
 }
 
@@ -55,7 +55,7 @@ pub enum How {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     Start,
-    /// A worker takes a hand-over and comes to an answer. Kept: it is delivered to another one too.
+    /// A worker takes a message and has an outcome. `kept`: the message is also delivered to another worker.
     Take {
         step: u8,
         lease: u8,
@@ -81,32 +81,32 @@ pub enum Event {
     Call(Call, How),
 }
 
-/// How much of what is on its way is told apart.
+/// Which messages make two states different.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Every message of every lease, and who answered what before.
+    /// Every message of every lease, and all earlier outcomes.
     All,
-    /// Only what can still move a row: what is on its way for a lease that is current and not answered, and whether it is
-    /// there at all. What a worker will say is open until it arrives; wake-ups are left to the sweep, which does the same.
+    /// Only messages that can still move a row: those of a current lease without an outcome. The outcome is open until it
+    /// arrives. Wake-ups are left to the sweep, which does the same.
     Current,
 }
 
-/// A way out of a state.
+/// A transition from one state to another.
 pub struct Edge {
     pub event: Event,
     pub to: State,
-    /// It needs no fault, no report and no operator: sooner or later it happens.
+    /// It needs no fault, no report and no operator, so it happens in the end.
     pub free: bool,
     /// Of a call.
     pub effects: Option<Effects>,
 }
 
-/// The states right after a submit: its messages are sent, or lost with the process.
+/// The states after a submit: its messages are sent, or lost with the process.
 pub fn submitted(model: &Model, left: Left) -> Vec<State> {
-    let lost = State { rows: model.submitted(), air: [Air::default(); STEPS], left };
+    let lost = State { rows: model.submitted(), messages: [Messages::default(); STEPS], left };
     let mut sent = lost;
     for root in bits(model.roots()) {
-        sent.air[root].runs = 1;
+        sent.messages[root].runs = 1;
     }
     match left.faults {
         0 => vec![sent],
@@ -141,11 +141,11 @@ struct Out<'a, F> {
 }
 
 impl<F: FnMut(Edge)> Out<'_, F> {
-    fn air(&self, step: u8) -> Air {
-        self.state.air[usize::from(step)]
+    fn messages(&self, step: u8) -> Messages {
+        self.state.messages[usize::from(step)]
     }
 
-    /// An event without a call, which costs so many faults.
+    /// An event without a call, at the cost of so many faults.
     fn quiet(&mut self, event: Event, faults: u8, change: impl FnOnce(&mut State)) {
         let Some(left) = self.state.left.faults.checked_sub(faults) else {
             return;
@@ -156,8 +156,8 @@ impl<F: FnMut(Edge)> Out<'_, F> {
         (self.found)(Edge { event, to, free: faults == 0, effects: None });
     }
 
-    /// A call whose message is taken by `take`, each way it can go. One that changes no row may as well come later.
-    fn call(&mut self, call: Call, faults: u8, take: impl Fn(&mut Air)) {
+    /// A call whose message `take` removes, in each way it can end. A call that changes no row may as well come later.
+    fn call(&mut self, call: Call, faults: u8, take: impl Fn(&mut Messages)) {
         let mut plain = *self.state;
         let effects = self.model.apply(&mut plain.rows, call);
         let sends = effects.sent != 0 || effects.wake_up || effects.answer == Answer::Lost;
@@ -165,7 +165,7 @@ impl<F: FnMut(Edge)> Out<'_, F> {
         let crashed = plain;
         send(&mut plain, call, &effects);
         let kept = plain;
-        take(&mut plain.air[step_of(call)]);
+        take(&mut plain.messages[step_of(call)]);
         let mut go = |how, mut to: State, faults, useful| {
             if let Some(left) = self.state.left.faults.checked_sub(faults).filter(|_| useful) {
                 to.left.faults = left;
@@ -178,37 +178,37 @@ impl<F: FnMut(Edge)> Out<'_, F> {
     }
 
     fn run(&mut self, step: u8, lease: u8) {
-        let air = self.air(step);
+        let messages = self.messages(step);
         let bit = 1 << (lease - 1);
-        if air.runs & bit != 0 {
+        if messages.runs & bit != 0 {
             for said in Said::ALL {
                 let released = u8::from(said == Said::Released);
                 for kept in [false, true] {
                     self.quiet(Event::Take { step, lease, said, kept }, released + u8::from(kept), |to| {
-                        let air = &mut to.air[usize::from(step)];
-                        air.runs &= if kept { u16::MAX } else { !bit };
-                        air.answers |= 1 << answer_bit(lease, said);
+                        let messages = &mut to.messages[usize::from(step)];
+                        messages.runs &= if kept { u16::MAX } else { !bit };
+                        messages.answers |= 1 << answer_bit(lease, said);
                     });
                 }
             }
-            self.quiet(Event::LoseRun { step, lease }, 1, |to| to.air[usize::from(step)].runs &= !bit);
+            self.quiet(Event::LoseRun { step, lease }, 1, |to| to.messages[usize::from(step)].runs &= !bit);
         }
-        if air.runs & bit != 0 || answers(&air, lease) != 0 {
+        if messages.runs & bit != 0 || answers(&messages, lease) != 0 {
             self.report(step, lease);
         }
     }
 
-    /// A worker takes a hand-over, and its answer arrives.
+    /// A worker takes a message, and its outcome arrives.
     fn run_and_answer(&mut self, step: u8, lease: u8) {
-        if lease == 0 || self.air(step).runs >> (lease - 1) & 1 == 0 {
+        if lease == 0 || self.messages(step).runs >> (lease - 1) & 1 == 0 {
             return;
         }
         let bit = 1 << (lease - 1);
         for said in Said::ALL {
             let released = u8::from(said == Said::Released);
-            self.call(Call::Complete { step, lease, said }, released, |air| air.runs &= !bit);
+            self.call(Call::Complete { step, lease, said }, released, |messages| messages.runs &= !bit);
         }
-        self.quiet(Event::LoseRun { step, lease }, 1, |to| to.air[usize::from(step)].runs &= !bit);
+        self.quiet(Event::LoseRun { step, lease }, 1, |to| to.messages[usize::from(step)].runs &= !bit);
         self.report(step, lease);
     }
 
@@ -225,45 +225,47 @@ impl<F: FnMut(Edge)> Out<'_, F> {
     fn answers(&mut self, step: u8, lease: u8) {
         for said in Said::ALL {
             let bit = 1_u64 << answer_bit(lease, said);
-            if self.air(step).answers & bit != 0 {
-                self.call(Call::Complete { step, lease, said }, 0, |air| air.answers &= !bit);
-                self.quiet(Event::LoseAnswer { step, lease, said }, 1, |to| to.air[usize::from(step)].answers &= !bit);
+            if self.messages(step).answers & bit != 0 {
+                self.call(Call::Complete { step, lease, said }, 0, |messages| messages.answers &= !bit);
+                self.quiet(Event::LoseAnswer { step, lease, said }, 1, |to| to.messages[usize::from(step)].answers &= !bit);
             }
         }
     }
 
     fn wake_up(&mut self, step: u8, lease: u8) {
         let bit = 1 << (lease - 1);
-        if self.air(step).wake_ups & bit == 0 {
+        if self.messages(step).wake_ups & bit == 0 {
             return;
         }
         let row = &self.state.rows.steps[usize::from(step)];
         if row.lease == lease && row.state == StepState::WaitingForRetry {
-            // Too early: it sends itself again with the remainder.
+            // Too early: it is sent again with the remaining delay.
             self.call(Call::Evaluate { step, lease, due: false }, 0, |_| ());
         }
-        self.call(Call::Evaluate { step, lease, due: true }, 0, |air| air.wake_ups &= !bit);
-        self.quiet(Event::LoseWakeUp { step, lease }, 1, |to| to.air[usize::from(step)].wake_ups &= !bit);
+        self.call(Call::Evaluate { step, lease, due: true }, 0, |messages| messages.wake_ups &= !bit);
+        self.quiet(Event::LoseWakeUp { step, lease }, 1, |to| to.messages[usize::from(step)].wake_ups &= !bit);
     }
 
-    /// What only time brings. That a step is taken for lost while somebody still works on it is a fault.
+    /// What time makes due. It is a fault if a step counts as lost while a worker still runs it.
     fn time(&mut self, step: u8) {
-        let (row, air) = (self.state.rows.steps[usize::from(step)], self.air(step));
-        let under_way = row.lease > 0 && (air.runs >> (row.lease - 1) & 1 != 0 || answers(&air, row.lease) != 0);
+        let (row, messages) = (self.state.rows.steps[usize::from(step)], self.messages(step));
+        let under_way = row.lease > 0 && (messages.runs >> (row.lease - 1) & 1 != 0 || answers(&messages, row.lease) != 0);
         let too_early = u8::from(under_way);
         match row.state {
             StepState::WaitingForRetry => self.call(Call::Sweep { step }, 0, |_| ()),
-            StepState::Enqueued if air.runs >> (row.lease - 1) & 1 == 0 => self.call(Call::Sweep { step }, too_early, |_| ()),
-            StepState::InProgress if air.decision.0 != row.lease => self.call(Call::Sweep { step }, too_early, |_| ()),
+            StepState::Enqueued if messages.runs >> (row.lease - 1) & 1 == 0 => {
+                self.call(Call::Sweep { step }, too_early, |_| ())
+            }
+            StepState::InProgress if messages.decision.0 != row.lease => self.call(Call::Sweep { step }, too_early, |_| ()),
             _ => {}
         }
-        if let (lease @ 1.., losses) = air.decision {
-            self.call(Call::Conclude { step, lease, losses }, 0, |air| air.decision = (0, 0));
-            self.quiet(Event::LoseDecision { step }, 1, |to| to.air[usize::from(step)].decision = (0, 0));
+        if let (lease @ 1.., losses) = messages.decision {
+            self.call(Call::Conclude { step, lease, losses }, 0, |messages| messages.decision = (0, 0));
+            self.quiet(Event::LoseDecision { step }, 1, |to| to.messages[usize::from(step)].decision = (0, 0));
         }
     }
 
-    /// What is refused, or changes nothing, costs nothing: it is a loop.
+    /// An action that is refused, or changes nothing, is free: it leads back to the same state.
     fn operator(&mut self, call: Call) {
         let mut to = *self.state;
         let effects = self.model.apply(&mut to.rows, call);
@@ -285,37 +287,41 @@ impl<F: FnMut(Edge)> Out<'_, F> {
 }
 
 impl State {
-    /// The state as a detail tells it.
+    /// The state at this level of detail.
     pub fn told(mut self, detail: Detail) -> Self {
         if detail == Detail::All {
             return self;
         }
-        for (row, air) in self.rows.steps.iter().zip(&mut self.air) {
+        for (row, messages) in self.rows.steps.iter().zip(&mut self.messages) {
             let current = if is_answerable(row.state) { 1 << (row.lease - 1) } else { 0 };
-            let deciding = row.state == StepState::InProgress && air.decision.0 == row.lease;
-            *air = Air { runs: air.runs & current, decision: if deciding { air.decision } else { (0, 0) }, ..Air::default() };
+            let deciding = row.state == StepState::InProgress && messages.decision.0 == row.lease;
+            *messages = Messages {
+                runs: messages.runs & current,
+                decision: if deciding { messages.decision } else { (0, 0) },
+                ..Messages::default()
+            };
         }
         self.rows = self.rows.without_past();
         self
     }
 }
 
-/// What is sent after the commit.
+/// Sends after the commit.
 fn send(to: &mut State, call: Call, effects: &Effects) {
     for step in bits(effects.sent) {
-        to.air[step].runs |= 1 << (to.rows.steps[step].lease - 1);
+        to.messages[step].runs |= 1 << (to.rows.steps[step].lease - 1);
     }
     let step = step_of(call);
     let row = &to.rows.steps[step];
     if effects.wake_up {
-        to.air[step].wake_ups |= 1 << (row.lease - 1);
+        to.messages[step].wake_ups |= 1 << (row.lease - 1);
     }
     if effects.answer == Answer::Lost {
-        to.air[step].decision = (row.lease, row.losses);
+        to.messages[step].decision = (row.lease, row.losses);
     }
 }
 
-/// The step that a call is about; of the whole task the first.
+/// The step of a call; the first step for a call on the whole task.
 pub fn step_of(call: Call) -> usize {
     match call {
         Call::Complete { step, .. }
@@ -329,7 +335,7 @@ pub fn step_of(call: Call) -> usize {
     }
 }
 
-/// The step and the lease of a call that comes under one.
+/// The step and the lease of a call that names a lease.
 pub fn lease_of(call: Call) -> Option<(u8, u8)> {
     match call {
         Call::Complete { step, lease, .. }
@@ -344,6 +350,6 @@ fn answer_bit(lease: u8, said: Said) -> u32 {
     4 * u32::from(lease - 1) + said as u32
 }
 
-fn answers(air: &Air, lease: u8) -> u64 {
-    air.answers >> (4 * (lease - 1)) & 15
+fn answers(messages: &Messages, lease: u8) -> u64 {
+    messages.answers >> (4 * (lease - 1)) & 15
 }

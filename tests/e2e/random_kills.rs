@@ -1,58 +1,38 @@
-//! `kill -9` at random moments. `E2E_SEED` replays the moments of a run that failed; what they meet is the machine's to say.
+//! `kill -9` at random moments. `E2E_SEED` repeats the moments of a run that failed, but not what the kills interrupt.
 
-use std::{
-    process::{Command, Stdio},
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use tasker_test_support::{
+    Chance,
+    dev::{Dev, Place, Starting, dev_command, python_worker},
+    kill_now, let_pass, wait_until,
 };
 
-use crate::{
-    dev::{Dev, Place, Starting, dev_command, let_pass, python_worker, wait_until},
-    load::{Accepted, template, workers},
-};
+use crate::load::{Accepted, template, workers};
 
 const KILLS: usize = 20;
 const CHILD_KILLS: usize = 10;
 const TASKS: usize = 40;
-/// Tasks of one moment: about as many as are done in the longest life.
+/// Tasks of one kill: about as many as are done in the longest life of a process.
 const TASKS_OF_A_MOMENT: usize = 12;
-/// The longest in milliseconds that a life lasts before it is killed: from the first task on, or from its launch on, of which a
-/// start takes about half.
-const LONGEST_LIFE: u64 = 1200;
-/// How much later everything is done after a kill, start and all.
+/// The longest time in milliseconds before a process is killed: from its first task on, or from its launch on, of which a start
+/// takes about half.
+const LONGEST_LIFE: usize = 1200;
+/// The most by which a kill delays the end of all tasks, with the restart.
 const RECOVERY: Duration = Duration::from_secs(5);
-/// A busy machine may be late; it is not late three times at the same moment.
+/// A busy machine may be late once or twice, but not three times for the same kill.
 const TRIES: usize = 3;
 
-/// Numbers that follow from a seed (splitmix64).
-struct Moments(u64);
-
-impl Moments {
-    fn new() -> Self {
-        let seed = std::env::var("E2E_SEED").ok().map(|s| s.parse().expect("E2E_SEED is a number"));
-        let seed = seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64);
-        println!("seed {seed}; E2E_SEED={seed} replays it");
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % bound
-    }
-}
-
-/// When a life is killed, in milliseconds, and whether everything is killed with the process.
+/// When a process is killed, in milliseconds, and whether everything that it started is killed with it.
 #[derive(Debug, Clone, Copy)]
 struct Kill {
     after: u64,
     everything: bool,
 }
 
-impl Moments {
-    fn kill(&mut self) -> Kill {
-        Kill { after: self.below(LONGEST_LIFE), everything: self.below(2) == 0 }
+impl Kill {
+    fn draw(chance: &mut Chance) -> Self {
+        Self { after: chance.below(LONGEST_LIFE) as u64, everything: chance.permille(500) }
     }
 }
 
@@ -64,7 +44,7 @@ fn place() -> Place {
 
 #[test]
 fn twenty_kills_at_random_moments_lose_no_task_cost_no_attempt_and_delay_by_five_seconds_at_most() {
-    let mut moments = Moments::new();
+    let mut chance = Chance::of_run("E2E_SEED");
     let worker = python_worker("python");
     let arguments = ["--max-concurrent-handlers", "3", "--worker", worker.as_str()];
     let place = place();
@@ -75,8 +55,8 @@ fn twenty_kills_at_random_moments_lose_no_task_cost_no_attempt_and_delay_by_five
     println!("undisturbed: {undisturbed:.1?}");
 
     for no in 1..=KILLS {
-        // Every third start is killed too.
-        let (kill, next) = (moments.kill(), (no % 3 == 0).then(|| moments.kill()));
+        // After every third kill, the next start is killed too.
+        let (kill, next) = (Kill::draw(&mut chance), (no % 3 == 0).then(|| Kill::draw(&mut chance)));
         let mut delays = Vec::new();
         while delays.last().is_none_or(|delay| *delay > RECOVERY) {
             assert!(delays.len() < TRIES, "{kill:?}, {next:?}: {delays:.1?} later than {undisturbed:.1?}");
@@ -91,8 +71,8 @@ fn twenty_kills_at_random_moments_lose_no_task_cost_no_attempt_and_delay_by_five
     assert_eq!(place.processes(), Vec::<i32>::new(), "nothing is left");
 }
 
-/// Tasks that are killed on their way, and how long they take from the first request until all are complete, start and all. A
-/// start that is killed is not counted: nobody promised how often that happens.
+/// Kills the process while it runs tasks. Answers how long they take from the first request until all are complete, with the
+/// restart. A start that is killed too is not counted.
 fn survive(place: &Place, arguments: &[&str], mut dev: Dev, kill: Kill, next: Option<Kill>) -> (Dev, Duration) {
     let begun = Instant::now();
     let accepted = ask(&dev);
@@ -127,7 +107,7 @@ fn end(place: &Place, child: &mut std::process::Child, everything: bool) {
 
 #[test]
 fn workers_that_are_killed_again_and_again_lose_no_task() {
-    let mut moments = Moments::new();
+    let mut chance = Chance::of_run("E2E_SEED");
     let place = place();
     let worker = python_worker("python");
     let dev = Dev::start(&place, &["--worker", worker.as_str()]);
@@ -136,16 +116,16 @@ fn workers_that_are_killed_again_and_again_lose_no_task() {
     let mut killed = 0;
     for _ in 0..CHILD_KILLS {
         accepted.ask(&dev, TASKS / CHILD_KILLS);
-        // One that is killed while it starts is started after ever longer pauses, which is not what is looked at here.
+        // A worker that is killed during its start is restarted after ever longer pauses, which this does not test.
         wait_until("a worker works", || accepted.newest_has_begun(&dev));
-        let_pass(Duration::from_millis(moments.below(250)));
+        let_pass(Duration::from_millis(chance.below(250) as u64));
         for pid in workers(&place) {
-            // It may have ended by itself meanwhile, as one that is there only while it is needed.
-            let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+            // It may have ended by itself meanwhile, if it was not needed any more.
+            kill_now(pid);
             killed += 1;
         }
     }
-    // Three deaths of a worker that has one step alone in its hands are blamed on the step.
+    // If a worker dies three times while it runs one step alone, the step loses an attempt.
     accepted.assert_complete(&dev, killed / 3);
     println!("{killed} workers killed; {} tasks finished after {:.1?}", accepted.len(), begun.elapsed());
     dev.assert_healthy();

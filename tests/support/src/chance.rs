@@ -1,4 +1,4 @@
-//! Chance that a seed fixes: a stream for choices in a row, and a hash for choices that must not depend on what came before.
+//! Random numbers that a seed fixes.
 
 /// A stream of numbers (splitmix64).
 pub struct Chance(u64);
@@ -6,6 +6,14 @@ pub struct Chance(u64);
 impl Chance {
     pub fn new(seed: u64) -> Self {
         Self(mix(seed))
+    }
+
+    /// A stream that no two runs share, unless `variable` repeats it. Prints how to repeat it.
+    pub fn of_run(variable: &str) -> Self {
+        let given = std::env::var(variable).ok().map(|s| s.parse().unwrap_or_else(|_| panic!("{variable} is no number: {s}")));
+        let seed = given.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64);
+        println!("{variable}={seed} repeats this run");
+        Self::new(seed)
     }
 
     pub fn next(&mut self) -> u64 {
@@ -22,19 +30,14 @@ impl Chance {
     pub fn permille(&mut self, n: u64) -> bool {
         self.next() % 1000 < n
     }
+
+    pub fn one_of<T>(&mut self, mut items: Vec<T>) -> T {
+        items.swap_remove(self.below(items.len()))
+    }
 }
 
-/// A number that only these parts decide.
-pub fn hash(parts: &[u64]) -> u64 {
-    parts.iter().fold(0x5851_f42d_4c95_7f2d, |h, part| mix(h ^ part.wrapping_add(0x9e37_79b9_7f4a_7c15)))
-}
-
-/// A number that only this text decides.
-pub fn digest(text: &str) -> u64 {
-    text.bytes().fold(hash(&[text.len() as u64]), |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
-}
-
-fn mix(mut x: u64) -> u64 {
+/// Spreads the bits of a number.
+pub fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)

@@ -1,25 +1,20 @@
-//! A whole deployment of its own in LocalStack, over a database of its own: queues, functions, workers and gateway under a prefix.
+//! A deployment in LocalStack with a database of its own: queues, functions, workers and a gateway under a prefix.
 
 use std::{
     collections::HashMap,
     fs,
-    future::Future,
-    io::Write,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
+use aws_sdk_sqs::types::{Message, MessageAttributeValue, QueueAttributeName};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tasker_test_support::Database;
+use tasker_test_support::{Database, PATIENCE, binary, poll, root, skip};
 
-/// How long anything may take that a test waits for: the emulator polls, and two cores run all of it.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What `scripts/with-localstack` says.
+/// The environment that `scripts/with-localstack` sets.
 #[derive(Clone)]
 pub struct Emulator {
     pub endpoint: String,
@@ -30,7 +25,7 @@ pub struct Emulator {
     pub authority: PathBuf,
 }
 
-/// None, with one loud line, where there is no LocalStack.
+/// None if there is no LocalStack; the skip is reported.
 pub fn emulator() -> Option<Emulator> {
     let given = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let Some(endpoint) = given("TASKER_LOCALSTACK") else {
@@ -47,29 +42,21 @@ pub fn emulator() -> Option<Emulator> {
     })
 }
 
-fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}");
-    if let Some(file) = std::env::var_os("TASKER_SKIPS") {
-        let mut file = fs::OpenOptions::new().append(true).open(file).unwrap();
-        writeln!(file, "{why}").unwrap();
-    }
-}
-
-/// What a deployment is to be like.
+/// Options of a deployment.
 #[derive(Default)]
 pub struct Options<'a> {
-    /// Values of the topology.
+    /// Changed values of the topology.
     pub set: &'a [&'a str],
-    /// Where functions find the database instead, as a host and port.
+    /// Another host and port of the database, for the functions.
     pub database: Option<String>,
-    /// The rule that sweeps each minute.
+    /// Whether the rule that sweeps each minute is deployed.
     pub schedule: bool,
-    /// Functions are uploaded as zips, as elsewhere; it takes longer.
+    /// Whether functions are uploaded as zips, as on AWS. It takes longer.
     pub zips: bool,
 }
 
-/// A deployment; taken away with this value.
-pub struct Cell {
+/// A deployment. Dropping it removes it.
+pub struct Deployment {
     pub emulator: Emulator,
     pub prefix: String,
     pub database: Database,
@@ -83,13 +70,13 @@ pub struct Cell {
     queues: String,
 }
 
-/// Of one deployment alone, so that it can be looked for, and changed.
+/// Used by one deployment only, so that a test can search for it, and change it.
 pub struct Login {
     pub user: String,
     pub password: String,
 }
 
-impl Cell {
+impl Deployment {
     /// Deploys, and registers the sample workflows.
     pub async fn deploy(emulator: Emulator, options: Options<'_>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -105,11 +92,11 @@ impl Cell {
             Err(output) => panic!("the deployment failed: {output}\n{}", logs(&emulator, &prefix)),
         };
         let text = |key: &str| deployed[key].as_str().unwrap_or_else(|| panic!("{key} in {deployed}")).to_owned();
-        let cell = Self {
+        let deployment = Self {
             sqs: sqs(&emulator.endpoint),
             api: text("api"),
             queues: text("queue_url_prefix"),
-            http: tasker_tests::http_client().timeout(Duration::from_secs(40)).no_proxy().build().unwrap(),
+            http: tasker_test_support::http_client().timeout(Duration::from_secs(40)).no_proxy().build().unwrap(),
             emulator,
             prefix,
             database,
@@ -118,9 +105,9 @@ impl Cell {
         };
         for template in ["order_fulfillment", "diamond"] {
             let yaml = fs::read_to_string(root().join(format!("config/templates/{template}.yaml"))).unwrap();
-            cell.register(&yaml).await;
+            deployment.register(&yaml).await;
         }
-        cell
+        deployment
     }
 
     pub async fn register(&self, yaml: &str) {
@@ -165,19 +152,13 @@ impl Cell {
         rows.first().and_then(|row| row.get(0))
     }
 
-    /// Waits until something is so.
-    pub async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, look: impl Fn() -> F) -> T {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}\n{}", logs(&self.emulator, &self.prefix));
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    /// Waits until `look` finds something.
+    pub async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+        let found = poll(Duration::from_millis(100), look).await;
+        found.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}\n{}", logs(&self.emulator, &self.prefix)))
     }
 
-    /// Waits until a query answers something else than null and false.
+    /// Waits until a query is true.
     pub async fn until_true(&self, sql: &str) {
         self.until(sql, || async { self.value(sql).await.filter(|v| v == "true") }).await;
     }
@@ -200,31 +181,20 @@ impl Cell {
         }
     }
 
-    /// Takes the letters of a queue's dead-letter queue, once there are so many.
-    pub async fn letters(&self, queue: &str, count: usize) -> Vec<Letter> {
+    /// Receives from the dead-letter queue of a queue until there are so many messages.
+    pub async fn dead_letters(&self, queue: &str, count: usize) -> Vec<DeadLetter> {
         let url = self.queue(&format!("{queue}-dlq"));
-        let mut letters: HashMap<String, Letter> = HashMap::new();
-        let deadline = Instant::now() + PATIENCE;
-        while letters.len() < count {
+        let mut found = HashMap::new();
+        self.until(&format!("{queue} has {count} dead letters"), async || {
             let request = self.sqs.receive_message().queue_url(&url).max_number_of_messages(10).visibility_timeout(1);
-            let received = request
-                .message_attribute_names("All")
-                .message_system_attribute_names(MessageSystemAttributeName::All)
-                .wait_time_seconds(1)
-                .send()
-                .await
-                .unwrap();
-            for message in received.messages.unwrap_or_default() {
-                letters.insert(message.message_id.clone().unwrap(), Letter::from(message));
+            let request = request.message_attribute_names("All").wait_time_seconds(1);
+            for message in request.send().await.unwrap().messages.unwrap_or_default() {
+                found.insert(message.message_id.clone().unwrap(), DeadLetter::from(message));
             }
-            assert!(
-                Instant::now() < deadline,
-                "{} of {count} letters came\n{}",
-                letters.len(),
-                logs(&self.emulator, &self.prefix)
-            );
-        }
-        letters.into_values().collect()
+            (found.len() >= count).then_some(())
+        })
+        .await;
+        found.into_values().collect()
     }
 
     /// How many messages a queue holds: visible, in flight and delayed together.
@@ -239,18 +209,18 @@ impl Cell {
         attributes.values().map(|n| n.parse::<u32>().unwrap()).sum()
     }
 
-    /// Invokes a function and waits for what it says.
+    /// Invokes a function and waits for its answer.
     pub async fn invoke(&self, function: &str, event: &Value) -> Value {
         let url = format!("{}/2015-03-31/functions/{}-{function}/invocations", self.emulator.endpoint, self.prefix);
         self.http.post(url).json(event).send().await.unwrap().json().await.unwrap()
     }
 
-    /// What the schedule does each minute, now.
+    /// Does now what the schedule does each minute.
     pub async fn sweep(&self) -> Value {
         self.invoke("step-readiness", &json!({"source": "aws.events", "detail-type": "Scheduled Event"})).await
     }
 
-    /// What a function has logged.
+    /// The log of a function.
     pub fn log(&self, function: &str) -> String {
         fs::read_to_string(self.emulator.folder.join(format!("logs/{}-{function}.log", self.prefix))).unwrap_or_default()
     }
@@ -268,7 +238,7 @@ impl Cell {
         fs::remove_file(self.failpoints.path().join(point)).unwrap();
     }
 
-    /// The processes of a function: those that ask for events, without their children.
+    /// The processes of a function that ask for events, without their children.
     pub fn processes(&self, function: &str) -> Vec<i32> {
         let name = format!("AWS_LAMBDA_FUNCTION_NAME={}-{function}", self.prefix);
         let is_ours = |pid: &i32| {
@@ -291,7 +261,7 @@ impl Cell {
         command.stdin(Stdio::null()).output().unwrap()
     }
 
-    /// What every test ends with: the facts agree, and no secret was said anywhere.
+    /// The end of every test: the stored values agree with the facts, and no log contains a secret.
     pub async fn check(&self) {
         let (status, examined) = self.get("/v1/doctor").await;
         assert_eq!((status, &examined["total"]), (StatusCode::OK, &json!(0)), "{examined}");
@@ -302,11 +272,11 @@ impl Cell {
         for file in fs::read_dir(self.emulator.folder.join("logs")).unwrap() {
             let path = file.unwrap().path();
             let is_ours = path.file_name().unwrap().to_string_lossy().starts_with(&self.prefix);
-            // The emulator itself logs what it is asked; what functions say is copied there too.
+            // The log of the emulator is not checked: it contains every request.
             if is_ours {
                 let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
                 for secret in secrets {
-                    assert!(!text.contains(secret), "{} says {secret}", path.display());
+                    assert!(!text.contains(secret), "{} contains {secret}", path.display());
                 }
             }
         }
@@ -317,7 +287,7 @@ impl Cell {
         answer["SecretString"].as_str().unwrap().to_owned()
     }
 
-    /// A call of a service that this test has no client of.
+    /// A call of a service for which this test has no client.
     pub async fn aws_json(&self, target: &str, body: &Value) -> Value {
         let scope =
             "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/secretsmanager/aws4_request, SignedHeaders=host, Signature=x";
@@ -327,25 +297,24 @@ impl Cell {
     }
 }
 
-/// In a header and a payload of a test; nobody may repeat it.
+/// A secret in a header and a payload of a test. No log may contain it.
 pub const PLANTED: &str = "planted-secret-5f0c";
 
-impl Drop for Cell {
+impl Drop for Deployment {
     fn drop(&mut self) {
         let arguments = ["remove", "--endpoint", &self.emulator.endpoint, "--prefix", &self.prefix];
-        // What is left goes with the emulator.
+        // Whatever is left ends with the emulator.
         let _ = Command::new(&self.emulator.python).args(["-m", "tasker_localstack"]).args(arguments).output();
     }
 }
 
-/// A dead letter.
 #[derive(Debug)]
-pub struct Letter {
+pub struct DeadLetter {
     pub body: String,
     pub reason: Option<String>,
 }
 
-impl From<Message> for Letter {
+impl From<Message> for DeadLetter {
     fn from(mut message: Message) -> Self {
         let attribute = |a: MessageAttributeValue| a.string_value;
         let reason = message.message_attributes.as_mut().and_then(|all| all.remove("reason")).and_then(attribute);
@@ -383,7 +352,7 @@ fn run_deploy(
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// Deploys what is expected to fail, and answers what was said of it.
+/// Deploys with an expected failure. Answers the error and the logs.
 pub async fn refused_deployment(emulator: &Emulator) -> (String, String) {
     let database = tasker_test_support::database().await;
     let prefix = format!("refused{}", std::process::id());
@@ -396,7 +365,7 @@ pub async fn refused_deployment(emulator: &Emulator) -> (String, String) {
     (said, log)
 }
 
-/// The ends of all logs of a deployment, for whoever reads why a test failed.
+/// The last lines of all logs of a deployment, for the message of a test that fails.
 fn logs(emulator: &Emulator, prefix: &str) -> String {
     let mut all = String::new();
     for file in fs::read_dir(emulator.folder.join("logs")).unwrap() {
@@ -440,18 +409,7 @@ fn credentials(endpoint: &str) -> [(&'static str, String); 4] {
     ]
 }
 
-/// A binary of this workspace, beside the tests' own.
-fn binary(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    tests.parent().and_then(Path::parent).unwrap().join(name)
-}
-
-/// The checkout.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-/// An order that every step of which succeeds, with what is to be different.
+/// A request for an order whose steps all succeed, with changes.
 pub fn order(id: &str, different: Value) -> Value {
     let mut order = json!({
         "order_id": id,

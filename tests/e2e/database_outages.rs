@@ -1,18 +1,21 @@
-//! A database that goes away, comes back, refuses and is short of connections, under a running system. Whatever it does, what was
-//! accepted finishes, and a request is answered by a task or by 503.
+//! A database that stops, starts, refuses writes and runs out of connections under a running system. Every accepted task
+//! finishes, and every request is answered with a task or with 503.
 
 use std::time::Duration;
 
 use serde_json::json;
+use tasker_test_support::{
+    dev::{Dev, Place, python_worker},
+    let_pass, wait_until,
+};
 
 use crate::{
     cluster::Cluster,
-    dev::{Dev, Place, let_pass, python_worker, wait_until},
     load::{Accepted, template},
 };
 
-/// Between two blows.
-const BEAT: Duration = Duration::from_millis(200);
+/// The pause between two disturbances.
+const PAUSE: Duration = Duration::from_millis(200);
 const BATCH: usize = 10;
 
 /// A system over a cluster.
@@ -30,7 +33,7 @@ impl System {
         Self { place, dev, accepted: Accepted::default() }
     }
 
-    /// A task is accepted again, once the database is back.
+    /// A task is accepted again once the database is back.
     pub fn assert_takes_tasks(&mut self) {
         let before = self.accepted.len();
         wait_until("a task is accepted again", || {
@@ -39,7 +42,7 @@ impl System {
         });
     }
 
-    /// Everything that was accepted finishes, nothing is left, and the log was no flood.
+    /// Every accepted task finishes, no process is left, and the log has few lines.
     pub fn assert_unharmed(self, times_away: usize) {
         let Self { place, dev, accepted } = self;
         accepted.assert_complete(&dev, 0);
@@ -65,7 +68,7 @@ fn immediate_stops_and_starts_of_postgresql_under_load_lose_nothing() {
         cluster.start_again();
         system.assert_takes_tasks();
     }
-    // A server that starts says so to each of several connections.
+    // A server that starts up refuses each of several connections.
     system.assert_unharmed(3 * 4);
 }
 
@@ -80,7 +83,7 @@ fn ending_all_sessions_every_200_ms_loses_nothing() {
         cluster.execute(&[
             "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = 'client backend'",
         ]);
-        let_pass(BEAT);
+        let_pass(PAUSE);
     }
     system.assert_takes_tasks();
     system.assert_unharmed(2 * rounds);
@@ -100,16 +103,16 @@ fn a_read_only_database_refuses_tasks_by_503_and_loses_nothing() {
         });
         let answers = system.accepted.ask_at_once(&system.dev, BATCH);
         assert_eq!(answers.statuses.get(&503), Some(&BATCH), "{:?}", answers.statuses);
-        let_pass(3 * BEAT);
+        let_pass(3 * PAUSE);
         assert_eq!(system.dev.get("/v1/tasks?per_page=1")["pagination"]["per_page"], 1, "what is there can be read");
         cluster.execute(&["alter system reset default_transaction_read_only", "select pg_reload_conf()"]);
         system.assert_takes_tasks();
     }
-    // Reads go on meanwhile, so what is learned of the database changes: a few lines, and not one for each request that is refused.
+    // Reads succeed meanwhile, so the known state of the database changes: a few lines, but not one for each refused request.
     system.assert_unharmed(2 * 10);
 }
 
-/// Far beyond the five seconds that a request waits for a connection, twice; gateways in front of us have given up by then.
+/// Much longer than two waits of five seconds for a connection. A gateway would have given up by then.
 const GIVEN_UP: Duration = Duration::from_secs(29);
 
 #[test]
@@ -124,14 +127,14 @@ fn two_hundred_requests_over_five_connections_wait_a_bounded_time_and_none_is_lo
     let answers = system.accepted.ask_at_once(&system.dev, 200);
     println!("alone: {:?}, the slowest after {:.1?}", answers.statuses, answers.slowest);
 
-    // From here on others of the same role take all but one connection beside the owner's, as a second application would.
+    // From here on the role has only one connection beside the owner's, as if a second application took the others.
     cluster.execute(&[
         "alter role modest connection limit 2",
         "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and backend_type = 'client backend'",
     ]);
     let answers = system.accepted.ask_at_once(&system.dev, 200);
     println!("with two: {:?}, the slowest after {:.1?}", answers.statuses, answers.slowest);
-    // Those that come together share a connection, so it may be that none is refused.
+    // Requests that come together share a connection, so perhaps none is refused.
     assert!(answers.statuses.keys().all(|status| [201, 503].contains(status)), "{:?}", answers.statuses);
     assert!(answers.slowest < GIVEN_UP, "a request waited {:.1?} for its answer", answers.slowest);
 

@@ -1,7 +1,7 @@
-//! A database, an engine over it, and workers that do what a test says.
+//! A database, an engine over it, and scripted workers.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
@@ -10,24 +10,17 @@ use std::{
 };
 
 use serde_json::{Value, json, value::RawValue};
-use tasker_domain::{
-    request::{TaskRequest, parse_task_request},
-    token::SigningKey,
-};
-use tasker_engine::{By, Engine, Settings, SubmitError, Submitted};
+use tasker_domain::request::{TaskRequest, parse_task_request};
+use tasker_engine::{By, Engine, SubmitError, Submitted};
 use tasker_queue::{InProcess, Outgoing, Queue};
-use tasker_store::Store;
-use tasker_test_support::Database;
+pub use tasker_test_support::PATIENCE;
+use tasker_test_support::{Database, poll};
 use tasker_wire::{
     Answer, CompleteStep, Evaluate, Outcome, RunStep, StepId, StepState, TaskId, TaskState, message::VERSION, outcome::Failure,
 };
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here takes on a busy machine; a test that gets here has failed.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Everything a story needs.
-pub struct World<Q = InProcess> {
+pub struct Rig<Q = InProcess> {
     pub db: Database,
     pub engine: Arc<Engine<Q>>,
     pub sql: tokio_postgres::Client,
@@ -45,20 +38,20 @@ pub struct Step {
     pub error: Option<Value>,
 }
 
-impl World {
-    /// An engine that does nothing by itself: the test moves it.
+impl Rig {
+    /// An engine that does nothing by itself.
     pub async fn still() -> Self {
         Self::over(InProcess::default()).await
     }
 
     /// An engine whose loops run, and workers of the pool `default` that answer by `handler`, `at_once` at a time.
     pub async fn running(at_once: usize, handler: impl Fn(&RunStep) -> Outcome + Send + Sync + 'static) -> Self {
-        let world = Self::still().await;
-        world.start(at_once, handler);
-        world
+        let rig = Self::still().await;
+        rig.start(at_once, handler);
+        rig
     }
 
-    /// Lets the loops run, and workers.
+    /// Starts the loops and workers.
     pub fn start(&self, at_once: usize, handler: impl Fn(&RunStep) -> Outcome + Send + Sync + 'static) {
         tokio::spawn(run(self.engine.clone(), self.stop.clone(), at_once, handler));
     }
@@ -70,7 +63,7 @@ impl World {
 
     /// At least one message, at most `max`.
     pub async fn receive_up_to(&self, max: usize) -> Vec<RunStep> {
-        tokio::time::timeout(PATIENCE, tasker_tests::receive(&self.engine, "default", max)).await.expect("a step is handed over")
+        tokio::time::timeout(PATIENCE, tasker_test_support::receive(&self.engine, max)).await.expect("a step is dispatched")
     }
 
     /// The messages that wait now, by step name.
@@ -90,7 +83,7 @@ impl World {
     }
 }
 
-impl<Q: Queue> World<Q> {
+impl<Q: Queue> Rig<Q> {
     /// An engine over this queue, which does nothing by itself.
     pub async fn over(queue: Q) -> Self {
         let db = tasker_test_support::database().await;
@@ -158,7 +151,7 @@ impl<Q: Queue> World<Q> {
         task.step(self.sql.query_one(sql, &[&task.uuid(), &name]).await.unwrap().get(0))
     }
 
-    /// What was answered of a step, by lease: `[lease, attempt, outcome, applied]`.
+    /// The recorded outcomes of a step, by lease: `[lease, attempt, outcome, applied]`.
     pub async fn attempts(&self, task: TaskId, step: &str) -> Vec<Value> {
         let sql = format!(
             "select json_build_array(a.lease, a.attempt, a.outcome, a.applied) as row from tasker.attempts a \
@@ -167,25 +160,25 @@ impl<Q: Queue> World<Q> {
         self.rows(&sql).await.into_iter().map(|mut r| r["row"].take()).collect()
     }
 
-    /// A wake-up for a step under its lease now.
+    /// A wake-up for a step under its current lease.
     pub async fn wake_up(&self, task: TaskId, name: &str) -> Evaluate {
         Evaluate { v: VERSION, step_id: self.step_id(task, name).await, lease: self.step(task, name).await.lease }
     }
 
-    /// Milliseconds from now until somebody looks at the step again.
+    /// Milliseconds until the `wake_at` of a step.
     pub async fn wakes_in_ms(&self, task: TaskId, name: &str) -> Option<i64> {
         let sql = "select round(extract(epoch from wake_at - tasker.clock()) * 1000)::int8 from tasker.steps \
                    where task_id = $1 and name = $2 and wake_at < 'infinity'";
         self.sql.query_opt(sql, &[&task.uuid(), &name]).await.unwrap().map(|r| r.get(0))
     }
 
-    /// Stops the database's clock; from now on only [`World::pass`] moves it.
+    /// Stops the database's clock; from now on only [`Rig::pass`] moves it.
     pub async fn stop_clock(&self) {
         self.clock_ms.store(1_900_000_000_000, Relaxed);
         self.pass(Duration::ZERO).await;
     }
 
-    /// Lets time go by on a stopped clock.
+    /// Moves a stopped clock on.
     pub async fn pass(&self, time: Duration) {
         let ms = time.as_millis() as i64 + self.clock_ms.fetch_add(time.as_millis() as i64, Relaxed);
         let clock = "create or replace function tasker.clock() returns timestamptz language sql stable";
@@ -208,24 +201,23 @@ impl<Q: Queue> World<Q> {
         self.sql.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
 
-    /// Waits until a query of one boolean says yes.
+    /// Waits until a query of one boolean is true.
     pub async fn until(&self, sql: &str) {
-        let yes = async {
-            while !self.sql.query_one(sql, &[]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")).get::<_, bool>(0) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+        let look = async || {
+            let row = self.sql.query_one(sql, &[]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+            row.get::<_, bool>(0).then_some(())
         };
-        tokio::time::timeout(PATIENCE, yes).await.unwrap_or_else(|_| panic!("never true: {sql}"));
+        poll(Duration::from_millis(2), look).await.unwrap_or_else(|| panic!("never true: {sql}"));
     }
 
-    /// The counters and readiness that the facts give are the stored ones.
+    /// The stored counters and readiness agree with the facts.
     pub async fn check(&self) {
         let report = self.engine.store().examine().await.unwrap_or_else(|e| panic!("{e}"));
         assert!(report.differences.is_empty(), "{:#?}", report.differences);
     }
 }
 
-impl<Q> Drop for World<Q> {
+impl<Q> Drop for Rig<Q> {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -233,22 +225,7 @@ impl<Q> Drop for World<Q> {
 
 /// An engine over the test's database.
 pub fn engine<Q: Queue>(db: &Database, queue: Q) -> Arc<Engine<Q>> {
-    engine_at(&db.url, queue)
-}
-
-pub fn engine_at<Q: Queue>(url: &str, queue: Q) -> Arc<Engine<Q>> {
-    let settings = Settings {
-        environment: "test".into(),
-        signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
-        pools: HashSet::from(["default".to_owned()]),
-        revise_templates: false,
-        seed: 1,
-        send_lease: None,
-        in_process: None,
-    };
-    let store = Store::new(url, 4).unwrap_or_else(|e| panic!("{e}"));
-    let settings = tasker_tests::settings_over(&queue, settings);
-    Engine::new(store, queue, settings)
+    tasker_test_support::engine(&db.url, queue)
 }
 
 /// The loops of an engine, and workers of the pool `default` that answer by `handler`, `at_once` at a time.
@@ -260,7 +237,7 @@ pub async fn run(
 ) {
     let work = async {
         loop {
-            let runs = tasker_tests::receive(&engine, "default", at_once).await;
+            let runs = tasker_test_support::receive(&engine, at_once).await;
             let answers = runs.iter().map(|run| to_completions(run.complete(handler(run), "scripted", 1))).collect();
             engine.queue().send(answers).await;
         }

@@ -1,6 +1,6 @@
 //! The interface of an engine, called without a network, and a worker that the test moves.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -8,20 +8,18 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use serde_json::{Value, json, value::RawValue};
-use tasker_domain::token::SigningKey;
-use tasker_engine::{Engine, Settings};
-use tasker_queue::{InProcess, Source};
-use tasker_store::Store;
+use tasker_engine::Engine;
+use tasker_queue::InProcess;
 use tasker_test_support::Database;
 use tasker_wire::{Outcome, RunStep, outcome::Failure};
 use tower::ServiceExt;
 
 /// Few, so that a test reaches it; fewer than connections to the database.
 pub const MAX_REQUESTS: usize = 3;
-/// Hand-overs with which the queue is full; no other test has so many.
+/// Dispatched steps with which the queue is full; no other test has so many.
 pub const CAPACITY: usize = 8;
 
-pub struct World {
+pub struct Rig {
     pub database: Database,
     pub engine: Arc<Engine<InProcess>>,
     router: Router,
@@ -35,29 +33,19 @@ pub struct Answer {
     pub body: Value,
 }
 
-impl World {
+impl Rig {
     /// With the template `ns/small`: a, then b.
     pub async fn new() -> Self {
         let database = tasker_test_support::database().await;
-        let world = Self::at(&database.url.clone(), database);
-        let answer = world.post("/v1/templates", &template("small", "1.0.0")).await;
+        let rig = Self::at(&database.url.clone(), database);
+        let answer = rig.post("/v1/templates", &template("small", "1.0.0")).await;
         assert_eq!(answer.status, 201, "{answer:?}");
-        world
+        rig
     }
 
     /// Over a database that may not be there.
     pub fn at(url: &str, database: Database) -> Self {
-        let queue = InProcess::with_capacity(CAPACITY);
-        let settings = Settings {
-            environment: "test".into(),
-            signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
-            pools: HashSet::from(["default".to_owned()]),
-            revise_templates: false,
-            seed: 1,
-            send_lease: None,
-            in_process: Some(queue.clone()),
-        };
-        let engine = Engine::new(Store::new(url, 4).unwrap(), queue, settings);
+        let engine = tasker_test_support::engine(url, InProcess::with_capacity(CAPACITY));
         let router =
             tasker_api::router(engine.clone(), tasker_api::Settings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS });
         Self { database, engine, router }
@@ -103,7 +91,7 @@ impl World {
 
     /// The next message.
     pub async fn receive(&self) -> RunStep {
-        self.engine.steps("default").receive(1).await.remove(0).message.unwrap()
+        tasker_test_support::receive(&self.engine, 1).await.remove(0)
     }
 
     /// The next message, answered so.

@@ -1,10 +1,9 @@
-//! Many ready steps in front of one slow worker process.
+//! Many ready steps and one slow worker process.
 
 use serde_json::{Value, json};
+use tasker_test_support::dev::{Dev, Place, python_worker};
 
-use crate::dev::{Dev, Place, python_worker};
-
-/// Each of 50 ms: fifty seconds of work for ten at once, so a hundred are.
+/// Each takes 50 ms: with a hundred at once, five seconds of work.
 const STEPS: usize = 10_000;
 
 #[test]

@@ -1,21 +1,19 @@
-//! Between the store and PostgreSQL: forwards statement by statement, and cuts the connection before or inside one that was named.
+//! A proxy between the store and PostgreSQL that forwards statement by statement, and cuts the connection before or inside a
+//! given one.
 //!
-//! Every process gets a door of its own. When a process is killed its door closes, and nothing of it works any more once
-//! [`Door::close`] returns. Sessions of the server outlive the doors, because making them and their plans costs more than all else.
+//! Every process has a proxy of its own. A kill closes it, and once [`StatementProxy::close`] returns no statement of the process
+//! runs. The sessions of the server outlive the proxies, because a new session with its query plans is the most expensive part of
+//! a seed.
 
-use std::{
-    io,
-    path::PathBuf,
-    str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, path::PathBuf, str::FromStr, sync::Arc};
 
+use parking_lot::Mutex;
+use tasker_test_support::{Stream, connect, host_of};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
-    net::{TcpStream, UnixListener, UnixStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
 };
-use tokio_postgres::config::Host;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where a statement is cut.
@@ -23,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub enum Cut {
     /// It never reaches the server.
     Before,
-    /// The server carries it out, and nobody hears of it.
+    /// The server carries it out, and its answer is lost.
     Inside,
 }
 
@@ -35,13 +33,13 @@ pub struct Order {
     pub times: usize,
 }
 
-/// A statement that waits for its turn. Without one its connection ends before it.
+/// A statement that waits for its turn. Dropping this ends the connection before it.
 pub struct Turn(oneshot::Sender<Option<Cut>>);
 
 impl Turn {
     /// Lets it be carried out, or cuts it.
     pub fn go(self, cut: Option<Cut>) {
-        // When nobody listens any more, the connection is gone already.
+        // Without a receiver the connection has ended already.
         let _ = self.0.send(cut);
     }
 }
@@ -49,22 +47,19 @@ impl Turn {
 /// Bugs that are planted between the engine and the database.
 #[derive(Debug, Default, Clone)]
 pub struct Bugs {
-    /// Text of a statement, and what stands there instead.
+    /// A part of a statement, and its replacement.
     pub rewrite: Option<(&'static str, &'static str)>,
-    /// The engine gets its answer before the commit; a cut before the commit then rolls back what it sends.
+    /// The engine gets its answer before the commit, and a cut rolls the transaction back.
     pub answer_before_commit: bool,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
 /// A session of the server.
 struct Session {
-    stream: Box<dyn Stream>,
+    stream: BufReader<Box<dyn Stream>>,
     greeting: Vec<u8>,
 }
 
-/// The sessions that doors share.
+/// The sessions that proxies share.
 pub struct Sessions {
     server: tokio_postgres::Config,
     idle: Mutex<Vec<Session>>,
@@ -78,28 +73,22 @@ impl Sessions {
         Arc::new(Self { server, idle: Mutex::default(), bugs, rewritten: Mutex::default() })
     }
 
-    /// What is planted here.
+    /// The planted bugs.
     pub fn bugs(&self) -> &Bugs {
         &self.bugs
     }
 
     /// How many statements were changed by [`Bugs::rewrite`].
     pub fn rewritten(&self) -> usize {
-        *lock(&self.rewritten)
+        *self.rewritten.lock()
     }
 
     async fn take(&self, startup: &[u8]) -> io::Result<Session> {
-        if let Some(session) = lock(&self.idle).pop() {
+        if let Some(session) = self.idle.lock().pop() {
             return Ok(session);
         }
-        let port = self.server.get_ports().first().copied().unwrap_or(5432);
-        let mut stream: Box<dyn Stream> = match self.server.get_hosts().first() {
-            Some(Host::Unix(folder)) => {
-                Box::new(BufReader::new(UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?))
-            }
-            Some(Host::Tcp(host)) => Box::new(BufReader::new(TcpStream::connect((host.as_str(), port)).await?)),
-            None => return Err(io::Error::other("the server's address names no host")),
-        };
+        let (host, port) = host_of(&self.server);
+        let mut stream = BufReader::new(connect(&host, port).await?);
         stream.write_all(startup).await?;
         let greeting = answer(&mut stream).await?;
         Ok(Session { stream, greeting })
@@ -108,17 +97,17 @@ impl Sessions {
     fn planted(&self, unit: Vec<u8>) -> Vec<u8> {
         let Some((from, to)) = self.bugs.rewrite else { return unit };
         let Some(at) = find(&unit, from) else { return unit };
-        *lock(&self.rewritten) += 1;
+        *self.rewritten.lock() += 1;
         let mut changed = [&unit[..at], to.as_bytes(), &unit[at + from.len()..]].concat();
-        // A unit begins with Parse; its length follows the letter.
+        // A unit begins with Parse; its length follows the type byte.
         let length = u32::from_be_bytes(changed[1..5].try_into().expect("four bytes")) as usize + to.len() - from.len();
         changed[1..5].copy_from_slice(&(length as u32).to_be_bytes());
         changed
     }
 }
 
-/// How one process reaches the database.
-pub struct Door {
+/// The way of one process to the database.
+pub struct StatementProxy {
     pub url: String,
     gate: Arc<Gate>,
     folder: tempfile::TempDir,
@@ -128,19 +117,19 @@ struct Gate {
     sessions: Arc<Sessions>,
     closed: CancellationToken,
     visitors: TaskTracker,
-    /// Where every statement that moves rows waits for its turn; none: it need not wait.
+    /// Where every statement that moves rows waits for its turn. None: statements do not wait.
     turns: Option<mpsc::UnboundedSender<Turn>>,
     order: Mutex<Option<Order>>,
     /// What was cut since the order was given.
     cuts: Mutex<Vec<Order>>,
 }
 
-impl Door {
+impl StatementProxy {
     pub fn open(sessions: &Arc<Sessions>) -> Self {
         Self::open_with(sessions, None)
     }
 
-    /// A door at which statements wait for their turns.
+    /// A proxy at which statements wait for their turns.
     pub fn open_by_turns(sessions: &Arc<Sessions>) -> (Self, mpsc::UnboundedReceiver<Turn>) {
         let (turns, waiting) = mpsc::unbounded_channel();
         (Self::open_with(sessions, Some(turns)), waiting)
@@ -164,18 +153,18 @@ impl Door {
         Self { url, gate, folder }
     }
 
-    /// What is to be cut next; none: nothing. Answers what the order before cut.
+    /// Sets what is cut next. Answers what the previous order cut.
     pub fn order(&self, order: Option<Order>) -> Vec<Order> {
-        *lock(&self.gate.order) = order;
-        std::mem::take(&mut *lock(&self.gate.cuts))
+        *self.gate.order.lock() = order;
+        std::mem::take(&mut *self.gate.cuts.lock())
     }
 
-    /// Ends every connection of the process. What the server is working on then is carried out before this returns.
+    /// Ends every connection of the process, after the server has finished the statements that run.
     pub async fn close(self) {
         self.gate.closed.cancel();
         self.gate.visitors.close();
         self.gate.visitors.wait().await;
-        // The engine may try again for a while; it must find nobody.
+        // The engine may connect again for a while, and must be refused.
         drop(self.folder);
     }
 }
@@ -225,13 +214,13 @@ impl Gate {
                 break;
             }
         }
-        lock(&self.sessions.idle).push(session);
+        self.sessions.idle.lock().push(session);
         Ok(())
     }
 
-    /// Waits for the turn of a statement, and answers where it is cut; none: its turn does not come any more.
+    /// Waits for the turn of a statement, and answers where it is cut. None: its turn will not come.
     async fn turn(&self, unit: &[u8]) -> Option<Option<Cut>> {
-        // Templates are read again after a second of real time, and never change: that is no step of a schedule.
+        // Templates are read again after a second of real time and never change, so these reads need no turn.
         let Some(turns) = self.turns.as_ref().filter(|_| find(unit, "tasker.templates").is_none()) else {
             return Some(self.cut(unit));
         };
@@ -245,15 +234,19 @@ impl Gate {
     }
 
     fn cut(&self, unit: &[u8]) -> Option<Cut> {
-        let mut order = lock(&self.order);
+        let mut order = self.order.lock();
         let now = order.as_mut().filter(|o| o.times > 0 && find(unit, o.statement).is_some())?;
         now.times -= 1;
-        lock(&self.cuts).push(*now);
+        self.cuts.lock().push(*now);
         Some(now.cut)
     }
 }
 
-async fn answer_and_roll_back(client: &mut BufReader<UnixStream>, server: &mut Box<dyn Stream>, unit: &[u8]) -> io::Result<()> {
+async fn answer_and_roll_back(
+    client: &mut BufReader<UnixStream>,
+    server: &mut BufReader<Box<dyn Stream>>,
+    unit: &[u8],
+) -> io::Result<()> {
     server.write_all(&simple("begin")).await?;
     answer(server).await?;
     server.write_all(unit).await?;
@@ -286,13 +279,13 @@ async fn unit(client: &mut BufReader<UnixStream>) -> io::Result<Option<Vec<u8>>>
 }
 
 /// What the server sends until it is ready again.
-async fn answer(server: &mut Box<dyn Stream>) -> io::Result<Vec<u8>> {
+async fn answer(server: &mut BufReader<Box<dyn Stream>>) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     while message(server, &mut answer).await? != b'Z' {}
     Ok(answer)
 }
 
-/// Reads one message behind `bytes`; its letter.
+/// Appends one message to `bytes`; answers its type byte.
 async fn message(from: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io::Result<u8> {
     let mut head = [0; 5];
     from.read_exact(&mut head).await?;
@@ -304,7 +297,7 @@ async fn message(from: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io
     Ok(head[0])
 }
 
-/// Reads the first message of a connection, which has no letter.
+/// Reads the first message of a connection, which has no type byte.
 async fn untagged(client: &mut BufReader<UnixStream>) -> io::Result<Vec<u8>> {
     let length = client.read_u32().await?;
     let mut bytes = vec![0; length as usize];
@@ -319,8 +312,4 @@ fn find(bytes: &[u8], text: &str) -> Option<usize> {
 
 fn socket(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join(".s.PGSQL.5432")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

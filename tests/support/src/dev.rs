@@ -2,19 +2,22 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    io::{BufRead, BufReader},
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Mutex, mpsc},
-    time::{Duration, Instant},
+    sync::{Arc, mpsc},
+    time::Instant,
 };
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-/// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+use crate::{
+    program::{binary, http_client, is_alive, kill_now, root},
+    wait::{PATIENCE, wait_until},
+};
 
-/// A folder of one test with templates, data and marks; whatever runs from it is ended with it.
+/// A folder of one test with templates, data and marks. Dropping it kills whatever runs from it.
 pub struct Place {
     pub dir: tempfile::TempDir,
 }
@@ -42,9 +45,19 @@ impl Place {
         let entries = fs::read_dir("/proc").unwrap().flatten();
         entries
             .filter_map(|e| e.file_name().to_str()?.parse().ok())
-            .filter(|pid: &i32| *pid != std::process::id() as i32 && !is_zombie(*pid))
+            .filter(|pid: &i32| *pid != std::process::id() as i32 && is_alive(*pid))
             .filter(|pid| names(format!("/proc/{pid}/cmdline").into()) || names(format!("/proc/{pid}/environ").into()))
             .collect()
+    }
+
+    /// The process of the folder's own PostgreSQL, wherever that is kept.
+    pub fn postmaster(&self) -> i32 {
+        let elsewhere = fs::read_to_string(self.path("data/postgres-is-in")).ok();
+        let cluster = elsewhere.map_or_else(|| self.path("data/postgres"), |dir| PathBuf::from(dir.trim()));
+        let files = ["postmaster.pid", "postgres/postmaster.pid", "data/postmaster.pid"].map(|file| cluster.join(file));
+        let text = files.iter().find_map(|file| fs::read_to_string(file).ok());
+        let text = text.unwrap_or_else(|| panic!("no postmaster.pid under {}", cluster.display()));
+        text.lines().next().unwrap().parse().unwrap()
     }
 
     /// `kill -9` for everything that runs from this folder, PostgreSQL and all.
@@ -52,7 +65,7 @@ impl Place {
         wait_until("nothing of this folder runs", || {
             let running = self.processes();
             for pid in &running {
-                let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+                kill_now(*pid);
             }
             running.is_empty()
         });
@@ -65,11 +78,6 @@ impl Drop for Place {
     }
 }
 
-fn is_zombie(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
-}
-
 /// A running `tasker-ctl dev`.
 pub struct Dev {
     pub url: String,
@@ -77,7 +85,8 @@ pub struct Dev {
     logs: Arc<Mutex<Vec<String>>>,
 }
 
-/// The command line of `tasker-ctl dev` for a place: on any free port and with the place's templates, unless the arguments say otherwise.
+/// The command line of `tasker-ctl dev` for a folder: on any free port and with the folder's templates, unless the arguments say
+/// otherwise.
 pub fn dev_command(place: &Place, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("tasker-ctl"));
     let root = root();
@@ -96,7 +105,7 @@ pub fn dev_command(place: &Place, arguments: &[&str]) -> Command {
     command
 }
 
-/// The option that starts the worker of the tests for a pool.
+/// The value of `--worker` that starts the tests' worker for a pool.
 pub fn python_worker(pool: &str) -> String {
     format!("{pool}=python3 {}", root().join("tests/e2e/worker.py").display())
 }
@@ -109,7 +118,7 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Starts it. Its logs are kept, and shown by a test that fails.
+    /// Starts it, and keeps its logs. A test that fails shows them.
     pub fn launch(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
@@ -123,7 +132,7 @@ impl Starting {
                     let _ = say.send(rest.split(' ').next().unwrap_or_default().to_owned());
                 } else {
                     println!("{line}");
-                    kept.lock().unwrap().push(line);
+                    kept.lock().push(line);
                 }
             }
         });
@@ -158,9 +167,9 @@ impl Dev {
         body["task_uuid"].as_str().unwrap().to_owned()
     }
 
-    /// How many log lines hold a text.
+    /// How many log lines contain a text.
     pub fn logged(&self, text: &str) -> usize {
-        self.logs.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+        self.logs.lock().iter().filter(|line| line.contains(text)).count()
     }
 
     /// Waits until a task has finished.
@@ -180,13 +189,13 @@ impl Dev {
         self.get(&format!("/v1/tasks/{task}/workflow_steps")).as_array().unwrap().clone()
     }
 
-    /// Fails unless what is stored agrees with the facts.
+    /// Fails unless the stored counters and readiness agree with the facts.
     pub fn assert_healthy(&self) {
         let doctor = self.ctl(&["doctor"]);
         assert!(doctor.status.success(), "{}", String::from_utf8_lossy(&doctor.stdout));
     }
 
-    /// Ends it in order, and answers whether it ended well.
+    /// Stops it in order. Answers whether it succeeded.
     pub fn stop(mut self) -> bool {
         let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
         assert!(status.success());
@@ -199,11 +208,11 @@ impl Dev {
     }
 }
 
-/// A request: its status, whether it says when to come again, and its body. An error when there was no answer.
+/// Sends a request: the status, whether there is a `Retry-After`, and the body. An error if there is no answer.
 pub fn http(method: &str, url: &str, body: Option<String>) -> reqwest::Result<(u16, bool, Value)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let client = tasker_tests::http_client().build()?;
+        let client = http_client().build()?;
         let mut request = client.request(method.parse().unwrap(), url).timeout(PATIENCE);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
@@ -213,48 +222,4 @@ pub fn http(method: &str, url: &str, body: Option<String>) -> reqwest::Result<(u
         let text = response.text().await?;
         Ok((status, again, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     })
-}
-
-/// Lets time pass, for load to run into whatever comes next. No outcome depends on how long it is.
-pub fn let_pass(time: Duration) {
-    let deadline = Instant::now() + time;
-    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-        std::thread::park_timeout(left);
-    }
-}
-
-/// Says loudly that something was not tested: here, and at the end of `./scripts/test`.
-pub fn skip(what: &str) {
-    eprintln!("SKIPPED: {what}");
-    if let Some(file) = std::env::var_os("TASKER_SKIPS").filter(|file| !file.is_empty()) {
-        let mut skips = fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
-        writeln!(skips, "{what}").unwrap();
-    }
-}
-
-/// Waits for a condition.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "it never came to be that {what}");
-        // Between two looks; nothing depends on how long.
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
-}
-
-/// A binary of this workspace, beside the tests' own.
-pub fn binary(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().and_then(Path::parent).unwrap().join(name);
-    assert!(
-        path.exists(),
-        "{} is missing: run the tests by ./scripts/test, or build it by cargo build --workspace",
-        path.display()
-    );
-    path
-}
-
-/// The checkout.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }

@@ -1,0 +1,48 @@
+//! The health of a process: with its database, without it, and with one that hangs; and what the doctor finds.
+
+use serde_json::json;
+
+use crate::rig::Rig;
+
+#[tokio::test]
+async fn without_a_database_the_process_lives_and_asks_to_come_back() {
+    let database = tasker_test_support::database().await;
+    let rig = Rig::at("postgres://nobody@127.0.0.1:1/none", database);
+    assert_eq!(rig.get("/health").await.status, 200);
+    assert_eq!(rig.get("/health/live").await.status, 200);
+    for answer in [
+        rig.get("/health/ready").await,
+        rig.get("/v1/tasks").await,
+        rig.get("/v1/doctor").await,
+        rig.post("/v1/tasks", &json!({"name": "small"})).await,
+    ] {
+        assert_eq!((answer.status.as_u16(), answer.code()), (503, "SERVICE_UNAVAILABLE"));
+        assert_eq!(
+            (answer.headers["retry-after"].as_bytes(), &answer.body["error"]["retry_after_seconds"]),
+            (&b"2"[..], &json!(2))
+        );
+        assert!(!answer.body.to_string().contains("nobody"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_finds_a_healthy_database_healthy_and_names_what_differs() {
+    let rig = Rig::new().await;
+    rig.submit(json!({})).await;
+    let healthy = rig.get("/v1/doctor").await;
+    assert_eq!(healthy.body, json!({"checked": {"tasks": 1, "steps": 2}, "total": 0, "differences": []}));
+    rig.database.execute("update tasker.tasks set active_steps = 2").await;
+    let sick = rig.get("/v1/doctor").await.body;
+    assert_eq!((&sick["total"], &sick["differences"][0]["what"]), (&json!(1), &json!("active_steps")));
+    assert_eq!((&sick["differences"][0]["stored"], &sick["differences"][0]["facts"]), (&json!("2"), &json!("1")));
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_makes_the_process_unready_in_time() {
+    // It accepts connections and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://nobody@{}/none", silent.local_addr().unwrap());
+    let rig = Rig::at(&url, tasker_test_support::database().await);
+    let ready = tokio::time::timeout(std::time::Duration::from_secs(4), rig.get("/health/ready")).await.unwrap();
+    assert_eq!((ready.status.as_u16(), ready.headers["retry-after"].as_bytes()), (503, &b"2"[..]));
+}
