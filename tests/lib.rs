@@ -2,7 +2,7 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use tasker_engine::{Engine, Settings};
+use tasker_engine::{Engine, EngineSettings};
 use tasker_queue::{InProcess, Queue, Source};
 use tasker_wire::{RunStep, limits};
 
@@ -19,8 +19,8 @@ pub async fn receive(engine: &Arc<Engine<InProcess>>, pool: &str, max: usize) ->
 }
 
 /// The settings of an engine over this queue.
-pub fn settings_over<Q: Queue>(queue: &Q, settings: Settings) -> Settings {
+pub fn settings_over<Q: Queue>(queue: &Q, settings: EngineSettings) -> EngineSettings {
     let in_process = (queue as &dyn Any).downcast_ref::<InProcess>().cloned();
     let send_lease = in_process.is_none().then_some(Duration::from_millis(limits::SEND_LEASE_MS as u64));
-    Settings { send_lease, in_process, ..settings }
+    EngineSettings { send_lease, in_process, ..settings }
 }

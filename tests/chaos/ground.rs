@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use tasker_domain::token::SigningKey;
-use tasker_engine::{Engine, Settings};
+use tasker_engine::{Engine, EngineSettings};
 use tasker_queue::Queue;
 use tasker_store::Store;
 use tasker_test_support::Database;
@@ -129,7 +129,7 @@ impl Ground {
 
 /// An engine of a process.
 pub fn engine<Q: Queue>(door: &Door, queue: Q, seed: u64) -> Arc<Engine<Q>> {
-    let settings = Settings {
+    let settings = EngineSettings {
         environment: "test".into(),
         signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
         pools: HashSet::from(["default".to_owned()]),

@@ -14,7 +14,7 @@ use tasker_domain::{
     request::{TaskRequest, parse_task_request},
     token::SigningKey,
 };
-use tasker_engine::{By, Engine, Settings, SubmitError, Submitted};
+use tasker_engine::{By, Engine, EngineSettings, SubmitError, Submitted};
 use tasker_queue::{InProcess, Outgoing, Queue};
 use tasker_store::Store;
 use tasker_test_support::Database;
@@ -237,7 +237,7 @@ pub fn engine<Q: Queue>(db: &Database, queue: Q) -> Arc<Engine<Q>> {
 }
 
 pub fn engine_at<Q: Queue>(url: &str, queue: Q) -> Arc<Engine<Q>> {
-    let settings = Settings {
+    let settings = EngineSettings {
         environment: "test".into(),
         signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
         pools: HashSet::from(["default".to_owned()]),

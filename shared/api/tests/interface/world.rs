@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Value, json, value::RawValue};
 use tasker_domain::token::SigningKey;
-use tasker_engine::{Engine, Settings};
+use tasker_engine::{Engine, EngineSettings};
 use tasker_queue::{InProcess, Source};
 use tasker_store::Store;
 use tasker_test_support::Database;
@@ -48,7 +48,7 @@ impl World {
     /// Over a database that may not be there.
     pub fn at(url: &str, database: Database) -> Self {
         let queue = InProcess::with_capacity(CAPACITY);
-        let settings = Settings {
+        let settings = EngineSettings {
             environment: "test".into(),
             signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
             pools: HashSet::from(["default".to_owned()]),
@@ -59,7 +59,7 @@ impl World {
         };
         let engine = Engine::new(Store::new(url, 4).unwrap(), queue, settings);
         let router =
-            tasker_api::router(engine.clone(), tasker_api::Settings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS });
+            tasker_api::router(engine.clone(), tasker_api::ApiSettings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS });
         Self { database, engine, router }
     }
 
