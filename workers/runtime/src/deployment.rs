@@ -30,7 +30,8 @@ impl Deployment {
         let queue_url = queues
             .url(&Destination::Worker(pool.clone()))
             .ok_or_else(|| BadSetting::wrong(POOL, format_args!("worker-{pool} is not a valid queue name")))?;
-        let mut settings = WorkerSettings { worker: format!("{pool}/{}", instance()), log_answers: true, ..WorkerSettings::new(pool) };
+        let mut settings =
+            WorkerSettings { worker: format!("{pool}/{}", instance()), log_answers: true, ..WorkerSettings::new(pool) };
         let concurrent = match concurrent {
             None => number(CONCURRENT, "the number of concurrent steps", PLACES)?,
             given => given,

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tasker_aws::{Clients, SqsQueue, SqsSource, batch_response, unquoted};
 use tasker_queue::{Delivery, Disposition, Receipt, Source, Unreadable};
 use tasker_wire::RunStep;
-use tasker_worker::{Command, Executor, WorkerSettings, StartError};
+use tasker_worker::{Command, Executor, StartError, WorkerSettings};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 

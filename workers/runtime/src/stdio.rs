@@ -38,8 +38,10 @@ pub async fn main(arguments: Arguments) -> ExitCode {
 /// Returns the number of skipped lines.
 async fn work(arguments: Arguments, shutdown: CancellationToken) -> Result<u64, Box<dyn std::error::Error>> {
     let Arguments { pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
-    let mut settings =
-        WorkerSettings { drain_timeout: Duration::from_secs(drain_timeout), ..WorkerSettings::new(pool.unwrap_or_else(|| "default".into())) };
+    let mut settings = WorkerSettings {
+        drain_timeout: Duration::from_secs(drain_timeout),
+        ..WorkerSettings::new(pool.unwrap_or_else(|| "default".into()))
+    };
     if let Some(places) = max_concurrent_handlers {
         settings.max_concurrent_handlers = places as usize;
     }

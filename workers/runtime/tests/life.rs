@@ -10,7 +10,7 @@ use common::{Rig, is_answer, python, receipt, reported, runs, step, until};
 use serde_json::json;
 use tasker_queue::Disposition;
 use tasker_wire::Outcome;
-use tasker_worker::{Executor, WorkerSettings, Stats};
+use tasker_worker::{Executor, Stats, WorkerSettings};
 
 async fn start_error(command: &str) -> String {
     // Only the one that sleeps is to run into it.

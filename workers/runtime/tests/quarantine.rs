@@ -8,7 +8,7 @@ use std::{path::Path, sync::atomic::Ordering, time::Duration};
 
 use common::{Rig, is_alive, python, runs, step, until};
 use serde_json::json;
-use tasker_worker::{WorkerSettings, Stats};
+use tasker_worker::{Stats, WorkerSettings};
 
 /// A worker with two places, both of which were taken by steps whose process has just died: `step_0` waits for the gate in
 /// the quarantine, and `step_1` behind it, which will exit again.
@@ -68,7 +68,8 @@ async fn the_second_process_goes_when_no_suspect_is_left_and_the_first_one_stays
 
 #[tokio::test]
 async fn a_shutdown_that_gives_up_leaves_neither_process() {
-    let rig = crashed_with_full_hands(WorkerSettings { drain_timeout: Duration::from_millis(50), ..WorkerSettings::new("test") }).await;
+    let rig =
+        crashed_with_full_hands(WorkerSettings { drain_timeout: Duration::from_millis(50), ..WorkerSettings::new("test") }).await;
     let notes = rig.path("runs");
     rig.steps.put([step(2, "hang", json!({ "runs": notes }))]);
     until("it hangs", || runs(&notes).len() == 4).await;

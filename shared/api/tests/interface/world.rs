@@ -58,8 +58,10 @@ impl World {
             in_process: Some(queue.clone()),
         };
         let engine = Engine::new(Store::new(url, 4).unwrap(), queue, settings);
-        let router =
-            tasker_api::router(engine.clone(), tasker_api::ApiSettings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS });
+        let router = tasker_api::router(
+            engine.clone(),
+            tasker_api::ApiSettings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS },
+        );
         Self { database, engine, router }
     }
 

@@ -16,7 +16,7 @@ use std::{
 use serde_json::{Value, json};
 use tasker_queue::{Delivery, Disposition, Outgoing, Queue, Receipt, SendError, SendResult, Source};
 use tasker_wire::{CompleteStep, Outcome, RunStep, TaskId, outcome::Failure};
-use tasker_worker::{Command, Executor, Gate, WorkerSettings, Stats, run};
+use tasker_worker::{Command, Executor, Gate, Stats, WorkerSettings, run};
 use tempfile::TempDir;
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
