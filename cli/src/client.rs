@@ -24,13 +24,13 @@ pub struct Client {
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    /// The body, which is JSON.
+pub struct ApiResponse {
+    /// JSON.
     pub text: String,
     from: String,
 }
 
-impl Answer {
+impl ApiResponse {
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.text).map_err(|error| {
             let start: String = self.text.chars().take(80).collect();
@@ -42,7 +42,6 @@ impl Answer {
     }
 }
 
-/// Parses the URL of a server.
 pub fn parse_url(text: &str) -> std::result::Result<Url, String> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
@@ -65,12 +64,12 @@ impl Client {
     }
 
     /// Sends a `GET`, and retries it a few times while the server answers 503.
-    pub async fn get(&self, path: &[impl AsRef<str>], query: &impl Serialize) -> Result<Answer> {
+    pub async fn get(&self, path: &[impl AsRef<str>], query: &impl Serialize) -> Result<ApiResponse> {
         self.get_within(path, query, PATIENCE).await
     }
 
     /// The same with another timeout, for a request that waits at the server.
-    pub async fn get_within(&self, path: &[impl AsRef<str>], query: &impl Serialize, patience: Duration) -> Result<Answer> {
+    pub async fn get_within(&self, path: &[impl AsRef<str>], query: &impl Serialize, patience: Duration) -> Result<ApiResponse> {
         let request = || self.request(Method::GET, path).query(query).timeout(patience);
         let mut tried = 0;
         loop {
@@ -84,12 +83,12 @@ impl Client {
     }
 
     /// Sends a change once: if the response is lost, the change may have happened.
-    pub async fn send(&self, method: Method, path: &[impl AsRef<str>], body: &impl Serialize) -> Result<Answer> {
+    pub async fn send(&self, method: Method, path: &[impl AsRef<str>], body: &impl Serialize) -> Result<ApiResponse> {
         let response = self.exchange(self.request(method, path).json(body).timeout(PATIENCE)).await?;
         self.answer(response).await
     }
 
-    pub async fn post_yaml(&self, path: &[impl AsRef<str>], yaml: String) -> Result<Answer> {
+    pub async fn post_yaml(&self, path: &[impl AsRef<str>], yaml: String) -> Result<ApiResponse> {
         let request = self.request(Method::POST, path).header("content-type", "application/yaml").body(yaml).timeout(PATIENCE);
         let response = self.exchange(request).await?;
         self.answer(response).await
@@ -105,12 +104,12 @@ impl Client {
         request.send().await.map_err(|error| not_answered(&error, &self.address()))
     }
 
-    async fn answer(&self, response: Response) -> Result<Answer> {
+    async fn answer(&self, response: Response) -> Result<ApiResponse> {
         let from = self.address();
         let status = response.status();
         let retry_after = retry_after(&response);
         let text = response.text().await.map_err(|error| not_answered(&error, &from))?;
-        if status.is_success() { Ok(Answer { text, from }) } else { Err(refusal(status, retry_after, &text, &from)) }
+        if status.is_success() { Ok(ApiResponse { text, from }) } else { Err(refusal(status, retry_after, &text, &from)) }
     }
 
     /// The server's address without a password.

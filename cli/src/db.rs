@@ -12,13 +12,13 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum DbCommand {
     /// Apply the missing migrations
-    Migrate(Database),
+    Migrate(DatabaseArgs),
     /// List all migrations, and whether they are applied
-    Status(Database),
+    Status(DatabaseArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct Database {
+pub struct DatabaseArgs {
     /// The database's address: postgres://USER:PASSWORD@HOST:PORT/DATABASE [env: DATABASE_URL]
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,

@@ -1,4 +1,4 @@
-//! Finds the queues of a deployment on SQS. AWS's usual variables configure the client, including AWS_ENDPOINT_URL.
+//! Finds the queues of a deployment on SQS. AWS's standard variables configure the client, including AWS_ENDPOINT_URL.
 
 use clap::Args;
 use tasker_aws::{CallError, Clients, QueueAdmin, Queues, queue_of_dead_letters};
@@ -6,35 +6,32 @@ use tasker_process::BadSetting;
 
 use crate::error::{CommandError, Exit, Result};
 
-/// Selects a deployment by its queues.
 #[derive(Debug, Args)]
-pub struct Which {
+pub struct DeploymentArgs {
     /// The prefix of the URLs of the deployment's queues, such as http://127.0.0.1:4566/000000000000/tasker- [env: TASKER_QUEUES]
     #[arg(long, global = true, value_name = "URL_PREFIX")]
     queues: Option<String>,
 }
 
-pub struct Deployment {
-    pub depot: QueueAdmin,
+pub struct QueueDeployment {
+    pub admin: QueueAdmin,
     /// The names of all queues, sorted; at least one.
     names: Vec<String>,
 }
 
-impl Which {
-    pub async fn open(&self) -> Result<Deployment> {
+impl DeploymentArgs {
+    pub async fn open(&self) -> Result<QueueDeployment> {
         let queues = self.queues()?;
-        let depot = QueueAdmin::new(Clients::from_env().await.sqs, queues);
-        let names = depot.names().await.map_err(|error| failure("list the queues", &error))?;
+        let admin = QueueAdmin::new(Clients::from_env().await.sqs, queues);
+        let names = admin.names().await.map_err(|error| failure("list the queues", &error))?;
         if names.is_empty() {
-            let prefix = depot.queues().prefix();
+            let prefix = admin.queues().prefix();
             let remedy = "give the --queues of an existing deployment, and its AWS_REGION or AWS_ENDPOINT_URL";
             return Err(CommandError::new(Exit::NotFound, format!("there are no queues of a deployment `{prefix}`: {remedy}")));
         }
-        Ok(Deployment { depot, names })
+        Ok(QueueDeployment { admin, names })
     }
-}
 
-impl Which {
     fn queues(&self) -> Result<Queues> {
         let example = "http://127.0.0.1:4566/000000000000/tasker-";
         if let Some(beginning) = self.queues.as_deref().filter(|text| !text.is_empty()) {
@@ -53,13 +50,12 @@ impl Which {
     }
 }
 
-impl Deployment {
+impl QueueDeployment {
     /// The names of the queues that are not dead-letter queues.
     pub fn working(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str).filter(|name| queue_of_dead_letters(name).is_none())
     }
 
-    /// The names of the dead-letter queues.
     pub fn dead(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str).filter(|name| queue_of_dead_letters(name).is_some())
     }
@@ -76,7 +72,7 @@ impl Deployment {
             None => self.dead().map(str::to_owned).collect(),
         };
         for queue in &chosen {
-            let facts = self.depot.facts(queue).await.map_err(|error| failure(&format!("read {queue}"), &error))?;
+            let facts = self.admin.facts(queue).await.map_err(|error| failure(&format!("read {queue}"), &error))?;
             if facts.max_receives.is_some() {
                 let why = "has a redrive policy, so reading its messages would use up their receives";
                 return Err(CommandError::new(
@@ -89,7 +85,7 @@ impl Deployment {
     }
 
     fn find(&self, name: &str) -> Result<String> {
-        let prefix = self.depot.queues().prefix();
+        let prefix = self.admin.queues().prefix();
         let meant = |whole: &str| {
             let bare = queue_of_dead_letters(whole).unwrap_or(whole);
             [whole, bare].into_iter().any(|it| it == name || it.strip_prefix(prefix) == Some(name))
@@ -116,10 +112,13 @@ pub fn failure(what: &str, error: &CallError) -> CommandError {
 mod tests {
     use super::*;
 
-    async fn deployment() -> Deployment {
+    async fn deployment() -> QueueDeployment {
         let queues = Queues::new("https://sqs.example/123/shop-").unwrap();
         let names = ["shop-intake", "shop-intake-dlq", "shop-worker-a", "shop-worker-a-dlq"];
-        Deployment { depot: QueueAdmin::new(Clients::from_env().await.sqs, queues), names: names.map(str::to_owned).to_vec() }
+        QueueDeployment {
+            admin: QueueAdmin::new(Clients::from_env().await.sqs, queues),
+            names: names.map(str::to_owned).to_vec(),
+        }
     }
 
     #[tokio::test]

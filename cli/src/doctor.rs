@@ -9,12 +9,9 @@ use crate::{
 };
 
 pub async fn run(client: &Client, format: Format) -> Result {
-    let answer = client.get(&["v1", "doctor"], &()).await?;
-    let report: DoctorReport = answer.read()?;
-    match format {
-        Format::Json => output::print_json(&answer.text)?,
-        Format::Table => output::print(&view(&report))?,
-    }
+    let response = client.get(&["v1", "doctor"], &()).await?;
+    let report: DoctorReport = response.read()?;
+    output::print_response(&response, format, view)?;
     match report.total.max(report.differences.len() as i64) {
         0 => Ok(()),
         count => Err(CommandError::new(Exit::Error, format!("counters that differ from the facts: {count}"))),

@@ -32,7 +32,7 @@ struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: CtlCommand,
 }
 
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ impl Global {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CtlCommand {
     /// Run the whole system in this process
     Dev(dev::DevArgs),
     /// Submit, show, wait for and cancel tasks
@@ -72,8 +72,8 @@ enum Command {
     Doctor,
     /// List, show, redrive and delete the dead letters of a deployment on SQS
     ///
-    /// AWS's usual variables configure the client (AWS_REGION, AWS_PROFILE or AWS_ACCESS_KEY_ID, …); AWS_ENDPOINT_URL selects another endpoint.
-    Dlq(Box<dlq::Dlq>),
+    /// AWS's standard variables configure the client (AWS_REGION, AWS_PROFILE or AWS_ACCESS_KEY_ID, …); AWS_ENDPOINT_URL selects another endpoint.
+    Dlq(Box<dlq::DlqArgs>),
     /// Show what is in the queues of a deployment on SQS
     ///
     /// The counts are those of SQS, which may lag by a minute. Only dead letters have an age: SQS reports the age of the oldest message only
@@ -101,15 +101,15 @@ async fn main() -> ExitCode {
 async fn run(Cli { global, command }: Cli) -> error::Result {
     let (client, output) = (|| global.client(), global.output);
     match command {
-        Command::Dev(args) => dev::run(args).await,
-        Command::Task(command) => task::run(&command, &client()?, output).await,
-        Command::Step(command) => step::run(&command, &client()?, output).await,
-        Command::Template(command) => template::run(&command, &client()?, output).await,
-        Command::Doctor => doctor::run(&client()?, output).await,
-        Command::Dlq(dlq) => dlq::run(&dlq, output).await,
-        Command::Queues(args) => queues::run(&args, output).await,
-        Command::Db(command) => db::run(&command, output).await,
-        Command::Postgres(command) => postgres::run(command).await,
+        CtlCommand::Dev(args) => dev::run(args).await,
+        CtlCommand::Task(command) => task::run(&command, &client()?, output).await,
+        CtlCommand::Step(command) => step::run(&command, &client()?, output).await,
+        CtlCommand::Template(command) => template::run(&command, &client()?, output).await,
+        CtlCommand::Doctor => doctor::run(&client()?, output).await,
+        CtlCommand::Dlq(args) => dlq::run(&args, output).await,
+        CtlCommand::Queues(args) => queues::run(&args, output).await,
+        CtlCommand::Db(command) => db::run(&command, output).await,
+        CtlCommand::Postgres(command) => postgres::run(command).await,
     }
 }
 

@@ -1,19 +1,26 @@
 //! Output: tables for people, JSON for programs. Text from outside is escaped, because control characters could move the cursor of a
 //! terminal, hide text or forge a line.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+};
 
 use clap::ValueEnum;
 use comfy_table::{Cell, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use serde::de::DeserializeOwned;
 
-use crate::error::{CommandError, Exit, Result};
+use crate::{
+    client::ApiResponse,
+    error::{CommandError, Exit, Result},
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.
     Table,
-    /// For programs: the response of the API.
+    /// For programs.
     Json,
 }
 
@@ -27,8 +34,16 @@ pub fn print_json(json: &str) -> Result {
     write_out(&indent(json))
 }
 
+/// Prints a response of the API: for people by `view`, for programs as it is.
+pub fn print_response<T: DeserializeOwned>(response: &ApiResponse, format: Format, view: impl FnOnce(&T) -> String) -> Result {
+    match format {
+        Format::Json => print_json(&response.text),
+        Format::Table => print(&view(&response.read()?)),
+    }
+}
+
 pub fn report(failure: &CommandError) {
-    // If stderr is closed, the exit code must do.
+    // If stderr is closed, only the exit code tells.
     let _ = writeln!(io::stderr(), "error: {}", harmless(&failure.message));
 }
 
@@ -41,7 +56,7 @@ pub fn remark(text: &str) {
 
 fn write_out(text: &str) -> Result {
     match writeln!(io::stdout(), "{}", text.trim_end()) {
-        // As with `… | head`: the reader needs no more.
+        // The reader stopped, as in `… | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(CommandError::new(Exit::Error, format!("cannot write the result: {error}"))),
         Ok(()) => Ok(()),
@@ -85,6 +100,13 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> St
         column.set_padding((0, 2));
     });
     table.trim_fmt()
+}
+
+/// A count with its noun, such as `1 step` or `2 steps`.
+pub fn counted(count: impl Display, noun: &str) -> String {
+    let count = count.to_string();
+    let plural = if count == "1" { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 /// Lines of `name  value`, without empty values.

@@ -1,5 +1,5 @@
-//! `tasker-ctl queues`: what is in the queues of a deployment. Nothing is received from a queue that is worked on: a receive would
-//! count as a try of its messages.
+//! `tasker-ctl queues`: the content of a deployment's queues. It receives nothing from a queue that is not for dead letters, because each
+//! receive counts as a try of its message.
 
 use clap::Args;
 use futures::future::{join_all, try_join_all};
@@ -9,25 +9,24 @@ use serde_json::json;
 use tasker_aws::{QueueAdmin, QueueFacts, SqsMessage, dead_letter_queue, queue_of_dead_letters};
 
 use crate::{
-    deployment::{Deployment, Which, failure},
+    deployment::{DeploymentArgs, QueueDeployment, failure},
     error::Result,
-    output::{self, Format, age, table},
+    output::{self, Format, age, counted, table},
 };
 
-/// Seconds that dead letters are hidden by the look at their age, if they are not given back.
+/// How long a received dead letter stays hidden if this command does not show it again.
 const HIDDEN_SECONDS: u16 = 5;
 
-/// Which queues.
 #[derive(Debug, Args)]
 #[command(after_help = crate::dlq::JSON)]
 pub struct QueuesArgs {
     #[command(flatten)]
-    deployment: Which,
+    deployment: DeploymentArgs,
 }
 
-/// A queue that is worked on.
+/// A queue that is not for dead letters.
 #[derive(Debug, Serialize)]
-struct Working {
+struct WorkQueue {
     name: String,
     waiting: u64,
     in_flight: u64,
@@ -37,62 +36,61 @@ struct Working {
     max_receives: Option<u64>,
 }
 
-/// A queue for dead letters that has some.
+/// A dead-letter queue that is not empty.
 #[derive(Debug, Serialize)]
-struct Dead {
+struct DeadLetterQueue {
     name: String,
-    letters: u64,
-    /// Of the oldest one that was seen.
+    dead_letters: u64,
+    /// The age of the oldest message that was received.
     oldest_age_seconds: Option<i64>,
-    /// All were seen.
+    /// Whether all messages were received.
     exact: bool,
 }
 
-/// Runs the command.
 pub async fn run(args: &QueuesArgs, format: Format) -> Result {
     let deployment = args.deployment.open().await?;
     let dead = facts(&deployment, deployment.dead()).await?;
     let working = facts(&deployment, deployment.working()).await?;
-    let working: Vec<Working> = working.into_iter().map(|(name, facts)| Working::of(name, &facts, &dead)).collect();
+    let working: Vec<WorkQueue> = working.into_iter().map(|(name, facts)| WorkQueue::of(name, &facts, &dead)).collect();
     let filled = dead.iter().filter(|(_, facts)| facts.total() > 0);
-    let dead = join_all(filled.map(|(name, facts)| look(&deployment.depot, name, facts))).await;
+    let dead = join_all(filled.map(|(name, facts)| look(&deployment.admin, name, facts))).await;
     match format {
         Format::Json => output::print_json(&json!({"queues": working, "dead_letters": dead}).to_string()),
         Format::Table => output::print(&view(&working, &dead)),
     }
 }
 
-async fn facts<'a>(deployment: &Deployment, names: impl Iterator<Item = &'a str>) -> Result<Vec<(String, QueueFacts)>> {
+async fn facts<'a>(deployment: &QueueDeployment, names: impl Iterator<Item = &'a str>) -> Result<Vec<(String, QueueFacts)>> {
     let one = |name: &'a str| async move {
-        let facts = deployment.depot.facts(name).await.map_err(|error| failure(&format!("look at {name}"), &error))?;
+        let facts = deployment.admin.facts(name).await.map_err(|error| failure(&format!("look at {name}"), &error))?;
         Ok((name.to_owned(), facts))
     };
     try_join_all(names.map(one)).await
 }
 
-/// The age is left out when it cannot be had: where a look would use receives up, and where SQS does not answer in time.
-async fn look(depot: &QueueAdmin, name: &str, facts: &QueueFacts) -> Dead {
-    let mut dead = Dead { name: name.to_owned(), letters: facts.total(), oldest_age_seconds: None, exact: false };
+/// There is no age if a receive would count against a redrive policy, or if SQS does not answer in time.
+async fn look(admin: &QueueAdmin, name: &str, facts: &QueueFacts) -> DeadLetterQueue {
+    let mut dead = DeadLetterQueue { name: name.to_owned(), dead_letters: facts.total(), oldest_age_seconds: None, exact: false };
     if facts.max_receives.is_some() {
         return dead;
     }
-    let letters = depot.receive(name, HIDDEN_SECONDS, 1).await.unwrap_or_default();
-    depot.release(name, &letters.iter().map(SqsMessage::receipt).collect::<Vec<_>>()).await;
-    let sent = letters.iter().filter_map(|letter| Timestamp::from_millisecond(letter.sent_ms?).ok()).min();
+    let messages = admin.receive(name, HIDDEN_SECONDS, 1).await.unwrap_or_default();
+    admin.release(name, &messages.iter().map(SqsMessage::receipt).collect::<Vec<_>>()).await;
+    let sent = messages.iter().filter_map(|message| Timestamp::from_millisecond(message.sent_ms?).ok()).min();
     dead.oldest_age_seconds = sent.map(|sent| Timestamp::now().duration_since(sent).as_secs().max(0));
-    dead.exact = letters.len() as u64 >= facts.total();
+    dead.exact = messages.len() as u64 >= facts.total();
     dead
 }
 
-fn view(working: &[Working], dead: &[Dead]) -> String {
+fn view(working: &[WorkQueue], dead: &[DeadLetterQueue]) -> String {
     let header = ["QUEUE", "WAITING", "IN FLIGHT", "DELAYED", "DEAD LETTERS", "VISIBILITY", "MAX RECEIVES"];
-    let mut view = table(&header, working.iter().map(Working::row));
+    let mut view = table(&header, working.iter().map(WorkQueue::row));
     view.push('\n');
     dead.iter().for_each(|dead| view.push_str(&format!("\n! {}", dead.view())));
     view
 }
 
-impl Working {
+impl WorkQueue {
     fn of(name: String, facts: &QueueFacts, dead: &[(String, QueueFacts)]) -> Self {
         let its = dead_letter_queue(&name);
         Self {
@@ -107,7 +105,7 @@ impl Working {
     }
 
     fn row(&self) -> Vec<String> {
-        let letters = match self.dead_letters {
+        let dead_letters = match self.dead_letters {
             None => "no queue for them".to_owned(),
             Some(0) => "0".to_owned(),
             Some(count) => format!("{count} !"),
@@ -117,16 +115,15 @@ impl Working {
             self.waiting.to_string(),
             self.in_flight.to_string(),
             self.delayed.to_string(),
-            letters,
+            dead_letters,
             format!("{} s", self.visibility_seconds),
             self.max_receives.map_or_else(|| "-".to_owned(), |count| count.to_string()),
         ]
     }
 }
 
-impl Dead {
+impl DeadLetterQueue {
     fn view(&self) -> String {
-        let plural = if self.letters == 1 { "" } else { "s" };
         let age = self.oldest_age_seconds.map(age).unwrap_or_default();
         let age = match (self.oldest_age_seconds, self.exact) {
             (None, _) => String::new(),
@@ -134,7 +131,8 @@ impl Dead {
             (Some(_), false) => format!(", the oldest sent {age} ago or more"),
         };
         let bare = queue_of_dead_letters(&self.name).unwrap_or(&self.name);
-        format!("{} holds {} dead letter{plural}{age}: tasker-ctl dlq list --queue {bare}", self.name, self.letters)
+        let count = counted(self.dead_letters, "dead letter");
+        format!("{} holds {count}{age}: tasker-ctl dlq list --queue {bare}", self.name)
     }
 }
 
@@ -147,8 +145,9 @@ mod tests {
         let facts = |waiting| QueueFacts { waiting, visibility_seconds: 180, max_receives: Some(100), ..QueueFacts::default() };
         let dead = [("shop-intake-dlq".to_owned(), facts(12)), ("shop-readiness-dlq".to_owned(), facts(0))];
         let working =
-            ["shop-intake", "shop-readiness", "shop-worker-a"].map(|name| Working::of(name.to_owned(), &facts(4), &dead));
-        let filled = Dead { name: "shop-intake-dlq".into(), letters: 12, oldest_age_seconds: Some(7260), exact: false };
+            ["shop-intake", "shop-readiness", "shop-worker-a"].map(|name| WorkQueue::of(name.to_owned(), &facts(4), &dead));
+        let filled =
+            DeadLetterQueue { name: "shop-intake-dlq".into(), dead_letters: 12, oldest_age_seconds: Some(7260), exact: false };
         let shown = view(&working, &[filled]);
         let lines: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(

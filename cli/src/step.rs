@@ -18,7 +18,7 @@ pub enum StepCommand {
     /// Retry a failed step, with its attempts reset
     Retry(StepArgs),
     /// Settle a step manually, with a result that its children see, or without one
-    Resolve(Resolve),
+    Resolve(ResolveArgs),
 }
 
 #[derive(Debug, Args)]
@@ -36,45 +36,45 @@ pub struct StepArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct Resolve {
+pub struct ResolveArgs {
     #[command(flatten)]
-    which: StepArgs,
+    step: StepArgs,
     /// The result: JSON, @FILE, or - for stdin
     #[arg(long, value_name = "JSON")]
     result: Option<JsonSource>,
 }
 
 pub async fn run(command: &StepCommand, client: &Client, format: Format) -> Result {
-    let (StepCommand::Retry(which) | StepCommand::Resolve(Resolve { which, .. })) = command;
-    let (reason, actor) = (which.reason.clone(), which.actor.clone());
+    let (StepCommand::Retry(step) | StepCommand::Resolve(ResolveArgs { step, .. })) = command;
+    let (reason, actor) = (step.reason.clone(), step.actor.clone());
     let action = match command {
         StepCommand::Retry(_) => StepManualAction::ResetForRetry { reason, reset_by: actor },
-        StepCommand::Resolve(Resolve { result: None, .. }) => StepManualAction::ResolveManually { reason, resolved_by: actor },
-        StepCommand::Resolve(Resolve { result: Some(source), .. }) => {
+        StepCommand::Resolve(ResolveArgs { result: None, .. }) => {
+            StepManualAction::ResolveManually { reason, resolved_by: actor }
+        }
+        StepCommand::Resolve(ResolveArgs { result: Some(source), .. }) => {
             let completion_data = CompletionData { result: source.read("--result")?, metadata: None };
             StepManualAction::CompleteManually { completion_data, reason, completed_by: actor }
         }
     };
-    let mut path = steps_path(which.task).to_vec();
-    path.push(id_of(which, client).await?);
-    let answer = client.send(Method::PATCH, &path, &action).await?;
-    if format == Format::Json {
-        return output::print_json(&answer.text);
-    }
-    let step: StepResponse = answer.read()?;
-    output::print(&format!("step {} is {}", output::line(&step.name), step.current_state))
+    let mut path = steps_path(step.task).to_vec();
+    path.push(id_of(step, client).await?);
+    let response = client.send(Method::PATCH, &path, &action).await?;
+    output::print_response(&response, format, |step: &StepResponse| {
+        format!("step {} is {}", output::line(&step.name), step.current_state)
+    })
 }
 
 /// The step's id, because the API identifies steps by id and people by name.
-async fn id_of(which: &StepArgs, client: &Client) -> Result<String> {
-    if let Ok(id) = which.step.parse::<Uuid>() {
+async fn id_of(args: &StepArgs, client: &Client) -> Result<String> {
+    if let Ok(id) = args.step.parse::<Uuid>() {
         return Ok(id.to_string());
     }
-    let steps: Vec<StepResponse> = client.get(&steps_path(which.task), &()).await?.read()?;
-    if let Some(step) = steps.iter().find(|step| step.name == which.step) {
+    let steps: Vec<StepResponse> = client.get(&steps_path(args.task), &()).await?.read()?;
+    if let Some(step) = steps.iter().find(|step| step.name == args.step) {
         return Ok(step.step_uuid.to_string());
     }
     let names: Vec<String> = steps.iter().take(20).map(|step| output::line(&step.name)).collect();
-    let message = format!("task {} has no step `{}`; it has {}", which.task, output::line(&which.step), names.join(", "));
+    let message = format!("task {} has no step `{}`; it has {}", args.task, output::line(&args.step), names.join(", "));
     Err(CommandError::new(Exit::NotFound, message))
 }

@@ -22,17 +22,17 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum TemplateCommand {
     /// Check template files; needs no server
-    Validate(Files),
+    Validate(TemplateFiles),
     /// Register templates
-    Register(Files),
+    Register(TemplateFiles),
     /// List registered templates
     List(TemplateListArgs),
     /// Show a registered template
-    Show(Show),
+    Show(ShowTemplateArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct Files {
+pub struct TemplateFiles {
     /// YAML files, or folders of them
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -46,7 +46,7 @@ pub struct TemplateListArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct Show {
+pub struct ShowTemplateArgs {
     /// The template's name
     name: String,
     /// The template's namespace
@@ -58,7 +58,7 @@ pub struct Show {
 }
 
 /// Checks files. Faults are the result of this command, so they go to stdout.
-pub fn validate(files: &Files, format: Format) -> Result {
+pub fn validate(files: &TemplateFiles, format: Format) -> Result {
     let mut checks = Vec::new();
     for path in expand(&files.files)? {
         checks.push(check(&path)?);
@@ -123,13 +123,13 @@ pub async fn run(command: &TemplateCommand, client: &Client, format: Format) -> 
     match command {
         TemplateCommand::Validate(files) => validate(files, format),
         TemplateCommand::Register(files) => register(files, client, format).await,
-        TemplateCommand::List(which) => list(which, client, format).await,
-        TemplateCommand::Show(which) => show(which, client, format).await,
+        TemplateCommand::List(args) => list(args, client, format).await,
+        TemplateCommand::Show(args) => show(args, client, format).await,
     }
 }
 
 /// Registers one file after the other. A bad one does not stop the others. The exit code is that of the first failure.
-async fn register(files: &Files, client: &Client, format: Format) -> Result {
+async fn register(files: &TemplateFiles, client: &Client, format: Format) -> Result {
     let (mut answers, mut failure) = (Vec::new(), None);
     for path in expand(&files.files)? {
         match register_one(&path, client, format).await {
@@ -164,41 +164,38 @@ async fn register_one(path: &Path, client: &Client, format: Format) -> Result<Bo
     answer.read()
 }
 
-async fn list(which: &TemplateListArgs, client: &Client, format: Format) -> Result {
-    let answer = client.get(&["v1", "templates"], which).await?;
-    if format == Format::Json {
-        return output::print_json(&answer.text);
-    }
-    let TemplateListResponse { templates, .. } = answer.read()?;
-    if templates.is_empty() {
-        return output::print("no templates");
-    }
-    let row = |t: TemplateSummary| {
-        let description = output::shortened(&t.description.unwrap_or_default(), 80);
-        vec![t.namespace, t.name, t.version, t.step_count.to_string(), description]
-    };
-    output::print(&table(&["NAMESPACE", "NAME", "VERSION", "STEPS", "DESCRIPTION"], templates.into_iter().map(row)))
+async fn list(args: &TemplateListArgs, client: &Client, format: Format) -> Result {
+    let response = client.get(&["v1", "templates"], args).await?;
+    output::print_response(&response, format, templates)
 }
 
-async fn show(which: &Show, client: &Client, format: Format) -> Result {
-    let version = match &which.version {
-        Some(version) => version.clone(),
-        None => highest(which, client).await?,
-    };
-    let answer = client.get(&["v1", "templates", &which.namespace, &which.name, &version], &()).await?;
-    match format {
-        Format::Json => output::print_json(&answer.text),
-        Format::Table => output::print(&detail(&answer.read()?)),
+fn templates(TemplateListResponse { templates, .. }: &TemplateListResponse) -> String {
+    if templates.is_empty() {
+        return "no templates".into();
     }
+    let row = |t: &TemplateSummary| {
+        let description = output::shortened(t.description.as_deref().unwrap_or_default(), 80);
+        vec![t.namespace.clone(), t.name.clone(), t.version.clone(), t.step_count.to_string(), description]
+    };
+    table(&["NAMESPACE", "NAME", "VERSION", "STEPS", "DESCRIPTION"], templates.iter().map(row))
+}
+
+async fn show(args: &ShowTemplateArgs, client: &Client, format: Format) -> Result {
+    let version = match &args.version {
+        Some(version) => version.clone(),
+        None => highest(args, client).await?,
+    };
+    let response = client.get(&["v1", "templates", &args.namespace, &args.name, &version], &()).await?;
+    output::print_response(&response, format, detail)
 }
 
 /// The highest released version, which a task without a version gets.
-async fn highest(which: &Show, client: &Client) -> Result<String> {
-    let query = TemplateListArgs { namespace: Some(which.namespace.clone()) };
+async fn highest(args: &ShowTemplateArgs, client: &Client) -> Result<String> {
+    let query = TemplateListArgs { namespace: Some(args.namespace.clone()) };
     let TemplateListResponse { templates, .. } = client.get(&["v1", "templates"], &query).await?.read()?;
-    let versions = templates.iter().filter(|t| t.name == which.name).filter_map(|t| Version::parse(&t.version).ok());
+    let versions = templates.iter().filter(|t| t.name == args.name).filter_map(|t| Version::parse(&t.version).ok());
     let Some(version) = versions.filter(|version| version.pre.is_empty()).max() else {
-        let message = format!("there is no template {} in {} with a released version", line(&which.name), line(&which.namespace));
+        let message = format!("there is no template {} in {} with a released version", line(&args.name), line(&args.namespace));
         return Err(CommandError::new(Exit::NotFound, message));
     };
     Ok(version.to_string())

@@ -114,12 +114,12 @@ fn step(name: &str) -> String {
     json!({"v": 1, "task_id": TASK, "step_id": STEP, "step_name": name, "namespace": "shop", "token": "s3cret", "handler": {"callable": name}}).to_string()
 }
 
-fn ids(letters: &Value) -> Vec<&str> {
-    letters.as_array().unwrap().iter().map(|letter| letter["message_id"].as_str().unwrap()).collect()
+fn ids(dead_letters: &Value) -> Vec<&str> {
+    dead_letters.as_array().unwrap().iter().map(|one| one["message_id"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
-async fn letters_are_listed_with_their_reasons_and_stay_where_they_are() {
+async fn dead_letters_are_listed_with_their_reasons_and_stay_where_they_are() {
     let Some(rig) = rig("list").await else { return };
     let buried = rig.send("intake-dlq", "{", &[("reason", "no JSON: line 1\u{9}column 1")]).await;
     let given_up = rig.send("worker-a", &step("charge"), &[]).await;
@@ -129,22 +129,25 @@ async fn letters_are_listed_with_their_reasons_and_stay_where_they_are() {
     }
     for _ in 0..2 {
         let listed = rig.run("dlq list -o json").await.json();
-        assert_eq!((ids(&listed["letters"]), &listed["more"]), (vec![&*buried, &*given_up], &json!(false)));
-        assert_eq!((&listed["letters"][0]["kind"], &listed["letters"][1]["kind"]), (&json!("unreadable"), &json!("RunStep")));
-        assert_eq!((&listed["letters"][1]["task_id"], &listed["letters"][1]["step"]), (&json!(TASK), &json!("charge")));
-        assert!(listed["letters"][1]["reason"].as_str().unwrap().starts_with("came by redrive: "), "{listed}");
+        assert_eq!((ids(&listed["dead_letters"]), &listed["more"]), (vec![&*buried, &*given_up], &json!(false)));
+        assert_eq!(
+            (&listed["dead_letters"][0]["kind"], &listed["dead_letters"][1]["kind"]),
+            (&json!("unreadable"), &json!("RunStep"))
+        );
+        assert_eq!((&listed["dead_letters"][1]["task_id"], &listed["dead_letters"][1]["step"]), (&json!(TASK), &json!("charge")));
+        assert!(listed["dead_letters"][1]["reason"].as_str().unwrap().starts_with("came by redrive: "), "{listed}");
     }
     let shown = rig.run("dlq list --max 1").await.out;
     assert!(
         shown.contains("no JSON: line 1\\tcolumn 1")
-            && shown.ends_with("1 letter; there are more: give a larger --max, or a --queue\n")
+            && shown.ends_with("1 dead letter; there are more: give a larger --max, or a --queue\n")
     );
     assert!(rig.run("dlq list --queue completions").await.out.starts_with("no dead letters in "));
     assert_eq!((rig.take("intake-dlq").await.len(), rig.take("worker-a-dlq").await.len()), (1, 1), "nothing stays hidden");
 }
 
 #[tokio::test]
-async fn a_letter_is_shown_without_its_contents_unless_they_are_asked_for() {
+async fn a_dead_letter_is_shown_without_its_contents_unless_they_are_asked_for() {
     let Some(rig) = rig("show").await else { return };
     let id = rig.send("worker-a-dlq", &step("a\u{9b}2Jb"), &[("reason", "dead"), ("card", "s3cret")]).await;
     let shown = rig.run(&format!("dlq show {id}")).await.out;
@@ -163,7 +166,7 @@ async fn a_letter_is_shown_without_its_contents_unless_they_are_asked_for() {
 }
 
 #[tokio::test]
-async fn the_letters_that_match_are_copied_back_and_the_others_are_there_for_everybody() {
+async fn the_dead_letters_that_match_are_copied_back_and_the_others_are_there_for_everybody() {
     let Some(rig) = rig("copy").await else { return };
     let mut charged = Vec::new();
     for n in 0..12 {
@@ -185,9 +188,9 @@ async fn the_letters_that_match_are_copied_back_and_the_others_are_there_for_eve
     let rest = rig.run("dlq redrive --step charge --namespace shop --task 01990000-0000-7000-8000-000000000000").await;
     assert_eq!(rest.out.lines().next().unwrap(), "mechanism: copy (receive, send, delete)", "{}", rest.err);
     assert_eq!(rest.out.lines().filter(|line| line.ends_with("step charge  redriven")).count(), 7, "{}", rest.out);
-    assert!(rest.out.ends_with("7 letters redriven\n"), "{}", rest.out);
+    assert!(rest.out.ends_with("7 dead letters redriven\n"), "{}", rest.out);
     let again = rig.run("dlq redrive --step charge").await;
-    assert_eq!((again.code, again.out.lines().last().unwrap()), (0, "no letter matches: nothing was done"));
+    assert_eq!((again.code, again.out.lines().last().unwrap()), (0, "no dead letter matches: nothing was done"));
     let copies = rig.take("worker-a").await;
     assert_eq!(copies.len(), 12);
     for copy in &copies {
@@ -206,10 +209,10 @@ async fn a_whole_queue_is_moved_by_sqs_except_that_of_intake() {
     }
     let request = rig.send("intake-dlq", r#"{"name": "order"}"#, &[]).await;
     let dry = rig.run("dlq redrive --queue worker-a --dry-run").await.out;
-    assert!(dry.ends_with("3 letters would be redriven, by move\n"), "{dry}");
+    assert!(dry.ends_with("3 dead letters would be redriven, by move\n"), "{dry}");
     let moved = rig.run("dlq redrive --queue worker-a --yes").await;
     assert_eq!(moved.code, 0, "{}", moved.err);
-    assert!(moved.out.starts_with("mechanism: move (StartMessageMoveTask)\n3 letters moved from "), "{}", moved.out);
+    assert!(moved.out.starts_with("mechanism: move (StartMessageMoveTask)\n3 dead letters moved from "), "{}", moved.out);
     assert_eq!((rig.take("worker-a").await.len(), rig.take("worker-a-dlq").await.len()), (3, 0));
     let copied = rig.run("dlq redrive --queue intake -o json").await.json();
     assert_eq!((&copied["mechanism"], &copied["redriven"]), (&json!("copy"), &json!(1)));
@@ -235,9 +238,9 @@ async fn a_purge_deletes_what_matches_and_nothing_else() {
     let Some(rig) = rig("purge").await else { return };
     let (gone, kept) = (rig.send("worker-a-dlq", "x", &[]).await, rig.send("intake-dlq", "y", &[]).await);
     let dry = rig.run(&format!("dlq purge --message {gone} --dry-run")).await.out;
-    assert!(dry.ends_with("1 letter would be deleted\n") && dry.contains(&gone) && !dry.contains(&kept), "{dry}");
+    assert!(dry.ends_with("1 dead letter would be deleted\n") && dry.contains(&gone) && !dry.contains(&kept), "{dry}");
     let purged = rig.run(&format!("dlq purge --message {gone} --yes")).await;
-    assert!(purged.code == 0 && purged.out.ends_with("deleted\n1 letter deleted\n"), "{}{}", purged.out, purged.err);
+    assert!(purged.code == 0 && purged.out.ends_with("deleted\n1 dead letter deleted\n"), "{}{}", purged.out, purged.err);
     assert_eq!(rig.take("worker-a-dlq").await.len(), 0);
     assert_eq!(rig.take("intake-dlq").await[0].message_id(), Some(&*kept));
 }

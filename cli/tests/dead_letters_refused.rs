@@ -24,7 +24,10 @@ async fn an_empty_filter_is_refused_with_the_filters_there_are() {
     for line in ["dlq redrive", "dlq redrive --dry-run", "dlq redrive --max 3 --mechanism copy", "dlq purge --yes"] {
         let (code, said) = run(&format!("{line} --queues {QUEUES}")).await;
         assert_eq!(code, 2, "{said}");
-        assert!(said.starts_with("error: no letters are named: say which to ") && said.contains("--fingerprint"), "{said}");
+        assert!(
+            said.starts_with("error: no dead letters are selected: give one or more of ") && said.contains("--fingerprint"),
+            "{said}"
+        );
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
@@ -41,7 +44,7 @@ async fn only_a_whole_queue_is_moved() {
     for line in ["--queue intake --older-than 1h", "--queue intake --max 3", "--task 01990000-0000-7000-8000-000000000000"] {
         let (code, said) = run(&format!("dlq redrive --mechanism move {line} --queues {QUEUES}")).await;
         assert_eq!(code, 2, "{said}");
-        assert!(said.starts_with("error: --mechanism move takes all letters of one queue: "), "{said}");
+        assert!(said.starts_with("error: --mechanism move takes all dead letters of one queue: "), "{said}");
     }
 }
 

@@ -54,7 +54,7 @@ impl Process {
 
     /// Perhaps injects a fault into the next call of a statement.
     pub fn inject(&self, chance: &mut Chance, faults: &Faults, statement: &'static str) {
-        let (roll, times, early) = (chance.next() % 1000, 1 + usize::from(chance.permille(250)), chance.permille(500));
+        let (roll, times, early) = (chance.number() % 1000, 1 + usize::from(chance.permille(250)), chance.permille(500));
         if faults.enough() {
             return;
         }

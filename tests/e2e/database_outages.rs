@@ -27,7 +27,7 @@ pub struct System {
 
 impl System {
     pub fn over(cluster: &Cluster, user: &str) -> Self {
-        let place = Place::new();
+        let place = Place::default();
         place.template(&template());
         let dev = Dev::start(&place, &["--database-url", &cluster.url(user), "--worker", &python_worker("python")]);
         Self { place, dev, accepted: Accepted::default() }

@@ -37,7 +37,7 @@ impl Kill {
 }
 
 fn place() -> Place {
-    let place = Place::new();
+    let place = Place::default();
     place.template(&template());
     place
 }

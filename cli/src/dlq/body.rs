@@ -1,9 +1,8 @@
-//! The body of a dead letter without what its sender trusted the queue with: shown is what this list names, and nothing else.
+//! The body of a dead letter without its confidential parts. Only the values listed here are shown.
 
 use serde_json::{Map, Value, json};
 
-/// What is shown of any message, where it is a number, a word or a truth: of messages about steps, of handlers and outcomes, and of
-/// requests.
+/// Keys of messages about steps, of handlers, outcomes and requests. A value is shown if it is a number, a boolean or a short string.
 #[rustfmt::skip]
 const SHOWN: &[&str] = &[
     "v", "task_id", "step_id", "step_name", "lease", "attempt", "max_attempts", "timeout_seconds", "report_start", "resend",
@@ -11,26 +10,24 @@ const SHOWN: &[&str] = &[
     "callable", "method", "resolver", "error_type", "error_code", "retryable", "delay_seconds", "items_processed",
     "name", "namespace", "version", "priority", "initiator", "source_system", "parent_correlation_id", "requested_at",
 ];
-/// What is looked into.
-#[rustfmt::skip]
-const OPENED: &[&str] = &[
-    "handler", "outcome", "success", "failure", "checkpoint", "pending_callback", "released", "started", "heartbeat",
-];
-/// The member that lets its holder answer for a step.
+/// Keys of objects whose members are shown by the same rule.
+const OPENED: &[&str] =
+    &["handler", "outcome", "success", "failure", "checkpoint", "pending_callback", "released", "started", "heartbeat"];
+/// The key of the token, whose holder can complete a step.
 const TOKEN: &str = "\"token\"";
-/// Characters of a shown word: what is in the place of an id may be anything.
+/// Characters of a shown string: the sender may have put anything in the place of an id.
 const CHARS: usize = 200;
 
-/// A body without its contents.
+/// A body with all but the listed values hidden.
 pub fn hidden(body: &str) -> Value {
     match serde_json::from_str(body) {
         Ok(Value::Object(members)) => object(members),
-        Ok(other) => instead_of(&other),
-        Err(_) => json!(format!("hidden: {} bytes that are no JSON", body.len())),
+        Ok(other) => placeholder(&other),
+        Err(_) => json!(format!("hidden: {} bytes that are not JSON", body.len())),
     }
 }
 
-/// The whole text, but for what is called `token` at any depth. It need not be JSON: a message that was cut short holds a token too.
+/// The whole text, with the values of all keys `token` hidden. It need not be valid JSON: a truncated message contains a token too.
 pub fn without_tokens(text: &str) -> String {
     let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(at) = rest.find(TOKEN) {
@@ -48,7 +45,7 @@ pub fn without_tokens(text: &str) -> String {
     shown + rest
 }
 
-/// Of the JSON string that a text begins with, both quotes included; of all the text where the string does not end.
+/// The length of the JSON string at the start of a text, with its quotes; the whole text if the string does not end.
 fn bytes_of_string(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -69,14 +66,14 @@ fn object(members: Map<String, Value>) -> Value {
             Value::Object(inner) if is_opened => object(inner),
             Value::Number(_) | Value::Bool(_) if is_shown => value,
             Value::String(ref text) if is_shown && text.chars().count() <= CHARS => value,
-            value => instead_of(&value),
+            value => placeholder(&value),
         };
         (key, shown)
     };
     Value::Object(members.into_iter().map(member).collect())
 }
 
-fn instead_of(value: &Value) -> Value {
+fn placeholder(value: &Value) -> Value {
     json!(format!("hidden: {} bytes", value.to_string().len()))
 }
 
@@ -111,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_hidden_as_a_whole() {
-        assert_eq!(hidden("{secret"), "hidden: 7 bytes that are no JSON");
+        assert_eq!(hidden("{secret"), "hidden: 7 bytes that are not JSON");
         assert_eq!(hidden(r#"["secret"]"#), "hidden: 10 bytes");
     }
 }

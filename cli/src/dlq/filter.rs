@@ -1,33 +1,32 @@
-//! Which dead letters are meant.
+//! Selects dead letters.
 
 use std::{str::FromStr, time::Duration};
 
 use clap::Args;
 use uuid::Uuid;
 
-use super::letter::Summary;
+use super::dead_letter::DeadLetter;
 use crate::error::{CommandError, Result};
 
-/// What a letter must be like; all that is given must hold.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Which letters (at least one; all that are given must hold)")]
+#[command(next_help_heading = "Filters (at least one; a dead letter must match all of them)")]
 pub struct Filter {
-    /// In this dead-letter queue; alone it means all that are in it
+    /// In this dead-letter queue; alone, it selects the whole queue
     #[arg(short, long, value_name = "NAME")]
     pub queue: Option<String>,
     /// About this task
     #[arg(long, value_name = "ID")]
     task: Option<Uuid>,
-    /// About this step, by its id or name; only a RunStep says a name
+    /// About this step, by id or name; only a RunStep contains a name
     #[arg(long, value_name = "ID")]
     step: Option<String>,
-    /// Of this namespace; only a RunStep and a task request say theirs
+    /// Of this namespace; only a RunStep and a task request contain one
     #[arg(short, long, value_name = "NS")]
     namespace: Option<String>,
-    /// Of one kind and dead for one reason, as `dlq list` shows it
+    /// Of one kind and one reason, as shown by `dlq list`
     #[arg(short, long, value_name = "F", value_parser = parse_fingerprint)]
     fingerprint: Option<String>,
-    /// First sent longer ago than this, as 90s, 30m, 1h or 2d
+    /// First sent longer ago than this, such as 90s, 30m, 1h or 2d
     #[arg(long, value_name = "AGE")]
     older_than: Option<Age>,
     /// With this message id
@@ -36,16 +35,15 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A slip of the finger must not mean everything.
+    /// Rejects a filter without options, which would select everything by mistake.
     pub fn refuse_empty(&self, verb: &str) -> Result {
         if self.queue.is_some() || self.narrows() {
             return Ok(());
         }
         let options = "--queue, --task, --step, --namespace, --fingerprint, --older-than or --message";
-        Err(CommandError::usage(format!("no letters are named: say which to {verb}, by one or more of {options}")))
+        Err(CommandError::usage(format!("no dead letters are selected: give one or more of {options} to {verb} them")))
     }
 
-    /// Whether it means all that is in one queue.
     pub fn is_whole_queue(&self) -> bool {
         self.queue.is_some() && !self.narrows()
     }
@@ -56,29 +54,26 @@ impl Filter {
         task.is_some() || older_than.is_some() || texts.into_iter().any(Option::is_some)
     }
 
-    /// Whether this letter is meant, of those in the queue.
-    pub fn takes(&self, letter: &Summary) -> bool {
-        fn holds<T>(wanted: Option<T>, matches: impl Fn(T) -> bool) -> bool {
-            wanted.is_none_or(matches)
-        }
-        let is_step = |step: &str| {
-            letter.step.as_deref() == Some(step) || letter.step_id.is_some_and(|id| step.parse::<Uuid>().is_ok_and(|it| it == id))
+    /// Whether a dead letter of the queue matches.
+    pub fn matches(&self, dead_letter: &DeadLetter) -> bool {
+        let is_step = |step: &String| {
+            dead_letter.step.as_ref() == Some(step)
+                || dead_letter.step_id.is_some_and(|id| step.parse::<Uuid>().is_ok_and(|it| it == id))
         };
-        holds(self.task, |task| letter.task_id == Some(task))
-            && holds(self.step.as_deref(), is_step)
-            && holds(self.namespace.as_deref(), |namespace| letter.namespace.as_deref() == Some(namespace))
-            && holds(self.fingerprint.as_deref(), |print| letter.fingerprint == print)
-            && holds(self.message.as_deref(), |id| letter.message_id == id)
-            && holds(self.older_than, |Age(age)| letter.age_seconds.is_some_and(|is| is.unsigned_abs() > age.as_secs()))
+        self.task.is_none_or(|task| dead_letter.task_id == Some(task))
+            && self.step.as_ref().is_none_or(is_step)
+            && self.namespace.as_ref().is_none_or(|namespace| dead_letter.namespace.as_ref() == Some(namespace))
+            && self.fingerprint.as_ref().is_none_or(|fingerprint| dead_letter.fingerprint == *fingerprint)
+            && self.message.as_ref().is_none_or(|id| dead_letter.message_id == *id)
+            && self.older_than.is_none_or(|Age(age)| dead_letter.age_seconds.is_some_and(|is| is.unsigned_abs() > age.as_secs()))
     }
 }
 
 fn parse_fingerprint(text: &str) -> std::result::Result<String, String> {
     let is_one = text.len() == 8 && text.chars().all(|c| c.is_ascii_hexdigit());
-    if is_one { Ok(text.to_ascii_lowercase()) } else { Err("expected eight hexadecimal digits, as `dlq list` shows them".into()) }
+    if is_one { Ok(text.to_ascii_lowercase()) } else { Err("expected eight hexadecimal digits, as shown by `dlq list`".into()) }
 }
 
-/// How long ago.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Age(Duration);
 
@@ -86,7 +81,7 @@ impl FromStr for Age {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let wrong = || "expected a whole number and s, m, h or d, as 90s, 30m, 1h or 2d".to_owned();
+        let wrong = || "expected a whole number and s, m, h or d, such as 90s, 30m, 1h or 2d".to_owned();
         let unit = text.chars().next_back().ok_or_else(wrong)?;
         let seconds = match unit {
             's' => 1,
@@ -111,15 +106,15 @@ mod tests {
     const TASK: &str = "01990000-0000-7000-8000-000000000000";
     const STEP: &str = "01990000-0000-7000-8000-000000004000";
 
-    fn letter() -> Summary {
+    fn dead_letter() -> DeadLetter {
         let body = json!({"step_id": STEP, "step_name": "charge", "handler": {}, "namespace": "shop"}).to_string();
-        let letter = SqsMessage { id: "m1".into(), body, sent_ms: Some(0), ..SqsMessage::default() };
-        Summary::of("q-dlq", &letter, Timestamp::from_second(3600).unwrap())
+        let message = SqsMessage { id: "m1".into(), body, sent_ms: Some(0), ..SqsMessage::default() };
+        DeadLetter::new("q-dlq", &message, Timestamp::from_second(3600).unwrap())
     }
 
     #[test]
     fn each_filter_takes_what_it_says_and_nothing_else() {
-        let letter = letter();
+        let dead_letter = dead_letter();
         let text = |text: &str| Some(text.to_owned());
         let none = Filter::default;
         for (takes, other) in [
@@ -127,12 +122,15 @@ mod tests {
             (Filter { step: text("charge"), ..none() }, Filter { step: text("ship"), ..none() }),
             (Filter { step: text(STEP), ..none() }, Filter { step: text(TASK), ..none() }),
             (Filter { namespace: text("shop"), ..none() }, Filter { namespace: text("sho"), ..none() }),
-            (Filter { fingerprint: text(&letter.fingerprint), ..none() }, Filter { fingerprint: text("00000000"), ..none() }),
+            (
+                Filter { fingerprint: text(&dead_letter.fingerprint), ..none() },
+                Filter { fingerprint: text("00000000"), ..none() },
+            ),
             (Filter { message: text("m1"), ..none() }, Filter { message: text("m"), ..none() }),
             (Filter { older_than: "59m".parse().ok(), ..none() }, Filter { older_than: "1h".parse().ok(), ..none() }),
         ] {
-            assert!(takes.takes(&letter), "{takes:?}");
-            assert!(!other.takes(&letter), "{other:?}");
+            assert!(takes.matches(&dead_letter), "{takes:?}");
+            assert!(!other.matches(&dead_letter), "{other:?}");
             assert!(!takes.is_whole_queue() && takes.refuse_empty("redrive").is_ok(), "{takes:?}");
         }
     }
@@ -140,15 +138,15 @@ mod tests {
     #[test]
     fn all_that_is_given_must_hold() {
         let both = Filter { step: Some("charge".into()), namespace: Some("bank".into()), ..Filter::default() };
-        assert!(!both.takes(&letter()));
+        assert!(!both.matches(&dead_letter()));
     }
 
     #[test]
     fn nothing_given_is_refused_and_a_queue_alone_means_all_of_it() {
         let failure = Filter::default().refuse_empty("redrive").unwrap_err();
-        assert!(failure.message.starts_with("no letters are named: say which to redrive, by one or more of --queue"));
+        assert!(failure.message.starts_with("no dead letters are selected: give one or more of --queue"));
         let queue = Filter { queue: Some("q".into()), ..Filter::default() };
-        assert!(queue.is_whole_queue() && queue.takes(&letter()) && queue.refuse_empty("purge").is_ok());
+        assert!(queue.is_whole_queue() && queue.matches(&dead_letter()) && queue.refuse_empty("purge").is_ok());
     }
 
     #[test]

@@ -4,72 +4,67 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    letter::Summary,
-    look::{Found, Rest, look},
+    dead_letter::DeadLetter,
+    look::{Matches, Remaining, look},
 };
 use crate::{
-    deployment::Which,
+    deployment::DeploymentArgs,
     error::Result,
-    output::{self, Format, age, shortened, table},
+    output::{self, Format, age, counted, shortened, table},
 };
 
 /// Characters of a reason in a row.
 const REASON: usize = 100;
 
-/// Which letters to list.
 #[derive(Debug, Args)]
 #[command(after_help = super::JSON)]
-pub struct LetterListArgs {
+pub struct DlqListArgs {
     /// Only those of this dead-letter queue
     #[arg(short, long, value_name = "NAME")]
     queue: Option<String>,
-    /// Letters that are shown
+    /// Show at most so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max: u32,
 }
 
-/// Runs the command.
-pub async fn run(which: &LetterListArgs, deployment: &Which, format: Format) -> Result {
+pub async fn run(args: &DlqListArgs, deployment: &DeploymentArgs, format: Format) -> Result {
     let deployment = deployment.open().await?;
-    let queues = deployment.choose(which.queue.as_deref()).await?;
-    let Found { letters, rest } = look(&deployment, &queues, which.max as usize, |_| true).await?;
-    let letters: Vec<Summary> = letters.into_iter().map(|(summary, _)| summary).collect();
+    let queues = deployment.choose(args.queue.as_deref()).await?;
+    let Matches { dead_letters, remaining } = look(&deployment, &queues, args.max as usize, |_| true).await?;
+    let dead_letters: Vec<DeadLetter> = dead_letters.into_iter().map(|(dead_letter, _)| dead_letter).collect();
     match format {
         Format::Json => {
-            let mut shown = json!({ "letters": letters });
-            rest.tell(&mut shown);
-            output::print_json(&shown.to_string())
+            let mut document = json!({ "dead_letters": dead_letters });
+            remaining.add_to(&mut document);
+            output::print_json(&document.to_string())
         }
-        Format::Table if letters.is_empty() => {
-            let maybe = rest.told("", "; there may be some that were not seen: run it again");
+        Format::Table if dead_letters.is_empty() => {
+            let maybe = remaining.remark("", "; the search was incomplete: run it again");
             output::print(&format!("no dead letters in {}{maybe}", queues.join(", ")))
         }
-        Format::Table => output::print(&format!("{}\n\n{}", rows(&letters), tally(letters.len(), rest))),
+        Format::Table => output::print(&format!("{}\n\n{}", rows(&dead_letters), total(dead_letters.len(), remaining))),
     }
 }
 
-/// A row a letter.
-pub fn rows(letters: &[Summary]) -> String {
-    let row = |letter: &Summary| {
+pub fn rows(dead_letters: &[DeadLetter]) -> String {
+    let row = |dead_letter: &DeadLetter| {
         vec![
-            letter.queue.clone(),
-            letter.message_id.clone(),
-            letter.kind.name().to_owned(),
-            letter.task_id.map(|id| id.to_string()).unwrap_or_default(),
-            shortened(&letter.step_shown(), 40),
-            letter.age_seconds.map(age).unwrap_or_default(),
-            letter.fingerprint.clone(),
-            shortened(&letter.reason, REASON),
+            dead_letter.queue.clone(),
+            dead_letter.message_id.clone(),
+            dead_letter.kind.to_owned(),
+            dead_letter.task_id.map(|id| id.to_string()).unwrap_or_default(),
+            shortened(&dead_letter.step_shown(), 40),
+            dead_letter.age_seconds.map(age).unwrap_or_default(),
+            dead_letter.fingerprint.clone(),
+            shortened(&dead_letter.reason, REASON),
         ]
     };
-    table(&["QUEUE", "MESSAGE", "KIND", "TASK", "STEP", "AGE", "FINGERPRINT", "REASON"], letters.iter().map(row))
+    table(&["QUEUE", "MESSAGE", "KIND", "TASK", "STEP", "AGE", "FINGERPRINT", "REASON"], dead_letters.iter().map(row))
 }
 
-/// `3 letters`, and how to see the others.
-fn tally(count: usize, rest: Rest) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    let more = rest.told("; there are more: give a larger --max, or a --queue", "; there may be more: run it again");
-    format!("{count} letter{plural}{more}")
+fn total(count: usize, remaining: Remaining) -> String {
+    let more = remaining.remark("; there are more: give a larger --max, or a --queue", "; there may be more: run it again");
+    format!("{}{more}", counted(count, "dead letter"))
 }
 
 #[cfg(test)]
@@ -80,22 +75,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hostile_letter_stays_in_its_row() {
+    fn a_hostile_dead_letter_stays_in_its_row() {
         let body = r#"{"step_name": "a\u001b[2J\nb", "handler": 1}"#.to_owned();
-        let letter = SqsMessage { id: "m".into(), body, sent_ms: Some(0), ..SqsMessage::default() }.with(REASON, "no\u{9b}\nway");
-        let shown = rows(&[Summary::of("q-dlq", &letter, Timestamp::from_second(7260).unwrap())]);
+        let message =
+            SqsMessage { id: "m".into(), body, sent_ms: Some(0), ..SqsMessage::default() }.with(REASON, "no\u{9b}\nway");
+        let shown = rows(&[DeadLetter::new("q-dlq", &message, Timestamp::from_second(7260).unwrap())]);
         assert_eq!(shown.lines().count(), 2, "{shown}");
         assert!(shown.contains("2 h 01 min") && !shown.contains(['\u{1b}', '\u{9b}']), "{shown:?}");
     }
 
     #[test]
     fn what_was_not_shown_or_perhaps_not_seen_is_told() {
-        assert_eq!(tally(1, Rest::default()), "1 letter");
-        let cut = Rest { more: false, cut_short: true };
-        assert_eq!(tally(2, cut), "2 letters; there may be more: run it again");
-        assert!(tally(2, Rest { more: true, ..cut }).starts_with("2 letters; there are more: give"));
+        assert_eq!(total(1, Remaining::default()), "1 dead letter");
+        let cut = Remaining { more: false, cut_short: true };
+        assert_eq!(total(2, cut), "2 dead letters; there may be more: run it again");
+        assert!(total(2, Remaining { more: true, ..cut }).starts_with("2 dead letters; there are more: give"));
         let mut shown = json!({});
-        cut.tell(&mut shown);
+        cut.add_to(&mut shown);
         assert_eq!(shown, json!({"more": true, "cut_short": true}));
     }
 }

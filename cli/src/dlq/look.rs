@@ -1,4 +1,4 @@
-//! Looks at dead letters and leaves them where they are.
+//! Reads dead letters without taking them out of their queues.
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
@@ -6,26 +6,26 @@ use serde_json::{Value, json};
 use tasker_aws::{QueueAdmin, SqsMessage};
 
 use super::{
-    letter::Summary,
-    scan::{Known, Scan},
+    dead_letter::DeadLetter,
+    scan::{Scan, Seen},
 };
 use crate::{
-    deployment::{Deployment, failure},
+    deployment::{QueueDeployment, failure},
     error::Result,
 };
 
-/// What there is beyond the letters that are told of.
+/// What there is beyond the reported dead letters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rest {
-    /// There are others of the kind.
+pub struct Remaining {
+    /// More of them match.
     pub more: bool,
-    /// A walk was given up before it was sure to have seen all of its queue: there may be others.
+    /// A scan ended before it surely saw its whole queue, so more may match.
     pub cut_short: bool,
 }
 
-impl Rest {
-    /// For people: what is said when there are more, or may be.
-    pub fn told(self, more: &'static str, maybe: &'static str) -> &'static str {
+impl Remaining {
+    /// For people: the remark for more matches, or for possibly more.
+    pub fn remark(self, more: &'static str, maybe: &'static str) -> &'static str {
         match self {
             Self { more: true, .. } => more,
             Self { cut_short: true, .. } => maybe,
@@ -33,58 +33,61 @@ impl Rest {
         }
     }
 
-    /// For programs: a run that was cut short is to be repeated as one that left some.
-    pub fn tell(self, shown: &mut Value) {
-        shown["more"] = json!(self.more || self.cut_short);
-        shown["cut_short"] = json!(self.cut_short);
+    /// For programs: both cases need another run.
+    pub fn add_to(self, document: &mut Value) {
+        document["more"] = json!(self.more || self.cut_short);
+        document["cut_short"] = json!(self.cut_short);
     }
 }
 
-/// What was found.
-pub struct Found {
-    /// Those that were asked for: by queue, the oldest first.
-    pub letters: Vec<(Summary, SqsMessage)>,
-    /// What else there is.
-    pub rest: Rest,
+pub struct Matches {
+    /// By queue, oldest first.
+    pub dead_letters: Vec<(DeadLetter, SqsMessage)>,
+    pub remaining: Remaining,
 }
 
-/// At most `most` letters of these queues that `takes` takes, and whether there are more.
-pub async fn look(deployment: &Deployment, queues: &[String], most: usize, takes: impl Fn(&Summary) -> bool) -> Result<Found> {
-    let walks = queues.iter().map(|queue| walk(&deployment.depot, queue, most, &takes));
-    let (mut letters, mut rest) = (Vec::new(), Rest::default());
-    for found in try_join_all(walks).await? {
-        letters.extend(found.letters);
-        rest.cut_short |= found.rest.cut_short;
+/// At most `most` matching dead letters of these queues.
+pub async fn look(
+    deployment: &QueueDeployment,
+    queues: &[String],
+    most: usize,
+    matches: impl Fn(&DeadLetter) -> bool,
+) -> Result<Matches> {
+    let scans = queues.iter().map(|queue| scan(&deployment.admin, queue, most, &matches));
+    let (mut dead_letters, mut remaining) = (Vec::new(), Remaining::default());
+    for found in try_join_all(scans).await? {
+        dead_letters.extend(found.dead_letters);
+        remaining.cut_short |= found.remaining.cut_short;
     }
-    letters.sort_by(|(a, _), (b, _)| (&a.queue, a.sent_at, &a.message_id).cmp(&(&b.queue, b.sent_at, &b.message_id)));
-    rest.more = letters.len() > most;
-    letters.truncate(most);
-    Ok(Found { letters, rest })
+    dead_letters.sort_by(|(a, _), (b, _)| (&a.queue, a.sent_at, &a.message_id).cmp(&(&b.queue, b.sent_at, &b.message_id)));
+    remaining.more = dead_letters.len() > most;
+    dead_letters.truncate(most);
+    Ok(Matches { dead_letters, remaining })
 }
 
-async fn walk(depot: &QueueAdmin, queue: &str, most: usize, takes: &impl Fn(&Summary) -> bool) -> Result<Found> {
-    let mut scan = Scan::new(depot, queue);
-    let found = collect(&mut scan, queue, most, takes).await;
-    // Given back also when it failed, and before others are looked for.
+async fn scan(admin: &QueueAdmin, queue: &str, most: usize, matches: &impl Fn(&DeadLetter) -> bool) -> Result<Matches> {
+    let mut scan = Scan::new(admin, queue);
+    let found = collect(&mut scan, queue, most, matches).await;
+    // The messages become visible also after a failure, and before the next look.
     scan.end().await;
     found
 }
 
-async fn collect(scan: &mut Scan<'_>, queue: &str, most: usize, takes: &impl Fn(&Summary) -> bool) -> Result<Found> {
-    let (mut known, mut letters) = (Known::default(), Vec::new());
-    // One more than wanted says that there are more.
-    while letters.len() <= most {
-        let fresh = scan.next(&mut known).await.map_err(|error| failure(&format!("look into {queue}"), &error))?;
+async fn collect(scan: &mut Scan<'_>, queue: &str, most: usize, matches: &impl Fn(&DeadLetter) -> bool) -> Result<Matches> {
+    let (mut seen, mut dead_letters) = (Seen::default(), Vec::new());
+    // One more than wanted shows that there are more.
+    while dead_letters.len() <= most {
+        let fresh = scan.next(&mut seen).await.map_err(|error| failure(&format!("look into {queue}"), &error))?;
         if fresh.is_empty() {
             break;
         }
-        for letter in fresh {
-            scan.keep(&letter);
-            let summary = Summary::of(queue, &letter, Timestamp::now());
-            if takes(&summary) {
-                letters.push((summary, letter));
+        for message in fresh {
+            scan.keep(&message);
+            let dead_letter = DeadLetter::new(queue, &message, Timestamp::now());
+            if matches(&dead_letter) {
+                dead_letters.push((dead_letter, message));
             }
         }
     }
-    Ok(Found { letters, rest: Rest { more: false, cut_short: scan.is_cut() } })
+    Ok(Matches { dead_letters, remaining: Remaining { more: false, cut_short: scan.is_cut() } })
 }

@@ -1,8 +1,8 @@
-//! `tasker-ctl dlq …`: messages that nobody could handle. It speaks to SQS itself: only an operator takes a dead letter out of its queue.
+//! `tasker-ctl dlq …`: the dead letters of a deployment on SQS. These commands talk to SQS, not to a server.
 
 mod body;
+mod dead_letter;
 mod filter;
-mod letter;
 mod list;
 mod look;
 mod moving;
@@ -15,48 +15,46 @@ mod work;
 
 use clap::{Args, Subcommand};
 
-use crate::{deployment::Which, error::Result, output::Format};
+use crate::{deployment::DeploymentArgs, error::Result, output::Format};
 
-/// What `--output json` is here, which the help of that option, made for commands that ask a server, does not say.
-pub const JSON: &str = "With --output json this prints a document of its own: it asks SQS, and no server has a part in it.";
+/// Corrects the help of `--output`, which describes commands that ask a server.
+pub const JSON: &str = "With --output json this prints a document of its own, because it asks SQS and no server.";
 
-/// A command and the deployment that it is about.
 #[derive(Debug, Args)]
 #[command(after_help = JSON)]
-pub struct Dlq {
+pub struct DlqArgs {
     #[command(flatten)]
-    deployment: Which,
+    deployment: DeploymentArgs,
     #[command(subcommand)]
     command: DlqCommand,
 }
 
 #[derive(Debug, Subcommand)]
 enum DlqCommand {
-    /// List dead letters and why they are dead; takes none out of its queue
+    /// List dead letters with their reasons; all stay in their queues
     ///
-    /// Looking hides a letter from others for a moment, and for 30 seconds at most if the command is killed.
-    List(list::LetterListArgs),
+    /// Listing hides a dead letter from other receivers for a moment, and for up to 30 seconds if the command is killed.
+    List(list::DlqListArgs),
     /// Show one dead letter
-    Show(show::LetterShowArgs),
-    /// Send dead letters back to the queue they died in, once what killed them is mended
+    Show(show::DlqShowArgs),
+    /// Send dead letters back to their original queue, once the cause is fixed
     ///
-    /// `move` lets SQS do it (StartMessageMoveTask): a whole queue, so with --queue alone; it goes on when this command is stopped.
-    /// `copy` receives a letter, sends it, and deletes it once the send was accepted: if the command is killed in between the letter is
-    /// there twice, which is harmless, as every message may come twice. `auto` takes move where it can, and copy for the queue of
-    /// intake: only a copy says the id that its request had before, by which a duplicate is known. It always says which it used.
-    Redrive(redrive::Redrive),
-    /// Delete dead letters for good
+    /// `move` lets SQS move a whole queue (StartMessageMoveTask), so it needs --queue and no other filter; it continues if this command is
+    /// stopped. `copy` receives a dead letter, sends it, and deletes it after SQS accepted the copy. If the command is killed in between,
+    /// there are two copies, which is harmless, because every message may arrive twice. `auto` moves where it can, and copies for the intake
+    /// queue: only a copy keeps the original id of a request, which detects duplicates. The output names the mechanism.
+    Redrive(redrive::RedriveArgs),
+    /// Delete dead letters permanently
     ///
-    /// Deleting a letter about a step leaves the step as it is: `tasker-ctl task get` shows how it stands.
-    Purge(purge::Purge),
+    /// The step that a dead letter is about stays unchanged: `tasker-ctl task get` shows its state.
+    Purge(purge::PurgeArgs),
 }
 
-/// Runs one of the commands.
-pub async fn run(Dlq { deployment, command }: &Dlq, format: Format) -> Result {
+pub async fn run(DlqArgs { deployment, command }: &DlqArgs, format: Format) -> Result {
     match command {
-        DlqCommand::List(which) => list::run(which, deployment, format).await,
-        DlqCommand::Show(which) => show::run(which, deployment, format).await,
-        DlqCommand::Redrive(what) => redrive::run(what, deployment, format).await,
-        DlqCommand::Purge(what) => purge::run(what, deployment, format).await,
+        DlqCommand::List(args) => list::run(args, deployment, format).await,
+        DlqCommand::Show(args) => show::run(args, deployment, format).await,
+        DlqCommand::Redrive(args) => redrive::run(args, deployment, format).await,
+        DlqCommand::Purge(args) => purge::run(args, deployment, format).await,
     }
 }

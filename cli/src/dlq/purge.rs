@@ -6,75 +6,72 @@ use serde_json::{Value, json};
 use super::{
     filter::Filter,
     list,
-    look::{Found, look},
-    report::Report,
-    work::{Deed, Work, pace},
+    look::{Matches, look},
+    report::RunReport,
+    work::{Action, Run, pace},
 };
 use crate::{
-    deployment::Which,
+    deployment::DeploymentArgs,
     error::{CommandError, Result},
-    output::{self, Format},
+    output::{self, Format, counted},
 };
 
-/// Letters deleted in a second; fast enough, and no load.
+/// Deletions per second, which are no load for SQS.
 const RATE: u32 = 100;
 
-/// Which letters to delete.
 #[derive(Debug, Args)]
 #[command(after_help = super::JSON)]
-pub struct Purge {
+pub struct PurgeArgs {
     /// Delete at most so many
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max: u32,
-    /// Show which letters match, and do nothing
+    /// Show the matching dead letters, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Really delete them: it cannot be undone
+    /// Confirm the deletion, which cannot be undone
     #[arg(short, long, conflicts_with = "dry_run")]
     yes: bool,
     #[command(flatten)]
     filter: Filter,
 }
 
-/// Runs the command.
-pub async fn run(what: &Purge, deployment: &Which, format: Format) -> Result {
-    what.filter.refuse_empty("delete")?;
-    if !what.yes && !what.dry_run {
+pub async fn run(args: &PurgeArgs, deployment: &DeploymentArgs, format: Format) -> Result {
+    args.filter.refuse_empty("delete")?;
+    if !args.yes && !args.dry_run {
         return Err(CommandError::usage(
-            "nothing was deleted: give --dry-run to see which letters match, or --yes to delete them for good",
+            "nothing was deleted: give --dry-run to see which dead letters match, or --yes to delete them permanently",
         ));
     }
     let deployment = deployment.open().await?;
-    let queues = deployment.choose(what.filter.queue.as_deref()).await?;
-    let most = what.max as usize;
-    if what.dry_run {
-        let found = look(&deployment, &queues, most, |letter| what.filter.takes(letter)).await?;
-        return rehearsed(found, "deleted", json!({}), format);
+    let queues = deployment.choose(args.filter.queue.as_deref()).await?;
+    let most = args.max as usize;
+    if args.dry_run {
+        let found = look(&deployment, &queues, most, |dead_letter| args.filter.matches(dead_letter)).await?;
+        return print_dry_run(found, "deleted", json!({}), format);
     }
-    let mut report = Report::new(format, "deleted");
-    let work = Work { depot: &deployment.depot, filter: &what.filter, deed: Deed::Purge, pace: pace(RATE), left: most };
-    let worked = work.run(&queues, &mut report).await;
-    // What went wrong at last says more than what was kept before.
+    let mut report = RunReport::new(format, "deleted");
+    let run = Run { admin: &deployment.admin, filter: &args.filter, action: Action::Purge, pace: pace(RATE), left: most };
+    let ended = run.handle(&queues, &mut report).await;
+    // The error that ended the run is more important than dead letters that were kept.
     let reported = report.end(json!({}));
-    worked.and(reported)
+    ended.and(reported)
 }
 
-/// Tells what would be done.
-pub fn rehearsed(found: Found, deed: &str, with: Value, format: Format) -> Result {
-    let Found { letters, rest } = found;
-    let letters: Vec<_> = letters.into_iter().map(|(summary, _)| summary).collect();
+/// Prints the dead letters that would be handled, for a program as an extension of `document`.
+pub fn print_dry_run(found: Matches, action: &str, mut document: Value, format: Format) -> Result {
+    let Matches { dead_letters, remaining } = found;
+    let dead_letters: Vec<_> = dead_letters.into_iter().map(|(dead_letter, _)| dead_letter).collect();
     if format == Format::Json {
-        let mut shown = with;
-        shown["dry_run"] = json!(true);
-        shown["items"] = json!(letters);
-        rest.tell(&mut shown);
-        return output::print_json(&shown.to_string());
+        document["dry_run"] = json!(true);
+        document["items"] = json!(dead_letters);
+        remaining.add_to(&mut document);
+        return output::print_json(&document.to_string());
     }
-    if letters.is_empty() {
-        let maybe = rest.told("", "; there may be some that were not seen: run it again");
-        return output::print(&format!("no letter matches{maybe}"));
+    if dead_letters.is_empty() {
+        let maybe = remaining.remark("", "; the search was incomplete: run it again");
+        return output::print(&format!("no dead letter matches{maybe}"));
     }
-    let plural = if letters.len() == 1 { "" } else { "s" };
-    let more = rest.told(", and there are more that match", ", and there may be more that match: run it again");
-    output::print(&format!("{}\n\n{} letter{plural} would be {deed}{more}", list::rows(&letters), letters.len()))
+    let more = remaining.remark(", and there are more that match", ", and there may be more that match: run it again");
+    let count = counted(dead_letters.len(), "dead letter");
+    output::print(&format!("{}\n\n{count} would be {action}{more}", list::rows(&dead_letters)))
 }

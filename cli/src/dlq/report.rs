@@ -1,80 +1,70 @@
-//! What became of each letter, told as it happens to people and at the end to programs.
+//! Reports what happened to each dead letter: to people immediately, to programs at the end.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{letter::Summary, look::Rest};
+use super::{dead_letter::DeadLetter, look::Remaining};
 use crate::{
     error::{CommandError, Exit, Result},
-    output::{self, Format, shortened},
+    output::{self, Format, counted, shortened},
 };
 
-/// What became of a letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum LetterOutcome {
-    /// It is in the queue it died in, under this id, and no longer here.
+pub enum DeadLetterOutcome {
+    /// It is in its original queue.
     Redriven {
-        /// Of the copy.
         new_message_id: String,
-        /// Why it is here as well; it may then be redriven twice.
+        /// Why it is also still in the dead-letter queue, where another run may redrive it again.
         #[serde(skip_serializing_if = "Option::is_none")]
         also_kept: Option<String>,
     },
-    /// It is gone.
     Deleted,
-    /// It is where it was.
+    /// It is still in the dead-letter queue.
     Kept {
-        /// What went wrong.
         why: String,
     },
 }
 
-/// A letter and what became of it.
 #[derive(Debug, Clone, Serialize)]
-pub struct Item {
-    /// The letter.
+pub struct HandledDeadLetter {
     #[serde(flatten)]
-    pub letter: Summary,
-    /// What became of it.
+    pub dead_letter: DeadLetter,
     #[serde(flatten)]
-    pub outcome: LetterOutcome,
+    pub outcome: DeadLetterOutcome,
 }
 
-impl Item {
+impl HandledDeadLetter {
     fn view(&self) -> String {
         let outcome = match &self.outcome {
-            LetterOutcome::Redriven { also_kept: None, .. } => "redriven".to_owned(),
-            LetterOutcome::Redriven { also_kept: Some(why), .. } => format!("redriven, and still here ({why})"),
-            LetterOutcome::Deleted => "deleted".to_owned(),
-            LetterOutcome::Kept { why } => format!("kept: {why}"),
+            DeadLetterOutcome::Redriven { also_kept: None, .. } => "redriven".to_owned(),
+            DeadLetterOutcome::Redriven { also_kept: Some(why), .. } => format!("redriven, and still here ({why})"),
+            DeadLetterOutcome::Deleted => "deleted".to_owned(),
+            DeadLetterOutcome::Kept { why } => format!("kept: {why}"),
         };
-        let about = match self.letter.task_id {
-            Some(task) => format!("task {task} step {}", shortened(&self.letter.step_shown(), 40)),
-            None => self.letter.kind.name().to_owned(),
+        let DeadLetter { queue, message_id, kind, task_id, .. } = &self.dead_letter;
+        let about = match task_id {
+            Some(task) => format!("task {task} step {}", shortened(&self.dead_letter.step_shown(), 40)),
+            None => (*kind).to_owned(),
         };
-        format!("{}  {}  {about}  {}", self.letter.queue, self.letter.message_id, shortened(&outcome, 200))
+        format!("{queue}  {message_id}  {about}  {}", shortened(&outcome, 200))
     }
 }
 
-/// The items so far.
-pub struct Report {
+pub struct RunReport {
     format: Format,
-    /// As `redriven`.
+    /// `redriven` or `deleted`.
     done: &'static str,
-    items: Vec<Item>,
-    /// What else there is that matches.
-    pub rest: Rest,
+    items: Vec<HandledDeadLetter>,
+    pub remaining: Remaining,
 }
 
-impl Report {
-    /// Of nothing yet; `done` is what becomes of letters when all is well.
+impl RunReport {
     pub fn new(format: Format, done: &'static str) -> Self {
-        Self { format, done, items: Vec::new(), rest: Rest::default() }
+        Self { format, done, items: Vec::new(), remaining: Remaining::default() }
     }
 
-    /// Tells one more.
-    pub fn add(&mut self, item: Item) -> Result {
+    pub fn add(&mut self, item: HandledDeadLetter) -> Result {
         if self.format == Format::Table {
             output::print(&item.view())?;
         }
@@ -82,33 +72,31 @@ impl Report {
         Ok(())
     }
 
-    /// Tells the rest: all of it, to a program. What was kept makes a failure.
-    pub fn end(self, with: Value) -> Result {
-        let kept = self.items.iter().filter(|item| matches!(item.outcome, LetterOutcome::Kept { .. })).count();
+    /// Prints the totals, or the whole document for a program, which extends `document`. A kept dead letter makes the command fail.
+    pub fn end(self, mut document: Value) -> Result {
+        let kept = self.items.iter().filter(|item| matches!(item.outcome, DeadLetterOutcome::Kept { .. })).count();
         let done = self.items.len() - kept;
         match self.format {
             Format::Json => {
-                let mut shown = with;
-                shown["items"] = json!(self.items);
-                shown[self.done] = json!(done);
-                shown["kept"] = json!(kept);
-                self.rest.tell(&mut shown);
-                output::print_json(&shown.to_string())?;
+                document["items"] = json!(self.items);
+                document[self.done] = json!(done);
+                document["kept"] = json!(kept);
+                self.remaining.add_to(&mut document);
+                output::print_json(&document.to_string())?;
             }
             Format::Table if self.items.is_empty() => {
-                let maybe = self.rest.told("", "; there may be some that were not seen: run it again");
-                output::print(&format!("no letter matches: nothing was done{maybe}"))?;
+                let maybe = self.remaining.remark("", "; the search was incomplete: run it again");
+                output::print(&format!("no dead letter matches: nothing was done{maybe}"))?;
             }
             Format::Table => {
                 let more = "; there are more that match: run it again, or give a larger --max";
-                let more = self.rest.told(more, "; there may be more that match: run it again");
-                let plural = if done == 1 { "" } else { "s" };
-                output::print(&format!("{done} letter{plural} {}{more}", self.done))?;
+                let more = self.remaining.remark(more, "; there may be more that match: run it again");
+                output::print(&format!("{} {}{more}", counted(done, "dead letter"), self.done))?;
             }
         }
         match kept {
             0 => Ok(()),
-            _ => Err(CommandError::new(Exit::Error, format!("{kept} of {} letters were not {}", done + kept, self.done))),
+            _ => Err(CommandError::new(Exit::Error, format!("{kept} of {} dead letters were not {}", done + kept, self.done))),
         }
     }
 }

@@ -1,102 +1,102 @@
-//! One walk through a dead-letter queue. SQS cannot show a message without hiding it for a while, so what was seen stays hidden
-//! until the walk is over, and the next receive brings others; then it is given back. A walk that is killed leaves nothing hidden
-//! for longer than [`HIDDEN_SECONDS`].
+//! Reads a dead-letter queue from end to end. SQS cannot show a message without hiding it for a while, so a scan keeps what it saw
+//! hidden, because the next receive then returns other messages, and shows all of it again at its end. A killed scan hides nothing for
+//! longer than [`HIDDEN_SECONDS`].
 
 use std::collections::{HashMap, HashSet};
 
 use tasker_aws::{CallError, QueueAdmin, SOURCE_MESSAGE_ID, SqsMessage};
 use tasker_queue::Receipt;
 
-/// Seconds that a letter is hidden by being looked at, if nobody gives it back.
+/// How long a received message stays hidden if the scan does not end properly.
 const HIDDEN_SECONDS: u16 = 30;
-/// One second makes SQS ask all its machines.
+/// With a wait of one second, SQS asks all its servers.
 const WAIT_SECONDS: u8 = 1;
-/// Letters that one walk looks at; SQS hides at most 120,000 of a queue.
+/// Messages that one scan reads. SQS hides at most 120,000 of a queue.
 const MOST: usize = 100_000;
-/// Letters that come again in a row, beyond all that are held, before SQS is asked whether there are others.
+/// Repeated messages in a row, beyond the number of kept ones, before the scan asks SQS whether there are others.
 const SLACK: usize = 30;
-/// So often it is asked, and all may come again, before a walk is given up.
+/// How often it asks, and reads all messages once more, before it gives up.
 const PASSES: usize = 3;
 
-/// What this run has looked at or sent, in any queue. What it sent and what died again is not looked at again: a function that gives
-/// it up at once would else keep the run going for ever. A duplicate of what was sent waits for the next run, for it looks the same.
+/// The messages that this command has read or sent, in any queue. A sent message that becomes a dead letter again is ignored: a
+/// function that always rejects it would keep the command running forever. Duplicates of a sent message look the same, so they wait for
+/// the next run.
 #[derive(Debug, Default)]
-pub struct Known {
-    seen: HashSet<String>,
-    /// All ids by which something that was sent may come back: its own, and the first one, which is kept over all its deaths.
+pub struct Seen {
+    ids: HashSet<String>,
+    /// The ids by which a sent message may come back: its new id, and its first id, which every redrive keeps.
     sent: HashSet<String>,
 }
 
-impl Known {
-    /// A letter that this run has sent, as a message of this id.
-    pub fn add(&mut self, letter: &SqsMessage, id: String) {
-        self.sent.extend([id, letter.first_id().to_owned()]);
+impl Seen {
+    /// Records that `message` was sent with a new id.
+    pub fn add_sent(&mut self, message: &SqsMessage, new_id: String) {
+        self.sent.extend([new_id, message.first_id().to_owned()]);
     }
 
-    /// Whether a letter is new here; from now on it is not.
-    fn admit(&mut self, letter: &SqsMessage) -> bool {
-        let ids = [Some(letter.id.as_str()), letter.attribute(SOURCE_MESSAGE_ID)];
+    /// Records a message. True if it is new.
+    fn admit(&mut self, message: &SqsMessage) -> bool {
+        let ids = [Some(message.id.as_str()), message.attribute(SOURCE_MESSAGE_ID)];
         let was_sent = ids.into_iter().flatten().any(|id| self.sent.contains(id));
-        self.seen.insert(letter.id.clone()) && !was_sent
+        self.ids.insert(message.id.clone()) && !was_sent
     }
 }
 
-/// What comes again in a row. It hides nothing while it is less than what is held: a receive may bring one letter or ten, and what was
-/// held for too long comes once more.
+/// Counts repeated messages in a row. Fewer than the kept messages prove nothing: a receive may return one message or ten, and a message
+/// whose time was over comes once more.
 #[derive(Debug, Default)]
 struct Repeats {
-    letters: usize,
+    messages: usize,
     passes: usize,
 }
 
 impl Repeats {
-    /// Counts what came again. Whether all that is held may have come again by now; the next one then begins.
-    fn pass(&mut self, letters: usize, held: usize) -> bool {
-        self.letters += letters;
-        let is_over = self.letters > held + SLACK;
+    /// Adds repeated messages. True, and a new pass begins, if all kept messages may have come again by now.
+    fn pass(&mut self, messages: usize, kept: usize) -> bool {
+        self.messages += messages;
+        let is_over = self.messages > kept + SLACK;
         if is_over {
-            *self = Self { letters: 0, passes: self.passes + 1 };
+            *self = Self { messages: 0, passes: self.passes + 1 };
         }
         is_over
     }
 }
 
-/// A walk through a queue.
 pub struct Scan<'a> {
-    depot: &'a QueueAdmin,
+    admin: &'a QueueAdmin,
     queue: &'a str,
-    /// What is hidden, by its ids.
-    held: HashMap<String, Receipt>,
-    looked_at: usize,
+    /// The hidden messages by their ids.
+    kept: HashMap<String, Receipt>,
+    read: usize,
     repeats: Repeats,
     given_up: bool,
 }
 
 impl<'a> Scan<'a> {
-    /// Of a queue without a redrive policy.
-    pub fn new(depot: &'a QueueAdmin, queue: &'a str) -> Self {
-        Self { depot, queue, held: HashMap::new(), looked_at: 0, repeats: Repeats::default(), given_up: false }
+    /// The queue must have no redrive policy, because each receive counts.
+    pub fn new(admin: &'a QueueAdmin, queue: &'a str) -> Self {
+        Self { admin, queue, kept: HashMap::new(), read: 0, repeats: Repeats::default(), given_up: false }
     }
 
-    /// The next letters that this run has not seen, which are the caller's to settle or to [`keep`](Self::keep). None: the walk is over.
-    pub async fn next(&mut self, known: &mut Known) -> Result<Vec<SqsMessage>, CallError> {
-        while self.looked_at < MOST {
-            let letters = self.depot.receive(self.queue, HIDDEN_SECONDS, WAIT_SECONDS).await?;
-            if letters.is_empty() {
+    /// The next new messages. The caller deletes each of them or passes it to [`keep`](Self::keep). None at the end of the scan.
+    pub async fn next(&mut self, seen: &mut Seen) -> Result<Vec<SqsMessage>, CallError> {
+        while self.read < MOST {
+            let messages = self.admin.receive(self.queue, HIDDEN_SECONDS, WAIT_SECONDS).await?;
+            if messages.is_empty() {
                 break;
             }
-            let (fresh, seen): (Vec<_>, Vec<_>) = letters.into_iter().partition(|letter| known.admit(letter));
-            seen.iter().for_each(|letter| self.keep(letter));
+            let (fresh, repeated): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| seen.admit(message));
+            repeated.iter().for_each(|message| self.keep(message));
             if !fresh.is_empty() {
                 self.repeats = Repeats::default();
-                self.looked_at += fresh.len();
+                self.read += fresh.len();
                 return Ok(fresh);
             }
-            if !self.repeats.pass(seen.len(), self.held.len()) {
+            if !self.repeats.pass(repeated.len(), self.kept.len()) {
                 continue;
             }
-            let is_done = self.holds_all().await;
-            // What was not seen yet may still be behind what was.
+            let is_done = self.keeps_all().await;
+            // Unread messages may still be behind the repeated ones.
             self.given_up = !is_done && self.repeats.passes == PASSES;
             if is_done || self.given_up {
                 break;
@@ -105,25 +105,25 @@ impl<'a> Scan<'a> {
         Ok(Vec::new())
     }
 
-    /// Keeps a letter hidden until the walk is over; only the newest receipt gives it back.
-    pub fn keep(&mut self, letter: &SqsMessage) {
-        self.held.insert(letter.id.clone(), letter.receipt());
+    /// Keeps a message hidden until the scan ends. Only its newest receipt can show it again.
+    pub fn keep(&mut self, message: &SqsMessage) {
+        self.kept.insert(message.id.clone(), message.receipt());
     }
 
-    /// Whether there is nothing in the queue, as SQS counts, but what was seen.
-    async fn holds_all(&self) -> bool {
-        self.depot.facts(self.queue).await.is_ok_and(|facts| facts.total() <= self.held.len() as u64)
+    /// Whether, by SQS's count, the queue has only the kept messages.
+    async fn keeps_all(&self) -> bool {
+        self.admin.facts(self.queue).await.is_ok_and(|facts| facts.total() <= self.kept.len() as u64)
     }
 
-    /// Whether the walk may have ended before the queue did.
+    /// Whether the scan may have ended before the end of the queue.
     pub fn is_cut(&self) -> bool {
-        self.looked_at >= MOST || self.given_up
+        self.read >= MOST || self.given_up
     }
 
-    /// Ends the walk: what it kept is there for everybody again.
+    /// Shows the kept messages to all receivers again.
     pub async fn end(self) {
-        let held: Vec<Receipt> = self.held.into_values().collect();
-        self.depot.release(self.queue, &held).await;
+        let kept: Vec<Receipt> = self.kept.into_values().collect();
+        self.admin.release(self.queue, &kept).await;
     }
 }
 
@@ -132,31 +132,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_is_new_once_and_what_comes_of_it_never() {
-        let letter = |id: &str| SqsMessage { id: id.into(), ..SqsMessage::default() };
-        let mut known = Known::default();
-        assert!(known.admit(&letter("a")) && !known.admit(&letter("a")));
-        known.add(&letter("a"), "copy".into());
-        assert!(!known.admit(&letter("copy")), "given up again");
-        assert!(!known.admit(&letter("b").with(SOURCE_MESSAGE_ID, "a")), "buried again");
-        assert!(known.admit(&letter("c").with(SOURCE_MESSAGE_ID, "other")));
-        known.add(&letter("c").with(SOURCE_MESSAGE_ID, "other"), "copy 2".into());
-        assert!(!known.admit(&letter("d").with(SOURCE_MESSAGE_ID, "other")), "buried for the third time");
+    fn a_message_is_new_once_and_what_comes_of_it_never() {
+        let message = |id: &str| SqsMessage { id: id.into(), ..SqsMessage::default() };
+        let mut seen = Seen::default();
+        assert!(seen.admit(&message("a")) && !seen.admit(&message("a")));
+        seen.add_sent(&message("a"), "copy".into());
+        assert!(!seen.admit(&message("copy")), "given up again");
+        assert!(!seen.admit(&message("b").with(SOURCE_MESSAGE_ID, "a")), "buried again");
+        assert!(seen.admit(&message("c").with(SOURCE_MESSAGE_ID, "other")));
+        seen.add_sent(&message("c").with(SOURCE_MESSAGE_ID, "other"), "copy 2".into());
+        assert!(!seen.admit(&message("d").with(SOURCE_MESSAGE_ID, "other")), "buried for the third time");
     }
 
     #[test]
     fn a_pass_is_over_once_all_that_is_held_may_have_come_again_however_few_a_receive_brings() {
-        for letters in [1, 10] {
+        for messages in [1, 10] {
             let mut repeats = Repeats::default();
-            let receives = (0..).take_while(|_| !repeats.pass(letters, 169)).count() + 1;
-            assert_eq!((receives, repeats.letters, repeats.passes), (200 / letters, 0, 1), "{letters} a receive");
+            let receives = (0..).take_while(|_| !repeats.pass(messages, 169)).count() + 1;
+            assert_eq!((receives, repeats.messages, repeats.passes), (200 / messages, 0, 1), "{messages} a receive");
         }
     }
 
     #[test]
-    fn letters_of_one_origin_are_all_seen_while_none_of_them_was_sent() {
-        let letter = |id: &str| SqsMessage { id: id.into(), ..SqsMessage::default() }.with(SOURCE_MESSAGE_ID, "first");
-        let mut known = Known::default();
-        assert!(known.admit(&letter("a")) && known.admit(&letter("b")));
+    fn messages_of_one_origin_are_all_seen_while_none_of_them_was_sent() {
+        let message = |id: &str| SqsMessage { id: id.into(), ..SqsMessage::default() }.with(SOURCE_MESSAGE_ID, "first");
+        let mut seen = Seen::default();
+        assert!(seen.admit(&message("a")) && seen.admit(&message("b")));
     }
 }

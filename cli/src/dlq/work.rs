@@ -1,4 +1,4 @@
-//! Takes matching letters out of their queue, one after the other: sends them back first, or not.
+//! Redrives or deletes the matching dead letters, one after the other.
 
 use std::{pin::pin, time::Duration};
 
@@ -8,114 +8,109 @@ use tasker_aws::{QueueAdmin, SqsMessage, queue_of_dead_letters};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{
+    dead_letter::DeadLetter,
     filter::Filter,
-    letter::Summary,
-    report::{Item, LetterOutcome, Report},
-    scan::{Known, Scan},
+    report::{DeadLetterOutcome, HandledDeadLetter, RunReport},
+    scan::{Scan, Seen},
 };
 use crate::{deployment::failure, error::Result};
 
-/// Letters that are worked on at once; as many as one receive gives.
-const AT_ONCE: usize = 10;
+/// Dead letters that are handled concurrently: as many as one receive returns.
+const CONCURRENT: usize = 10;
 
-/// What is done with a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
-    /// Sent to the queue that it died in, and then deleted.
+pub enum Action {
+    /// Send to the original queue, then delete.
     Redrive,
-    /// Deleted.
     Purge,
 }
 
-/// One run over several queues.
-pub struct Work<'a> {
-    /// Speaks to SQS.
-    pub depot: &'a QueueAdmin,
-    /// Which letters.
+/// A run over several queues.
+pub struct Run<'a> {
+    pub admin: &'a QueueAdmin,
     pub filter: &'a Filter,
-    /// What to do with them.
-    pub deed: Deed,
-    /// How fast.
+    pub action: Action,
     pub pace: Interval,
-    /// With how many more.
+    /// How many more dead letters may be handled.
     pub left: usize,
 }
 
-impl Work<'_> {
-    /// Does it to the letters of these queues. What is reported when it fails was done.
-    pub async fn run(mut self, queues: &[String], report: &mut Report) -> Result {
-        let mut known = Known::default();
+impl Run<'_> {
+    /// Handles the matching dead letters of these queues. If it fails, the report has all that are already handled.
+    pub async fn handle(mut self, queues: &[String], report: &mut RunReport) -> Result {
+        let mut seen = Seen::default();
         for queue in queues {
-            let mut scan = Scan::new(self.depot, queue);
-            let worked = self.walk(&mut scan, queue, &mut known, report).await;
+            let mut scan = Scan::new(self.admin, queue);
+            let handled = self.handle_queue(&mut scan, queue, &mut seen, report).await;
             scan.end().await;
-            worked?;
+            handled?;
         }
         Ok(())
     }
 
-    async fn walk(&mut self, scan: &mut Scan<'_>, queue: &str, known: &mut Known, report: &mut Report) -> Result {
-        while !report.rest.more {
-            let fresh = scan.next(known).await.map_err(|error| failure(&format!("look into {queue}"), &error))?;
+    async fn handle_queue(&mut self, scan: &mut Scan<'_>, queue: &str, seen: &mut Seen, report: &mut RunReport) -> Result {
+        while !report.remaining.more {
+            let fresh = scan.next(seen).await.map_err(|error| failure(&format!("look into {queue}"), &error))?;
             if fresh.is_empty() {
                 break;
             }
             let now = Timestamp::now();
-            let summarized = fresh.into_iter().map(|letter| (Summary::of(queue, &letter, now), letter));
-            let (mut meant, others): (Vec<_>, Vec<_>) = summarized.partition(|(summary, _)| self.filter.takes(summary));
-            others.iter().for_each(|(_, letter)| scan.keep(letter));
-            if meant.len() > self.left {
-                report.rest.more = true;
-                meant.drain(self.left..).for_each(|(_, letter)| scan.keep(&letter));
+            let described = fresh.into_iter().map(|message| (DeadLetter::new(queue, &message, now), message));
+            let (mut matching, others): (Vec<_>, Vec<_>) =
+                described.partition(|(dead_letter, _)| self.filter.matches(dead_letter));
+            others.iter().for_each(|(_, message)| scan.keep(message));
+            if matching.len() > self.left {
+                report.remaining.more = true;
+                matching.drain(self.left..).for_each(|(_, message)| scan.keep(&message));
             }
-            self.left -= meant.len();
-            let (depot, deed) = (self.depot, self.deed);
+            self.left -= matching.len();
+            let (admin, action) = (self.admin, self.action);
             let ticks = stream::unfold(&mut self.pace, |pace| async {
                 pace.tick().await;
                 Some(((), pace))
             });
-            let settled = stream::iter(meant).zip(ticks).map(|((summary, letter), ())| async move {
-                let outcome = settle(depot, queue, deed, &letter).await;
-                (letter, Item { letter: summary, outcome })
+            let handled = stream::iter(matching).zip(ticks).map(|((dead_letter, message), ())| async move {
+                let outcome = apply(admin, queue, action, &message).await;
+                (message, HandledDeadLetter { dead_letter, outcome })
             });
-            let mut settled = pin!(settled.buffered(AT_ONCE));
-            while let Some((letter, item)) = settled.next().await {
+            let mut handled = pin!(handled.buffered(CONCURRENT));
+            while let Some((message, item)) = handled.next().await {
                 match &item.outcome {
-                    LetterOutcome::Redriven { new_message_id, .. } => known.add(&letter, new_message_id.clone()),
-                    LetterOutcome::Deleted => {}
-                    LetterOutcome::Kept { .. } => scan.keep(&letter),
+                    DeadLetterOutcome::Redriven { new_message_id, .. } => seen.add_sent(&message, new_message_id.clone()),
+                    DeadLetterOutcome::Deleted => {}
+                    DeadLetterOutcome::Kept { .. } => scan.keep(&message),
                 }
                 report.add(item)?;
             }
         }
-        report.rest.cut_short |= scan.is_cut();
+        report.remaining.cut_short |= scan.is_cut();
         Ok(())
     }
 }
 
-/// So many a second, evenly spread: a pause is not made up for by a burst.
+/// Evenly spread ticks. After a pause there is no burst.
 pub fn pace(per_second: u32) -> Interval {
     let mut pace = interval(Duration::from_secs(1) / per_second.max(1));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pace
 }
 
-/// A letter is deleted only once its copy was accepted: who stops in between leaves it twice, and nothing is lost.
-async fn settle(depot: &QueueAdmin, queue: &str, deed: Deed, letter: &SqsMessage) -> LetterOutcome {
-    let sent = match (deed, queue_of_dead_letters(queue)) {
-        (Deed::Redrive, Some(back)) => match depot.send(back, letter).await {
+/// Deletes a dead letter only after its copy was accepted: an interruption in between leaves two, and loses none.
+async fn apply(admin: &QueueAdmin, queue: &str, action: Action, message: &SqsMessage) -> DeadLetterOutcome {
+    let sent = match (action, queue_of_dead_letters(queue)) {
+        (Action::Redrive, Some(back)) => match admin.send(back, message).await {
             Ok(id) => Some(id),
-            Err(error) => return LetterOutcome::Kept { why: error.to_string() },
+            Err(error) => return DeadLetterOutcome::Kept { why: error.to_string() },
         },
         _ => None,
     };
-    let deleted = depot.delete(queue, letter).await;
+    let deleted = admin.delete(queue, message).await;
     match (sent, deleted) {
         (Some(new_message_id), deleted) => {
-            LetterOutcome::Redriven { new_message_id, also_kept: deleted.err().map(|e| e.to_string()) }
+            DeadLetterOutcome::Redriven { new_message_id, also_kept: deleted.err().map(|e| e.to_string()) }
         }
-        (None, Ok(())) => LetterOutcome::Deleted,
-        (None, Err(error)) => LetterOutcome::Kept { why: error.to_string() },
+        (None, Ok(())) => DeadLetterOutcome::Deleted,
+        (None, Err(error)) => DeadLetterOutcome::Kept { why: error.to_string() },
     }
 }
 

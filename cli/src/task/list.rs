@@ -30,12 +30,9 @@ pub struct TaskListArgs {
     per_page: u32,
 }
 
-pub async fn run(which: &TaskListArgs, client: &Client, format: Format) -> Result {
-    let answer = client.get(&["v1", "tasks"], which).await?;
-    match format {
-        Format::Json => output::print_json(&answer.text),
-        Format::Table => output::print(&view(&answer.read()?)),
-    }
+pub async fn run(args: &TaskListArgs, client: &Client, format: Format) -> Result {
+    let response = client.get(&["v1", "tasks"], args).await?;
+    output::print_response(&response, format, view)
 }
 
 fn view(page: &TaskListResponse) -> String {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use self::wait::Limit;
 use crate::{
-    client::{Answer, Client},
+    client::{ApiResponse, Client},
     error::Result,
     input::{JsonSource, default_actor},
     output::{self, Format},
@@ -20,27 +20,27 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum TaskCommand {
     /// Submit a task
-    Create(Box<Create>),
+    Create(Box<CreateTaskArgs>),
     /// Show a task: its steps, attempts and errors
-    Get(One),
+    Get(TaskArgs),
     /// List tasks, newest first
     List(list::TaskListArgs),
     /// Cancel a task that is not finished
-    Cancel(Cancel),
+    Cancel(CancelTaskArgs),
     /// List all steps of a task
-    Steps(One),
+    Steps(TaskArgs),
     /// Wait until a task is finished
-    Wait(Wait),
+    Wait(WaitArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct One {
+pub struct TaskArgs {
     /// The task's id
     task: Uuid,
 }
 
 #[derive(Debug, Args)]
-pub struct Create {
+pub struct CreateTaskArgs {
     /// The template's name
     #[arg(long)]
     name: String,
@@ -77,7 +77,7 @@ pub struct Create {
 }
 
 #[derive(Debug, Args)]
-pub struct Cancel {
+pub struct CancelTaskArgs {
     /// The task's id
     task: Uuid,
     /// The reason, for the audit log
@@ -89,7 +89,7 @@ pub struct Cancel {
 }
 
 #[derive(Debug, Args)]
-pub struct Wait {
+pub struct WaitArgs {
     /// The task's id
     task: Uuid,
     /// Give up after so many seconds; by default, wait indefinitely
@@ -99,74 +99,63 @@ pub struct Wait {
 
 pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Result {
     match command {
-        TaskCommand::Create(new) => create(new, client, format).await,
-        TaskCommand::Get(One { task }) => show(client.get(&path(*task), &()).await?, client, format).await,
-        TaskCommand::List(which) => list::run(which, client, format).await,
-        TaskCommand::Cancel(what) => cancel(what, client, format).await,
-        TaskCommand::Steps(One { task }) => steps(*task, client, format).await,
-        TaskCommand::Wait(Wait { task, timeout }) => await_end(*task, *timeout, client, format).await,
+        TaskCommand::Create(args) => create(args, client, format).await,
+        TaskCommand::Get(TaskArgs { task }) => show(client.get(&path(*task), &()).await?, client, format).await,
+        TaskCommand::List(args) => list::run(args, client, format).await,
+        TaskCommand::Cancel(args) => cancel(args, client, format).await,
+        TaskCommand::Steps(TaskArgs { task }) => steps(*task, client, format).await,
+        TaskCommand::Wait(WaitArgs { task, timeout }) => await_end(*task, *timeout, client, format).await,
     }
 }
 
-async fn create(new: &Create, client: &Client, format: Format) -> Result {
+async fn create(args: &CreateTaskArgs, client: &Client, format: Format) -> Result {
     let body = SubmitTask {
-        name: new.name.clone(),
-        namespace: Some(new.namespace.clone()),
-        version: new.version.clone(),
-        context: Some(new.context.read("--context")?),
-        initiator: Some(new.initiator.clone()),
+        name: args.name.clone(),
+        namespace: Some(args.namespace.clone()),
+        version: args.version.clone(),
+        context: Some(args.context.read("--context")?),
+        initiator: Some(args.initiator.clone()),
         source_system: Some("cli".into()),
-        reason: Some(new.reason.clone()),
-        tags: new.tags.clone(),
-        priority: new.priority,
-        correlation_id: new.correlation_id,
+        reason: Some(args.reason.clone()),
+        tags: args.tags.clone(),
+        priority: args.priority,
+        correlation_id: args.correlation_id,
         parent_correlation_id: None,
-        idempotency_key: new.key.clone(),
+        idempotency_key: args.key.clone(),
     };
-    let answer = client.send(Method::POST, &["v1", "tasks"], &body).await?;
-    let task: TaskResponse = answer.read()?;
-    let Some(limit) = new.wait else {
-        return match format {
-            Format::Json => output::print_json(&answer.text),
-            Format::Table => output::print(&view::created(&task)),
-        };
-    };
+    let response = client.send(Method::POST, &["v1", "tasks"], &body).await?;
+    let task: TaskResponse = response.read()?;
+    let Some(limit) = args.wait else { return output::print_response(&response, format, view::created) };
     // Printed before the wait, so that the id is known if the wait fails.
     output::remark(&view::created(&task));
     await_end(task.task_uuid, limit, client, format).await
 }
 
 async fn await_end(task: Uuid, limit: Limit, client: &Client, format: Format) -> Result {
-    let answer = wait::until_finished(task, limit, client).await?;
-    let ended: TaskResponse = answer.read()?;
-    show(answer, client, format).await?;
+    let response = wait::until_finished(task, limit, client).await?;
+    let ended: TaskResponse = response.read()?;
+    show(response, client, format).await?;
     wait::verdict(&ended)
 }
 
-async fn show(answer: Answer, client: &Client, format: Format) -> Result {
+async fn show(response: ApiResponse, client: &Client, format: Format) -> Result {
     if format == Format::Json {
-        return output::print_json(&answer.text);
+        return output::print_json(&response.text);
     }
-    let task: TaskResponse = answer.read()?;
+    let task: TaskResponse = response.read()?;
     let steps: Vec<StepResponse> = client.get(&steps_path(task.task_uuid), &()).await?.read()?;
     output::print(&view::task(&task, &steps))
 }
 
 async fn steps(task: Uuid, client: &Client, format: Format) -> Result {
-    let answer = client.get(&steps_path(task), &()).await?;
-    match format {
-        Format::Json => output::print_json(&answer.text),
-        Format::Table => output::print(&view::steps(answer.read::<Vec<StepResponse>>()?.iter())),
-    }
+    let response = client.get(&steps_path(task), &()).await?;
+    output::print_response(&response, format, |steps: &Vec<StepResponse>| view::steps(steps))
 }
 
-async fn cancel(what: &Cancel, client: &Client, format: Format) -> Result {
-    let body = CancelTask { reason: what.reason.clone(), actor: Some(what.actor.clone()) };
-    let answer = client.send(Method::DELETE, &path(what.task), &body).await?;
-    match format {
-        Format::Json => output::print_json(&answer.text),
-        Format::Table => output::print(&format!("task {} is {}", what.task, answer.read::<TaskResponse>()?.status)),
-    }
+async fn cancel(args: &CancelTaskArgs, client: &Client, format: Format) -> Result {
+    let body = CancelTask { reason: args.reason.clone(), actor: Some(args.actor.clone()) };
+    let response = client.send(Method::DELETE, &path(args.task), &body).await?;
+    output::print_response(&response, format, |task: &TaskResponse| format!("task {} is {}", task.task_uuid, task.status))
 }
 
 fn path(task: Uuid) -> [String; 3] {

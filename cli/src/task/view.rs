@@ -5,28 +5,19 @@ use tasker_wire::{
     rest::{StepExecutionError, StepResponse, TaskResponse},
 };
 
-use crate::output::{between, fields, line, moment, shortened, table};
+use crate::output::{between, counted, fields, line, moment, shortened, table};
 
 const SHOWN_STEPS: usize = 40;
-/// Errors that are shown in full.
 const SHOWN_ERRORS: usize = 5;
 /// Characters of an error in a row of the table.
 const NOTE: usize = 100;
 
-/// One line about an accepted task.
 pub fn created(task: &TaskResponse) -> String {
-    let plural = if task.total_steps == 1 { "" } else { "s" };
-    format!(
-        "task {}: {} {} in {}, {} step{plural}",
-        task.task_uuid,
-        line(&task.name),
-        line(&task.version),
-        line(&task.namespace),
-        task.total_steps
-    )
+    let TaskResponse { task_uuid, name, version, namespace, total_steps, .. } = task;
+    let steps = counted(total_steps, "step");
+    format!("task {task_uuid}: {} {} in {}, {steps}", line(name), line(version), line(namespace))
 }
 
-/// The whole screen.
 pub fn task(task: &TaskResponse, steps: &[StepResponse]) -> String {
     let shown = worth_showing(steps);
     let mut view = head(task, steps);
@@ -82,7 +73,7 @@ fn worth_showing(steps: &[StepResponse]) -> Vec<&StepResponse> {
     steps.iter().filter(|step| !calm(step)).take(SHOWN_STEPS).collect()
 }
 
-pub fn steps<'a>(steps: impl Iterator<Item = &'a StepResponse>) -> String {
+pub fn steps<'a>(steps: impl IntoIterator<Item = &'a StepResponse>) -> String {
     let row = |step: &StepResponse| {
         let last = step.last_attempted_at.as_deref().map(moment).unwrap_or_default();
         vec![
@@ -93,7 +84,7 @@ pub fn steps<'a>(steps: impl Iterator<Item = &'a StepResponse>) -> String {
             note(step),
         ]
     };
-    table(&["STEP", "STATE", "ATTEMPTS", "LAST ATTEMPT", "NOTE"], steps.map(row))
+    table(&["STEP", "STATE", "ATTEMPTS", "LAST ATTEMPT", "NOTE"], steps.into_iter().map(row))
 }
 
 /// The reason for the step's state.
@@ -114,7 +105,6 @@ fn note(step: &StepResponse) -> String {
     }
 }
 
-/// The error of the last attempt.
 fn error(step: &StepResponse) -> Option<&StepExecutionError> {
     step.results.as_ref()?.error.as_ref()
 }

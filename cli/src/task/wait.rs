@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::path;
 use crate::{
-    client::{Answer, Client},
+    client::{ApiResponse, Client},
     error::{CommandError, Exit, Result},
     output::shortened,
 };
@@ -40,7 +40,7 @@ impl FromStr for Limit {
 }
 
 /// Waits until a task is finished, and returns the last response.
-pub async fn until_finished(task: Uuid, Limit(limit): Limit, client: &Client) -> Result<Answer> {
+pub async fn until_finished(task: Uuid, Limit(limit): Limit, client: &Client) -> Result<ApiResponse> {
     let progress = progress();
     let waiting = poll(task, client, &progress);
     let ended = match limit {
@@ -58,17 +58,17 @@ fn too_late(task: Uuid, limit: Duration) -> CommandError {
 }
 
 /// Polls until the task is finished. Outages are tolerated only once the server has answered.
-async fn poll(task: Uuid, client: &Client, progress: &ProgressBar) -> Result<Answer> {
+async fn poll(task: Uuid, client: &Client, progress: &ProgressBar) -> Result<ApiResponse> {
     // A terminal shows progress, so it needs short polls. Other polls take as long as the server allows.
     let hold = if progress.is_hidden() { limits::WAIT_SECONDS } else { 1 };
     let mut seen: Option<Instant> = None;
     loop {
         let asked = Instant::now();
         match ask(task, client, hold).await {
-            Ok(answer) => {
-                let now: TaskResponse = answer.read()?;
+            Ok(response) => {
+                let now: TaskResponse = response.read()?;
                 if now.status.known().is_some_and(TaskState::is_finished) {
-                    return Ok(answer);
+                    return Ok(response);
                 }
                 seen = Some(asked);
                 advance(progress, &now);
@@ -80,7 +80,7 @@ async fn poll(task: Uuid, client: &Client, progress: &ProgressBar) -> Result<Ans
     }
 }
 
-async fn ask(task: Uuid, client: &Client, hold: u32) -> Result<Answer> {
+async fn ask(task: Uuid, client: &Client, hold: u32) -> Result<ApiResponse> {
     let patience = Duration::from_secs(u64::from(hold) + 30);
     client.get_within(&path(task), &[("wait", hold)], patience).await
 }

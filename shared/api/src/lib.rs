@@ -35,14 +35,14 @@ use problem::Problem;
 
 /// Settings of the process that serves the interface.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ApiSettings {
     /// The name of this process in `/health`.
     pub worker_id: String,
     /// Requests in progress; further ones are rejected. Health checks do not count.
     pub max_requests: usize,
 }
 
-impl Default for Settings {
+impl Default for ApiSettings {
     fn default() -> Self {
         Self { worker_id: format!("tasker-{}", std::process::id()), max_requests: limits::REQUESTS }
     }
@@ -51,7 +51,7 @@ impl Default for Settings {
 /// The state of every handler.
 struct App<Q> {
     engine: Arc<Engine<Q>>,
-    settings: Arc<Settings>,
+    settings: Arc<ApiSettings>,
 }
 
 impl<Q> Clone for App<Q> {
@@ -60,7 +60,7 @@ impl<Q> Clone for App<Q> {
     }
 }
 
-pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
+pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: ApiSettings) -> Router {
     let step = get(steps::show::<Q>).patch(steps::act::<Q>);
     let routes = Router::new()
         .route("/v1/tasks", post(tasks::create::<Q>).get(tasks::list::<Q>))
@@ -83,7 +83,7 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
 }
 
 /// The route that submits tasks, for a process that does nothing else.
-pub fn intake_router<Q: Queue>(engine: Arc<Engine<Q>>, settings: Settings) -> Router {
+pub fn intake_router<Q: Queue>(engine: Arc<Engine<Q>>, settings: ApiSettings) -> Router {
     let routes = Router::new()
         .route("/v1/tasks", post(tasks::create::<Q>))
         .route_layer(from_fn_with_state(Arc::new(Semaphore::new(settings.max_requests)), limit_requests))

@@ -1,4 +1,4 @@
-//! The clients of AWS's services; one set a process.
+//! The clients of AWS's services, one set per process.
 
 use std::time::Duration;
 
@@ -9,28 +9,27 @@ use aws_config::{
 use aws_sdk_sqs::config::SharedHttpClient;
 use aws_smithy_http_client::{Builder, ConnectorBuilder, proxy::ProxyConfig, tls};
 
-/// A call is given up well before a function's own time is over.
+/// The timeout of a call, with its retries: well below a function's own timeout.
 const CALL: Duration = Duration::from_secs(10);
-/// One try of it.
+/// The timeout of one try.
 const TRY: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(1);
 
 /// Clients that share one configuration and its connections.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    /// Of the queues.
     pub sqs: aws_sdk_sqs::Client,
-    /// For the clients of services that this process alone needs.
+    /// For further clients of this process.
     pub config: SdkConfig,
 }
 
 impl Clients {
-    /// By AWS's usual environment variables, `AWS_ENDPOINT_URL` among them. Talks to nobody yet.
+    /// Configures clients by AWS's standard environment variables, including `AWS_ENDPOINT_URL`. Makes no call.
     pub async fn from_env() -> Self {
         Self::with(CALL, TRY).await
     }
 
-    /// The same for who waits for messages: `wait` is how long the queue may take to answer that there are none.
+    /// Clients for long polls. `wait` is how long the queue may take to respond without messages.
     pub async fn waiting(wait: Duration) -> Self {
         Self::with(CALL + wait, TRY + wait).await
     }
@@ -38,7 +37,7 @@ impl Clients {
     async fn with(call: Duration, one_try: Duration) -> Self {
         let timeouts =
             TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(one_try).operation_timeout(call).build();
-        // Not asked of the machine's metadata: where there is none, that takes seconds.
+        // The region does not come from the machine's metadata service: where there is none, the call takes seconds.
         let region =
             RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(ProfileFileRegionProvider::new());
         let config = aws_config::defaults(BehaviorVersion::latest())
@@ -52,7 +51,7 @@ impl Clients {
     }
 }
 
-/// The SDK's HTTP client over ring. Its shorter `build_https` would ignore the proxy that the environment names.
+/// The SDK's HTTP client with ring. The shorter `build_https` would ignore the proxy of the environment.
 pub fn https() -> SharedHttpClient {
     Builder::new().build_with_connector_fn(|settings, components| {
         let mut connector = ConnectorBuilder::default();

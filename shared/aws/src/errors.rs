@@ -1,9 +1,9 @@
-//! The error of a call to AWS as a sentence. The SDK's own display shows whole responses, and with them secrets and payloads.
+//! Formats the error of a call to AWS. The SDK's own format shows whole responses, including secrets and payloads.
 
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use tasker_process::root_cause;
 
-/// Why a call failed: the service's own words, or what kept it from answering.
+/// The service's message, or the root cause if the service did not answer.
 pub fn said<E, R>(error: &SdkError<E, R>) -> String
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,

@@ -1,5 +1,4 @@
-//! Where a process meets AWS: the queues, and what a function is given of one. Nothing here knows
-//! what a workflow is beyond the messages that it carries, or sees the database.
+//! AWS: the queues on SQS, clients, and trace headers. This crate knows of workflows only their messages, and no database.
 
 mod clients;
 mod errors;

@@ -1,4 +1,4 @@
-//! Reads messages. What can never be read is told from what another version of this code may read.
+//! Reads messages, and distinguishes malformed ones from those of another version.
 
 use std::fmt::Display;
 
@@ -6,14 +6,13 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tasker_queue::Unreadable;
 use tasker_wire::{StepId, TaskId, message::VERSION};
 
-/// The version of a message, if it is an object that names one.
 #[derive(Deserialize)]
 struct Versioned {
     v: Option<u64>,
 }
 
-/// Reads a message of the orchestrator, whose version `version` tells. One that another version wrote may have another shape: only where
-/// it cannot be read is its version looked for.
+/// Reads a message, whose version `version` returns. A message of another version may have another shape, so the version of an
+/// unreadable one is read separately.
 pub(crate) fn parse<T: DeserializeOwned>(body: &str, version: impl Fn(&T) -> u32) -> Result<T, Unreadable> {
     let malformed = |e: serde_json::Error| Unreadable::Malformed(format!("it is not a message of this queue: {}", unquoted(&e)));
     let (error, v) = match serde_json::from_str::<T>(body) {
@@ -28,7 +27,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &str, version: impl Fn(&T) -> u32
     }
 }
 
-/// What is wrong with a JSON document, without the value that is wrong: it may be a secret of whoever sent it.
+/// The error of a JSON document without the wrong value, which may be a secret of the sender.
 pub fn unquoted(error: &impl Display) -> String {
     let text = error.to_string();
     if !text.starts_with("invalid ") && !text.starts_with("unknown ") {
@@ -41,7 +40,7 @@ pub fn unquoted(error: &impl Display) -> String {
     }
 }
 
-/// The step that a message which cannot be read is about, if it says so much.
+/// The step that an unreadable message is about, if it names one.
 pub(crate) fn step_of(body: &str) -> Option<StepId> {
     #[derive(Deserialize)]
     struct About {

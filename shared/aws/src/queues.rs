@@ -1,22 +1,21 @@
-//! Where the queues are: all of a deployment's have one beginning, so one setting names them and a new pool changes nobody's.
+//! The URLs of the queues. All queues of a deployment share one prefix, so one setting locates them, and a new pool needs no setting.
 
 use tasker_process::settings::{BadSetting, required};
 use tasker_queue::Outgoing;
 
 const NAME: &str = "TASKER_QUEUES";
-/// Characters of a queue's name that SQS takes.
+/// Characters of a queue's name: the maximum of SQS.
 const NAME_CHARS: usize = 80;
-/// What the names of dead-letter queues end in.
+/// The suffix of a dead-letter queue's name.
 const DEAD_LETTERS: &str = "-dlq";
 
-/// A queue of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Destination {
-    /// The workers of a pool.
+    /// To the workers of this pool.
     Worker(String),
-    /// What workers say of steps.
+    /// Outcomes from workers.
     Completions,
-    /// What time makes ready.
+    /// Wake-ups for due retries.
     Readiness,
 }
 
@@ -30,29 +29,27 @@ impl From<&Outgoing> for Destination {
     }
 }
 
-/// What the URLs of all queues of a deployment begin with, as `https://sqs.eu-central-1.amazonaws.com/123456789012/tasker-`.
+/// The common prefix of the queues' URLs, such as `https://sqs.eu-central-1.amazonaws.com/123456789012/tasker-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queues {
-    /// Up to and with the last slash.
+    /// With the last slash.
     folder: String,
-    /// What the names begin with.
     prefix: String,
 }
 
 impl Queues {
-    /// By `TASKER_QUEUES`.
+    /// Reads `TASKER_QUEUES`.
     pub fn from_env() -> Result<Self, BadSetting> {
         Self::new(&required(
             NAME,
-            "what the URLs of the deployment's queues begin with, up to the hyphen before a queue's own name",
+            "the prefix of the URLs of the deployment's queues, up to the hyphen before a queue's own name",
         )?)
     }
 
-    /// By what their URLs begin with.
-    pub fn new(beginning: &str) -> Result<Self, BadSetting> {
-        // Without the value, which may hold a login.
+    pub fn new(url_prefix: &str) -> Result<Self, BadSetting> {
+        // Without the value, which may contain a login.
         let wrong = || BadSetting::wrong(NAME, "expected a URL such as https://…/123456789012/tasker-");
-        let (folder, prefix) = beginning.rsplit_once('/').ok_or_else(wrong)?;
+        let (folder, prefix) = url_prefix.rsplit_once('/').ok_or_else(wrong)?;
         let is_url = folder.starts_with("https://") || folder.starts_with("http://");
         if !is_url || !is_name(prefix) || !prefix.ends_with('-') {
             return Err(wrong());
@@ -60,7 +57,7 @@ impl Queues {
         Ok(Self { folder: format!("{folder}/"), prefix: prefix.to_owned() })
     }
 
-    /// The URL of a queue of the deployment; none when there can be no such queue, because of the pool's name.
+    /// The URL of a queue. `None` if the pool's name is not valid in a queue name.
     pub fn url(&self, to: &Destination) -> Option<String> {
         let name = match to {
             Destination::Worker(pool) => format!("{}worker-{pool}", self.prefix),
@@ -70,36 +67,35 @@ impl Queues {
         self.url_of_name(&name)
     }
 
-    /// The URL of a queue by its whole name.
+    /// The URL of a queue by its full name.
     pub fn url_of_name(&self, name: &str) -> Option<String> {
         is_name(name).then(|| format!("{}{name}", self.folder))
     }
 
-    /// The URL of the queue that an event came from, by its ARN.
     pub fn url_of_arn(&self, arn: &str) -> Option<String> {
         self.url_of_name(arn.rsplit(':').next()?)
     }
 
-    /// Whether a queue of this name is one of the deployment's, or the dead-letter queue of one. The beginning alone does not say so:
-    /// what is `tasker-` here is also the beginning of another deployment's `tasker-test-intake`.
+    /// Whether a name is that of a queue of this deployment or of its dead-letter queue. The prefix does not suffice: `tasker-` is also a
+    /// prefix of another deployment's `tasker-test-intake`.
     pub fn has(&self, name: &str) -> bool {
         let Some(own) = name.strip_prefix(&self.prefix) else { return false };
         let own = own.strip_suffix(DEAD_LETTERS).unwrap_or(own);
         matches!(own, "intake" | "readiness" | "completions") || own.strip_prefix("worker-").is_some_and(|pool| !pool.is_empty())
     }
 
-    /// What the names of the deployment's queues begin with, as `tasker-`.
+    /// The prefix of the queues' names, such as `tasker-`.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 }
 
-/// The URL or name of a queue's dead-letter queue.
+/// The URL or name of the dead-letter queue of a queue.
 pub fn dead_letter_queue(queue: &str) -> String {
     format!("{queue}{DEAD_LETTERS}")
 }
 
-/// The name of the queue that a dead-letter queue, by its name, belongs to; none when it is no dead-letter queue.
+/// The name of the queue that a dead-letter queue belongs to. `None` if the name is not that of a dead-letter queue.
 pub fn queue_of_dead_letters(dead_letter_queue: &str) -> Option<&str> {
     dead_letter_queue.strip_suffix(DEAD_LETTERS)
 }

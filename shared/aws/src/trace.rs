@@ -1,13 +1,13 @@
-//! Trace context: W3C's `traceparent` inside Tasker, and the header that AWS's own services understand.
+//! Trace context: W3C's `traceparent` inside Tasker, and the header of AWS's services.
 
-/// The trace's id in a `traceparent`, for log lines.
+/// The id of the trace in a `traceparent`, for logs.
 pub fn trace_id(traceparent: &str) -> Option<&str> {
     let mut parts = traceparent.split('-');
     let (_version, trace) = (parts.next()?, parts.next()?);
     (trace.len() == 32).then_some(trace)
 }
 
-/// What AWS's services call the same trace.
+/// The header of AWS's services for the trace of a `traceparent`.
 pub fn trace_header(traceparent: &str) -> Option<String> {
     let trace = trace_id(traceparent)?;
     let mut parts = traceparent.split('-').skip(2);
@@ -16,8 +16,8 @@ pub fn trace_header(traceparent: &str) -> Option<String> {
     Some(format!("Root=1-{}-{};Parent={span};Sampled={sampled}", trace.get(..8)?, trace.get(8..)?))
 }
 
-/// The `traceparent` of what AWS calls a trace, as `Root=1-…;Parent=…;Sampled=1`. A trace without a parent begins here, with a span
-/// named after it.
+/// The `traceparent` of a header such as `Root=1-…;Parent=…;Sampled=1`. A trace without a parent starts here, with a span id from the
+/// trace id.
 pub fn traceparent_of(header: &str) -> Option<String> {
     let field = |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
     let mut root = field("Root")?.split('-');

@@ -1,17 +1,12 @@
 //! Reads operator requests: the bodies of `PATCH` on a step and of `DELETE` on a task. All faults are reported at once.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::cell::RefCell;
 
-use serde_json::{Map, Value, value::RawValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::{
-    json,
-    reader::{Findings, Object, refuse_text},
-};
-use tasker_wire::{Fault, Faults, limits};
-
-/// The members of an object, each as raw JSON.
-type Members = BTreeMap<String, Box<RawValue>>;
+use crate::reader::{Findings, Members, Object, members, refuse_line, refuse_prose};
+use tasker_wire::Faults;
 
 #[derive(Debug)]
 pub struct StepAction {
@@ -36,24 +31,22 @@ pub struct Cancellation {
     pub reason: String,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Word {
-    Reset,
-    Resolve,
-    Complete,
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ActionType {
+    ResetForRetry,
+    ResolveManually,
+    CompleteManually,
 }
-
-const WORDS: &[(&str, Word)] =
-    &[("reset_for_retry", Word::Reset), ("resolve_manually", Word::Resolve), ("complete_manually", Word::Complete)];
 
 /// Reads an action on a step, in the form that Tasker's clients send.
 pub fn parse_step_action(body: &[u8]) -> Result<StepAction, Faults> {
     let findings = RefCell::new(Findings::default());
     let mut members = members(body, &findings)?;
     let completion = members.remove("completion_data");
-    let action = object(members, &findings).map(|object| step_action(object, completion, &findings));
+    let action = step_action(Object::of_members(members, &findings), completion, &findings);
     findings.into_inner().finish()?;
-    Ok(action.expect("a map is an object"))
+    Ok(action)
 }
 
 /// Reads the actor and the reason of a cancellation. The body may be empty.
@@ -63,27 +56,24 @@ pub fn parse_cancellation(body: &[u8]) -> Result<Cancellation, Faults> {
         return Ok(Cancellation { actor: unknown(), reason: unknown() });
     }
     let findings = RefCell::new(Findings::default());
-    let cancellation = object(members(body, &findings)?, &findings).map(|mut object| {
-        let actor = object.checked("actor", refuse_line).unwrap_or_else(unknown);
-        let reason = object.checked("reason", refuse_prose).unwrap_or_else(unknown);
-        object.close();
-        Cancellation { actor, reason }
-    });
+    let mut object = Object::of_members(members(body, &findings)?, &findings);
+    let actor = object.checked("actor", refuse_line).unwrap_or_else(unknown);
+    let reason = object.checked("reason", refuse_prose).unwrap_or_else(unknown);
+    object.close();
     findings.into_inner().finish()?;
-    Ok(cancellation.expect("a map is an object"))
+    Ok(Cancellation { actor, reason })
 }
 
 fn step_action(mut object: Object, completion: Option<Box<RawValue>>, findings: &RefCell<Findings>) -> StepAction {
     if object.peek("action_type").is_none() {
-        let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
-        object.fault("action_type", format!("is missing; it must be one of {}", words.join(", ")));
+        object.fault("action_type", "is missing; it must be one of reset_for_retry, resolve_manually, complete_manually");
     }
-    let word = object.word("action_type", WORDS);
+    let action = object.word("action_type");
     let reason = object.required_checked("reason", refuse_prose);
-    let by = match word {
-        Some(Word::Reset) => object.required_checked("reset_by", refuse_line),
-        Some(Word::Resolve) => object.required_checked("resolved_by", refuse_line),
-        Some(Word::Complete) => object.required_checked("completed_by", refuse_line),
+    let actor = match action {
+        Some(ActionType::ResetForRetry) => object.required_checked("reset_by", refuse_line),
+        Some(ActionType::ResolveManually) => object.required_checked("resolved_by", refuse_line),
+        Some(ActionType::CompleteManually) => object.required_checked("completed_by", refuse_line),
         None => {
             for key in ["reset_by", "resolved_by", "completed_by"] {
                 object.value(key);
@@ -91,8 +81,8 @@ fn step_action(mut object: Object, completion: Option<Box<RawValue>>, findings: 
             String::new()
         }
     };
-    let (result, metadata) = match (word, completion) {
-        (Some(Word::Complete), completion) => completion_data(completion, &object, findings),
+    let (result, metadata) = match (action, completion) {
+        (Some(ActionType::CompleteManually), completion) => completion_data(completion, &object, findings),
         (Some(_), Some(_)) => {
             object.fault("completion_data", "is for complete_manually only");
             (None, None)
@@ -100,8 +90,8 @@ fn step_action(mut object: Object, completion: Option<Box<RawValue>>, findings: 
         _ => (None, None),
     };
     object.close();
-    let verb = if word == Some(Word::Reset) { StepVerb::Retry } else { StepVerb::Resolve(result) };
-    StepAction { verb, actor: by, reason, metadata }
+    let verb = if action == Some(ActionType::ResetForRetry) { StepVerb::Retry } else { StepVerb::Resolve(result) };
+    StepAction { verb, actor, reason, metadata }
 }
 
 /// The result and the metadata in `completion_data`, as raw JSON.
@@ -129,28 +119,6 @@ fn completion_data(
         findings.borrow_mut().fault("/completion_data/result", "is missing");
     }
     (result, metadata)
-}
-
-fn members(body: &[u8], findings: &RefCell<Findings>) -> Result<Members, Fault> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Fault::new("", format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))?;
-    for Fault { place, message } in json::faults(text)? {
-        findings.borrow_mut().fault(place, message);
-    }
-    serde_json::from_str(text).map_err(|_| Fault::new("", "the body must be a JSON object"))
-}
-
-fn object(members: Members, findings: &RefCell<Findings>) -> Option<Object<'_>> {
-    let values = members.into_iter().map(|(key, value)| (key, serde_json::from_str(value.get()).unwrap_or_default()));
-    Object::new(Value::Object(values.collect::<Map<_, _>>()), String::new(), findings)
-}
-
-fn refuse_line(text: &str) -> Option<String> {
-    refuse_text(text, limits::TEXT_CHARS, &[])
-}
-
-fn refuse_prose(text: &str) -> Option<String> {
-    refuse_text(text, limits::TEXT_CHARS, &['\n', '\t'])
 }
 
 #[cfg(test)]

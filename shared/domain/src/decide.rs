@@ -1,4 +1,4 @@
-//! What follows from an outcome. [`decide`] is the whole of the retry policy; applying it is the store's.
+//! Decides what follows from an outcome. [`decide`] is the whole retry policy; the store applies its verdicts.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -6,57 +6,53 @@ use serde_json::value::RawValue;
 use crate::{backoff::Backoff, json};
 use tasker_wire::{Failure, Outcome, limits};
 
-/// What a template says of one step's attempts.
+/// A template's policy for the attempts of one step.
 #[derive(Debug)]
 pub struct Policy {
     /// At least 1.
     pub max_attempts: i32,
-    /// Whether a failed attempt may be followed by another at all.
+    /// Whether another attempt may follow a failed one.
     pub retryable: bool,
-    /// The pause between attempts.
     pub backoff: Backoff,
-    /// Seconds that a handler may run.
     pub timeout_seconds: u32,
-    /// What a result must look like.
     pub result_schema: Option<jsonschema::Validator>,
 }
 
-/// What follows from an outcome: the new state of the step, with what is recorded.
+/// The new state of a step after an outcome, with the data that is recorded.
 #[derive(Debug)]
 pub enum Verdict<'a> {
-    /// Done: the result, as JSON text.
+    /// Done, with this result.
     Complete(&'a RawValue),
-    /// Failed; try again after so many milliseconds.
+    /// Failed; the next attempt follows after this many milliseconds.
     Retry(u64, Failure),
-    /// Failed for good.
+    /// Failed; no attempt follows.
     Error {
         failure: Failure,
-        /// The template says that the task may go on without it: it counts as a done parent.
+        /// The template lets the task continue: the step counts as a done parent.
         tolerated: bool,
     },
-    /// Dispatch it again under a new lease and the same attempt.
+    /// Dispatched again under a new lease and the same attempt.
     DispatchAgain(Again),
-    /// It runs: look again after so many milliseconds.
+    /// Running; its deadline is this many milliseconds from now.
     Started(u64),
-    /// It waits for a callback, at most so many milliseconds.
+    /// Waits for a callback, at most this many milliseconds.
     AwaitCallback(u64),
 }
 
 /// Why a step is dispatched again without using an attempt.
 #[derive(Debug)]
 pub enum Again {
-    /// Its handler stored progress: this, as JSON text.
+    /// The handler stored this progress, as JSON text.
     Checkpoint(Box<RawValue>),
-    /// Nobody ran it.
+    /// No worker ran the step.
     Released,
-    /// Its worker was lost.
     WorkerLost,
 }
 
-/// Decides what follows from an outcome.
+/// Decides what follows from the outcome of an attempt.
 ///
-/// `attempt` is the one that was made, from 1. `jitter` is in 0..1 and spreads the back-off.
-/// An outcome that is invalid for its step is a permanent failure of that step.
+/// `attempt` counts from 1. `jitter` is in 0..1 and spreads the backoff. An outcome that is invalid for its step is a permanent
+/// failure of the step.
 pub fn decide<'a>(outcome: &'a Outcome, policy: &Policy, attempt: i32, jitter: f64) -> Verdict<'a> {
     match outcome {
         Outcome::Success { result, metadata } => {
@@ -80,7 +76,7 @@ pub fn decide<'a>(outcome: &'a Outcome, policy: &Policy, attempt: i32, jitter: f
     }
 }
 
-/// Decides what follows when a started step has been silent beyond its deadline, or its worker died, for the `losses`-th time under one attempt.
+/// Decides what follows when the worker of a started step was lost for the `losses`-th time under one attempt.
 pub fn decide_lost(losses: i32, policy: &Policy, attempt: i32, jitter: f64) -> Verdict<'static> {
     if losses < limits::LOSSES {
         return Verdict::DispatchAgain(Again::WorkerLost);
@@ -89,7 +85,7 @@ pub fn decide_lost(losses: i32, policy: &Policy, attempt: i32, jitter: f64) -> V
     decide_failure(Failure::retryable("worker_crashed", message), policy, attempt, jitter)
 }
 
-/// Decides what follows from a failure whose texts can be stored.
+/// Decides what follows from a failure, whose texts must be storable.
 pub fn decide_failure(failure: Failure, policy: &Policy, attempt: i32, jitter: f64) -> Verdict<'static> {
     if failure.retryable && policy.retryable && attempt < policy.max_attempts {
         let delay = policy.backoff.delay_ms(attempt, failure.delay_seconds, jitter);
@@ -118,7 +114,7 @@ fn refuse_result(result: &RawValue, policy: &Policy) -> Option<Failure> {
         .then(|| Failure::permanent("result_schema", format!("the result does not match result_schema: {}", faults.join("; "))))
 }
 
-/// Why what a handler said beside its result cannot be kept.
+/// Why a handler's metadata cannot be stored.
 pub fn refuse_metadata(metadata: &RawValue) -> Option<Failure> {
     let text = metadata.get();
     if text.len() > limits::INLINE_RESULT_BYTES {
@@ -150,7 +146,7 @@ fn checkpoint_text(outcome: &Outcome) -> Result<Box<RawValue>, Box<Failure>> {
     Ok(text)
 }
 
-/// The failure with its texts cut to what is kept, and without what PostgreSQL cannot store.
+/// The failure with texts cut to their limits and without characters that PostgreSQL cannot store.
 fn storable(failure: &Failure) -> Failure {
     let clean = |s: &str| s.chars().filter(|&c| c != '\0').take(limits::ERROR_CHARS).collect::<String>();
     let context = failure.context.as_ref().filter(|c| {

@@ -2,11 +2,16 @@
 //!
 //! A null counts as an absent key: YAML reads an empty value as null, and Tasker's clients send null for an unset value.
 
-use std::{cell::RefCell, ops::RangeInclusive};
+use std::{cell::RefCell, collections::BTreeMap, ops::RangeInclusive};
 
-use serde_json::{Map, Value};
+use serde::de::{self, DeserializeOwned, value::StrDeserializer};
+use serde_json::{Map, Value, value::RawValue};
 
+use crate::json;
 use tasker_wire::{Fault, Faults, fault::pointer, limits};
+
+/// The members of an object, each as raw JSON.
+pub(crate) type Members = BTreeMap<String, Box<RawValue>>;
 
 /// No name is suggested from a longer list: many suggestions from many names would be expensive.
 const GUESSED_AMONG: usize = 1_000;
@@ -68,6 +73,16 @@ fn in_order(place: &str) -> Vec<(usize, String)> {
     place.split('/').map(token).collect()
 }
 
+/// The members of the JSON object in a body, each as raw JSON. Faults of the JSON become findings.
+pub(crate) fn members(body: &[u8], findings: &RefCell<Findings>) -> Result<Members, Fault> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Fault::new("", format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))?;
+    for Fault { place, message } in json::faults(text)? {
+        findings.borrow_mut().fault(place, message);
+    }
+    serde_json::from_str(text).map_err(|_| Fault::new("", "the body must be a JSON object"))
+}
+
 /// An object, its place in the input, and the findings of that input.
 pub(crate) struct Object<'f> {
     place: String,
@@ -77,6 +92,11 @@ pub(crate) struct Object<'f> {
 }
 
 impl<'f> Object<'f> {
+    pub(crate) fn of_members(members: Members, findings: &'f RefCell<Findings>) -> Self {
+        let read = |(key, value): (String, Box<RawValue>)| (key, serde_json::from_str(value.get()).unwrap_or_default());
+        Self { place: String::new(), map: members.into_iter().map(read).collect(), known: Vec::new(), findings }
+    }
+
     /// `None`, with a fault, if the value is not an object.
     pub(crate) fn new(value: Value, place: String, findings: &'f RefCell<Findings>) -> Option<Self> {
         match value {
@@ -196,15 +216,14 @@ impl<'f> Object<'f> {
         number
     }
 
-    /// The meaning of one of these words.
-    pub(crate) fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+    /// A variant of an enum without fields, by its word in serde.
+    pub(crate) fn word<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
         let text = self.text(key)?;
-        let meaning = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
-        if meaning.is_none() {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let read = T::deserialize(StrDeserializer::new(&text));
+        read.map_err(|UnknownWord(words)| {
             self.fault(key, format!("is {}; it must be one of {}", shown(&text), words.join(", ")));
-        }
-        meaning
+        })
+        .ok()
     }
 
     pub(crate) fn object(&mut self, key: &'static str) -> Option<Object<'f>> {
@@ -280,6 +299,21 @@ impl<'f> Object<'f> {
     }
 }
 
+/// serde's error for a text that is no variant of an enum, with the words of all variants.
+#[derive(Debug, thiserror::Error)]
+#[error("must be one of {0:?}")]
+struct UnknownWord(&'static [&'static str]);
+
+impl de::Error for UnknownWord {
+    fn custom<T: std::fmt::Display>(_: T) -> Self {
+        Self(&[])
+    }
+
+    fn unknown_variant(_: &str, words: &'static [&'static str]) -> Self {
+        Self(words)
+    }
+}
+
 /// The name that the text probably means: at most two typing errors away.
 pub(crate) fn guess<'a>(text: &str, names: impl ExactSizeIterator<Item = &'a str>) -> Option<&'a str> {
     if names.len() > GUESSED_AMONG || text.chars().count() > limits::NAME_CHARS {
@@ -312,8 +346,18 @@ pub(crate) fn refuse_namespace(name: &str) -> Option<String> {
     Some(format!("is {}; it must be 1 to {} of a-z, 0-9, _ and -", shown(name), limits::NAMESPACE_CHARS))
 }
 
+/// The fault of a text that is not one short line.
+pub(crate) fn refuse_line(text: &str) -> Option<String> {
+    refuse_text(text, limits::TEXT_CHARS, &[])
+}
+
+/// The fault of a text that is not a short prose.
+pub(crate) fn refuse_prose(text: &str) -> Option<String> {
+    refuse_text(text, limits::TEXT_CHARS, &['\n', '\t'])
+}
+
 /// The fault of a text that is empty, too long, or contains control characters that are not allowed.
-pub(crate) fn refuse_text(text: &str, max_chars: usize, allowed: &[char]) -> Option<String> {
+fn refuse_text(text: &str, max_chars: usize, allowed: &[char]) -> Option<String> {
     if text.is_empty() {
         return Some("must not be empty".to_owned());
     }

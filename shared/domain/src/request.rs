@@ -1,57 +1,47 @@
-//! A request for a task: what it may hold, what is wrong with it, and what makes two of them the same.
+//! Reads the request for a task, and computes the identity by which duplicates are found.
 //!
-//! The context stays the text that came. Whether the template exists, and wants such a context, is decided elsewhere.
+//! The context stays unchanged JSON text. This module does not know whether the template exists and accepts the context.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::cell::RefCell;
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 use semver::Version;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
     json,
-    reader::{Findings, Object, refuse_name, refuse_text, shown},
+    reader::{Findings, Object, members, refuse_line, refuse_name, refuse_prose, shown},
 };
 use tasker_wire::{Fault, Faults, limits};
 
 /// A request for a task, with the defaults filled in.
 #[derive(Debug, Clone)]
 pub struct TaskRequest {
-    /// The template's name.
     pub name: String,
-    /// The template's namespace.
     pub namespace: String,
-    /// The template's version; the highest when absent.
+    /// The highest version by default.
     pub version: Option<Version>,
-    /// A JSON object, as it came; [`json::check`] has passed it.
+    /// A JSON object, as it was received. [`json::check`] accepts it.
     pub context: Box<RawValue>,
-    /// Higher first, where it is used.
     pub priority: Option<i32>,
-    /// For finding the task again.
     pub tags: Vec<String>,
-    /// Who asked.
     pub initiator: String,
-    /// From where.
     pub source_system: String,
-    /// Why.
     pub reason: String,
-    /// The same in every step, log line and message of the task.
     pub correlation_id: Option<Uuid>,
-    /// The correlation id of what caused this task.
     pub parent_correlation_id: Option<Uuid>,
-    /// Wins over the template's identity strategy.
+    /// Overrides the template's identity strategy.
     pub idempotency_key: Option<String>,
 }
 
-/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// It cannot be understood, or holds what is not allowed: 400.
+    /// The request is malformed or contains forbidden values: HTTP status 400.
     #[error("{0}")]
     Malformed(Faults),
-    /// Its context is too large: 413.
+    /// The context is too large: HTTP status 413.
     #[error("{0}")]
     TooLarge(Fault),
 }
@@ -62,31 +52,22 @@ impl From<Fault> for RequestError {
     }
 }
 
-/// Reads the body of a request for a task. Places are JSON pointers into it, or `line:column` where it is not JSON.
+/// Reads the body of a request for a task. Places are JSON pointers into it, or `line:column` if it is not JSON.
 pub fn parse_task_request(body: &[u8]) -> Result<TaskRequest, RequestError> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Fault::new("", format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))?;
     let findings = RefCell::new(Findings::default());
-    for Fault { place, message } in json::faults(text)? {
-        findings.borrow_mut().fault(place, message);
-    }
-    let Ok(mut members) = serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(text) else {
-        return Err(Fault::new("", "the body must be a JSON object").into());
-    };
+    let mut members = members(body, &findings)?;
     let context = context(members.remove("context"), &findings)?;
-    let object = members.into_iter().map(|(key, value)| (key, serde_json::from_str(value.get()).unwrap_or_default()));
-    let value = Value::Object(object.collect::<Map<_, _>>());
-    let request = Object::new(value, String::new(), &findings).map(|object| read(object, context));
+    let request = read(Object::of_members(members, &findings), context);
     findings.into_inner().finish().map_err(RequestError::Malformed)?;
-    Ok(request.expect("a map is an object"))
+    Ok(request)
 }
 
-/// The identity of a task under the strategy `strict`: the same for the same template version and the same context.
+/// The identity of a task under the strategy `strict`: equal for the same template version and equal contexts.
 ///
-/// Contexts are the same when their canonical texts (RFC 8785) are, and the integers in them that a double cannot hold.
+/// Contexts are equal if their canonical texts (RFC 8785) and their integers beyond the precision of a double are equal.
 ///
 /// # Panics
-/// When the context is not JSON; [`parse_task_request`] has checked it.
+/// If the context is not JSON. [`parse_task_request`] checks it.
 pub fn strict_identity(namespace: &str, name: &str, version: &Version, context: &str) -> [u8; 32] {
     let context: Value = serde_json::from_str(context).expect("the context was checked at intake");
     let mut large = Vec::new();
@@ -97,12 +78,12 @@ pub fn strict_identity(namespace: &str, name: &str, version: &Version, context: 
     digest(parts.into_iter().chain(large.iter().map(String::as_str)))
 }
 
-/// The identity of a task that has an idempotency key: the same for the same key and template, of any version.
+/// The identity of a task with an idempotency key: equal for the same key and the same template in any version.
 pub fn key_identity(namespace: &str, name: &str, key: &str) -> [u8; 32] {
     digest(["key", namespace, name, key].into_iter())
 }
 
-/// SHA-256 of parts that cannot run into each other, each after its length. The first one separates the domains.
+/// The SHA-256 of parts, each prefixed with its length so that parts cannot merge. The first part separates the two kinds of identity.
 fn digest<'a>(parts: impl Iterator<Item = &'a str>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -112,8 +93,8 @@ fn digest<'a>(parts: impl Iterator<Item = &'a str>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The integers beyond 2^53, in the order of sorted keys. RFC 8785 writes every number as a double, by which the ids
-/// 9007199254740992 and 9007199254740993 would be one, and two orders one task.
+/// The integers beyond 2^53, in the order of sorted keys. RFC 8785 writes every number as a double, which would make the ids
+/// 9007199254740992 and 9007199254740993 equal, and two orders one task.
 fn collect_large(value: &Value, large: &mut Vec<String>) {
     match value {
         Value::Number(number) => {
@@ -168,7 +149,7 @@ fn read(mut object: Object, context: Box<RawValue>) -> TaskRequest {
         parent_correlation_id: parsed(&mut object, "parent_correlation_id", "a UUID", |text| Uuid::parse_str(text).ok()),
         idempotency_key: object.checked("idempotency_key", refuse_line),
     };
-    // Tasker's clients send it. It is checked like everything else, and says nothing that the database's own clock does not.
+    // Tasker's clients send it. It is checked and not used: the database's own clock decides.
     let _ = parsed(&mut object, "requested_at", "a time such as 2026-01-02T03:04:05", time);
     object.ignore("options", "is not read");
     if object.value("callback_url").is_some() {
@@ -176,14 +157,6 @@ fn read(mut object: Object, context: Box<RawValue>) -> TaskRequest {
     }
     object.close();
     request
-}
-
-fn refuse_line(text: &str) -> Option<String> {
-    refuse_text(text, limits::TEXT_CHARS, &[])
-}
-
-fn refuse_prose(text: &str) -> Option<String> {
-    refuse_text(text, limits::TEXT_CHARS, &['\n', '\t'])
 }
 
 fn parsed<T>(object: &mut Object, key: &'static str, what: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
@@ -195,7 +168,7 @@ fn parsed<T>(object: &mut Object, key: &'static str, what: &str, parse: impl Fn(
     parsed
 }
 
-/// Tasker's clients send a time without an offset and mean UTC.
+/// A time. Tasker's clients send it in UTC without an offset.
 fn time(text: &str) -> Option<Timestamp> {
     let naive = || text.parse::<civil::DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
     text.parse().ok().or_else(naive)

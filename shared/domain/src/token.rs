@@ -1,8 +1,8 @@
-//! The token of a dispatch: what the engine signs into a message and finds again in its answer.
+//! The token of a dispatch. The engine signs it into the message, and the worker returns it with the outcome.
 //!
-//! It names the template and environment that hold the step's policy, so that a completion is decided without a read and
-//! never from what a worker says; and it covers step, lease and attempt, so that an answer cannot be given for another dispatch.
-//! It says nothing secret. The fence is the lease: a token outlives its lease and is then merely stale.
+//! It names the template and environment of the step's policy, so a completion is decided without a read and without trust in the
+//! worker. Its signature covers step, lease and attempt, so it is valid for one dispatch only. It contains no secret. The lease is the
+//! fence: a token that outlives its lease is only stale.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,10 +14,10 @@ use tasker_wire::{
     Lease,
 };
 
-/// A key that tokens are signed with. Two may be in use while keys rotate.
+/// A key that signs tokens. During a rotation there are two.
 #[derive(Clone)]
 pub struct SigningKey {
-    /// Names the key inside the token: 1 to 16 of `[a-z0-9-]`.
+    /// The key's name in a token: 1 to 16 of `[a-z0-9-]`.
     pub id: String,
     /// At least 32 random bytes.
     pub secret: Vec<u8>,
@@ -29,12 +29,12 @@ impl std::fmt::Debug for SigningKey {
     }
 }
 
-/// Whose policy applies: a template's revision in an environment.
+/// A template's revision in an environment, whose policy applies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TemplateRef {
-    /// The immutable revision of a template.
+    /// Identifies an immutable revision.
     pub template_id: Uuid,
-    /// The overlay that was chosen at submit.
+    /// Selects the overlay; fixed at submit.
     pub environment: String,
 }
 
@@ -46,8 +46,8 @@ pub fn sign(template: &TemplateRef, lease: Lease, attempt: i32, keys: &[SigningK
     format!("{body}.{mac}")
 }
 
-/// The template that a token names, if one of `keys` signed it for exactly this lease and attempt.
-/// A key that is not one of them may be of a rotation that this process has not heard of: [`Answer::Unknown`].
+/// The template that a token names, if one of `keys` signed it for exactly this lease and attempt. [`Answer::Unknown`] for another
+/// key, which may come from a rotation that this process has not seen yet.
 pub fn verify(token: &str, lease: Lease, attempt: i32, keys: &[SigningKey]) -> Result<TemplateRef, Answer> {
     let (body, signature) = token.rsplit_once('.').ok_or(Forged)?;
     let mut parts = body.splitn(4, '.');
@@ -64,7 +64,7 @@ pub fn verify(token: &str, lease: Lease, attempt: i32, keys: &[SigningKey]) -> R
 }
 
 fn mac(key: &SigningKey, body: &str, lease: Lease, attempt: i32) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key.secret).expect("HMAC takes keys of every length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key.secret).expect("HMAC accepts keys of every length");
     mac.update(body.as_bytes());
     mac.update(lease.step.uuid().as_bytes());
     mac.update(&lease.number.to_be_bytes());

@@ -43,7 +43,7 @@ use templates::TemplateCache;
 use wait::Waiters;
 
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct EngineSettings {
     /// Selects the overlay of templates at submit: 1 to 64 characters of `[A-Za-z0-9_-]`.
     pub environment: String,
     /// The first key signs; all keys verify.
@@ -65,7 +65,7 @@ pub struct Settings {
 pub struct Engine<Q> {
     store: Store,
     queue: Q,
-    settings: Settings,
+    settings: EngineSettings,
     templates: TemplateCache,
     waiters: Arc<Waiters>,
     submits: Arc<Submits>,
@@ -74,7 +74,7 @@ pub struct Engine<Q> {
 }
 
 impl<Q: Queue> Engine<Q> {
-    pub fn new(store: Store, queue: Q, settings: Settings) -> Arc<Self> {
+    pub fn new(store: Store, queue: Q, settings: EngineSettings) -> Arc<Self> {
         Arc::new(Self {
             store,
             queue,
@@ -94,7 +94,7 @@ impl<Q: Queue> Engine<Q> {
         &self.queue
     }
 
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &EngineSettings {
         &self.settings
     }
 

@@ -10,7 +10,7 @@ use tasker_domain::{
 };
 use tasker_process::Batcher;
 use tasker_queue::{InProcess, Outgoing, Queue};
-use tasker_store::{DispatchSettings, NewTask, Store, StoreError, StoredTemplate, Submitted as Inserted, TaskHeader};
+use tasker_store::{DispatchSettings, InsertedTask as Inserted, NewTask, Store, StoreError, StoredTemplate, TaskHeader};
 use tasker_wire::{Fault, Faults, TaskId, TaskState, message::Lease};
 use uuid::Uuid;
 

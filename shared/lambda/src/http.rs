@@ -38,7 +38,7 @@ const AWS_TRACE: &str = "x-amzn-trace-id";
 /// `operator-api`: every route of the interface.
 pub async fn operator_api(instance: Instance, invocation: Invocation<LambdaRequest>) -> Result<Box<RawValue>, Failed> {
     let Invocation { event, deadline } = invocation;
-    let router = |engine| tasker_api::router(engine, tasker_api::Settings::default());
+    let router = |engine| tasker_api::router(engine, tasker_api::ApiSettings::default());
     answer(&instance, event, deadline.time_left(), router).await
 }
 

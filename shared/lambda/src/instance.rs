@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     logins::SecretCredentials,
     secrets::{Secrets, SecretsManager},
-    settings::Settings,
+    settings::FunctionSettings,
 };
 
 /// An instance works on one invocation at a time, so one connection is enough.
@@ -45,7 +45,7 @@ pub struct Instance(Arc<Inner>);
 struct Inner {
     clients: Clients,
     secrets: Secrets,
-    settings: Settings,
+    settings: FunctionSettings,
     engine: Mutex<Option<Made>>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) enum NoEngine {
 impl Instance {
     /// An instance by the environment; talks to nobody yet.
     pub async fn from_env() -> Result<Self, BadSetting> {
-        let settings = Settings::from_env()?;
+        let settings = FunctionSettings::from_env()?;
         required("AWS_REGION", "the region of the queues and secrets, such as eu-central-1")?;
         let clients = Clients::from_env().await;
         let secrets = Secrets::new(SecretsManager(Client::new(&clients.config)));
@@ -125,7 +125,7 @@ impl Instance {
         let queue = SqsQueue::new(self.0.clients.sqs.clone(), settings.queues.clone());
         #[cfg(feature = "failpoints")]
         let queue = crate::failpoints::Deadly(queue);
-        let engine_settings = tasker_engine::Settings {
+        let engine_settings = tasker_engine::EngineSettings {
             environment: settings.environment.clone(),
             signing_keys,
             pools: settings.pools.clone(),

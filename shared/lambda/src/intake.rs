@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use serde_json::value::RawValue;
-use tasker_api::{Settings, intake_router};
+use tasker_api::{ApiSettings, intake_router};
 use tasker_aws::{Content, SqsMessage};
 use tasker_domain::request::{TaskRequest, parse_task_request};
 use tasker_engine::{React, Reaction, SubmitError};
@@ -50,7 +50,7 @@ pub async fn intake(instance: Instance, invocation: Invocation<IntakeEvent>) -> 
     let time_left = invocation.deadline.time_left();
     match invocation.event {
         IntakeEvent::Http(request) => {
-            http::answer(&instance, *request, time_left, |engine| intake_router(engine, Settings::default())).await
+            http::answer(&instance, *request, time_left, |engine| intake_router(engine, ApiSettings::default())).await
         }
         IntakeEvent::Messages(records) => {
             messages(&instance, records, time_left, |engine, requests: Arc<[QueuedRequest]>| async move {

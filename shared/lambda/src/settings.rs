@@ -10,7 +10,7 @@ const DATABASE_URL: &str = "TASKER_DATABASE_URL";
 /// SQS takes no more.
 const MAX_RECEIVES: i64 = 1000;
 
-pub(crate) struct Settings {
+pub(crate) struct FunctionSettings {
     /// Without a login.
     pub access: Connector,
     /// The name of the secret that holds the login.
@@ -25,7 +25,7 @@ pub(crate) struct Settings {
     pub max_receives: u32,
 }
 
-impl Settings {
+impl FunctionSettings {
     pub fn from_env() -> Result<Self, BadSetting> {
         let environment = settings::read("TASKER_ENV", settings::environment)?;
         let overlay = "the environment whose overlay of a template applies, such as production";

@@ -35,7 +35,7 @@ struct Inner {
 
 impl Default for InProcess {
     fn default() -> Self {
-        Self::with_capacity(limits::HANDED_OVER)
+        Self::with_capacity(limits::DISPATCHED_STEPS)
     }
 }
 

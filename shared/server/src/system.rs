@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use tasker_domain::token::SigningKey;
-use tasker_engine::{Engine, Settings};
+use tasker_engine::{Engine, EngineSettings};
 use tasker_process::Shutdown;
 use tasker_queue::InProcess;
 use tasker_store::Store;
@@ -101,7 +101,7 @@ async fn run_until(
         let (source, queue) = (Arc::new(engine.steps(&settings.pool)), Arc::new(engine.queue().clone()));
         workers.spawn(tasker_worker::run(source, queue, executor, settings, shutdown.clone()));
     }
-    let router = tasker_api::router(engine, tasker_api::Settings::default());
+    let router = tasker_api::router(engine, tasker_api::ApiSettings::default());
     let bounds = Bounds { connections: affordable(limits::CONNECTIONS), head: Duration::from_secs(limits::HEAD_SECONDS) };
     let server = connections::serve(listener, router, bounds, shutdown.cancelled());
     tell(Event::Ready { address, templates });
@@ -147,7 +147,7 @@ fn bind(port: u16) -> std::io::Result<TcpListener> {
 
 fn engine(options: &Options, database_url: &str) -> anyhow::Result<Arc<Engine<InProcess>>> {
     let queue = InProcess::default();
-    let settings = Settings {
+    let settings = EngineSettings {
         environment: options.environment.clone(),
         signing_keys: vec![fresh_key()],
         pools: options.workers.iter().map(|w| w.pool.clone()).collect(),
@@ -174,11 +174,11 @@ async fn drained(shutdown: &CancellationToken) {
 }
 
 /// Starts all workers concurrently. If one does not start, the others are ended, and the error names it.
-async fn start_workers(options: &Options) -> anyhow::Result<Vec<(tasker_worker::Settings, Executor)>> {
+async fn start_workers(options: &Options) -> anyhow::Result<Vec<(tasker_worker::WorkerSettings, Executor)>> {
     let starts = options.workers.iter().map(|WorkerCommand { pool, command }| async move {
-        let settings = tasker_worker::Settings {
+        let settings = tasker_worker::WorkerSettings {
             max_concurrent_handlers: options.max_concurrent_handlers,
-            ..tasker_worker::Settings::new(pool)
+            ..tasker_worker::WorkerSettings::new(pool)
         };
         let executor =
             Executor::child(command.clone(), &settings).await.with_context(|| format!("worker {pool} cannot be started"))?;

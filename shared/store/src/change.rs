@@ -1,4 +1,4 @@
-//! What the functions of the database answer.
+//! The rows that the functions of the database return.
 
 use std::sync::Arc;
 
@@ -8,71 +8,70 @@ use tasker_wire::{Answer, StepId, StepState, TaskId, TaskState, message::Lease};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// One row of an answer.
+use crate::row::from_row;
+
 #[derive(Debug)]
 pub enum Change {
-    /// What became of the completion at this place of the batch, from 0.
+    /// The answer to the completion at this place of the batch, from 0.
     Answer(usize, Answer),
-    /// The task is finished now.
     Finished(TaskId, TaskState),
-    /// What all messages of a task share; comes before them.
+    /// Comes before the messages of its task.
     Task(TaskHeader),
     /// A message to send.
     Run(RunRow),
-    /// A message to send, still to be loaded.
+    /// A message to load and send.
     RunKey(Lease),
-    /// A retry that is due only in so many milliseconds.
+    /// A retry that is due only in this many milliseconds.
     Early(Lease, u64),
-    /// Started, and silent beyond its deadline.
+    /// A started step that was silent beyond its deadline.
     Lost(Lost),
-    /// A callback did not come in time.
+    /// A step whose callback did not arrive in time.
     Expired(Lost),
-    /// The operator's action was carried out; the step was in this state before.
+    /// The operator action is applied. The step was in this state before.
     Done(String),
     /// There is no such task or step.
     NotFound,
-    /// The operator's action is not allowed: the task (no step named) or the step is in this state.
+    /// The state of the step, or of the task if no step is named, does not allow the operator action.
     Conflict(Option<StepId>, String),
 }
 
-/// What all messages of a task share.
+/// The part that all messages of a task share.
 #[derive(Debug, Clone)]
 pub struct TaskHeader {
     pub task: TaskId,
-    /// Whose policy applies.
+    /// Its policy applies.
     pub plan: TemplateRef,
     pub correlation_id: Uuid,
     pub traceparent: Option<String>,
     pub context: Arc<RawValue>,
 }
 
-/// What is a step's own in its message.
+/// The part of a message that belongs to one step.
 #[derive(Debug)]
 pub struct RunRow {
     pub key: Lease,
     /// From 1.
     pub attempt: i32,
     pub max_attempts: i32,
-    /// How often it was sent before under this lease.
+    /// How often this lease was sent before.
     pub resends: i32,
-    /// Results by step name as a JSON object; missing when they are too large.
+    /// Results by step name, as a JSON object; `None` if they are too large.
     pub results: Option<String>,
-    /// Bytes of all results, whether they are here or not.
+    /// Bytes of all results, present or not.
     pub result_bytes: i64,
     pub inputs: Option<Box<RawValue>>,
     pub checkpoint: Option<Box<RawValue>>,
 }
 
-/// A step whose time passed while a worker, or a callback, owed an answer.
+/// A step whose deadline passed before its worker, or its callback, answered.
 #[derive(Debug, Clone)]
 pub struct Lost {
     pub key: Lease,
     pub attempt: i32,
     /// How often its worker was lost before under this attempt.
     pub losses: i32,
-    /// It is a callback that did not come.
     pub awaits_callback: bool,
-    /// Whose policy applies.
+    /// Its policy applies.
     pub plan: TemplateRef,
 }
 
@@ -85,14 +84,8 @@ impl Change {
     fn read(row: &Row) -> Self {
         let task = || task_id(row.get("task_id"));
         let key = || Lease { step: task().step(row.get("no")), number: row.get("lease") };
-        let plan = || TemplateRef { template_id: row.get("template_id"), environment: row.get("environment") };
-        let lost = |awaits_callback| Lost {
-            key: key(),
-            attempt: row.get("attempt"),
-            losses: row.get("losses"),
-            awaits_callback,
-            plan: plan(),
-        };
+        let plan = || from_row!(row, TemplateRef { template_id, environment });
+        let lost = |awaits_callback| from_row!(row, Lost { attempt, losses; key: key(), plan: plan(), awaits_callback: awaits_callback });
         let answer = |answer| Self::Answer(row.get::<_, i32>("idx") as usize - 1, answer);
         match row.get("kind") {
             "accepted" => answer(Answer::Accepted),
@@ -101,23 +94,14 @@ impl Change {
             "refused" => answer(Answer::Refused),
             "ignored" => answer(Answer::Ignored),
             "finished" => Self::Finished(task(), task_state(row.get("state"))),
-            "task" => Self::Task(TaskHeader {
-                task: task(),
-                plan: plan(),
-                correlation_id: row.get("correlation_id"),
-                traceparent: row.get("traceparent"),
-                context: raw(row.get("context")).into(),
-            }),
-            "run" => Self::Run(RunRow {
-                key: key(),
-                attempt: row.get("attempt"),
-                max_attempts: row.get("max_attempts"),
-                resends: row.get("resends"),
-                results: row.get("results"),
-                result_bytes: row.get("result_bytes"),
-                inputs: row.get::<_, Option<String>>("inputs").map(raw),
-                checkpoint: row.get::<_, Option<String>>("checkpoint").map(raw),
-            }),
+            "task" => Self::Task(from_row!(row, TaskHeader {
+                correlation_id, traceparent;
+                task: task(), plan: plan(), context: raw(row.get("context")).into(),
+            })),
+            "run" => Self::Run(from_row!(row, RunRow {
+                attempt, max_attempts, resends, results, result_bytes;
+                key: key(), inputs: raw_column(row, "inputs"), checkpoint: raw_column(row, "checkpoint"),
+            })),
             "run_key" => Self::RunKey(key()),
             "early" => Self::Early(key(), row.get::<_, i64>("ms").max(0) as u64),
             "lost" => Self::Lost(lost(false)),
@@ -125,27 +109,27 @@ impl Change {
             "done" => Self::Done(row.get::<_, Option<String>>("state").unwrap_or_default()),
             "not_found" => Self::NotFound,
             "conflict" => Self::Conflict(row.get::<_, Option<i32>>("no").map(|no| task().step(no)), row.get("state")),
-            other => unreachable!("the database answers with a kind that this version does not know: {other}"),
+            other => unreachable!("the database returns a kind that this version does not know: {other}"),
         }
     }
 }
 
-/// A task's id as the database holds it.
 pub(crate) fn task_id(uuid: Uuid) -> TaskId {
     TaskId::from_uuid(uuid).expect("only ids of tasks are stored")
 }
 
-/// A task's state as the database holds it.
 pub(crate) fn task_state(word: &str) -> TaskState {
     TaskState::parse(word).expect("a CHECK allows only known states")
 }
 
-/// A step's state as the database holds it.
 pub(crate) fn step_state(word: &str) -> StepState {
     StepState::parse(word).expect("a CHECK allows only known states")
 }
 
-/// JSON text as the database holds it.
 pub(crate) fn raw(text: String) -> Box<RawValue> {
-    RawValue::from_string(text).expect("a column of type json holds JSON")
+    RawValue::from_string(text).expect("a column of type json contains JSON")
+}
+
+pub(crate) fn raw_column(row: &Row, name: &str) -> Option<Box<RawValue>> {
+    row.get::<_, Option<String>>(name).map(raw)
 }

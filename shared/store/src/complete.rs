@@ -1,4 +1,4 @@
-//! Completion: verdicts are applied, a batch in one statement.
+//! Completion: one statement applies a batch of verdicts.
 
 use serde_json::value::RawValue;
 use tasker_domain::{Verdict, decide::Again};
@@ -7,70 +7,62 @@ use tokio_postgres::types::Type;
 
 use crate::{
     Change, DispatchSettings, Store, StoreError,
-    pool::{Lane, Prepared},
+    pool::{Lane, Param, Prepared},
+    store::sql,
 };
 
-/// A verdict on the step that was dispatched under a lease. It borrows a result from the message that brought it.
+/// A verdict on the step that was dispatched under a lease. It borrows the result from the message.
 #[derive(Debug)]
 pub struct Completion<'a> {
     pub key: Lease,
-    /// As the signed token has it.
     pub attempt: i32,
     pub verdict: Verdict<'a>,
-    /// What the handler said beside its result, as JSON text.
+    /// The handler's metadata, as JSON text.
     pub metadata: Option<&'a RawValue>,
-    /// Of the outcome: tells the same one sent twice from another one.
+    /// The hash of the outcome, which detects duplicates.
     pub digest: i64,
     pub worker: String,
-    /// Milliseconds that the handler ran.
     pub duration_ms: i64,
-    /// Apply it only if the step's deadline has passed still.
+    /// Apply it only if the step's deadline is still in the past.
     pub if_due: bool,
 }
 
 impl<'a> Completion<'a> {
-    /// What the orchestrator itself says of a step that no worker answers for.
+    /// The orchestrator's own verdict on a step that no worker answers for.
     pub fn by_orchestrator(key: Lease, attempt: i32, verdict: Verdict<'a>) -> Self {
         Self { key, attempt, verdict, metadata: None, digest: 0, worker: "tasker".into(), duration_ms: 0, if_due: false }
     }
 }
 
 impl Store {
-    /// Applies verdicts; they must be ascending by step, one a step.
+    /// Applies verdicts, which are ascending by step, at most one per step.
     pub async fn complete(&self, batch: &[Completion<'_>], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
         debug_assert!(batch.is_sorted_by(|a, b| a.key.step < b.key.step));
         let applied: Vec<Columns> = batch.iter().map(|c| columns(&c.verdict)).collect();
-        let rows = self
-            .pool
-            .run(
-                Lane::Steps,
-                Prepared::Once,
-                include_str!("../sql/complete.sql"),
-                &[
-                    (&batch.iter().map(|c| c.key.step.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
-                    (&batch.iter().map(|c| c.key.step.no).collect::<Vec<_>>(), Type::INT4_ARRAY),
-                    (&batch.iter().map(|c| c.key.number).collect::<Vec<_>>(), Type::INT4_ARRAY),
-                    (&batch.iter().map(|c| c.attempt).collect::<Vec<_>>(), Type::INT4_ARRAY),
-                    (&applied.iter().map(|c| c.word).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-                    (&applied.iter().map(|c| c.delay_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
-                    (&applied.iter().map(|c| c.body).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-                    (&applied.iter().map(|c| c.error.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-                    (&batch.iter().map(|c| c.metadata.map(RawValue::get)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-                    (&batch.iter().map(|c| c.digest).collect::<Vec<_>>(), Type::INT8_ARRAY),
-                    (&batch.iter().map(|c| c.worker.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-                    (&batch.iter().map(|c| c.duration_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
-                    (&batch.iter().map(|c| c.if_due).collect::<Vec<_>>(), Type::BOOL_ARRAY),
-                    (&settings.send_ms, Type::INT8),
-                    (&settings.bodies, Type::INT4),
-                    (&settings.input_bytes, Type::INT8),
-                ],
-            )
-            .await?;
+        let params: [Param<'_>; 16] = [
+            (&batch.iter().map(|c| c.key.step.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
+            (&batch.iter().map(|c| c.key.step.no).collect::<Vec<_>>(), Type::INT4_ARRAY),
+            (&batch.iter().map(|c| c.key.number).collect::<Vec<_>>(), Type::INT4_ARRAY),
+            (&batch.iter().map(|c| c.attempt).collect::<Vec<_>>(), Type::INT4_ARRAY),
+            (&applied.iter().map(|c| c.word).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&applied.iter().map(|c| c.delay_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&applied.iter().map(|c| c.body).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&applied.iter().map(|c| c.error.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&batch.iter().map(|c| c.metadata.map(RawValue::get)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&batch.iter().map(|c| c.digest).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&batch.iter().map(|c| c.worker.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&batch.iter().map(|c| c.duration_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&batch.iter().map(|c| c.if_due).collect::<Vec<_>>(), Type::BOOL_ARRAY),
+            (&settings.send_ms, Type::INT8),
+            (&settings.bodies, Type::INT4),
+            (&settings.input_bytes, Type::INT8),
+        ];
+        let rows = self.pool.run(Lane::Steps, Prepared::Once, sql!("complete"), &params).await?;
         Ok(Change::read_all(&rows))
     }
 }
 
-/// A verdict as `complete_v1` takes it.
+/// The arguments of `complete_v1` for one verdict.
 struct Columns<'a> {
     word: &'static str,
     delay_ms: i64,

@@ -1,4 +1,4 @@
-//! How the database is reached: its address, TLS, and logins that change while the process runs.
+//! Connections to the database: its address, TLS, and logins that change while the process runs.
 
 use std::{fs, future::Future, net::IpAddr, path::Path, pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
@@ -15,15 +15,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::StoreError;
 
-/// How long a server may take to accept a connection.
+type Connected = Result<(Client, JoinHandle<()>), tokio_postgres::Error>;
+
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A user of the database and its password.
 #[derive(Clone)]
 pub struct Login {
-    /// The role.
     pub user: String,
-    /// Its password.
     pub password: String,
 }
 
@@ -33,13 +31,13 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// Where logins come from that change while the process runs.
+/// A source of logins that change while the process runs.
 pub trait Credentials: Send + Sync + 'static {
-    /// The login to try, after the server refused so many in this very attempt to connect. None: there is no other to try.
+    /// The login to try after the server rejected `refused` logins in this attempt to connect. `None` if there is no other.
     fn login(&self, refused: u32) -> Pin<Box<dyn Future<Output = Option<Login>> + Send + '_>>;
 }
 
-/// A way to a database. Connections are made only by what is given it.
+/// Opens connections to a database.
 #[derive(Clone)]
 pub struct Connector {
     pub(crate) config: Config,
@@ -48,9 +46,9 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// By a libpq URL or key-value string. `sslmode` is `verify-full` or `disable`; without it, what is not on this machine is
-    /// reached by TLS. `sslrootcert` (in a URL) names a file with the authorities that its certificate may come from; without it
-    /// those of the system. It may hold a password, so an error does not repeat it.
+    /// Reads a libpq URL or key-value string. `sslmode` is `verify-full` or `disable`; by default, connections to other machines use
+    /// TLS. `sslrootcert` (in a URL) names a file with trusted certificate authorities; by default, those of the system are trusted.
+    /// The URL may contain a password, so errors do not repeat it.
     pub fn by_url(database_url: &str) -> Result<Self, StoreError> {
         let (rest, ours) = take_tls_settings(database_url);
         let mut config = Config::from_str(&rest).map_err(|e| {
@@ -60,11 +58,11 @@ impl Connector {
         })?;
         let wanted = match ours.mode.as_deref() {
             Some("disable") => false,
-            // What libpq calls `require` takes any certificate, so it keeps nobody out; here it means what one hopes.
+            // libpq's `require` accepts any certificate, which keeps no attacker out. Here it means verify-full.
             Some("verify-full" | "require") => true,
             Some(other) => {
                 return Err(StoreError::Setting(format!(
-                    "sslmode={other} is not supported in the database URL; say verify-full (TLS, and the certificate is checked) or disable"
+                    "sslmode={other} is not supported in the database URL; use verify-full (TLS with a checked certificate) or disable"
                 )));
             }
             None => match config.get_ssl_mode() {
@@ -81,19 +79,19 @@ impl Connector {
         Ok(Self { config, tls, logins: None })
     }
 
-    /// The same with logins that are asked for at each connection.
+    /// Asks `logins` for a login at each connection.
     pub fn with_logins(mut self, logins: Arc<dyn Credentials>) -> Self {
         self.logins = Some(logins);
         self
     }
 
-    /// Whether the address says who logs in.
+    /// Whether the address contains a user or a password.
     pub fn has_login(&self) -> bool {
         self.config.get_user().is_some() || self.config.get_password().is_some()
     }
 
-    /// A connection, and the task that carries it; an error of the connection reaches whoever makes the call that it breaks.
-    pub(crate) async fn connect(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    /// Opens a connection, and the tokio task that drives it. An error of the connection reaches the call that it breaks.
+    pub(crate) async fn connect(&self) -> Connected {
         let Some(logins) = &self.logins else { return self.connect_as(&self.config).await };
         let mut refused = 0;
         let mut last = None;
@@ -108,12 +106,12 @@ impl Connector {
         }
         match last {
             Some(error) => Err(error),
-            // Without a login the server, or its absence, says the rest; why there is none was logged by whoever looked for it.
+            // Without a login, the server's answer is the error. The source of logins has logged why there is none.
             None => self.connect_as(&self.config).await,
         }
     }
 
-    async fn connect_as(&self, config: &Config) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    async fn connect_as(&self, config: &Config) -> Connected {
         match &self.tls {
             Some(tls) => {
                 let (client, connection) = config.connect(tls.clone()).await?;
@@ -128,10 +126,7 @@ impl Connector {
 }
 
 impl Connect for Connector {
-    fn connect(
-        &self,
-        _: &Config,
-    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>> {
+    fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
         Box::pin(Self::connect(self))
     }
 }
@@ -142,7 +137,7 @@ struct TlsSettings {
     authorities: Option<String>,
 }
 
-/// Takes out of a URL what the driver does not know. A key-value string is left as it is.
+/// Removes the settings from a URL that the driver does not know. A key-value string stays unchanged.
 fn take_tls_settings(database_url: &str) -> (String, TlsSettings) {
     let mut settings = TlsSettings::default();
     let is_url = database_url.starts_with("postgres://") || database_url.starts_with("postgresql://");
@@ -163,11 +158,10 @@ fn take_tls_settings(database_url: &str) -> (String, TlsSettings) {
     (rest, settings)
 }
 
-/// Whether nothing leaves this machine.
+/// Whether the database is on this machine.
 fn is_local(config: &Config) -> bool {
-    let loopback = |ip: &IpAddr| ip.is_loopback();
     if !config.get_hostaddrs().is_empty() {
-        return config.get_hostaddrs().iter().all(loopback);
+        return config.get_hostaddrs().iter().all(IpAddr::is_loopback);
     }
     config.get_hosts().iter().all(|host| match host {
         Host::Tcp(name) => name == "localhost" || IpAddr::from_str(name).is_ok_and(|ip| ip.is_loopback()),
@@ -183,8 +177,7 @@ fn connector(authorities: Option<&str>) -> Result<MakeRustlsConnect, StoreError>
     }
     if roots.is_empty() {
         return Err(StoreError::Setting(
-            "there is no authority that a certificate of the database could come from: name a file by sslrootcert in the database URL"
-                .into(),
+            "no certificate authority is trusted: name a file of authorities with sslrootcert in the database URL".into(),
         ));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -203,7 +196,7 @@ fn add_file(roots: &mut RootCertStore, file: &Path) -> Result<(), StoreError> {
         let certificate = certificate.map_err(|e| unusable(e.to_string()))?;
         roots.add(certificate).map_err(|e| unusable(e.to_string()))?;
     }
-    if roots.is_empty() { Err(unusable("it holds no certificate".into())) } else { Ok(()) }
+    if roots.is_empty() { Err(unusable("it contains no certificate".into())) } else { Ok(()) }
 }
 
 #[cfg(test)]

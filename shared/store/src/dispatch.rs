@@ -1,4 +1,4 @@
-//! Dispatch: what became due, what a sweep takes up, and what the queue took.
+//! Dispatch: due retries, sweeps, and the messages that the queue accepted.
 
 use tasker_wire::{StepNo, message::Lease};
 use tokio_postgres::types::Type;
@@ -7,17 +7,18 @@ use uuid::Uuid;
 use crate::{
     Change, Store, StoreError,
     change::task_id,
-    pool::{Lane, Prepared},
+    pool::{Lane, Param, Prepared},
+    store::sql,
 };
 
-/// What every call that dispatches steps needs to know.
+/// Settings of every call that dispatches steps.
 #[derive(Debug, Clone, Copy)]
 pub struct DispatchSettings {
-    /// Milliseconds that a message may be on its way to the queue; none: for ever.
+    /// Milliseconds until a sweep re-sends a message that the queue did not accept; `None`: never.
     pub send_ms: Option<i64>,
-    /// Messages that are answered whole; of the rest only the keys.
+    /// The number of messages that are returned whole. Of the others only the keys are.
     pub bodies: i32,
-    /// Bytes that all inputs of a step may have.
+    /// The limit for all inputs of a step together.
     pub input_bytes: i64,
 }
 
@@ -25,53 +26,39 @@ impl Store {
     /// Dispatches steps whose retry is due under these leases.
     pub async fn dispatch(&self, keys: &[Lease], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
         let keys = Keys::sorted(keys);
-        let rows = self
-            .pool
-            .run(
-                Lane::Steps,
-                Prepared::Once,
-                include_str!("../sql/dispatch.sql"),
-                &[
-                    (&keys.tasks, Type::UUID_ARRAY),
-                    (&keys.nos, Type::INT4_ARRAY),
-                    (&keys.leases, Type::INT4_ARRAY),
-                    (&settings.send_ms, Type::INT8),
-                    (&settings.bodies, Type::INT4),
-                    (&settings.input_bytes, Type::INT8),
-                ],
-            )
-            .await?;
+        let params: [Param<'_>; 6] = [
+            (&keys.tasks, Type::UUID_ARRAY),
+            (&keys.nos, Type::INT4_ARRAY),
+            (&keys.leases, Type::INT4_ARRAY),
+            (&settings.send_ms, Type::INT8),
+            (&settings.bodies, Type::INT4),
+            (&settings.input_bytes, Type::INT8),
+        ];
+        let rows = self.pool.run(Lane::Steps, Prepared::Once, sql!("dispatch"), &params).await?;
         Ok(Change::read_all(&rows))
     }
 
-    /// Takes up at most `rows` steps whose time has passed.
+    /// Handles at most `rows` steps that are due.
     pub async fn sweep(&self, rows: i64, settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
-        let rows = self
-            .pool
-            .run(
-                Lane::Steps,
-                Prepared::Once,
-                include_str!("../sql/sweep.sql"),
-                &[
-                    (&rows, Type::INT8),
-                    (&settings.send_ms, Type::INT8),
-                    (&settings.bodies, Type::INT4),
-                    (&settings.input_bytes, Type::INT8),
-                ],
-            )
-            .await?;
+        let params: [Param<'_>; 4] = [
+            (&rows, Type::INT8),
+            (&settings.send_ms, Type::INT8),
+            (&settings.bodies, Type::INT4),
+            (&settings.input_bytes, Type::INT8),
+        ];
+        let rows = self.pool.run(Lane::Steps, Prepared::Once, sql!("sweep"), &params).await?;
         Ok(Change::read_all(&rows))
     }
 
-    /// Loads the messages of steps that are still enqueued; in no order.
+    /// Loads the messages of steps that are still enqueued, in no order.
     pub async fn load_run_steps(&self, keys: &[Lease], input_bytes: i64) -> Result<Vec<Change>, StoreError> {
         let keys = Keys::sorted(keys);
         let params = [(&keys.tasks as _, Type::UUID_ARRAY), (&keys.nos as _, Type::INT4_ARRAY), (&input_bytes as _, Type::INT8)];
-        let rows = self.pool.run(Lane::Steps, Prepared::Never, include_str!("../sql/load_run_steps.sql"), &params).await?;
+        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("load_run_steps"), &params).await?;
         Ok(Change::read_all(&rows))
     }
 
-    /// The queue accepted the messages of these leases: the sweep looks at each step again only after its milliseconds.
+    /// Records that the queue accepted the messages of these leases. A sweep handles each step again only after its milliseconds.
     pub async fn mark_sent(&self, sent: &[(Lease, i64)]) -> Result<(), StoreError> {
         let sent = latest(sent, |(key, _)| *key);
         let keys = Keys::sorted(&sent.iter().map(|(k, _)| *k).collect::<Vec<_>>());
@@ -82,24 +69,24 @@ impl Store {
             (&keys.leases as _, Type::INT4_ARRAY),
             (&ms as _, Type::INT8_ARRAY),
         ];
-        self.pool.run(Lane::Steps, Prepared::Never, include_str!("../sql/mark_sent.sql"), &params).await.map(drop)
+        self.pool.run(Lane::Steps, Prepared::Never, sql!("mark_sent"), &params).await.map(drop)
     }
 
-    /// A page of the leases that only a queue inside this process knows of, after `last`.
+    /// A page of the leases whose messages are only in the queue of this process, after `last`.
     pub async fn list_unsent(&self, last: Option<Lease>, rows: i64) -> Result<Vec<Lease>, StoreError> {
         let (task, no) = last.map_or((Uuid::nil(), -1), |k| (k.step.task.uuid(), k.step.no));
         let params = [(&task as _, Type::UUID), (&no as _, Type::INT4), (&rows as _, Type::INT8)];
-        let rows = self.pool.run(Lane::Steps, Prepared::Never, include_str!("../sql/list_unsent.sql"), &params).await?;
+        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("list_unsent"), &params).await?;
         Ok(rows.iter().map(|r| Lease { step: task_id(r.get(0)).step(r.get(1)), number: r.get(2) }).collect())
     }
 
-    /// Makes what a predecessor of this process had under way enqueued again, known to this process alone.
+    /// Makes the steps that the previous process had started enqueued again, for the queue of this process.
     pub async fn return_started(&self) -> Result<(), StoreError> {
-        self.pool.run(Lane::Steps, Prepared::Never, include_str!("../sql/return_started.sql"), &[]).await.map(drop)
+        self.pool.run(Lane::Steps, Prepared::Never, sql!("return_started"), &[]).await.map(drop)
     }
 }
 
-/// Leases as columns, ascending by step: the order in which rows are locked everywhere.
+/// Leases as columns, ascending by step: all statements lock rows in this order.
 struct Keys {
     tasks: Vec<Uuid>,
     nos: Vec<StepNo>,
@@ -117,7 +104,7 @@ impl Keys {
     }
 }
 
-/// Ascending by step, and of several leases of a step the highest: only that one can be current.
+/// Ascending by step. Of several leases of a step only the highest remains, because only that one can be current.
 fn latest<T: Copy + Ord>(items: &[T], key: fn(&T) -> Lease) -> Vec<T> {
     let mut items = items.to_vec();
     items.sort_unstable_by(|a, b| b.cmp(a));

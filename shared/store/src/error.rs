@@ -1,22 +1,21 @@
-//! Errors of the store, by what a caller can do about them.
+//! Errors of the store, by how a caller can react.
 
 use tasker_process::root_cause;
 use tokio_postgres::error::SqlState;
 
-/// Why a call was not carried out, or may not have been.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be asked now; the call may have been carried out. Try the same call again.
+    /// The database does not answer. The call may have taken effect; the same call can be repeated.
     #[error("the database is not available: {0}")]
     Unavailable(String),
-    /// A value cannot be stored (SQLSTATE class 22 or 54). The caller's value is wrong, nothing was stored.
+    /// The caller's value cannot be stored (SQLSTATE class 22 or 54). Nothing was stored.
     #[error("a value cannot be stored: {0}")]
     Data(String),
-    /// The address of the database, or what is in it, is not what the caller thinks.
+    /// The address of the database is wrong, or its content is not ours.
     #[error("{0}")]
     Setting(String),
-    /// We are wrong: a violated CHECK, a missing function. Nothing was stored.
-    #[error("the database refused a statement: {0}")]
+    /// A bug of ours, such as a violated CHECK or a missing function. Nothing was stored.
+    #[error("the database rejected a statement: {0}")]
     Bug(String),
 }
 
@@ -27,7 +26,7 @@ impl StoreError {
     }
 }
 
-/// Whether the whole statement is worth repeating at once: a deadlock or a serialization failure.
+/// Whether an immediate repetition may succeed: after a deadlock or a serialization failure.
 pub(crate) fn is_conflict(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|c| *c == SqlState::T_R_DEADLOCK_DETECTED || *c == SqlState::T_R_SERIALIZATION_FAILURE)
 }
@@ -40,9 +39,9 @@ impl From<tokio_postgres::Error> for StoreError {
         let text = format!("{} ({})", db.message(), db.code().code());
         match &db.code().code()[..2] {
             "22" | "54" => Self::Data(text),
-            // Connection, transaction state of a server that is going away, resources, operator intervention, system
-            // error; 25006 is a server that became read-only by a failover, 28 a rotated password, 55P03 somebody's lock_timeout.
-            // 26: a prepared statement that the session does not have; its connection is given up.
+            // Connection, transaction state of a server that is shutting down, resources, operator intervention, system
+            // error. 25006 is a server that became read-only in a failover, 28 a rotated password, 55P03 a lock_timeout, 26 a prepared
+            // statement that the session does not have; its connection is discarded.
             "08" | "25" | "26" | "28" | "40" | "53" | "55" | "57" | "58" => Self::Unavailable(text),
             _ => Self::Bug(text),
         }

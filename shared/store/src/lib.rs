@@ -1,7 +1,7 @@
-//! Every SQL statement of the orchestrator and the calls around them: the only crate that knows PostgreSQL.
+//! All SQL statements of the orchestrator, and the only crate that knows PostgreSQL.
 //!
-//! Statements live in `sql/`, one a file; the functions they call in `migrations/`. A call is one statement in autocommit, so
-//! nothing is ever left half open, and a call that failed or lost its answer can be made again as a whole.
+//! Each file in `sql/` has one statement; the functions that they call are in `migrations/`. A call is one statement in autocommit, so
+//! no transaction stays open, and a call that failed or lost its response can be repeated as a whole.
 
 mod change;
 mod complete;
@@ -15,6 +15,7 @@ mod operator;
 mod ownership;
 mod pool;
 mod read;
+mod row;
 mod step;
 mod store;
 mod submit;
@@ -32,6 +33,6 @@ pub use pool::Counts;
 pub use read::TaskFilter;
 pub use step::{Resolution, StepAnswer, StepDetail};
 pub use store::Store;
-pub use submit::{NewTask, Submitted, TemplateRows};
+pub use submit::{InsertedTask, NewTask, TemplateRows};
 pub use task::{StepCounts, StepSummary, TaskDetail, TaskSummary, is_ready};
 pub use templates::{NewTemplate, StoredTemplate, TemplateRevision, TemplateVersion};

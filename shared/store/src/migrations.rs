@@ -1,10 +1,10 @@
-//! Brings a database to this version's schema: forward only, one migration at a time, safe to start twice at once.
+//! Migrates a database to this version's schema: forward only, one migration at a time. Concurrent runs are safe.
 
 use refinery_core::{Migration, Runner};
 
 use crate::{Connector, StoreError};
 
-/// Files of `migrations/`. A list, because refinery's macro would be built with libraries of its own, for half a minute.
+/// The files of `migrations/`. This list replaces refinery's macro, whose own dependencies take half a minute to build.
 macro_rules! migrations {
     ($($name:literal),+ $(,)?) => {
         [$(($name, include_str!(concat!("../../../migrations/", $name, ".sql")))),+]
@@ -22,20 +22,20 @@ const MIGRATIONS: [(&str, &str); 7] = migrations![
 ];
 
 const HISTORY: &str = "tasker.schema_history";
-/// Any number, as long as it is always the same: whoever holds this lock migrates.
+/// An arbitrary constant. The holder of this lock migrates.
 const LOCK: i64 = 0x7461_736b_6572;
 
-/// Applies what is missing and names it.
+/// Applies the missing migrations, and returns their names.
 pub async fn migrate(database_url: &str) -> Result<Vec<String>, StoreError> {
     migrate_by(&Connector::by_url(database_url)?).await
 }
 
-/// The same by an access.
-pub async fn migrate_by(access: &Connector) -> Result<Vec<String>, StoreError> {
-    // A connection of its own: the lock belongs to its session and goes with it.
-    let (mut client, _) = access.connect().await?;
+/// As [`migrate`], over an existing connector.
+pub async fn migrate_by(connector: &Connector) -> Result<Vec<String>, StoreError> {
+    // A separate connection: the lock belongs to its session and ends with it.
+    let (mut client, _) = connector.connect().await?;
     client.batch_execute("create schema if not exists tasker").await.or_else(|e| {
-        // Two that start at once may both find it missing.
+        // Concurrent runs may both find it missing.
         if e.code().is_some_and(|c| c.code() == "23505" || c.code() == "42P06") { Ok(()) } else { Err(e) }
     })?;
     client.batch_execute("set lock_timeout = '60s'").await?;
@@ -49,7 +49,7 @@ pub async fn migrate_by(access: &Connector) -> Result<Vec<String>, StoreError> {
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }
 
-/// Every migration of this version, and whether the database has it.
+/// All migrations of this version, and whether each is applied.
 pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>, StoreError> {
     let (mut client, _) = Connector::by_url(database_url)?.connect().await?;
     let exists = client.query_typed("select to_regclass('tasker.schema_history') is not null", &[]).await?;
@@ -64,17 +64,17 @@ pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>,
 }
 
 fn runner() -> Runner {
-    let parsed = MIGRATIONS.map(|(name, sql)| Migration::unapplied(name, sql).expect("a name is V, its number, __ and words"));
+    let parsed = MIGRATIONS.map(|(name, sql)| Migration::unapplied(name, sql).expect("a name is V, a number, __ and words"));
     let mut runner = Runner::new(&parsed);
     runner.set_migration_table_name(HISTORY);
     runner
 }
 
-/// A migration fails when somebody else made the schema, or a version of ours that was never released.
+/// A migration fails on a schema that another program or an unreleased version created.
 fn other_schema(error: &refinery_core::Error) -> StoreError {
     let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
     StoreError::Setting(format!(
-        "the database cannot be brought to this version's schema ({cause}); give another database or data dir, or the version that made it"
+        "the database cannot be migrated to this version's schema ({cause}); use another database or data directory, or the version that created it"
     ))
 }
 

@@ -1,22 +1,18 @@
-//! What operators do to tasks and steps.
+//! Operator actions on tasks and steps.
 
 use tasker_wire::{StepNo, TaskId};
 use tokio_postgres::types::Type;
 
-use crate::{
-    Change, DispatchSettings, Store, StoreError,
-    pool::{Lane, Prepared},
-};
+use crate::{Change, DispatchSettings, Store, StoreError, store::sql};
 
 impl Store {
-    /// Ends a running task.
     pub async fn cancel_task(&self, task: TaskId, actor: &str, reason: &str) -> Result<Vec<Change>, StoreError> {
         let params = [(&task.uuid() as _, Type::UUID), (&actor as _, Type::TEXT), (&reason as _, Type::TEXT)];
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/cancel_task.sql"), &params).await?;
+        let rows = self.request(sql!("cancel_task"), &params).await?;
         Ok(Change::read_all(&rows))
     }
 
-    /// Gives a step a new budget.
+    /// Resets the attempts of a step.
     pub async fn retry_step(
         &self,
         task: TaskId,
@@ -32,11 +28,11 @@ impl Store {
             (&settings.send_ms as _, Type::INT8),
             (&settings.input_bytes as _, Type::INT8),
         ];
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/retry_step.sql"), &params).await?;
+        let rows = self.request(sql!("retry_step"), &params).await?;
         Ok(Change::read_all(&rows))
     }
 
-    /// Settles a step; `result` and `metadata` are JSON texts or none.
+    /// Settles a step. `result` and `metadata` are JSON texts.
     pub async fn resolve_step(
         &self,
         (task, no): (TaskId, StepNo),
@@ -55,7 +51,7 @@ impl Store {
             (&settings.bodies as _, Type::INT4),
             (&settings.input_bytes as _, Type::INT8),
         ];
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/resolve_step.sql"), &params).await?;
+        let rows = self.request(sql!("resolve_step"), &params).await?;
         Ok(Change::read_all(&rows))
     }
 }

@@ -1,5 +1,5 @@
-//! The connections, and the one call over them: bounded wait, whole-statement retry on conflicts, one log line when the
-//! database goes and one when it is back.
+//! The connections, and the one call that uses them. Waits are bounded, a statement is repeated after a conflict, and an outage of
+//! the database is logged once when it begins and once when it ends.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,65 +16,64 @@ use tokio_postgres::{
 
 use crate::{Connector, StoreError, error::is_conflict};
 
-/// A connection that was idle for so long is asked whether it is still there before it is used.
+/// A connection that was idle for this long is tested before it is used.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long its answer may take.
+/// The timeout of that test.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How long a request waits for its turn.
+/// How long a request waits for a connection that requests may use.
 const TURN: Duration = Duration::from_secs(5);
-/// How long a statement may take. Far above every statement of ours; beyond it the server or the way to it is gone.
+/// The timeout of a statement. All our statements are much faster, so a slower one means that the server or the network is down.
 const STATEMENT: Duration = Duration::from_secs(30);
-/// How often a statement that met a deadlock is made again.
+/// How often a statement is repeated after a deadlock.
 const CONFLICT_RETRIES: u32 = 5;
-/// How long it waits before, longer with each time.
+/// The pause before the first repetition. Each further one is longer.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Connections that are kept for what moves steps: however many ask, look and submit, what was accepted goes on.
+/// Connections reserved for statements that move steps, so accepted tasks progress under any load of requests.
 const FOR_STEPS: usize = 2;
 
-/// What the connections of a pool are called in the server's views; the ownership looks for it.
+/// The application name of the connections. The ownership finds them by it.
 pub(crate) const APPLICATION: &str = "tasker";
 
 pub(crate) struct Pool {
     connections: deadpool_postgres::Pool,
     prepares: bool,
-    /// What requests may use of the connections.
+    /// One permit for each connection that requests may use.
     requests: Semaphore,
     statements: AtomicU64,
     conflicts: AtomicU64,
     health: Mutex<Health>,
 }
 
-/// Whether the database answers, as far as the last call knows that was begun since that was last learned: the answers of
-/// several connections come in any order when it goes or comes.
+/// Whether the database answers. Only a call that began after the last change can change it: when an outage begins or ends, the
+/// results of concurrent calls arrive in any order.
 struct Health {
     down: bool,
     since: Instant,
 }
 
-/// What the store did since it was made.
+/// Counters since the store was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Statements sent; each is one round trip and one commit.
+    /// Sent statements. Each is one round trip and one commit.
     pub statements: u64,
-    /// Statements repeated after a deadlock or serialization failure.
+    /// Statements that were repeated after a deadlock or a serialization failure.
     pub conflicts: u64,
 }
 
 /// Which connections a statement may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// It moves steps on: it never queues behind requests.
+    /// For statements that move steps. They never queue behind requests.
     Steps,
-    /// It submits, reads, or does what an operator asks: it leaves [`FOR_STEPS`] connections free.
+    /// For submits, reads and operator actions. They leave [`FOR_STEPS`] connections free.
     Requests,
 }
 
-/// Whether a statement is prepared once a session, where sessions are the server's own.
+/// Whether each session prepares the statement once, if the store has direct sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prepared {
-    /// A call of a function that is made for every step or task. Only functions: a statement that is planned once must not keep a
-    /// plan that was made while its tables were empty.
+    /// For frequent calls of functions. Other statements must not keep a plan that was made while their tables were empty.
     Once,
     Never,
 }
@@ -92,7 +91,7 @@ impl Pool {
             .create_timeout(Some(wait))
             .recycle_timeout(Some(wait))
             .pre_recycle(Hook::async_fn(move |client, metrics| {
-                // By both clocks: while a sandbox is frozen one of them may stand still.
+                // By both clocks, because one of them may stop while a sandbox is frozen.
                 let idle = metrics.last_used().max(asleep(&used));
                 Box::pin(verify(client, idle))
             }))
@@ -109,7 +108,6 @@ impl Pool {
         })
     }
 
-    /// The same, where a prepared statement stays with its session.
     pub(crate) fn preparing(self) -> Self {
         Self { prepares: true, ..self }
     }
@@ -122,7 +120,7 @@ impl Pool {
         self.connections.status().max_size
     }
 
-    /// Makes one statement: one implicit transaction, one round trip. Repeats it as a whole when it met a deadlock.
+    /// Runs a statement: one implicit transaction, one round trip. Repeats it after a deadlock.
     pub(crate) async fn run(
         &self,
         lane: Lane,
@@ -138,7 +136,7 @@ impl Pool {
                 Err(failed) if failed.conflict && tries < CONFLICT_RETRIES => {
                     tries += 1;
                     self.conflicts.fetch_add(1, Relaxed);
-                    // At once it would take the same lock again before the one that waits for it wakes up.
+                    // An immediate repetition would take the same lock again before the statement that waits for it wakes up.
                     tokio::time::sleep(CONFLICT_PAUSE * tries).await;
                 }
                 result => break result.map_err(|failed| failed.error),
@@ -150,7 +148,7 @@ impl Pool {
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         match tokio::time::timeout(TURN, self.requests.acquire()).await {
-            Ok(turn) => Ok(turn.expect("it is never closed")),
+            Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
             Err(_) => Err(StoreError::Unavailable(format!("no connection within {} s", TURN.as_secs()))),
         }
     }
@@ -174,27 +172,30 @@ impl Pool {
             }
         };
         if failed.error.is_transient() && !failed.conflict {
-            // A server that became read-only or is shutting down would answer the next caller likewise.
+            // A server that became read-only or is shutting down would reject the next caller too.
             drop(Object::take(client));
         }
         Err(failed)
     }
 
-    /// Logs the fact once when the database goes away and once when it is back.
+    /// Logs the begin and the end of an outage once each.
     fn observe(&self, begun: Instant, result: &Result<Vec<Row>, StoreError>) {
         match result {
             Err(StoreError::Unavailable(reason)) if self.learned(begun, true) => {
-                tracing::error!(reason, "the database is not available; requests are refused and work waits until it is back");
+                tracing::error!(
+                    reason,
+                    "the database is not available; requests are rejected and work waits until it is available again"
+                );
             }
             Err(StoreError::Bug(reason)) => {
-                tracing::error!(reason, "the database refused a statement; this is a defect of the orchestrator");
+                tracing::error!(reason, "the database rejected a statement; this is a bug in the orchestrator");
             }
             Ok(_) if self.learned(begun, false) => tracing::info!("the database is available again"),
             _ => {}
         }
     }
 
-    /// Whether a call that was begun then has learned something new.
+    /// Whether the result of a call that began at `begun` is new information.
     fn learned(&self, begun: Instant, down: bool) -> bool {
         let mut health = self.health.lock();
         if health.down == down || begun < health.since {
@@ -207,11 +208,11 @@ impl Pool {
 
 struct Failed {
     error: StoreError,
-    /// The same statement may succeed at once.
+    /// An immediate repetition may succeed.
     conflict: bool,
 }
 
-/// The time by the wall clock since this was asked last.
+/// The time by the wall clock since the last call.
 fn asleep(used: &AtomicU64) -> Duration {
     let now = epoch_ms();
     Duration::from_millis(now.saturating_sub(used.swap(now, Relaxed)))
@@ -221,7 +222,7 @@ fn epoch_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// A connection that was idle may have been closed on the way without a word, above all while the whole process was frozen.
+/// The network may have closed an idle connection silently, above all while the whole process was frozen.
 async fn verify(client: &ClientWrapper, idle: Duration) -> Result<(), HookError> {
     if idle < IDLE {
         return Ok(());
@@ -235,7 +236,7 @@ async fn verify(client: &ClientWrapper, idle: Duration) -> Result<(), HookError>
 fn from_pool(error: PoolError) -> StoreError {
     match error {
         PoolError::Backend(e) => match StoreError::from(e) {
-            // A login that is refused is the world being unwell, not a defect: the database may not exist yet.
+            // A rejected login is an outage, not a bug: the database may not exist yet.
             StoreError::Bug(text) => StoreError::Unavailable(text),
             other => other,
         },

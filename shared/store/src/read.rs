@@ -1,4 +1,4 @@
-//! Reads of tasks and steps for callers. Nothing here decides anything: the verbs read for themselves what they need.
+//! Reads of tasks and steps for display. No decision depends on them.
 
 use jiff::Timestamp;
 use tasker_wire::{StepId, TaskId, TaskState, limits};
@@ -9,45 +9,44 @@ use crate::{
     Resolution, StepDetail, Store, StoreError, TaskDetail, TaskSummary,
     change::task_state,
     pool::{Lane, Param, Prepared},
+    store::sql,
 };
 
-/// Which tasks a list has; what is not set does not matter.
+/// A filter for a list of tasks. An absent field matches every task.
 #[derive(Debug, Clone, Default)]
 pub struct TaskFilter {
-    /// Of the template.
     pub namespace: Option<String>,
-    /// Of the template.
+    /// The template's name.
     pub name: Option<String>,
-    /// Any of these.
     pub states: Option<Vec<TaskState>>,
     pub initiator: Option<String>,
     pub source_system: Option<String>,
 }
 
 impl Store {
-    /// A page of tasks, newest first; `page` from 0.
+    /// A page of tasks, newest first. `page` counts from 0.
     pub async fn tasks(&self, filter: &TaskFilter, page: u32, per_page: u32) -> Result<Vec<TaskSummary>, StoreError> {
         let states = state_words(filter);
         let (rows, skip) = (i64::from(per_page), i64::from(page) * i64::from(per_page));
         let mut params = filter_params(filter, &states);
         params.extend([(&rows as _, Type::INT8), (&skip as _, Type::INT8)]);
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/list_tasks.sql"), &params).await?;
+        let rows = self.request(sql!("list_tasks"), &params).await?;
         let ids: Vec<Uuid> = rows.iter().map(|r| r.get(0)).collect();
         let params = [(&ids as _, Type::UUID_ARRAY), (&(limits::LISTED_BYTES as i64) as _, Type::INT8)];
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/get_tasks.sql"), &params).await?;
+        let rows = self.request(sql!("get_tasks"), &params).await?;
         Ok(rows.iter().map(TaskSummary::read).collect())
     }
 
-    /// How many tasks there are, up to [`limits::COUNTED_ROWS`].
+    /// The number of tasks, up to [`limits::COUNTED_ROWS`].
     pub async fn count_tasks(&self, filter: &TaskFilter) -> Result<i64, StoreError> {
         let states = state_words(filter);
         let mut params = filter_params(filter, &states);
         params.push((&limits::COUNTED_ROWS, Type::INT8));
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/count_tasks.sql"), &params).await?;
+        let rows = self.request(sql!("count_tasks"), &params).await?;
         Ok(rows.first().map_or(0, |r| r.get(0)))
     }
 
-    /// A task with its steps, or none. Reads that come at once are one statement.
+    /// A task with its steps. Concurrent reads share one statement.
     pub async fn task_detail(&self, task: TaskId) -> Result<Option<TaskDetail>, StoreError> {
         let store = self.clone();
         let detail = self.details.call(task, move |tasks| {
@@ -59,8 +58,7 @@ impl Store {
 
     async fn task_details(&self, tasks: &[TaskId]) -> Vec<Result<Option<TaskDetail>, StoreError>> {
         let ids: Vec<Uuid> = tasks.iter().map(|t| t.uuid()).collect();
-        let sql = include_str!("../sql/task_details.sql");
-        let rows = match self.pool.run(Lane::Requests, Prepared::Once, sql, &[(&ids, Type::UUID_ARRAY)]).await {
+        let rows = match self.pool.run(Lane::Requests, Prepared::Once, sql!("task_details"), &[(&ids, Type::UUID_ARRAY)]).await {
             Ok(rows) => rows,
             Err(e) => return tasks.iter().map(|_| Err(e.clone())).collect(),
         };
@@ -69,44 +67,37 @@ impl Store {
         tasks.iter().map(|task| Ok(row_of(task).map(TaskDetail::read))).collect()
     }
 
-    /// The state of a task, or none.
     pub async fn task_state(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
-        let rows = self
-            .pool
-            .run(Lane::Requests, Prepared::Never, include_str!("../sql/task_state.sql"), &[(&task.uuid(), Type::UUID)])
-            .await?;
+        let rows = self.request(sql!("task_state"), &[(&task.uuid(), Type::UUID)]).await?;
         Ok(rows.first().map(|r| task_state(r.get("state"))))
     }
 
-    /// Every step of a task, in topological order, with results up to so many bytes together; none: there is no such task.
+    /// All steps of a task, in topological order, with at most `result_bytes` of results together. `None` if there is no such task.
     pub async fn steps(&self, task: TaskId, result_bytes: i64) -> Result<Option<Vec<StepDetail>>, StoreError> {
         self.steps_where(task, None, result_bytes).await
     }
 
-    /// A step with its result, or none.
+    /// A step with its result.
     pub async fn step(&self, step: StepId) -> Result<Option<StepDetail>, StoreError> {
         Ok(self.steps_where(step.task, Some(step.no), i64::MAX).await?.and_then(|mut steps| steps.pop()))
     }
 
     async fn steps_where(&self, task: TaskId, no: Option<i32>, result_bytes: i64) -> Result<Option<Vec<StepDetail>>, StoreError> {
         let params = [(&task.uuid() as _, Type::UUID), (&no as _, Type::INT4), (&result_bytes as _, Type::INT8)];
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/list_steps.sql"), &params).await?;
+        let rows = self.request(sql!("list_steps"), &params).await?;
         Ok((!rows.is_empty()).then(|| rows.iter().filter_map(|row| StepDetail::read(task, row)).collect()))
     }
 
-    /// Who settled steps of a task: the last one for each step.
+    /// For each settled step of a task, who settled it last.
     pub async fn resolutions(&self, task: TaskId) -> Result<Vec<Resolution>, StoreError> {
-        let rows = self
-            .pool
-            .run(Lane::Requests, Prepared::Never, include_str!("../sql/list_resolutions.sql"), &[(&task.uuid(), Type::UUID)])
-            .await?;
+        let rows = self.request(sql!("list_resolutions"), &[(&task.uuid(), Type::UUID)]).await?;
         Ok(rows.iter().map(|row| Resolution::read(task, row)).collect())
     }
 
-    /// The database's time: it answers, and has our schema. A health check never queues behind requests.
+    /// The database's time, which proves that it answers and has our schema. It never queues behind requests.
     pub async fn ping(&self) -> Result<Timestamp, StoreError> {
-        let rows = self.pool.run(Lane::Steps, Prepared::Never, include_str!("../sql/ping.sql"), &[]).await?;
-        rows.first().map(|r| r.get(0)).ok_or_else(|| StoreError::Bug("the clock answered nothing".into()))
+        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("ping"), &[]).await?;
+        rows.first().map(|r| r.get(0)).ok_or_else(|| StoreError::Bug("the clock returned no row".into()))
     }
 }
 

@@ -1,26 +1,27 @@
-//! The store: its connections, and the place where reads of tasks gather.
+//! The store: its connections, and the batches of reads.
 
 use std::{sync::Arc, time::Duration};
 
 use tasker_process::Batcher;
 use tasker_wire::TaskId;
+use tokio_postgres::Row;
 
 use crate::{
     Connector, StoreError, TaskDetail,
-    pool::{Counts, Pool},
+    pool::{Counts, Lane, Param, Pool, Prepared},
 };
 
-/// How long a call waits for a free connection, and for a new one to be made.
+/// The timeout for a free connection, and for opening a new one.
 const WAIT: Duration = Duration::from_secs(5);
-/// The same where a refused login may be about to change.
+/// The same where the database may reject a login that is being rotated.
 const WAIT_FOR_LOGIN: Duration = Duration::from_secs(25);
 
-/// Statements that read tasks in detail at once.
+/// Concurrent statements that read task details.
 const DETAILS: usize = 2;
-/// Tasks that one of them reads.
+/// Tasks that one such statement reads.
 const DETAILS_TOGETHER: usize = 50;
 
-/// The database, shared by everything in the process.
+/// The database. Its clones share the connections.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) pool: Arc<Pool>,
@@ -28,19 +29,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store over at most `connections` connections, made when they are needed. `database_url` is a libpq URL or key-value string.
-    /// It leaves nothing behind in a session, so it works through a pooler.
+    /// A store over at most `connections` connections, which are opened when needed. `database_url` is a libpq URL or key-value
+    /// string. The store keeps no state in a session, so it works through a pooler.
     pub fn new(database_url: &str, connections: usize) -> Result<Self, StoreError> {
         Ok(Self::with(Pool::new(Connector::by_url(database_url)?, connections, WAIT)?))
     }
 
-    /// The same by a connector whose logins may change: a call waits while a new one is looked for.
+    /// A store whose logins may change. A call waits while a new login is searched for.
     pub fn over(connector: Connector, connections: usize) -> Result<Self, StoreError> {
         Ok(Self::with(Pool::new(connector, connections, WAIT_FOR_LOGIN)?))
     }
 
-    /// The same over connections that are the server's own sessions: the calls of the hot path are prepared once in each, which
-    /// saves a twelfth of the server's work. Not for a pooler, where another client's session may hold another statement under the name.
+    /// A store over direct sessions of the server. Each session prepares the hot calls once, which saves a twelfth of the server's
+    /// work. Not for a pooler, where a session may have another client's statement under the same name.
     pub fn direct(database_url: &str, connections: usize) -> Result<Self, StoreError> {
         Ok(Self::with(Pool::new(Connector::by_url(database_url)?, connections, WAIT)?.preparing()))
     }
@@ -49,12 +50,26 @@ impl Store {
         Self { pool: Arc::new(pool), details: Batcher::new(DETAILS, DETAILS_TOGETHER, |_| 1) }
     }
 
+    /// Runs an unprepared statement on a connection for requests.
+    pub(crate) async fn request(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.pool.run(Lane::Requests, Prepared::Never, sql, params).await
+    }
+
     pub fn counts(&self) -> Counts {
         self.pool.counts()
     }
 
-    /// Connections that may be open at once.
+    /// The largest number of open connections.
     pub fn connections(&self) -> usize {
         self.pool.capacity()
     }
 }
+
+/// The text of a file in `sql/`.
+macro_rules! sql {
+    ($name:literal) => {
+        include_str!(concat!("../sql/", $name, ".sql"))
+    };
+}
+
+pub(crate) use sql;

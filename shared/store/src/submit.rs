@@ -1,4 +1,4 @@
-//! Intake: tasks are inserted with their steps, a batch in one statement.
+//! Intake: one statement inserts a batch of tasks with their steps.
 
 use std::{borrow::Borrow, sync::Arc};
 
@@ -6,40 +6,41 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 use tasker_domain::token::TemplateRef;
 use tasker_wire::{StepNo, TaskId, TaskState};
-use tokio_postgres::types::Type;
+use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
 use crate::{
     DispatchSettings, Store, StoreError,
     change::{task_id, task_state},
-    pool::{Lane, Prepared},
+    pool::{Lane, Param, Prepared},
+    row::from_row,
+    store::sql,
 };
 
-/// The steps of a template in an environment, as rows; made once and inserted for every task of it.
+/// The steps of a template in an environment, as rows. They are made once and inserted for every task.
 #[derive(Debug)]
 pub struct TemplateRows {
     pub plan: TemplateRef,
     /// The template's namespace, name and version.
     pub identity: [String; 3],
-    /// One a step, in topological order; so are the following.
+    /// One per step, in topological order, as in the next fields.
     pub no: Vec<StepNo>,
     pub name: Vec<String>,
     pub max_attempts: Vec<i32>,
-    /// The numbers of a step's parents, as a PostgreSQL array literal.
+    /// The numbers of each step's parents, as a PostgreSQL array literal.
     pub parents: Vec<String>,
     pub children: Vec<String>,
     pub further_ancestors: Vec<String>,
-    /// Steps without parents.
+    /// The number of steps without parents.
     pub roots: i32,
 }
 
-/// A task to be inserted.
 #[derive(Debug, Clone)]
 pub struct NewTask {
-    /// Drawn by the caller.
+    /// Chosen by the caller.
     pub task: TaskId,
     pub plan: Arc<TemplateRows>,
-    /// What makes it the same as another one; none: it is always its own.
+    /// Tasks with the same identity are duplicates; `None`: the task is always unique.
     pub identity: Option<[u8; 32]>,
     pub context: Arc<RawValue>,
     pub priority: Option<i32>,
@@ -47,34 +48,31 @@ pub struct NewTask {
     pub initiator: String,
     pub source_system: String,
     pub reason: String,
-    /// The same in every step, message and log line.
     pub correlation_id: Uuid,
-    /// Of whatever led to this task.
     pub parent_correlation_id: Option<Uuid>,
-    /// W3C trace context of the request.
+    /// The W3C trace context of the request.
     pub traceparent: Option<String>,
 }
 
-/// What became of one new task.
 #[derive(Debug, Clone)]
-pub struct Submitted {
-    /// The inserted task, or the one that stood in its way.
+pub struct InsertedTask {
+    /// The inserted task, or the existing one with the same identity.
     pub task: TaskId,
     pub state: TaskState,
-    /// It was inserted by this very call.
+    /// This call inserted it.
     pub created: bool,
-    /// Its roots are dispatched, not held by a pause.
+    /// Its roots are dispatched; no pause holds them.
     pub dispatched: bool,
     pub created_at: Timestamp,
 }
 
 impl Store {
-    /// Inserts tasks; one answer each, in their order.
+    /// Inserts tasks, and returns a result for each, in their order.
     pub async fn submit<T: Borrow<NewTask> + Sync>(
         &self,
         tasks: &[T],
         settings: DispatchSettings,
-    ) -> Result<Vec<Submitted>, StoreError> {
+    ) -> Result<Vec<InsertedTask>, StoreError> {
         let tasks: Vec<&NewTask> = tasks.iter().map(Borrow::borrow).collect();
         let mut plans: Vec<&Arc<TemplateRows>> = Vec::new();
         let plan_of: Vec<i32> = tasks.iter().map(|t| index_of(&mut plans, &t.plan)).collect();
@@ -86,54 +84,42 @@ impl Store {
         let s_max: Vec<i32> = plans.iter().flat_map(|p| p.max_attempts.iter().copied()).collect();
         let s_column =
             |f: fn(&TemplateRows) -> &[String]| plans.iter().flat_map(|p| f(p).iter().map(String::as_str)).collect::<Vec<_>>();
-        let rows = self
-            .pool
-            .run(
-                Lane::Requests,
-                Prepared::Once,
-                include_str!("../sql/submit.sql"),
-                &[
-                    (&tasks.iter().map(|t| t.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
-                    (&plan_of, Type::INT4_ARRAY),
-                    (&tasks.iter().map(|t| t.identity.map(|i| i.to_vec())).collect::<Vec<_>>(), Type::BYTEA_ARRAY),
-                    (&column(|t| t.context.get()), Type::TEXT_ARRAY),
-                    (&tasks.iter().map(|t| t.priority).collect::<Vec<_>>(), Type::INT4_ARRAY),
-                    (&tasks.iter().map(|t| text_array(&t.tags)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-                    (&column(|t| &t.initiator), Type::TEXT_ARRAY),
-                    (&column(|t| &t.source_system), Type::TEXT_ARRAY),
-                    (&column(|t| &t.reason), Type::TEXT_ARRAY),
-                    (&tasks.iter().map(|t| t.correlation_id).collect::<Vec<_>>(), Type::UUID_ARRAY),
-                    (&tasks.iter().map(|t| t.parent_correlation_id).collect::<Vec<_>>(), Type::UUID_ARRAY),
-                    (&tasks.iter().map(|t| t.traceparent.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-                    (&p_index, Type::INT4_ARRAY),
-                    (&plans.iter().map(|p| p.plan.template_id).collect::<Vec<_>>(), Type::UUID_ARRAY),
-                    (&p_column(0), Type::TEXT_ARRAY),
-                    (&p_column(1), Type::TEXT_ARRAY),
-                    (&p_column(2), Type::TEXT_ARRAY),
-                    (&plans.iter().map(|p| p.plan.environment.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-                    (&plans.iter().map(|p| p.roots).collect::<Vec<_>>(), Type::INT4_ARRAY),
-                    (&plans.iter().map(|p| p.no.len() as i32).collect::<Vec<_>>(), Type::INT4_ARRAY),
-                    (&s_index, Type::INT4_ARRAY),
-                    (&s_no, Type::INT4_ARRAY),
-                    (&s_column(|p| &p.name), Type::TEXT_ARRAY),
-                    (&s_max, Type::INT4_ARRAY),
-                    (&s_column(|p| &p.parents), Type::TEXT_ARRAY),
-                    (&s_column(|p| &p.children), Type::TEXT_ARRAY),
-                    (&s_column(|p| &p.further_ancestors), Type::TEXT_ARRAY),
-                    (&settings.send_ms, Type::INT8),
-                ],
-            )
-            .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Submitted {
-                task: task_id(row.get("task_id")),
-                state: task_state(row.get("state")),
-                created: row.get("created"),
-                dispatched: row.get("dispatched"),
-                created_at: row.get("created_at"),
-            })
-            .collect())
+        let params: [Param<'_>; 28] = [
+            (&tasks.iter().map(|t| t.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
+            (&plan_of, Type::INT4_ARRAY),
+            (&tasks.iter().map(|t| t.identity.map(|i| i.to_vec())).collect::<Vec<_>>(), Type::BYTEA_ARRAY),
+            (&column(|t| t.context.get()), Type::TEXT_ARRAY),
+            (&tasks.iter().map(|t| t.priority).collect::<Vec<_>>(), Type::INT4_ARRAY),
+            (&tasks.iter().map(|t| text_array(&t.tags)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&column(|t| &t.initiator), Type::TEXT_ARRAY),
+            (&column(|t| &t.source_system), Type::TEXT_ARRAY),
+            (&column(|t| &t.reason), Type::TEXT_ARRAY),
+            (&tasks.iter().map(|t| t.correlation_id).collect::<Vec<_>>(), Type::UUID_ARRAY),
+            (&tasks.iter().map(|t| t.parent_correlation_id).collect::<Vec<_>>(), Type::UUID_ARRAY),
+            (&tasks.iter().map(|t| t.traceparent.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&p_index, Type::INT4_ARRAY),
+            (&plans.iter().map(|p| p.plan.template_id).collect::<Vec<_>>(), Type::UUID_ARRAY),
+            (&p_column(0), Type::TEXT_ARRAY),
+            (&p_column(1), Type::TEXT_ARRAY),
+            (&p_column(2), Type::TEXT_ARRAY),
+            (&plans.iter().map(|p| p.plan.environment.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&plans.iter().map(|p| p.roots).collect::<Vec<_>>(), Type::INT4_ARRAY),
+            (&plans.iter().map(|p| p.no.len() as i32).collect::<Vec<_>>(), Type::INT4_ARRAY),
+            (&s_index, Type::INT4_ARRAY),
+            (&s_no, Type::INT4_ARRAY),
+            (&s_column(|p| &p.name), Type::TEXT_ARRAY),
+            (&s_max, Type::INT4_ARRAY),
+            (&s_column(|p| &p.parents), Type::TEXT_ARRAY),
+            (&s_column(|p| &p.children), Type::TEXT_ARRAY),
+            (&s_column(|p| &p.further_ancestors), Type::TEXT_ARRAY),
+            (&settings.send_ms, Type::INT8),
+        ];
+        let rows = self.pool.run(Lane::Requests, Prepared::Once, sql!("submit"), &params).await?;
+        let read = |row: &Row| {
+            let (task, state) = (task_id(row.get("task_id")), task_state(row.get("state")));
+            from_row!(row, InsertedTask { created, dispatched, created_at; task: task, state: state })
+        };
+        Ok(rows.iter().map(read).collect())
     }
 }
 

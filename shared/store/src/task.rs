@@ -1,4 +1,4 @@
-//! Tasks as they are shown: with how many steps stand where, or with each step.
+//! Tasks for display, with counts of their steps or with each step.
 
 use std::iter::zip;
 
@@ -8,23 +8,24 @@ use tasker_wire::{StepId, StepState, TaskId, TaskState};
 use tokio_postgres::{Row, types::FromSql};
 use uuid::Uuid;
 
-use crate::change::{raw, step_state, task_id, task_state};
+use crate::{
+    change::{raw_column, step_state, task_id, task_state},
+    row::from_row,
+};
 
-/// A task, and how many of its steps stand where.
+/// A task with counts of its steps.
 #[derive(Debug)]
 pub struct TaskSummary {
     pub task: TaskId,
-    /// The template's.
     pub namespace: String,
-    /// The template's.
+    /// The template's name.
     pub name: String,
-    /// The template's.
     pub version: String,
     pub environment: String,
     pub state: TaskState,
-    /// It, its template or its namespace is paused.
+    /// The task, its template or its namespace is paused.
     pub paused: bool,
-    /// Missing when the contexts of a page are too large together.
+    /// `None` if the contexts of the page are too large together.
     pub context: Option<Box<RawValue>>,
     pub priority: Option<i32>,
     pub tags: Vec<String>,
@@ -34,26 +35,26 @@ pub struct TaskSummary {
     pub correlation_id: Uuid,
     pub parent_correlation_id: Option<Uuid>,
     pub created_at: Timestamp,
-    /// When it or a step of it last moved.
+    /// The last change of the task or of one of its steps.
     pub updated_at: Timestamp,
     pub finished_at: Option<Timestamp>,
     pub steps: StepCounts,
 }
 
-/// How many steps of a task stand where. All but `ready` add up to `total`.
+/// Counts of a task's steps by state. All but `ready` add up to `total`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StepCounts {
     pub total: i64,
     pub pending: i64,
     pub waiting_for_retry: i64,
-    /// Dispatched, or reported as started.
+    /// Enqueued, or reported as started.
     pub in_progress: i64,
     /// Complete, settled by an operator, or failed and tolerated.
     pub done: i64,
-    /// Failed for good.
+    /// Failed, and no attempt follows.
     pub failed: i64,
     pub cancelled: i64,
-    /// Of the pending and waiting ones: nothing but a dispatch is missing.
+    /// Those of the pending and waiting ones that can be dispatched now.
     pub ready: i64,
 }
 
@@ -64,62 +65,52 @@ pub struct TaskDetail {
     pub steps: Vec<StepSummary>,
 }
 
-/// How a step stands, without what was said of it.
+/// The state of a step, without its answer.
 #[derive(Debug)]
 pub struct StepSummary {
     pub step: StepId,
     pub name: String,
     pub state: StepState,
-    /// Attempts begun.
+    /// The number of started attempts.
     pub attempt: i32,
     pub max_attempts: i32,
-    /// Steps that it waits for.
+    /// The number of its parents.
     pub parents: i32,
-    /// Of those, the ones that are not done.
+    /// The number of its parents that are not done.
     pub pending_parents: i32,
-    /// When its retry is due, while it waits for one.
+    /// When its retry is due, while the step waits for it.
     pub retry_at: Option<Timestamp>,
     pub retry_due: bool,
-    /// Seconds that its handler asked to wait, while it waits.
+    /// The pause that its handler asked for, while the step waits for its retry.
     pub hint_seconds: Option<f64>,
-    /// When it was last dispatched, or reported as started.
+    /// When it was last dispatched, or its start was reported.
     pub last_attempted_at: Option<Timestamp>,
     pub failed_at: Option<Timestamp>,
 }
 
 impl TaskSummary {
-    /// Reads a row in which a place of the step's columns stands for `s_count` steps that stand alike.
+    /// Reads a row whose step columns have one element for each group of `s_count` similar steps.
     pub(crate) fn read(row: &Row) -> Self {
         Self::with_counts(row, &column(row, "s_count"))
     }
 
-    /// `alike`: for how many steps each place of the step's columns stands.
+    /// `alike`: the number of steps in each group.
     fn with_counts(row: &Row, alike: &[i64]) -> Self {
         let state = task_state(row.get("state"));
         let created_at = row.get("created_at");
         let finished_at: Option<Timestamp> = row.get("finished_at");
         let moved: [Option<Timestamp>; 3] = [row.get("paused_at"), finished_at, row.get("moved_at")];
-        Self {
+        from_row!(row, Self {
+            namespace, name, version, environment, paused, priority, tags, initiator, source_system, reason, correlation_id,
+            parent_correlation_id;
             task: task_id(row.get("task_id")),
-            namespace: row.get("namespace"),
-            name: row.get("name"),
-            version: row.get("version"),
-            environment: row.get("environment"),
-            state,
-            paused: row.get("paused"),
-            context: row.get::<_, Option<String>>("context").map(raw),
-            priority: row.get("priority"),
-            tags: row.get("tags"),
-            initiator: row.get("initiator"),
-            source_system: row.get("source_system"),
-            reason: row.get("reason"),
-            correlation_id: row.get("correlation_id"),
-            parent_correlation_id: row.get("parent_correlation_id"),
-            created_at,
+            state: state,
+            context: raw_column(row, "context"),
+            created_at: created_at,
             updated_at: moved.into_iter().flatten().fold(created_at, Timestamp::max),
-            finished_at,
+            finished_at: finished_at,
             steps: StepCounts::read(row, state, alike),
-        }
+        })
     }
 }
 
@@ -150,13 +141,13 @@ impl StepCounts {
     }
 }
 
-/// Whether nothing but a dispatch is missing.
+/// Whether the step can be dispatched now.
 pub fn is_ready(state: StepState, pending_parents: i32, retry_due: bool, task: TaskState) -> bool {
     task == TaskState::Running && (state == StepState::Pending && pending_parents == 0 || retry_due)
 }
 
 impl TaskDetail {
-    /// Reads a row that has one place for each step.
+    /// Reads a row whose step columns have one element per step.
     pub(crate) fn read(row: &Row) -> Self {
         let numbers: Vec<i32> = column(row, "s_no");
         let task = TaskSummary::with_counts(row, &vec![1; numbers.len()]);
@@ -185,7 +176,7 @@ impl TaskDetail {
     }
 }
 
-/// A column of the steps; a task without steps has none.
+/// A step column, which is null for a task without steps.
 fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Vec<T> {
     row.get::<_, Option<Vec<T>>>(name).unwrap_or_default()
 }

@@ -6,26 +6,22 @@ use tasker_wire::limits;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use crate::{
-    Store, StoreError,
-    change::raw,
-    pool::{Lane, Prepared},
-};
+use crate::{Store, StoreError, change::raw, row::from_row, store::sql};
 
-/// A revision to be registered.
 #[derive(Debug, Clone)]
 pub struct NewTemplate<'a> {
-    /// Drawn by the caller.
+    /// Chosen by the caller.
     pub template_id: Uuid,
     /// Namespace, name and version.
     pub identity: [&'a str; 3],
     /// From 1.
     pub revision: i32,
+    /// JSON.
     pub definition: &'a str,
     pub sha256: [u8; 32],
 }
 
-/// A revision as it is stored.
+/// A stored revision, without its definition.
 #[derive(Debug, Clone)]
 pub struct StoredTemplate {
     pub template_id: Uuid,
@@ -35,13 +31,12 @@ pub struct StoredTemplate {
     pub sha256: Vec<u8>,
 }
 
-/// A version of a template, in a list.
+/// A version of a template in a list.
 #[derive(Debug)]
 pub struct TemplateVersion {
     /// Namespace, name and version.
     pub identity: [String; 3],
     pub description: Option<String>,
-    /// Steps that it declares.
     pub steps: i64,
 }
 
@@ -51,13 +46,13 @@ pub struct TemplateRevision {
     pub template_id: Uuid,
     /// From 1.
     pub revision: i32,
-    /// JSON, as registered.
+    /// JSON, as it was registered.
     pub definition: Box<RawValue>,
     pub created_at: Timestamp,
 }
 
 impl Store {
-    /// Inserts a revision; false when that revision exists already.
+    /// Inserts a revision. False if that revision exists already.
     pub async fn insert_template(&self, new: NewTemplate<'_>) -> Result<bool, StoreError> {
         let [namespace, name, version] = new.identity;
         let params = [
@@ -69,61 +64,45 @@ impl Store {
             (&new.definition as _, Type::TEXT),
             (&new.sha256.as_slice() as _, Type::BYTEA),
         ];
-        Ok(!self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/insert_template.sql"), &params).await?.is_empty())
+        Ok(!self.request(sql!("insert_template"), &params).await?.is_empty())
     }
 
     /// The newest revision of every version of a template.
     pub async fn latest_revisions(&self, namespace: &str, name: &str) -> Result<Vec<StoredTemplate>, StoreError> {
         let params = [(&namespace as _, Type::TEXT), (&name as _, Type::TEXT)];
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/latest_revisions.sql"), &params).await?;
-        Ok(rows
-            .iter()
-            .map(|r| StoredTemplate {
-                template_id: r.get("template_id"),
-                version: r.get("version"),
-                revision: r.get("revision"),
-                sha256: r.get("sha256"),
-            })
-            .collect())
+        let rows = self.request(sql!("latest_revisions"), &params).await?;
+        Ok(rows.iter().map(|row| from_row!(row, StoredTemplate { template_id, version, revision, sha256 })).collect())
     }
 
     /// The definition of a revision, as JSON text.
     pub async fn template_definition(&self, template_id: Uuid) -> Result<Option<String>, StoreError> {
-        let rows = self
-            .pool
-            .run(Lane::Requests, Prepared::Never, include_str!("../sql/template_by_id.sql"), &[(&template_id, Type::UUID)])
-            .await?;
-        Ok(rows.first().map(|r| r.get("definition")))
+        let rows = self.request(sql!("template_by_id"), &[(&template_id, Type::UUID)]).await?;
+        Ok(rows.first().map(|row| row.get("definition")))
     }
 
     /// The newest revision of every version of every template, at most [`limits::LISTED_TEMPLATES`].
     pub async fn templates(&self, namespace: Option<&str>) -> Result<Vec<TemplateVersion>, StoreError> {
         let params = [(&namespace as _, Type::TEXT), (&limits::LISTED_TEMPLATES as _, Type::INT8)];
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/list_templates.sql"), &params).await?;
-        let read = |r: &Row| TemplateVersion {
-            identity: [r.get(0), r.get(1), r.get(2)],
-            description: r.get("description"),
-            steps: i64::from(r.get::<_, i32>("steps")),
+        let rows = self.request(sql!("list_templates"), &params).await?;
+        let read = |row: &Row| TemplateVersion {
+            identity: [row.get(0), row.get(1), row.get(2)],
+            description: row.get("description"),
+            steps: row.get::<_, i32>("steps").into(),
         };
         Ok(rows.iter().map(read).collect())
     }
 
-    /// Namespaces that have templates, with how many versions of templates each has.
+    /// The namespaces that have templates, each with the number of its template versions.
     pub async fn namespaces(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/count_templates.sql"), &[]).await?;
-        Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
+        let rows = self.request(sql!("count_templates"), &[]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     /// The newest revision of a version of a template.
     pub async fn template(&self, namespace: &str, name: &str, version: &str) -> Result<Option<TemplateRevision>, StoreError> {
         let params = [(&namespace as _, Type::TEXT), (&name as _, Type::TEXT), (&version as _, Type::TEXT)];
-        let rows = self.pool.run(Lane::Requests, Prepared::Never, include_str!("../sql/get_template.sql"), &params).await?;
-        let read = |r: &Row| TemplateRevision {
-            template_id: r.get("template_id"),
-            revision: r.get("revision"),
-            definition: raw(r.get("definition")),
-            created_at: r.get("created_at"),
-        };
+        let rows = self.request(sql!("get_template"), &params).await?;
+        let read = |row: &Row| from_row!(row, TemplateRevision { template_id, revision, created_at; definition: raw(row.get("definition")) });
         Ok(rows.first().map(read))
     }
 }

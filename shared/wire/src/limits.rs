@@ -66,7 +66,7 @@ pub const HEAD_SECONDS: u64 = 75;
 pub const CONNECTIONS: usize = 2048;
 /// Dispatched steps in the in-process queue, waiting or running, above which no new task is accepted: it would only slow the others
 /// down. The steps of accepted tasks are dispatched all the same.
-pub const HANDED_OVER: usize = 100_000;
+pub const DISPATCHED_STEPS: usize = 100_000;
 /// Bytes of message bodies in the in-process queue. Beyond it the queue keeps only keys, and loads a body on receipt.
 pub const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// How often, under one attempt, a worker may be lost or die while it runs only this step, before the step is blamed.

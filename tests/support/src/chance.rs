@@ -16,19 +16,19 @@ impl Chance {
         Self::new(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
     /// A number below `n`.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
+        (self.number() % n.max(1) as u64) as usize
     }
 
     /// True so many times in a thousand.
     pub fn permille(&mut self, n: u64) -> bool {
-        self.next() % 1000 < n
+        self.number() % 1000 < n
     }
 
     pub fn one_of<T>(&mut self, mut items: Vec<T>) -> T {

@@ -22,13 +22,15 @@ pub struct Place {
     pub dir: tempfile::TempDir,
 }
 
-impl Place {
-    pub fn new() -> Self {
+impl Default for Place {
+    fn default() -> Self {
         let place = Self { dir: tempfile::tempdir().unwrap() };
         fs::create_dir(place.path("templates")).unwrap();
         place
     }
+}
 
+impl Place {
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

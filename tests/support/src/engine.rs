@@ -3,7 +3,7 @@
 use std::{any::Any, collections::HashSet, sync::Arc, time::Duration};
 
 use tasker_domain::token::SigningKey;
-use tasker_engine::{Engine, Settings};
+use tasker_engine::{Engine, EngineSettings};
 use tasker_queue::{InProcess, Queue, Source};
 use tasker_store::Store;
 use tasker_wire::{RunStep, limits};
@@ -16,7 +16,7 @@ pub fn engine<Q: Queue>(url: &str, queue: Q) -> Arc<Engine<Q>> {
 /// The same with so many connections to the database, and with the jitter of this seed.
 pub fn engine_of<Q: Queue>(url: &str, queue: Q, connections: usize, seed: u64) -> Arc<Engine<Q>> {
     let in_process = (&queue as &dyn Any).downcast_ref::<InProcess>().cloned();
-    let settings = Settings {
+    let settings = EngineSettings {
         environment: "test".into(),
         signing_keys: vec![SigningKey { id: "test".into(), secret: vec![7; 32] }],
         pools: HashSet::from(["default".to_owned()]),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tasker_aws::{Destination, Queues};
 use tasker_process::settings::{BadSetting, number, optional, required};
-use tasker_worker::Settings;
+use tasker_worker::WorkerSettings;
 
 use crate::PLACES;
 
@@ -16,7 +16,7 @@ pub struct Deployment {
     pub queues: Queues,
     /// The URL of the pool's own queue.
     pub queue_url: String,
-    pub settings: Settings,
+    pub settings: WorkerSettings,
 }
 
 impl Deployment {
@@ -30,7 +30,8 @@ impl Deployment {
         let queue_url = queues
             .url(&Destination::Worker(pool.clone()))
             .ok_or_else(|| BadSetting::wrong(POOL, format_args!("worker-{pool} is not a valid queue name")))?;
-        let mut settings = Settings { worker: format!("{pool}/{}", instance()), log_answers: true, ..Settings::new(pool) };
+        let mut settings =
+            WorkerSettings { worker: format!("{pool}/{}", instance()), log_answers: true, ..WorkerSettings::new(pool) };
         let concurrent = match concurrent {
             None => number(CONCURRENT, "the number of concurrent steps", PLACES)?,
             given => given,

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    Gate, Settings,
+    Gate, WorkerSettings,
     child::{self, ChildProcess, Command, StartError},
 };
 
@@ -67,16 +67,16 @@ impl Executor {
     ///
     /// Later the child is restarted whenever it dies. The steps that it had run again one at a time in a second child, while new ones
     /// run in the first. The error says in one sentence why the command cannot be used.
-    pub async fn child(command: Command, settings: &Settings) -> Result<Self, StartError> {
+    pub async fn child(command: Command, settings: &WorkerSettings) -> Result<Self, StartError> {
         Self::start(command, settings, None).await
     }
 
     /// The same, with a gate that decides about each step before it starts.
-    pub async fn gated(command: Command, settings: &Settings, gate: Arc<dyn Gate>) -> Result<Self, StartError> {
+    pub async fn gated(command: Command, settings: &WorkerSettings, gate: Arc<dyn Gate>) -> Result<Self, StartError> {
         Self::start(command, settings, Some(gate)).await
     }
 
-    async fn start(command: Command, settings: &Settings, gate: Option<Arc<dyn Gate>>) -> Result<Self, StartError> {
+    async fn start(command: Command, settings: &WorkerSettings, gate: Option<Arc<dyn Gate>>) -> Result<Self, StartError> {
         let child = ChildProcess::start(&command, settings).await?;
         let handlers = child.handlers.clone();
         let places = settings.max_concurrent_handlers.max(1);

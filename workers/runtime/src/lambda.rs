@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tasker_aws::{Clients, SqsQueue, SqsSource, batch_response, unquoted};
 use tasker_queue::{Delivery, Disposition, Receipt, Source, Unreadable};
 use tasker_wire::RunStep;
-use tasker_worker::{Command, Executor, Settings, StartError};
+use tasker_worker::{Command, Executor, StartError, WorkerSettings};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +63,7 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
 
 /// Starts the child. If Lambda freezes the process before its first invocation, the child's timeout has passed when the process
 /// continues, although the child is not at fault.
-async fn start(command: Command, settings: &Settings, gate: &Arc<Invocations>) -> Result<Executor, StartError> {
+async fn start(command: Command, settings: &WorkerSettings, gate: &Arc<Invocations>) -> Result<Executor, StartError> {
     loop {
         let begun = Instant::now();
         match Executor::gated(command.clone(), settings, gate.clone()).await {

@@ -15,4 +15,4 @@ pub use child::{BadCommand, Command, StartError};
 pub use executor::Executor;
 pub use gate::Gate;
 pub use run::{Stats, run};
-pub use settings::Settings;
+pub use settings::WorkerSettings;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tasker_aws::{Clients, SqsQueue, SqsSource};
 use tasker_wire::RunStep;
-use tasker_worker::{Command, Executor, Settings};
+use tasker_worker::{Command, Executor, WorkerSettings};
 use tokio_util::sync::CancellationToken;
 
 use crate::{deployment::Deployment, inbox::Inbox};
@@ -22,7 +22,7 @@ pub async fn serve(
     let visibility = source.visibility().await.map_err(|error| {
         format!("the queue {queue_url} cannot be read; check TASKER_QUEUES, TASKER_POOL and the worker's permissions: {error}")
     })?;
-    let settings = Settings { visibility: Some(visibility), ..settings };
+    let settings = WorkerSettings { visibility: Some(visibility), ..settings };
     let executor = Executor::child(command, &settings).await?;
     let queue = SqsQueue::new(Clients::from_env().await.sqs, queues);
     tasker_worker::run(Arc::new(Inbox::new(source)), Arc::new(queue), executor, settings, shutdown.clone()).await;

@@ -10,7 +10,7 @@ use tasker_wire::{CompleteStep, RunStep, message::Lease};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Executor, Settings, executor::Report, outbox::Outbox};
+use crate::{Executor, WorkerSettings, executor::Report, outbox::Outbox};
 
 /// Concurrent calls that settle or extend deliveries. At this number nothing more is received.
 const CALLS: usize = 16;
@@ -35,7 +35,7 @@ pub async fn run<S, Q>(
     source: Arc<S>,
     queue: Arc<Q>,
     executor: Executor,
-    settings: Settings,
+    settings: WorkerSettings,
     shutdown: CancellationToken,
 ) -> Stats
 where
@@ -60,7 +60,7 @@ struct Worker<S, Q> {
     source: Arc<S>,
     outbox: Outbox<Q>,
     executor: Executor,
-    settings: Settings,
+    settings: WorkerSettings,
     held: Vec<Held>,
     /// The current receive. It is never dropped for another one, because an aborted call may have received messages.
     receiving: Option<BoxFuture<'static, Vec<Delivery<RunStep>>>>,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// Start from [`Settings::new`] and change the fields that matter.
+/// Start from [`WorkerSettings::new`] and change the fields that matter.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct WorkerSettings {
     /// The pool that the worker serves; shown in logs.
     pub pool: String,
     /// The worker's name; shown to operators with each outcome.
@@ -25,7 +25,7 @@ pub struct Settings {
     pub log_answers: bool,
 }
 
-impl Settings {
+impl WorkerSettings {
     /// The defaults for a pool.
     pub fn new(pool: impl Into<String>) -> Self {
         let pool = pool.into();

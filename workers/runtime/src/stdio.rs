@@ -13,7 +13,7 @@ use std::{
 use tasker_process::{Stream, begin_logs};
 use tasker_queue::{Delivery, Disposition, Outgoing, Queue, Receipt, SendError, SendResult, Source};
 use tasker_wire::{RunStep, message};
-use tasker_worker::{Command, Executor, Settings};
+use tasker_worker::{Command, Executor, WorkerSettings};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +38,10 @@ pub async fn main(arguments: Arguments) -> ExitCode {
 /// Returns the number of skipped lines.
 async fn work(arguments: Arguments, shutdown: CancellationToken) -> Result<u64, Box<dyn std::error::Error>> {
     let Arguments { pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
-    let mut settings =
-        Settings { drain_timeout: Duration::from_secs(drain_timeout), ..Settings::new(pool.unwrap_or_else(|| "default".into())) };
+    let mut settings = WorkerSettings {
+        drain_timeout: Duration::from_secs(drain_timeout),
+        ..WorkerSettings::new(pool.unwrap_or_else(|| "default".into()))
+    };
     if let Some(places) = max_concurrent_handlers {
         settings.max_concurrent_handlers = places as usize;
     }

@@ -10,12 +10,12 @@ use common::{Rig, is_answer, python, receipt, reported, runs, step, until};
 use serde_json::json;
 use tasker_queue::Disposition;
 use tasker_wire::Outcome;
-use tasker_worker::{Executor, Settings, Stats};
+use tasker_worker::{Executor, Stats, WorkerSettings};
 
 async fn start_error(command: &str) -> String {
     // Only the one that sleeps is to run into it.
     let ready_timeout = if command.starts_with("sleep") { Duration::from_millis(500) } else { Duration::from_secs(60) };
-    let settings = Settings { ready_timeout, ..Settings::new("shop") };
+    let settings = WorkerSettings { ready_timeout, ..WorkerSettings::new("shop") };
     Executor::child(command.parse().unwrap(), &settings).await.expect_err("it cannot start").to_string()
 }
 
@@ -45,7 +45,7 @@ async fn a_command_that_is_no_worker_is_refused_with_one_sentence() {
 
 #[tokio::test]
 async fn it_tells_which_handlers_the_child_has() {
-    let executor = Executor::child(python("steps.py").parse().unwrap(), &Settings::new("test")).await.unwrap();
+    let executor = Executor::child(python("steps.py").parse().unwrap(), &WorkerSettings::new("test")).await.unwrap();
     assert!(executor.handlers().contains(&"ok".to_owned()));
     executor.close().await;
 }
@@ -62,7 +62,7 @@ async fn a_child_inherits_its_five_descriptors_and_nothing_else() {
 
 #[tokio::test]
 async fn a_thousand_steps_on_one_slow_child_run_once_each_and_wait_in_the_queue() {
-    let settings = Settings { max_concurrent_handlers: 2, ..Settings::new("test") };
+    let settings = WorkerSettings { max_concurrent_handlers: 2, ..WorkerSettings::new("test") };
     let rig = Rig::with(&python("steps.py"), settings).await;
     let notes = rig.path("runs");
     rig.steps.put((0..1000).map(|no| step(no, "ok", json!({ "runs": notes }))));
@@ -93,7 +93,7 @@ async fn a_shutdown_waits_for_what_runs_and_takes_nothing_more() {
 
 #[tokio::test]
 async fn a_shutdown_gives_up_after_its_time_and_leaves_no_process() {
-    let settings = Settings { drain_timeout: Duration::from_millis(50), ..Settings::new("test") };
+    let settings = WorkerSettings { drain_timeout: Duration::from_millis(50), ..WorkerSettings::new("test") };
     let rig = Rig::with(&python("steps.py"), settings).await;
     let notes = rig.path("runs");
     rig.steps.put([step(0, "hang", json!({ "runs": notes }))]);

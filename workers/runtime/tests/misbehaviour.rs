@@ -10,7 +10,7 @@ use common::{Rig, is_alive, python, reported, runs, step, until};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::json;
 use tasker_wire::RunStep;
-use tasker_worker::Settings;
+use tasker_worker::WorkerSettings;
 
 #[tokio::test]
 async fn a_step_that_exits_three_times_alone_is_blamed_and_the_next_one_runs() {
@@ -130,7 +130,7 @@ async fn what_breaks_the_protocol_is_as_a_death_and_the_reason_is_told() {
 
 #[tokio::test]
 async fn an_outcome_that_is_none_fails_its_step_for_good_and_the_child_lives_on() {
-    let rig = Rig::with(&python("bare.py"), Settings::new("test")).await;
+    let rig = Rig::with(&python("bare.py"), WorkerSettings::new("test")).await;
     let bad = [r#"{"victory":{}}"#, r#"{"success":{}}"#, "7", r#"{"failure":{"message":"m"}}"#, "null"];
     rig.steps.put(bad.iter().enumerate().map(|(no, outcome)| step(no as i32, outcome, json!({}))));
     for no in 0..bad.len() as i32 {
@@ -185,7 +185,7 @@ async fn steps_wait_while_the_child_cannot_start_and_run_once_it_can() {
     let (broken, starts) = (folder.path().join("broken"), folder.path().join("starts"));
     let (shown_broken, shown_starts) = (broken.display(), starts.display());
     let script = format!("echo >> {shown_starts}; if [ -e {shown_broken} ]; then exit 1; fi; exec {}", python("steps.py"));
-    let settings = Settings { restart_pause: Duration::from_millis(5), ..Settings::new("test") };
+    let settings = WorkerSettings { restart_pause: Duration::from_millis(5), ..WorkerSettings::new("test") };
     let rig = Rig::with(&format!("sh -c '{script}'"), settings).await;
     std::fs::write(&broken, "").unwrap();
     rig.steps.put([step(0, "exit_on_first_run", json!({ "runs": rig.path("runs") }))]);

@@ -8,12 +8,12 @@ use std::{path::Path, sync::atomic::Ordering, time::Duration};
 
 use common::{Rig, is_alive, python, runs, step, until};
 use serde_json::json;
-use tasker_worker::{Settings, Stats};
+use tasker_worker::{Stats, WorkerSettings};
 
 /// A worker with two places, both of which were taken by steps whose process has just died: `step_0` waits for the gate in
 /// the quarantine, and `step_1` behind it, which will exit again.
-async fn crashed_with_full_hands(settings: Settings) -> Rig {
-    let rig = Rig::with(&python("steps.py"), Settings { max_concurrent_handlers: 2, ..settings }).await;
+async fn crashed_with_full_hands(settings: WorkerSettings) -> Rig {
+    let rig = Rig::with(&python("steps.py"), WorkerSettings { max_concurrent_handlers: 2, ..settings }).await;
     let (notes, gate, crash) = (rig.path("runs"), rig.path("gate"), rig.path("crash"));
     rig.steps.put([
         step(0, "wait", json!({ "runs": notes, "gate": gate })),
@@ -32,7 +32,7 @@ fn process_of(notes: &Path, name: &str) -> i32 {
 
 #[tokio::test]
 async fn new_steps_run_while_the_suspects_of_a_crash_wait_for_each_other() {
-    let rig = crashed_with_full_hands(Settings::new("test")).await;
+    let rig = crashed_with_full_hands(WorkerSettings::new("test")).await;
     let notes = rig.path("runs");
     rig.steps.put((2..6).map(|no| step(no, "ok", json!({ "runs": notes }))));
     for no in 2..6 {
@@ -51,7 +51,7 @@ async fn new_steps_run_while_the_suspects_of_a_crash_wait_for_each_other() {
 
 #[tokio::test]
 async fn the_second_process_goes_when_no_suspect_is_left_and_the_first_one_stays() {
-    let rig = crashed_with_full_hands(Settings::new("test")).await;
+    let rig = crashed_with_full_hands(WorkerSettings::new("test")).await;
     let notes = rig.path("runs");
     std::fs::write(rig.path("gate"), "").unwrap();
     rig.success(0).await;
@@ -68,7 +68,8 @@ async fn the_second_process_goes_when_no_suspect_is_left_and_the_first_one_stays
 
 #[tokio::test]
 async fn a_shutdown_that_gives_up_leaves_neither_process() {
-    let rig = crashed_with_full_hands(Settings { drain_timeout: Duration::from_millis(50), ..Settings::new("test") }).await;
+    let rig =
+        crashed_with_full_hands(WorkerSettings { drain_timeout: Duration::from_millis(50), ..WorkerSettings::new("test") }).await;
     let notes = rig.path("runs");
     rig.steps.put([step(2, "hang", json!({ "runs": notes }))]);
     until("it hangs", || runs(&notes).len() == 4).await;
@@ -80,7 +81,7 @@ async fn a_shutdown_that_gives_up_leaves_neither_process() {
 
 #[tokio::test]
 async fn dropping_the_worker_kills_both_processes() {
-    let rig = crashed_with_full_hands(Settings::new("test")).await;
+    let rig = crashed_with_full_hands(WorkerSettings::new("test")).await;
     let notes = rig.path("runs");
     rig.steps.put([step(2, "hang", json!({ "runs": notes }))]);
     until("it hangs", || runs(&notes).len() == 4).await;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tasker_domain::template::{self, Workflow};
 use tasker_wire::{Outcome, RunStep, outcome::Failure};
-use tasker_worker::Settings;
+use tasker_worker::WorkerSettings;
 
 const RUST: &str = env!("CARGO_BIN_EXE_tasker-example-rust");
 
@@ -80,7 +80,7 @@ async fn run(workflow: &Workflow, context: Value, benches: &BTreeMap<&str, Arc<R
 }
 
 async fn rust_bench() -> BTreeMap<&'static str, Arc<Rig>> {
-    [("rust", Arc::new(Rig::with(RUST, Settings::new("rust")).await))].into()
+    [("rust", Arc::new(Rig::with(RUST, WorkerSettings::new("rust")).await))].into()
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn every_order_of_the_demo_ends_as_it_expects() {
     let sources = root().join("workers/python");
     let python = format!("PYTHONPATH={0}/src python3 {0}/examples/order_handlers.py", sources.display());
     let mut benches = rust_bench().await;
-    benches.insert("python", Arc::new(Rig::with(&python, Settings::new("python")).await));
+    benches.insert("python", Arc::new(Rig::with(&python, WorkerSettings::new("python")).await));
     let tasks = orders.iter().map(|Order { order, .. }| {
         let mut context = order.clone();
         context["work_ms"] = json!(0);

@@ -46,8 +46,10 @@ impl Rig {
     /// Over a database that may not be there.
     pub fn at(url: &str, database: Database) -> Self {
         let engine = tasker_test_support::engine(url, InProcess::with_capacity(CAPACITY));
-        let router =
-            tasker_api::router(engine.clone(), tasker_api::Settings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS });
+        let router = tasker_api::router(
+            engine.clone(),
+            tasker_api::ApiSettings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS },
+        );
         Self { database, engine, router }
     }
 

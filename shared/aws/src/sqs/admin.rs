@@ -1,5 +1,4 @@
-//! The queues of a deployment from the side of who operates it: which there are, what is in them, and the letters in those for dead
-//! letters. It receives from nothing but the queue it is told, and decides nothing.
+//! The operator's side of a deployment's queues: their names, their counts, and their dead letters.
 
 use aws_sdk_sqs::{Client, types::QueueAttributeName};
 use serde::Deserialize;
@@ -8,67 +7,60 @@ use tasker_queue::Receipt;
 use super::{CallError, ENTRIES, SqsMessage, hide, receive, trace_attribute};
 use crate::Queues;
 
-/// Names on one page; SQS gives no more.
+/// Names per page: the maximum of SQS.
 const PAGE: i32 = 1000;
 
-/// The queues of a deployment.
 #[derive(Debug, Clone)]
 pub struct QueueAdmin {
     client: Client,
     queues: Queues,
 }
 
-/// What SQS knows of a queue. Its counts are approximate: they come from several machines, and follow within a minute.
+/// The attributes of a queue. SQS counts approximately, and may lag by a minute.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueueFacts {
-    /// For calls that want no URL.
     pub arn: String,
     /// Messages that can be received.
     pub waiting: u64,
-    /// Messages that were received, and neither deleted nor given back.
+    /// Messages that were received and are hidden.
     pub in_flight: u64,
     /// Messages that cannot be received yet.
     pub delayed: u64,
-    /// Seconds that a received message stays in flight.
     pub visibility_seconds: u64,
-    /// After so many receives a message goes to the dead-letter queue, if there is one.
+    /// Receives after which a message is moved to the dead-letter queue, if there is one.
     pub max_receives: Option<u64>,
 }
 
 impl QueueFacts {
-    /// All messages in the queue.
     pub fn total(&self) -> u64 {
         self.waiting + self.in_flight + self.delayed
     }
 }
 
-/// A run of SQS's own that moves a whole dead-letter queue. The service knows at most ten of a queue.
+/// A run of SQS that moves a whole dead-letter queue. SQS remembers at most ten per queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
     /// RUNNING, COMPLETED, CANCELLING, CANCELLED or FAILED.
     pub status: String,
-    /// Letters moved so far, about.
+    /// Approximate.
     pub moved: i64,
-    /// Letters there were, about.
+    /// How many there were to move; approximate.
     pub of: Option<i64>,
-    /// Why it failed.
     pub failure: Option<String>,
-    /// When it began, in milliseconds since 1970.
+    /// In milliseconds since 1970.
     pub started_ms: i64,
 }
 
 impl QueueAdmin {
-    /// Of queues that are there already.
     pub fn new(client: Client, queues: Queues) -> Self {
         Self { client, queues }
     }
 
-    /// Where the queues are.
     pub fn queues(&self) -> &Queues {
         &self.queues
     }
 
-    /// The names of all queues of the deployment, sorted.
+    /// The sorted names of all queues.
     pub async fn names(&self) -> Result<Vec<String>, CallError> {
         let request = self.client.list_queues().queue_name_prefix(self.queues.prefix());
         let mut urls = request.into_paginator().page_size(PAGE).items().send();
@@ -82,7 +74,6 @@ impl QueueAdmin {
         Ok(names)
     }
 
-    /// What SQS knows of a queue.
     pub async fn facts(&self, name: &str) -> Result<QueueFacts, CallError> {
         let request = self.client.get_queue_attributes().queue_url(self.url(name)).attribute_names(QueueAttributeName::All);
         let attributes = request.send().await.map_err(CallError::of)?.attributes.unwrap_or_default();
@@ -97,46 +88,45 @@ impl QueueAdmin {
         })
     }
 
-    /// At most ten letters of a queue, hidden from others for so many seconds; see [`receive`].
+    /// Receives at most ten messages of a queue; see [`receive`].
     pub async fn receive(&self, name: &str, hidden_seconds: u16, wait_seconds: u8) -> Result<Vec<SqsMessage>, CallError> {
         receive(&self.client, &self.url(name), ENTRIES, wait_seconds, Some(hidden_seconds)).await
     }
 
-    /// Shows letters to everybody again.
-    pub async fn release(&self, name: &str, letters: &[Receipt]) {
-        let letters: Vec<_> = letters.iter().map(|letter| (letter, 0)).collect();
-        hide(&self.client, &self.url(name), &letters).await;
+    /// Makes received messages visible again.
+    pub async fn release(&self, name: &str, messages: &[Receipt]) {
+        let messages: Vec<_> = messages.iter().map(|receipt| (receipt, 0)).collect();
+        hide(&self.client, &self.url(name), &messages).await;
     }
 
-    /// Sends a letter to a queue, with its attributes, what it was called before, and without the reason of its death. Answers the
-    /// id that it has there.
-    pub async fn send(&self, name: &str, letter: &SqsMessage) -> Result<String, CallError> {
+    /// Sends a dead letter to a queue with its [attributes](SqsMessage::attributes_to_keep), and returns its new id.
+    pub async fn send(&self, name: &str, message: &SqsMessage) -> Result<String, CallError> {
         let request = self
             .client
             .send_message()
             .queue_url(self.url(name))
-            .message_body(&letter.body)
-            .set_message_attributes(Some(letter.attributes_to_keep()))
-            .set_message_system_attributes(letter.trace_header.clone().map(trace_attribute))
-            .set_message_group_id(letter.group.clone());
+            .message_body(&message.body)
+            .set_message_attributes(Some(message.attributes_to_keep()))
+            .set_message_system_attributes(message.trace_header.clone().map(trace_attribute))
+            .set_message_group_id(message.group.clone());
         let answer = request.send().await.map_err(CallError::of)?;
         Ok(answer.message_id.unwrap_or_default())
     }
 
-    /// Deletes a letter.
-    pub async fn delete(&self, name: &str, letter: &SqsMessage) -> Result<(), CallError> {
-        let request = self.client.delete_message().queue_url(self.url(name)).receipt_handle(&letter.handle);
+    /// Deletes a message.
+    pub async fn delete(&self, name: &str, message: &SqsMessage) -> Result<(), CallError> {
+        let request = self.client.delete_message().queue_url(self.url(name)).receipt_handle(&message.handle);
         request.send().await.map(drop).map_err(CallError::of)
     }
 
-    /// Has SQS move all letters from one queue to the other, both by their ARNs, at most so many a second.
+    /// Lets SQS move all messages from one queue to another, both given by ARN.
     pub async fn start_move(&self, from_arn: &str, to_arn: &str, per_second: u32) -> Result<(), CallError> {
         let request = self.client.start_message_move_task().source_arn(from_arn).destination_arn(to_arn);
         let request = request.max_number_of_messages_per_second(per_second as i32);
         request.send().await.map(drop).map_err(CallError::of)
     }
 
-    /// SQS's moves from a queue, the newest first.
+    /// The moves from a queue, newest first.
     pub async fn moves(&self, from_arn: &str) -> Result<Vec<Move>, CallError> {
         let request = self.client.list_message_move_tasks().source_arn(from_arn).max_results(ENTRIES as i32);
         let answer = request.send().await.map_err(CallError::of)?;
@@ -157,7 +147,7 @@ impl QueueAdmin {
     }
 }
 
-/// Emulators write the number as a text.
+/// Emulators write the number as a string.
 fn max_receives(policy: &str) -> Option<u64> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -1,4 +1,4 @@
-//! A message of SQS, whether it was polled, brought by an event or received from a dead-letter queue.
+//! A message of SQS, from a receive or from an event of Lambda.
 
 use std::{collections::HashMap, fmt::Debug, sync::Arc};
 
@@ -10,42 +10,41 @@ use tasker_wire::{CompleteStep, Evaluate, Lease, RunStep, message::is_traceparen
 use super::text;
 use crate::{parse::parse, traceparent_of};
 
-/// The attribute of a dead letter that says why it is one.
+/// The attribute with the reason of a dead letter.
 pub const REASON: &str = "reason";
-/// The attribute of a message that was sent again from a dead-letter queue: the id that it had before.
+/// The attribute with the first id of a message that was sent again.
 pub const SOURCE_MESSAGE_ID: &str = "source_message_id";
 
-/// Nothing in it is to be believed.
+/// Its content is not trusted.
 #[derive(Debug, Clone, Default)]
 pub struct SqsMessage {
-    /// Stays the same over all receives.
+    /// The same in all receives.
     pub id: String,
-    /// Of this receive.
+    /// Identifies this receive.
     pub handle: String,
-    /// So far, about, those in a dead-letter queue among them.
+    /// Approximate; includes those in a dead-letter queue.
     pub receives: u32,
     pub body: String,
     /// When it was first sent, in milliseconds since 1970, by the clock of SQS.
     pub sent_ms: Option<i64>,
-    /// The name of the queue that gave it up after its last receive; none when somebody put it where it is.
+    /// The queue whose redrive policy moved it here; `None` if it was sent here.
     pub given_up_by: Option<String>,
-    /// The group that it was sent under.
     pub group: Option<String>,
-    /// The trace that it belongs to, as AWS calls it.
+    /// The trace, in the form of AWS's header.
     pub trace_header: Option<String>,
     pub attributes: HashMap<String, MessageAttributeValue>,
 }
 
-/// What the messages of a queue are read as.
+/// The type of a queue's messages.
 pub trait Content: Clone + Debug + Send + Sync + 'static {
-    /// Its word in an operator's list.
+    /// The name of the type in lists for operators.
     const KIND: &'static str;
-    /// Whether one that can be read may become a dead letter, so that its body is kept until it is settled.
+    /// Whether a readable message may become a dead letter, so its body is kept until it is settled.
     const MAY_DIE: bool = true;
 
     fn read(message: &SqsMessage) -> Result<Self, Unreadable>;
 
-    /// The dispatch that it is about.
+    /// The lease of the dispatch that it is about.
     fn lease(&self) -> Option<Lease>;
 }
 
@@ -87,25 +86,23 @@ impl Content for Evaluate {
 }
 
 impl SqsMessage {
-    /// The text of an attribute.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.get(name)?.string_value()
     }
 
-    /// Gives it a text as an attribute.
+    /// Adds a text attribute.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.attributes.insert(name.to_owned(), text(value));
         self
     }
 
-    /// The trace that it belongs to.
     pub fn traceparent(&self) -> Option<String> {
         let own = self.attribute("traceparent").filter(|text| is_traceparent(text)).map(str::to_owned);
         own.or_else(|| traceparent_of(self.trace_header.as_deref()?))
     }
 
-    /// The id that it had when it was first sent, however often operators sent it again.
+    /// The id from when it was first sent, before any redrive.
     pub fn first_id(&self) -> &str {
         self.attribute(SOURCE_MESSAGE_ID).unwrap_or(&self.id)
     }
@@ -114,7 +111,7 @@ impl SqsMessage {
         Receipt { id: self.id.clone(), handle: self.handle.clone(), receives: self.receives }
     }
 
-    /// What it is sent again with: its first id, by which whoever takes it in knows a duplicate, and no reason.
+    /// The attributes for a redrive: with the first id, which detects duplicates, and without a reason.
     pub fn attributes_to_keep(&self) -> HashMap<String, MessageAttributeValue> {
         let mut attributes = self.clone().with(SOURCE_MESSAGE_ID, self.first_id()).attributes;
         attributes.remove(REASON);

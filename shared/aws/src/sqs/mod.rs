@@ -1,4 +1,4 @@
-//! SQS as a queue with two sides, and the calls that both sides and the operator share.
+//! SQS: the sending and the receiving side, the operator's side, and the calls that they share.
 
 mod admin;
 mod message;
@@ -7,7 +7,7 @@ mod send;
 
 use std::collections::HashMap;
 
-use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
+use aws_lambda_events::sqs::SqsBatchResponse;
 use aws_sdk_sqs::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
@@ -25,18 +25,18 @@ pub use send::SqsQueue;
 
 use crate::errors::said;
 
-/// Messages of one call; SQS takes no more.
+/// Messages per call: the maximum of SQS.
 const ENTRIES: usize = 10;
-/// Bytes of a message with its attributes, and of all messages of one call together.
+/// Bytes of a message with its attributes, and of all messages of one call.
 const BYTES: usize = 1024 * 1024;
 
-/// A call that SQS did not carry out, and why.
+/// Why a call to SQS failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// SQS answered that it does not do this.
+    /// SQS rejected the call.
     #[error("{0}")]
     Refused(String),
-    /// No answer came, or nothing could be asked.
+    /// SQS did not respond, or could not be reached.
     #[error("{0}")]
     Unanswered(String),
 }
@@ -55,22 +55,15 @@ impl CallError {
     }
 }
 
-/// A function's answer to a batch: the ids of the messages that must come again.
+/// A function's response to a batch, with the ids of the messages that must be delivered again.
 pub fn batch_response(again: impl IntoIterator<Item = String>) -> SqsBatchResponse {
     let mut response = SqsBatchResponse::default();
-    response.batch_item_failures = again
-        .into_iter()
-        .map(|id| {
-            let mut failure = BatchItemFailure::default();
-            failure.item_identifier = id;
-            failure
-        })
-        .collect();
+    response.set_failures(again);
     response
 }
 
-/// At most ten messages; none when none came within `wait_seconds`. A wait of a second or more asks all machines of SQS, a shorter one
-/// only some. They stay hidden for so many seconds, or for as long as the queue says.
+/// Receives at most ten messages within `wait_seconds`. A wait of at least a second asks all servers of SQS, a shorter one only some.
+/// The messages stay hidden for `hidden_seconds`, by default for the queue's visibility timeout.
 async fn receive(
     client: &Client,
     url: &str,
@@ -90,7 +83,7 @@ async fn receive(
     Ok(answer.messages.unwrap_or_default().into_iter().map(SqsMessage::from).collect())
 }
 
-/// Hides each delivery for so many seconds from now; for none, it is shown at once. What this does not reach is shown when its time is over.
+/// Hides each delivery for so many seconds from now; 0 shows it immediately. If this fails, the earlier timeout applies.
 async fn hide(client: &Client, url: &str, deliveries: &[(&Receipt, u64)]) {
     for chunk in deliveries.chunks(ENTRIES) {
         let entry = |(place, (receipt, seconds)): (usize, &(&Receipt, u64))| {
@@ -101,7 +94,7 @@ async fn hide(client: &Client, url: &str, deliveries: &[(&Receipt, u64)]) {
         let entries = chunk.iter().enumerate().map(entry).collect();
         let request = client.change_message_visibility_batch().queue_url(url).set_entries(Some(entries));
         let failed = request.send().await.map(|answer| answer.failed.len()).map_err(CallError::of);
-        tell(failed, "the time of messages could not be changed; they come again when it is over");
+        tell(failed, "the visibility timeout of messages could not be changed; they will be delivered again when it is over");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The side of a queue that receives.
+//! The receiving side of a queue.
 
 use std::{collections::HashMap, marker::PhantomData, time::Duration};
 
@@ -15,31 +15,29 @@ use tokio_util::sync::CancellationToken;
 use super::{BYTES, CallError, Content, ENTRIES, REASON, SOURCE_MESSAGE_ID, SqsMessage, hide, receive, tell, text};
 use crate::{dead_letter_queue, parse::step_of};
 
-/// Seconds that one call waits for messages; SQS waits no longer.
+/// How long one call waits for messages: the maximum of SQS.
 const WAIT_SECONDS: u8 = 20;
-/// The pause after a call that failed; it doubles up to the longest.
+/// The pause after a failed call. It doubles up to the longest one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Characters of a reason; an attribute counts into the size of its message.
+/// Characters of a reason. Attributes count towards the size of a message.
 const REASON_CHARS: usize = 500;
-/// Seconds until a message is delivered again, times its receives: a hundred receives last two hours and a half, and the first ones seconds.
+/// Seconds until the next delivery, per receive so far: the first receives take seconds, a hundred take two and a half hours.
 const SECONDS_A_RECEIVE: u32 = 2;
-/// The longest such pause.
 const LONGEST_SECONDS: u32 = 900;
 
-/// The messages of one queue.
 pub struct SqsSource<M> {
     client: Client,
     url: String,
-    /// After this a receive ends with the call that is under way.
+    /// Once cancelled, a receive ends after the current call.
     shutdown: CancellationToken,
-    /// By their handles, messages that may become dead letters.
+    /// Messages that may become dead letters, by handle.
     kept: Mutex<HashMap<String, SqsMessage>>,
     content: PhantomData<fn() -> M>,
 }
 
 impl<M> SqsSource<M> {
-    /// How long one receive waits when there are no messages.
+    /// How long one receive waits for messages.
     pub const WAIT: Duration = Duration::from_secs(WAIT_SECONDS as u64);
 }
 
@@ -48,22 +46,21 @@ impl<M: Content> SqsSource<M> {
         Self { client, url, shutdown, kept: Mutex::default(), content: PhantomData }
     }
 
-    /// The queue's name.
     pub fn name(&self) -> &str {
         self.url.rsplit('/').next().unwrap_or_default()
     }
 
-    /// How long a delivery stays hidden.
+    /// The queue's visibility timeout.
     pub async fn visibility(&self) -> Result<Duration, CallError> {
         let name = QueueAttributeName::VisibilityTimeout;
         let request = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(name.clone());
         let answer = request.send().await.map_err(CallError::of)?;
         let seconds = answer.attributes().and_then(|all| all.get(&name)).and_then(|text| text.parse().ok());
-        let none = || CallError::Refused("the queue does not tell its VisibilityTimeout".into());
+        let none = || CallError::Refused("the queue has no VisibilityTimeout".into());
         seconds.map(Duration::from_secs).ok_or_else(none)
     }
 
-    /// Messages that were received here, or that an event of Lambda brought.
+    /// Makes deliveries of received messages, or of those in an event of Lambda.
     pub fn deliveries(&self, messages: impl IntoIterator<Item: Into<SqsMessage>>) -> Vec<Delivery<M>> {
         messages.into_iter().map(|message| self.deliver(message.into())).collect()
     }
@@ -76,12 +73,12 @@ impl<M: Content> SqsSource<M> {
         Delivery { message, receipt }
     }
 
-    /// The step that a delivery is about although it cannot be read, if it says so much.
+    /// The step that an unreadable delivery is about, if it names one.
     pub fn step_of(&self, receipt: &Receipt) -> Option<StepId> {
         step_of(&self.kept.lock().get(&receipt.handle)?.body)
     }
 
-    /// Copies a message to the dead-letter queue. True: it is safe there, and may leave this queue.
+    /// Copies a message to the dead-letter queue. If true, it may be deleted here.
     pub async fn dead_letter(&self, receipt: &Receipt, reason: &str) -> bool {
         let Some(message) = self.kept.lock().remove(&receipt.handle) else { return false };
         let attributes = attributes(&message, reason).into_iter().map(|(name, value)| (name.to_owned(), text(&value)));
@@ -90,9 +87,11 @@ impl<M: Content> SqsSource<M> {
         let message_id = &receipt.id;
         match &sent {
             Ok(_) => {
-                tracing::error!(message_id, reason, "a message that can never be handled went to the dead-letter queue");
+                tracing::error!(message_id, reason, "a message that can never be handled was sent to the dead-letter queue");
             }
-            Err(error) => tracing::error!(message_id, %error, "a dead letter could not be sent; the message comes again"),
+            Err(error) => {
+                tracing::error!(message_id, %error, "a dead letter could not be sent; the message will be delivered again")
+            }
         }
         sent.is_ok()
     }
@@ -106,7 +105,7 @@ impl<M: Content> SqsSource<M> {
             let entries = chunk.iter().enumerate().map(entry).collect();
             let answer = self.client.delete_message_batch().queue_url(&self.url).set_entries(Some(entries)).send().await;
             let failed = answer.map(|a| a.failed.len()).map_err(CallError::of);
-            tell(failed, "messages that are done with could not be deleted; they come again");
+            tell(failed, "handled messages could not be deleted; they will be delivered again");
         }
     }
 }
@@ -129,7 +128,7 @@ impl<M: Content> Source for SqsSource<M> {
                 }
                 Err(error) => {
                     if failures == 0 {
-                        tracing::warn!(%error, "messages cannot be received; it is tried again");
+                        tracing::warn!(%error, "messages cannot be received; retrying");
                     }
                     let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
                     failures += 1;
@@ -166,7 +165,7 @@ impl<M: Content> Source for SqsSource<M> {
     }
 }
 
-/// What is said with a dead letter, the most important first, as far as there is room beside its body.
+/// The attributes of a dead letter, the most important first, as far as they fit beside its body.
 fn attributes(message: &SqsMessage, reason: &str) -> Vec<(&'static str, String)> {
     let allowed = |c: &char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
     let reason: String = reason.chars().filter(allowed).take(REASON_CHARS).collect();

@@ -1,4 +1,4 @@
-//! The side of the queues that sends.
+//! The sending side of the queues.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,26 +20,26 @@ use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use super::{BYTES, ENTRIES, text, trace_attribute};
 use crate::{Destination, Queues, errors::said, trace_header};
 
-/// What the names and types of a message's attributes take of that, and its trace header.
+/// Bytes reserved for the names and types of a message's attributes, and for its trace header.
 const ATTRIBUTE_BYTES: usize = 512;
-/// The longest time that SQS keeps a message back.
+/// The longest delay of SQS.
 const DELAY: Duration = Duration::from_secs(900);
-/// Calls under way at once.
+/// Concurrent calls.
 const CALLS: usize = 8;
 
 /// The queues of a deployment.
 ///
-/// A wake-up that is due only after the longest delay of SQS is not sent: the sweep, which looks each minute, finds the retry.
+/// A wake-up beyond the longest delay of SQS is not sent: the sweep, which runs each minute, finds the retry.
 #[derive(Clone)]
 pub struct SqsQueue {
     client: Client,
     queues: Queues,
-    /// Whether a standard queue takes a group, which shares its workers fairly among namespaces. Emulators may not.
+    /// Whether standard queues accept a group, which shares workers fairly among namespaces. Emulators may reject it.
     groups: Arc<AtomicBool>,
 }
 
 struct Entry {
-    /// Of the message among those that were given.
+    /// The index of the message in the call.
     place: usize,
     body: String,
     delay: Duration,
@@ -49,22 +49,19 @@ struct Entry {
 }
 
 impl SqsQueue {
-    /// Queues that are there already.
     pub fn new(client: Client, queues: Queues) -> Self {
         Self { client, queues, groups: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// Where the queues are.
     pub fn queues(&self) -> &Queues {
         &self.queues
     }
 
-    /// The client of all of them.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Sends at most ten messages; what became of each, by its place.
+    /// Sends at most ten messages, and returns their results by place.
     async fn send_batch(&self, url: &str, batch: Vec<Entry>) -> Vec<(usize, SendResult)> {
         let places: Vec<usize> = batch.iter().map(|entry| entry.place).collect();
         let groups = self.groups.load(Relaxed);
@@ -94,12 +91,12 @@ impl SqsQueue {
     }
 }
 
-/// Only what SQS says that it took is sent.
+/// Only a message that SQS confirms is sent.
 fn result(id: &str, sent: &HashSet<&str>, failed: &HashMap<&str, String>) -> SendResult {
     if sent.contains(id) {
         return Ok(());
     }
-    let why = failed.get(id).map_or("SQS said nothing of it", String::as_str);
+    let why = failed.get(id).map_or("SQS did not confirm the message", String::as_str);
     Err(SendError::Refused(why.to_owned()))
 }
 
@@ -121,7 +118,7 @@ impl Queue for SqsQueue {
         let mut calls = Vec::new();
         for (to, entries) in by_queue {
             let Some(url) = self.queues.url(&to) else {
-                let why = SendError::Refused(format!("no queue can have the name of {to:?}"));
+                let why = SendError::Refused(format!("{to:?} is not a valid queue name"));
                 entries.iter().for_each(|entry| results[entry.place] = Err(why.clone()));
                 continue;
             };
@@ -164,7 +161,7 @@ impl Entry {
         SendMessageBatchRequestEntry::builder()
             .id(self.place.to_string())
             .message_body(&self.body)
-            // Rounded up: a wake-up that comes early is only sent again.
+            // Rounded up: an early wake-up would be sent again.
             .delay_seconds(self.delay.as_millis().div_ceil(1000) as i32)
             .set_message_group_id(self.group.clone().filter(|_| groups))
             .set_message_attributes((!attributes.is_empty()).then_some(attributes))
@@ -174,7 +171,7 @@ impl Entry {
     }
 }
 
-/// As few calls as the bounds of SQS allow, in the order given.
+/// As few calls as the limits of SQS allow, in the given order.
 fn batches(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
     let mut batches: Vec<(usize, Vec<Entry>)> = Vec::new();
     for entry in entries {
@@ -190,8 +187,7 @@ fn batches(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
     batches.into_iter().map(|(_, batch)| batch).collect()
 }
 
-/// The JSON of a message. SQS refuses two characters that JSON allows; inside a string, the only place where they can be, they
-/// may as well be escaped.
+/// The JSON of a message. SQS rejects two characters that JSON allows. They occur only in strings, where they can be escaped.
 fn json<T: serde::Serialize>(message: &T) -> String {
     let text = serde_json::to_string(message).expect("a message serializes");
     if text.contains(['\u{fffe}', '\u{ffff}']) {

@@ -164,7 +164,7 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_config: Option<BatchConfig>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub publishes_events: Vec<Event>,
+    pub publishes_events: Vec<EventDeclaration>,
 }
 
 fn timeout_seconds() -> u32 {
@@ -235,7 +235,7 @@ pub enum FailureStrategy {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Event {
+pub struct EventDeclaration {
     /// Such as `order.validated`.
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,8 +8,8 @@ use semver::Version;
 use serde_json::Value;
 
 use super::{
-    BACKOFF_BASE_MS, BatchConfig, Condition, DeliveryMode, Environment, Event, FailureStrategy, HandlerOverlay, IdentityStrategy,
-    Lifecycle, MAX_BACKOFF_MS, Overlay, Retry, StalenessAction, Step, StepKind, Template,
+    BACKOFF_BASE_MS, BatchConfig, Environment, EventDeclaration, HandlerOverlay, Lifecycle, MAX_BACKOFF_MS, Overlay, Retry, Step,
+    Template,
 };
 use crate::{
     backoff::BackoffKind,
@@ -32,7 +32,7 @@ pub(super) fn template(value: Value, findings: &RefCell<Findings>) -> Option<Tem
         namespace: file.checked("namespace_name", refuse_namespace).unwrap_or_else(|| "default".to_owned()),
         version: version(&mut file),
         description: file.text("description"),
-        identity_strategy: identity_strategy(&mut file),
+        identity_strategy: file.word("identity_strategy").unwrap_or_default(),
         input_schema: file.value("input_schema"),
         lifecycle: file.object("lifecycle").map(lifecycle),
         metadata: file.map("metadata"),
@@ -74,23 +74,13 @@ fn version(file: &mut Object) -> Version {
     })
 }
 
-fn identity_strategy(file: &mut Object) -> IdentityStrategy {
-    let words = [
-        ("strict", IdentityStrategy::Strict),
-        ("caller_provided", IdentityStrategy::CallerProvided),
-        ("always_unique", IdentityStrategy::AlwaysUnique),
-    ];
-    file.word("identity_strategy", &words).unwrap_or_default()
-}
-
 fn lifecycle(mut object: Object) -> Lifecycle {
-    let words = [("dlq", StalenessAction::Dlq), ("error", StalenessAction::Error), ("none", StalenessAction::None)];
     let lifecycle = Lifecycle {
         max_duration_minutes: object.number("max_duration_minutes", 1..=u32::MAX),
         max_waiting_for_dependencies_minutes: object.number("max_waiting_for_dependencies_minutes", 1..=u32::MAX),
         max_waiting_for_retry_minutes: object.number("max_waiting_for_retry_minutes", 1..=u32::MAX),
         max_steps_in_process_minutes: object.number("max_steps_in_process_minutes", 1..=u32::MAX),
-        staleness_action: object.word("staleness_action", &words).unwrap_or_default(),
+        staleness_action: object.word("staleness_action").unwrap_or_default(),
     };
     for key in ["auto_fail_on_timeout", "auto_dlq_on_timeout"] {
         object.ignore(key, "is not read: staleness_action decides");
@@ -106,7 +96,7 @@ fn step(mut object: Object) -> Step {
     let step = Step {
         name: object.required_checked("name", refuse_name),
         description: object.text("description"),
-        kind: step_kind(&mut object),
+        kind: object.word("type").unwrap_or_default(),
         dependencies: object.texts("dependencies", refuse_name),
         handler: handler(&mut object),
         worker: object.checked("worker", refuse_namespace),
@@ -120,17 +110,6 @@ fn step(mut object: Object) -> Step {
     object.ignore("lifecycle", "is not read in a step; Tasker Core does not read it either");
     object.close();
     step
-}
-
-fn step_kind(step: &mut Object) -> StepKind {
-    let words = [
-        ("standard", StepKind::Standard),
-        ("decision", StepKind::Decision),
-        ("deferred_convergence", StepKind::DeferredConvergence),
-        ("batchable", StepKind::Batchable),
-        ("batch_worker", StepKind::BatchWorker),
-    ];
-    step.word("type", &words).unwrap_or_default()
 }
 
 fn timeout_seconds(step: &mut Object) -> Option<u32> {
@@ -161,17 +140,11 @@ fn handler(step: &mut Object) -> Handler {
 /// A block is complete: a missing key means the default, not the value that the block overrides.
 fn retry(step: &mut Object) -> Option<Retry> {
     let mut object = step.object("retry")?;
-    let words = [
-        ("none", BackoffKind::None),
-        ("linear", BackoffKind::Linear),
-        ("exponential", BackoffKind::Exponential),
-        ("fibonacci", BackoffKind::Fibonacci),
-    ];
     let backoff_base_ms = object.number("backoff_base_ms", 0..=limits::BACKOFF_MS).unwrap_or(BACKOFF_BASE_MS);
     let retry = Retry {
         retryable: object.flag("retryable").unwrap_or(true),
         max_attempts: max_attempts(&mut object),
-        backoff: object.word("backoff", &words).unwrap_or(BackoffKind::Exponential),
+        backoff: object.word("backoff").unwrap_or(BackoffKind::Exponential),
         backoff_base_ms,
         // The default cap must not be below a base that the file sets.
         max_backoff_ms: object.number("max_backoff_ms", 0..=limits::BACKOFF_MS).unwrap_or(MAX_BACKOFF_MS.max(backoff_base_ms)),
@@ -193,38 +166,25 @@ fn max_attempts(retry: &mut Object) -> u32 {
 }
 
 fn batch_config(mut object: Object) -> BatchConfig {
-    let words = [
-        ("continue_on_failure", FailureStrategy::ContinueOnFailure),
-        ("fail_fast", FailureStrategy::FailFast),
-        ("isolate", FailureStrategy::Isolate),
-    ];
     let config = BatchConfig {
         batch_size: object.number("batch_size", 1..=u32::MAX).unwrap_or(1_000),
         parallelism: object.number("parallelism", 1..=u32::MAX).unwrap_or(10),
         cursor_field: object.checked("cursor_field", refuse_name).unwrap_or_else(|| "id".to_owned()),
         worker_template: object.required_checked("worker_template", refuse_name),
-        failure_strategy: object.word("failure_strategy", &words).unwrap_or_default(),
+        failure_strategy: object.word("failure_strategy").unwrap_or_default(),
     };
     object.ignore("checkpoint_interval", NOT_READ);
     object.close();
     config
 }
 
-fn event(mut object: Object) -> Event {
-    let modes = [("durable", DeliveryMode::Durable), ("fast", DeliveryMode::Fast), ("broadcast", DeliveryMode::Broadcast)];
-    let conditions = [
-        ("success", Condition::Success),
-        ("failure", Condition::Failure),
-        ("retryable_failure", Condition::RetryableFailure),
-        ("permanent_failure", Condition::PermanentFailure),
-        ("always", Condition::Always),
-    ];
-    let event = Event {
+fn event(mut object: Object) -> EventDeclaration {
+    let event = EventDeclaration {
         name: object.required_checked("name", refuse_name),
         description: object.text("description"),
         schema: object.value("schema"),
-        delivery_mode: object.word("delivery_mode", &modes).unwrap_or_default(),
-        condition: object.word("condition", &conditions).unwrap_or_default(),
+        delivery_mode: object.word("delivery_mode").unwrap_or_default(),
+        condition: object.word("condition").unwrap_or_default(),
         publisher: object.checked("publisher", refuse_name),
     };
     object.close();

@@ -57,7 +57,7 @@ impl Template {
         let mut further = graph::further_ancestors(&parents, limits::FURTHER_ANCESTORS);
         let mut steps = Vec::with_capacity(order.len());
         for (position, (index, parents)) in order.into_iter().zip(parents).enumerate() {
-            let Settings { handler, timeout_seconds, retry } = settings[index].take().expect("an order has every step once");
+            let StepSettings { handler, timeout_seconds, retry } = settings[index].take().expect("an order has every step once");
             steps.push(Planned {
                 name: self.steps[index].name.clone(),
                 handler,
@@ -88,13 +88,13 @@ impl Workflow {
 }
 
 /// The settings of a step that an environment may change.
-struct Settings {
+struct StepSettings {
     handler: Handler,
     timeout_seconds: u32,
     retry: Retry,
 }
 
-impl Settings {
+impl StepSettings {
     fn apply(&mut self, overlay: &Overlay) {
         if let Some(handler) = &overlay.handler {
             self.handler.initialization.extend(handler.initialization.clone());
@@ -109,13 +109,13 @@ impl Settings {
 }
 
 /// Every step's settings with all overlays applied in the order of the file.
-fn settings(steps: &[Step], overlays: &[Overlay]) -> Vec<Option<Settings>> {
-    let own = |step: &Step| Settings {
+fn settings(steps: &[Step], overlays: &[Overlay]) -> Vec<Option<StepSettings>> {
+    let own = |step: &Step| StepSettings {
         handler: step.handler.clone(),
         timeout_seconds: step.timeout_seconds,
         retry: step.retry.clone(),
     };
-    let mut settings: Vec<Settings> = steps.iter().map(own).collect();
+    let mut settings: Vec<StepSettings> = steps.iter().map(own).collect();
     let index: HashMap<&str, usize> = steps.iter().enumerate().map(|(i, step)| (step.name.as_str(), i)).collect();
     for overlay in overlays {
         let range = match index.get(overlay.name.as_str()) {

@@ -34,7 +34,7 @@ impl LastLines {
 
 /// The origin of lines.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct LogSource {
     pub pool: String,
     pub pid: u32,
     pub stream: &'static str,
@@ -42,7 +42,7 @@ pub(super) struct Source {
 }
 
 /// Forwards until the stream ends.
-pub(super) async fn forward(mut stream: impl AsyncRead + Unpin, source: Source) {
+pub(super) async fn forward(mut stream: impl AsyncRead + Unpin, source: LogSource) {
     let mut lines = Splitter::default();
     let mut budget = Budget::new();
     let mut chunk = vec![0; 16 * 1024];
@@ -59,7 +59,7 @@ pub(super) async fn forward(mut stream: impl AsyncRead + Unpin, source: Source) 
     source.log_left_out(budget.left_out);
 }
 
-impl Source {
+impl LogSource {
     fn log(&self, line: &[u8], cut: bool, budget: &mut Budget) {
         if let Some(last) = &self.last {
             last.push(line);

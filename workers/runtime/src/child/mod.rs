@@ -25,7 +25,7 @@ pub(crate) use process::ChildProcess;
 pub use process::StartError;
 
 use crate::{
-    Gate, Settings,
+    Gate, WorkerSettings,
     executor::{Capacity, Ends, Report},
 };
 use in_flight::{InFlight, Running, Waiting};
@@ -55,7 +55,7 @@ impl From<Closed> for End {
 /// Runs steps in one child after the other until the executor is closed.
 pub(crate) async fn supervise(
     command: Command,
-    settings: Settings,
+    settings: WorkerSettings,
     gate: Option<Arc<dyn Gate>>,
     first: ChildProcess,
     ends: Ends,
@@ -73,7 +73,7 @@ pub(crate) async fn supervise(
 /// Shared by both supervisors.
 struct Common {
     command: Command,
-    settings: Settings,
+    settings: WorkerSettings,
     gate: Option<Arc<dyn Gate>>,
     reports: mpsc::Sender<Report>,
     capacity: watch::Sender<Capacity>,
@@ -215,7 +215,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
     }
 
     fn pause_length(&self) -> Duration {
-        let Settings { restart_pause, longest_restart_pause, .. } = self.common.settings;
+        let WorkerSettings { restart_pause, longest_restart_pause, .. } = self.common.settings;
         match self.crashes_in_a_row {
             0 => Duration::ZERO,
             crashes => restart_pause.saturating_mul(1 << (crashes - 1).min(16)).min(longest_restart_pause),

@@ -11,7 +11,7 @@ use super::{
     protocol::{self, Ready},
     spawn::{self, Process, Spawned},
 };
-use crate::Settings;
+use crate::WorkerSettings;
 
 /// How long a child may take to end after its pipe is closed, and its last log lines to arrive after it ended.
 const GRACE: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub(crate) struct ChildProcess {
 
 impl ChildProcess {
     /// Starts the command and waits for its ready line.
-    pub(crate) async fn start(command: &Command, settings: &Settings) -> Result<Self, StartError> {
+    pub(crate) async fn start(command: &Command, settings: &WorkerSettings) -> Result<Self, StartError> {
         let spawned = spawn::spawn(command).await.map_err(|error| refused(command, settings, error))?;
         let mut child = Self::of(spawned, settings);
         match child.wait_until_ready(settings).await {
@@ -69,19 +69,19 @@ impl ChildProcess {
         }
     }
 
-    fn of(spawned: Spawned, settings: &Settings) -> Self {
+    fn of(spawned: Spawned, settings: &WorkerSettings) -> Self {
         let Spawned { process, to_child, from_child, stdout, stderr } = spawned;
         let last_lines = LastLines::default();
-        let source = logs::Source { pool: settings.pool.clone(), pid: process.pid, stream: "stdout", last: None };
+        let source = logs::LogSource { pool: settings.pool.clone(), pid: process.pid, stream: "stdout", last: None };
         let logs = [
             tokio::spawn(logs::forward(stdout, source.clone())),
-            tokio::spawn(logs::forward(stderr, logs::Source { stream: "stderr", last: Some(last_lines.clone()), ..source })),
+            tokio::spawn(logs::forward(stderr, logs::LogSource { stream: "stderr", last: Some(last_lines.clone()), ..source })),
         ];
         let input = Input { pipe: to_child, bytes: Vec::new(), sent: 0 };
         Self { process, lines: Lines::new(from_child), input, handlers: Vec::new(), last_lines, logs }
     }
 
-    async fn wait_until_ready(&mut self, settings: &Settings) -> Result<Ready, String> {
+    async fn wait_until_ready(&mut self, settings: &WorkerSettings) -> Result<Ready, String> {
         let line = tokio::select! {
             line = first_line(&mut self.lines) => line,
             status = self.process.wait() => return Err(before_ready(status.ok())),
@@ -153,7 +153,7 @@ async fn first_line(lines: &mut Lines) -> Option<Vec<u8>> {
     }
 }
 
-fn refused(command: &Command, settings: &Settings, error: io::Error) -> StartError {
+fn refused(command: &Command, settings: &WorkerSettings, error: io::Error) -> StartError {
     let (pool, command) = (settings.pool.clone(), command.to_string());
     match error.kind() {
         io::ErrorKind::NotFound => StartError::NotFound { pool, command },

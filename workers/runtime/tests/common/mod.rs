@@ -16,7 +16,7 @@ use std::{
 use serde_json::{Value, json};
 use tasker_queue::{Delivery, Disposition, Outgoing, Queue, Receipt, SendError, SendResult, Source};
 use tasker_wire::{CompleteStep, Outcome, RunStep, TaskId, outcome::Failure};
-use tasker_worker::{Command, Executor, Gate, Settings, Stats, run};
+use tasker_worker::{Command, Executor, Gate, Stats, WorkerSettings, run};
 use tempfile::TempDir;
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -167,10 +167,10 @@ pub struct Rig {
 impl Rig {
     /// With the handlers of `children/steps.py`.
     pub async fn start() -> Self {
-        Self::with(&python("steps.py"), Settings::new("test")).await
+        Self::with(&python("steps.py"), WorkerSettings::new("test")).await
     }
 
-    pub async fn with(command: &str, settings: Settings) -> Self {
+    pub async fn with(command: &str, settings: WorkerSettings) -> Self {
         let command: Command = command.parse().unwrap();
         let executor = Executor::child(command, &settings).await.unwrap();
         Self::around(executor, settings)
@@ -178,12 +178,12 @@ impl Rig {
 
     /// With the handlers of `children/steps.py`, behind a gate.
     pub async fn gated(gate: impl Gate) -> Self {
-        let (command, settings): (Command, _) = (python("steps.py").parse().unwrap(), Settings::new("test"));
+        let (command, settings): (Command, _) = (python("steps.py").parse().unwrap(), WorkerSettings::new("test"));
         let executor = Executor::gated(command, &settings, Arc::new(gate)).await.unwrap();
         Self::around(executor, settings)
     }
 
-    fn around(executor: Executor, settings: Settings) -> Self {
+    fn around(executor: Executor, settings: WorkerSettings) -> Self {
         let outcomes = Arc::new(Outcomes::default());
         let steps = Arc::new(Steps { answered: outcomes.answered.clone(), ..Steps::default() });
         let shutdown = CancellationToken::new();
