@@ -76,12 +76,8 @@ pub struct Lost {
 }
 
 impl Change {
-    /// Reads rows of type `tasker.change`.
-    pub(crate) fn read_all(rows: &[Row]) -> Vec<Self> {
-        rows.iter().map(Self::read).collect()
-    }
-
-    fn read(row: &Row) -> Self {
+    /// Reads a row of type `tasker.change`.
+    pub(crate) fn read(row: &Row) -> Self {
         let task = || task_id(row.get("task_id"));
         let key = || Lease { step: task().step(row.get("no")), number: row.get("lease") };
         let plan = || from_row!(row, TemplateRef { template_id, environment });

@@ -3,7 +3,6 @@
 use serde_json::value::RawValue;
 use tasker_domain::{Verdict, decide::Again};
 use tasker_wire::{message::Lease, outcome::Failure};
-use tokio_postgres::types::Type;
 
 use crate::{
     Change, DispatchSettings, Store, StoreError,
@@ -40,25 +39,24 @@ impl Store {
         debug_assert!(batch.is_sorted_by(|a, b| a.key.step < b.key.step));
         let applied: Vec<Columns> = batch.iter().map(|c| columns(&c.verdict)).collect();
         let params: [Param<'_>; 16] = [
-            (&batch.iter().map(|c| c.key.step.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
-            (&batch.iter().map(|c| c.key.step.no).collect::<Vec<_>>(), Type::INT4_ARRAY),
-            (&batch.iter().map(|c| c.key.number).collect::<Vec<_>>(), Type::INT4_ARRAY),
-            (&batch.iter().map(|c| c.attempt).collect::<Vec<_>>(), Type::INT4_ARRAY),
-            (&applied.iter().map(|c| c.word).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&applied.iter().map(|c| c.delay_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
-            (&applied.iter().map(|c| c.body).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&applied.iter().map(|c| c.error.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&batch.iter().map(|c| c.metadata.map(RawValue::get)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&batch.iter().map(|c| c.digest).collect::<Vec<_>>(), Type::INT8_ARRAY),
-            (&batch.iter().map(|c| c.worker.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&batch.iter().map(|c| c.duration_ms).collect::<Vec<_>>(), Type::INT8_ARRAY),
-            (&batch.iter().map(|c| c.if_due).collect::<Vec<_>>(), Type::BOOL_ARRAY),
-            (&settings.send_ms, Type::INT8),
-            (&settings.bodies, Type::INT4),
-            (&settings.input_bytes, Type::INT8),
+            &batch.iter().map(|c| c.key.step.task.uuid()).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.key.step.no).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.key.number).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.attempt).collect::<Vec<_>>(),
+            &applied.iter().map(|c| c.word).collect::<Vec<_>>(),
+            &applied.iter().map(|c| c.delay_ms).collect::<Vec<_>>(),
+            &applied.iter().map(|c| c.body).collect::<Vec<_>>(),
+            &applied.iter().map(|c| c.error.as_deref()).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.metadata.map(RawValue::get)).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.digest).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.worker.as_str()).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.duration_ms).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.if_due).collect::<Vec<_>>(),
+            &settings.send_ms,
+            &settings.bodies,
+            &settings.input_bytes,
         ];
-        let rows = self.pool.run(Lane::Steps, Prepared::Once, sql!("complete"), &params).await?;
-        Ok(Change::read_all(&rows))
+        self.changes(Lane::Steps, Prepared::Once, sql!("complete"), &params).await
     }
 }
 

@@ -1,7 +1,6 @@
 //! DLQ entries about messages that were given up.
 
 use tasker_wire::StepId;
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::{Store, StoreError, store::sql};
@@ -13,23 +12,17 @@ impl Store {
     /// Opens an entry about a message that was given up, or soon is. `word` is its exact reason; `known` is a JSON object with what is
     /// known of the message. `None` if the task has such an entry already, or does not exist.
     pub async fn open_dlq_entry(&self, step: StepId, word: &str, known: &str) -> Result<Option<Uuid>, StoreError> {
-        let params = [
-            (&step.task.uuid() as _, Type::UUID),
-            (&step.no as _, Type::INT4),
-            (&word as _, Type::TEXT),
-            (&known as _, Type::TEXT),
-        ];
-        let rows = self.request(sql!("open_dlq_entry"), &params).await?;
+        let rows = self.request(sql!("open_dlq_entry"), &[&step.task.uuid(), &step.no, &word, &known]).await?;
         Ok(rows.first().map(|row| row.get(0)))
     }
 
     /// Removes the entry about a message that was handled after all.
     pub async fn remove_dlq_entry(&self, entry: Uuid) -> Result<(), StoreError> {
-        self.request(sql!("remove_dlq_entry"), &[(&entry, Type::UUID)]).await.map(drop)
+        self.request(sql!("remove_dlq_entry"), &[&entry]).await.map(drop)
     }
 
     /// Closes entries about messages whose step has progressed since.
     pub async fn close_dlq_entries(&self) -> Result<(), StoreError> {
-        self.request(sql!("close_dlq_entries"), &[(&ENTRIES, Type::INT8)]).await.map(drop)
+        self.request(sql!("close_dlq_entries"), &[&ENTRIES]).await.map(drop)
     }
 }

@@ -1,7 +1,6 @@
 //! Dispatch: due retries, sweeps, and the messages that the queue accepted.
 
 use tasker_wire::{StepNo, message::Lease};
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::{
@@ -25,37 +24,21 @@ pub struct DispatchSettings {
 impl Store {
     /// Dispatches steps whose retry is due under these leases.
     pub async fn dispatch(&self, keys: &[Lease], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
-        let keys = Keys::sorted(keys);
-        let params: [Param<'_>; 6] = [
-            (&keys.tasks, Type::UUID_ARRAY),
-            (&keys.nos, Type::INT4_ARRAY),
-            (&keys.leases, Type::INT4_ARRAY),
-            (&settings.send_ms, Type::INT8),
-            (&settings.bodies, Type::INT4),
-            (&settings.input_bytes, Type::INT8),
-        ];
-        let rows = self.pool.run(Lane::Steps, Prepared::Once, sql!("dispatch"), &params).await?;
-        Ok(Change::read_all(&rows))
+        let (keys, DispatchSettings { send_ms, bodies, input_bytes }) = (Keys::sorted(keys), settings);
+        let params: [Param<'_>; 6] = [&keys.tasks, &keys.nos, &keys.leases, &send_ms, &bodies, &input_bytes];
+        self.changes(Lane::Steps, Prepared::Once, sql!("dispatch"), &params).await
     }
 
     /// Handles at most `rows` steps that are due.
     pub async fn sweep(&self, rows: i64, settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
-        let params: [Param<'_>; 4] = [
-            (&rows, Type::INT8),
-            (&settings.send_ms, Type::INT8),
-            (&settings.bodies, Type::INT4),
-            (&settings.input_bytes, Type::INT8),
-        ];
-        let rows = self.pool.run(Lane::Steps, Prepared::Once, sql!("sweep"), &params).await?;
-        Ok(Change::read_all(&rows))
+        let params: [Param<'_>; 4] = [&rows, &settings.send_ms, &settings.bodies, &settings.input_bytes];
+        self.changes(Lane::Steps, Prepared::Once, sql!("sweep"), &params).await
     }
 
     /// Loads the messages of steps that are still enqueued, in no order.
     pub async fn load_run_steps(&self, keys: &[Lease], input_bytes: i64) -> Result<Vec<Change>, StoreError> {
         let keys = Keys::sorted(keys);
-        let params = [(&keys.tasks as _, Type::UUID_ARRAY), (&keys.nos as _, Type::INT4_ARRAY), (&input_bytes as _, Type::INT8)];
-        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("load_run_steps"), &params).await?;
-        Ok(Change::read_all(&rows))
+        self.changes(Lane::Steps, Prepared::Never, sql!("load_run_steps"), &[&keys.tasks, &keys.nos, &input_bytes]).await
     }
 
     /// Records that the queue accepted the messages of these leases. A sweep handles each step again only after its milliseconds.
@@ -63,20 +46,14 @@ impl Store {
         let sent = latest(sent, |(key, _)| *key);
         let keys = Keys::sorted(&sent.iter().map(|(k, _)| *k).collect::<Vec<_>>());
         let ms: Vec<i64> = sent.iter().map(|(_, ms)| *ms).collect();
-        let params = [
-            (&keys.tasks as _, Type::UUID_ARRAY),
-            (&keys.nos as _, Type::INT4_ARRAY),
-            (&keys.leases as _, Type::INT4_ARRAY),
-            (&ms as _, Type::INT8_ARRAY),
-        ];
+        let params: [Param<'_>; 4] = [&keys.tasks, &keys.nos, &keys.leases, &ms];
         self.pool.run(Lane::Steps, Prepared::Never, sql!("mark_sent"), &params).await.map(drop)
     }
 
     /// A page of the leases whose messages are only in the queue of this process, after `last`.
     pub async fn list_unsent(&self, last: Option<Lease>, rows: i64) -> Result<Vec<Lease>, StoreError> {
         let (task, no) = last.map_or((Uuid::nil(), -1), |k| (k.step.task.uuid(), k.step.no));
-        let params = [(&task as _, Type::UUID), (&no as _, Type::INT4), (&rows as _, Type::INT8)];
-        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("list_unsent"), &params).await?;
+        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("list_unsent"), &[&task, &no, &rows]).await?;
         Ok(rows.iter().map(|r| Lease { step: task_id(r.get(0)).step(r.get(1)), number: r.get(2) }).collect())
     }
 

@@ -3,7 +3,7 @@
 //! It reads all tasks, page by page. Each statement sees one state of the database, in which counters and rows agree, so it may run
 //! at any time.
 
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{Store, StoreError, row::from_row, store::sql};
@@ -42,8 +42,7 @@ impl Store {
         let mut found = Examination::default();
         let mut after = Uuid::nil();
         loop {
-            let page = [(&after as _, Type::UUID), (&PAGE_TASKS as _, Type::INT8), (&PAGE_STEPS as _, Type::INT8)];
-            let rows = self.request(sql!("doctor_page"), &page).await?;
+            let rows = self.request(sql!("doctor_page"), &[&after, &PAGE_TASKS, &PAGE_STEPS]).await?;
             let last: Option<Uuid> = rows.first().and_then(|r| r.get("task_id"));
             if let Some(row) = rows.first().filter(|_| last.is_some()) {
                 found.tasks += row.get::<_, i64>("tasks");
@@ -52,8 +51,7 @@ impl Store {
             // Beyond the last task there may be steps without one.
             let up_to = last.unwrap_or(Uuid::max());
             for sql in [sql!("doctor_tasks"), sql!("doctor_steps"), sql!("doctor_orphans")] {
-                let params = [(&after as _, Type::UUID), (&up_to as _, Type::UUID), (&(LISTED as i64) as _, Type::INT8)];
-                found.add(&self.request(sql, &params).await?);
+                found.add(&self.request(sql, &[&after, &up_to, &(LISTED as i64)]).await?);
             }
             let Some(last) = last else { return Ok(found) };
             after = last;

@@ -1,15 +1,16 @@
 //! Operator actions on tasks and steps.
 
 use tasker_wire::{StepNo, TaskId};
-use tokio_postgres::types::Type;
 
-use crate::{Change, DispatchSettings, Store, StoreError, store::sql};
+use crate::{
+    Change, DispatchSettings, Store, StoreError,
+    pool::{Lane, Param, Prepared},
+    store::sql,
+};
 
 impl Store {
     pub async fn cancel_task(&self, task: TaskId, actor: &str, reason: &str) -> Result<Vec<Change>, StoreError> {
-        let params = [(&task.uuid() as _, Type::UUID), (&actor as _, Type::TEXT), (&reason as _, Type::TEXT)];
-        let rows = self.request(sql!("cancel_task"), &params).await?;
-        Ok(Change::read_all(&rows))
+        self.changes(Lane::Requests, Prepared::Never, sql!("cancel_task"), &[&task.uuid(), &actor, &reason]).await
     }
 
     /// Resets the attempts of a step.
@@ -20,16 +21,14 @@ impl Store {
         (actor, reason): (&str, &str),
         settings: DispatchSettings,
     ) -> Result<Vec<Change>, StoreError> {
-        let params = [
-            (&task.uuid() as _, Type::UUID),
-            (&no as _, Type::INT4),
-            (&actor as _, Type::TEXT),
-            (&reason as _, Type::TEXT),
-            (&settings.send_ms as _, Type::INT8),
-            (&settings.input_bytes as _, Type::INT8),
-        ];
-        let rows = self.request(sql!("retry_step"), &params).await?;
-        Ok(Change::read_all(&rows))
+        let DispatchSettings { send_ms, input_bytes, .. } = settings;
+        self.changes(
+            Lane::Requests,
+            Prepared::Never,
+            sql!("retry_step"),
+            &[&task.uuid(), &no, &actor, &reason, &send_ms, &input_bytes],
+        )
+        .await
     }
 
     /// Settles a step. `result` and `metadata` are JSON texts.
@@ -40,18 +39,8 @@ impl Store {
         (actor, reason): (&str, &str),
         settings: DispatchSettings,
     ) -> Result<Vec<Change>, StoreError> {
-        let params = [
-            (&task.uuid() as _, Type::UUID),
-            (&no as _, Type::INT4),
-            (&result as _, Type::TEXT),
-            (&actor as _, Type::TEXT),
-            (&reason as _, Type::TEXT),
-            (&metadata as _, Type::TEXT),
-            (&settings.send_ms as _, Type::INT8),
-            (&settings.bodies as _, Type::INT4),
-            (&settings.input_bytes as _, Type::INT8),
-        ];
-        let rows = self.request(sql!("resolve_step"), &params).await?;
-        Ok(Change::read_all(&rows))
+        let (task, DispatchSettings { send_ms, bodies, input_bytes }) = (task.uuid(), settings);
+        let params: [Param<'_>; 9] = [&task, &no, &result, &actor, &reason, &metadata, &send_ms, &bodies, &input_bytes];
+        self.changes(Lane::Requests, Prepared::Never, sql!("resolve_step"), &params).await
     }
 }

@@ -9,12 +9,9 @@ use std::{
 use deadpool_postgres::{ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_postgres::{
-    Row,
-    types::{ToSql, Type},
-};
+use tokio_postgres::{Row, types::ToSql};
 
-use crate::{Connector, StoreError, error::is_conflict};
+use crate::{Connector, StoreError, error::is_conflict, row::Argument};
 
 /// A connection that was idle for this long is tested before it is used.
 const IDLE: Duration = Duration::from_secs(5);
@@ -78,7 +75,7 @@ pub(crate) enum Prepared {
     Never,
 }
 
-pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+pub(crate) type Param<'a> = &'a (dyn Argument + Sync);
 
 impl Pool {
     pub(crate) fn new(mut connector: Connector, connections: usize, wait: Duration) -> Result<Self, StoreError> {
@@ -157,10 +154,11 @@ impl Pool {
         let client = self.connections.get().await.map_err(|e| Failed { error: from_pool(e), conflict: false })?;
         self.statements.fetch_add(1, Relaxed);
         let rows = async {
+            let typed = params.iter().map(|&param| (param as &(dyn ToSql + Sync), param.sql_type()));
             if prepared == Prepared::Never || !self.prepares {
-                return client.query_typed(sql, params).await;
+                return client.query_typed(sql, &typed.collect::<Vec<_>>()).await;
             }
-            let (values, types): (Vec<_>, Vec<_>) = params.iter().cloned().unzip();
+            let (values, types): (Vec<_>, Vec<_>) = typed.unzip();
             let statement = client.prepare_typed_cached(sql, &types).await?;
             client.query(&statement, &values).await
         };

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use tasker_wire::{StepId, TaskId, TaskState, limits};
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::{
@@ -29,11 +28,10 @@ impl Store {
         let states = state_words(filter);
         let (rows, skip) = (i64::from(per_page), i64::from(page) * i64::from(per_page));
         let mut params = filter_params(filter, &states);
-        params.extend([(&rows as _, Type::INT8), (&skip as _, Type::INT8)]);
+        params.extend([&rows as Param<'_>, &skip]);
         let rows = self.request(sql!("list_tasks"), &params).await?;
         let ids: Vec<Uuid> = rows.iter().map(|r| r.get(0)).collect();
-        let params = [(&ids as _, Type::UUID_ARRAY), (&(limits::LISTED_BYTES as i64) as _, Type::INT8)];
-        let rows = self.request(sql!("get_tasks"), &params).await?;
+        let rows = self.request(sql!("get_tasks"), &[&ids, &(limits::LISTED_BYTES as i64)]).await?;
         Ok(rows.iter().map(TaskSummary::read).collect())
     }
 
@@ -41,7 +39,7 @@ impl Store {
     pub async fn count_tasks(&self, filter: &TaskFilter) -> Result<i64, StoreError> {
         let states = state_words(filter);
         let mut params = filter_params(filter, &states);
-        params.push((&limits::COUNTED_ROWS, Type::INT8));
+        params.push(&limits::COUNTED_ROWS);
         let rows = self.request(sql!("count_tasks"), &params).await?;
         Ok(rows.first().map_or(0, |r| r.get(0)))
     }
@@ -58,7 +56,7 @@ impl Store {
 
     async fn task_details(&self, tasks: &[TaskId]) -> Vec<Result<Option<TaskDetail>, StoreError>> {
         let ids: Vec<Uuid> = tasks.iter().map(|t| t.uuid()).collect();
-        let rows = match self.pool.run(Lane::Requests, Prepared::Once, sql!("task_details"), &[(&ids, Type::UUID_ARRAY)]).await {
+        let rows = match self.pool.run(Lane::Requests, Prepared::Once, sql!("task_details"), &[&ids]).await {
             Ok(rows) => rows,
             Err(e) => return tasks.iter().map(|_| Err(e.clone())).collect(),
         };
@@ -68,7 +66,7 @@ impl Store {
     }
 
     pub async fn task_state(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
-        let rows = self.request(sql!("task_state"), &[(&task.uuid(), Type::UUID)]).await?;
+        let rows = self.request(sql!("task_state"), &[&task.uuid()]).await?;
         Ok(rows.first().map(|r| task_state(r.get("state"))))
     }
 
@@ -83,14 +81,13 @@ impl Store {
     }
 
     async fn steps_where(&self, task: TaskId, no: Option<i32>, result_bytes: i64) -> Result<Option<Vec<StepDetail>>, StoreError> {
-        let params = [(&task.uuid() as _, Type::UUID), (&no as _, Type::INT4), (&result_bytes as _, Type::INT8)];
-        let rows = self.request(sql!("list_steps"), &params).await?;
+        let rows = self.request(sql!("list_steps"), &[&task.uuid(), &no, &result_bytes]).await?;
         Ok((!rows.is_empty()).then(|| rows.iter().filter_map(|row| StepDetail::read(task, row)).collect()))
     }
 
     /// For each settled step of a task, who settled it last.
     pub async fn resolutions(&self, task: TaskId) -> Result<Vec<Resolution>, StoreError> {
-        let rows = self.request(sql!("list_resolutions"), &[(&task.uuid(), Type::UUID)]).await?;
+        let rows = self.request(sql!("list_resolutions"), &[&task.uuid()]).await?;
         Ok(rows.iter().map(|row| Resolution::read(task, row)).collect())
     }
 
@@ -106,11 +103,5 @@ fn state_words(filter: &TaskFilter) -> Option<Vec<&'static str>> {
 }
 
 fn filter_params<'a>(filter: &'a TaskFilter, states: &'a Option<Vec<&'static str>>) -> Vec<Param<'a>> {
-    vec![
-        (&filter.namespace, Type::TEXT),
-        (&filter.name, Type::TEXT),
-        (states, Type::TEXT_ARRAY),
-        (&filter.initiator, Type::TEXT),
-        (&filter.source_system, Type::TEXT),
-    ]
+    vec![&filter.namespace, &filter.name, states, &filter.initiator, &filter.source_system]
 }

@@ -7,7 +7,7 @@ use tasker_wire::TaskId;
 use tokio_postgres::Row;
 
 use crate::{
-    Connector, StoreError, TaskDetail,
+    Change, Connector, StoreError, TaskDetail,
     pool::{Counts, Lane, Param, Pool, Prepared},
 };
 
@@ -53,6 +53,17 @@ impl Store {
     /// Runs an unprepared statement on a connection for requests.
     pub(crate) async fn request(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
         self.pool.run(Lane::Requests, Prepared::Never, sql, params).await
+    }
+
+    /// Runs a statement that returns rows of `tasker.change`.
+    pub(crate) async fn changes(
+        &self,
+        lane: Lane,
+        prepared: Prepared,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Change>, StoreError> {
+        Ok(self.pool.run(lane, prepared, sql, params).await?.iter().map(Change::read).collect())
     }
 
     pub fn counts(&self) -> Counts {

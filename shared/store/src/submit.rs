@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 use tasker_domain::token::TemplateRef;
 use tasker_wire::{StepNo, TaskId, TaskState};
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{
@@ -85,34 +85,34 @@ impl Store {
         let s_column =
             |f: fn(&TemplateRows) -> &[String]| plans.iter().flat_map(|p| f(p).iter().map(String::as_str)).collect::<Vec<_>>();
         let params: [Param<'_>; 28] = [
-            (&tasks.iter().map(|t| t.task.uuid()).collect::<Vec<_>>(), Type::UUID_ARRAY),
-            (&plan_of, Type::INT4_ARRAY),
-            (&tasks.iter().map(|t| t.identity.map(|i| i.to_vec())).collect::<Vec<_>>(), Type::BYTEA_ARRAY),
-            (&column(|t| t.context.get()), Type::TEXT_ARRAY),
-            (&tasks.iter().map(|t| t.priority).collect::<Vec<_>>(), Type::INT4_ARRAY),
-            (&tasks.iter().map(|t| text_array(&t.tags)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&column(|t| &t.initiator), Type::TEXT_ARRAY),
-            (&column(|t| &t.source_system), Type::TEXT_ARRAY),
-            (&column(|t| &t.reason), Type::TEXT_ARRAY),
-            (&tasks.iter().map(|t| t.correlation_id).collect::<Vec<_>>(), Type::UUID_ARRAY),
-            (&tasks.iter().map(|t| t.parent_correlation_id).collect::<Vec<_>>(), Type::UUID_ARRAY),
-            (&tasks.iter().map(|t| t.traceparent.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&p_index, Type::INT4_ARRAY),
-            (&plans.iter().map(|p| p.plan.template_id).collect::<Vec<_>>(), Type::UUID_ARRAY),
-            (&p_column(0), Type::TEXT_ARRAY),
-            (&p_column(1), Type::TEXT_ARRAY),
-            (&p_column(2), Type::TEXT_ARRAY),
-            (&plans.iter().map(|p| p.plan.environment.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&plans.iter().map(|p| p.roots).collect::<Vec<_>>(), Type::INT4_ARRAY),
-            (&plans.iter().map(|p| p.no.len() as i32).collect::<Vec<_>>(), Type::INT4_ARRAY),
-            (&s_index, Type::INT4_ARRAY),
-            (&s_no, Type::INT4_ARRAY),
-            (&s_column(|p| &p.name), Type::TEXT_ARRAY),
-            (&s_max, Type::INT4_ARRAY),
-            (&s_column(|p| &p.parents), Type::TEXT_ARRAY),
-            (&s_column(|p| &p.children), Type::TEXT_ARRAY),
-            (&s_column(|p| &p.further_ancestors), Type::TEXT_ARRAY),
-            (&settings.send_ms, Type::INT8),
+            &tasks.iter().map(|t| t.task.uuid()).collect::<Vec<_>>(),
+            &plan_of,
+            &tasks.iter().map(|t| t.identity.as_ref().map(|id| &id[..])).collect::<Vec<_>>(),
+            &column(|t| t.context.get()),
+            &tasks.iter().map(|t| t.priority).collect::<Vec<_>>(),
+            &tasks.iter().map(|t| text_array(&t.tags)).collect::<Vec<_>>(),
+            &column(|t| &t.initiator),
+            &column(|t| &t.source_system),
+            &column(|t| &t.reason),
+            &tasks.iter().map(|t| t.correlation_id).collect::<Vec<_>>(),
+            &tasks.iter().map(|t| t.parent_correlation_id).collect::<Vec<_>>(),
+            &tasks.iter().map(|t| t.traceparent.as_deref()).collect::<Vec<_>>(),
+            &p_index,
+            &plans.iter().map(|p| p.plan.template_id).collect::<Vec<_>>(),
+            &p_column(0),
+            &p_column(1),
+            &p_column(2),
+            &plans.iter().map(|p| p.plan.environment.as_str()).collect::<Vec<_>>(),
+            &plans.iter().map(|p| p.roots).collect::<Vec<_>>(),
+            &plans.iter().map(|p| p.no.len() as i32).collect::<Vec<_>>(),
+            &s_index,
+            &s_no,
+            &s_column(|p| &p.name),
+            &s_max,
+            &s_column(|p| &p.parents),
+            &s_column(|p| &p.children),
+            &s_column(|p| &p.further_ancestors),
+            &settings.send_ms,
         ];
         let rows = self.pool.run(Lane::Requests, Prepared::Once, sql!("submit"), &params).await?;
         let read = |row: &Row| {

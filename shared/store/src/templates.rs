@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 use tasker_wire::limits;
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::{Store, StoreError, change::raw, row::from_row, store::sql};
+use crate::{Store, StoreError, change::raw, pool::Param, row::from_row, store::sql};
 
 #[derive(Debug, Clone)]
 pub struct NewTemplate<'a> {
@@ -55,35 +55,26 @@ impl Store {
     /// Inserts a revision. False if that revision exists already.
     pub async fn insert_template(&self, new: NewTemplate<'_>) -> Result<bool, StoreError> {
         let [namespace, name, version] = new.identity;
-        let params = [
-            (&new.template_id as _, Type::UUID),
-            (&namespace as _, Type::TEXT),
-            (&name as _, Type::TEXT),
-            (&version as _, Type::TEXT),
-            (&new.revision as _, Type::INT4),
-            (&new.definition as _, Type::TEXT),
-            (&new.sha256.as_slice() as _, Type::BYTEA),
-        ];
+        let (id, revision, sha256) = (new.template_id, new.revision, &new.sha256[..]);
+        let params: [Param<'_>; 7] = [&id, &namespace, &name, &version, &revision, &new.definition, &sha256];
         Ok(!self.request(sql!("insert_template"), &params).await?.is_empty())
     }
 
     /// The newest revision of every version of a template.
     pub async fn latest_revisions(&self, namespace: &str, name: &str) -> Result<Vec<StoredTemplate>, StoreError> {
-        let params = [(&namespace as _, Type::TEXT), (&name as _, Type::TEXT)];
-        let rows = self.request(sql!("latest_revisions"), &params).await?;
+        let rows = self.request(sql!("latest_revisions"), &[&namespace, &name]).await?;
         Ok(rows.iter().map(|row| from_row!(row, StoredTemplate { template_id, version, revision, sha256 })).collect())
     }
 
     /// The definition of a revision, as JSON text.
     pub async fn template_definition(&self, template_id: Uuid) -> Result<Option<String>, StoreError> {
-        let rows = self.request(sql!("template_by_id"), &[(&template_id, Type::UUID)]).await?;
+        let rows = self.request(sql!("template_by_id"), &[&template_id]).await?;
         Ok(rows.first().map(|row| row.get("definition")))
     }
 
     /// The newest revision of every version of every template, at most [`limits::LISTED_TEMPLATES`].
     pub async fn templates(&self, namespace: Option<&str>) -> Result<Vec<TemplateVersion>, StoreError> {
-        let params = [(&namespace as _, Type::TEXT), (&limits::LISTED_TEMPLATES as _, Type::INT8)];
-        let rows = self.request(sql!("list_templates"), &params).await?;
+        let rows = self.request(sql!("list_templates"), &[&namespace, &limits::LISTED_TEMPLATES]).await?;
         let read = |row: &Row| TemplateVersion {
             identity: [row.get(0), row.get(1), row.get(2)],
             description: row.get("description"),
@@ -100,8 +91,7 @@ impl Store {
 
     /// The newest revision of a version of a template.
     pub async fn template(&self, namespace: &str, name: &str, version: &str) -> Result<Option<TemplateRevision>, StoreError> {
-        let params = [(&namespace as _, Type::TEXT), (&name as _, Type::TEXT), (&version as _, Type::TEXT)];
-        let rows = self.request(sql!("get_template"), &params).await?;
+        let rows = self.request(sql!("get_template"), &[&namespace, &name, &version]).await?;
         let read = |row: &Row| from_row!(row, TemplateRevision { template_id, revision, created_at; definition: raw(row.get("definition")) });
         Ok(rows.first().map(read))
     }
