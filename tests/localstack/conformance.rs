@@ -5,10 +5,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use aws_sdk_sqs::{Client, types::QueueAttributeName};
 use serde_json::json;
 use tasker_aws::{Queues, SqsQueue, SqsSource};
-use tasker_queue::{
-    Outgoing, Source,
-    conformance::{Fixture, completion, conformance},
-};
+use tasker_queue::{Outgoing, Source};
+use tasker_test_support::conformance::{Fixture, completion, conformance};
 use tasker_wire::{CompleteStep, Evaluate, Outcome};
 use tokio_util::sync::CancellationToken;
 

@@ -1,10 +1,8 @@
 //! The interface of queues: [`Queue`] is the side that sends, [`Source`] the side that receives.
 //!
 //! A queue may deliver a message more than once, late, in any order, or not at all; no correctness depends on it. Every implementation
-//! passes the same tests (`conformance`), and is one file that depends on this crate and its own client library.
+//! passes the same tests, the conformance suite in `tests/support`, and is one file that depends on this crate and its own client library.
 
-#[cfg(any(test, feature = "conformance"))]
-pub mod conformance;
 mod consume;
 mod in_process;
 

@@ -1,8 +1,8 @@
 -- The steps of a task, or one of them, each with its last answer and its last failure.
 -- $1 task · $2 step number, or null for all · $3 bytes of results: of the first ones that fit together; the others are null
 -- Answers nothing when there is no such task, and one row without a step when it has no such step.
-select t.state as task_state, t.created_at, t.namespace, t.name as template, s.no, s.name, s.state, s.attempt, s.max_attempts,
-  s.pending_parents, cardinality(s.parents) as parents, s.tolerated, s.dispatched_at, s.started_at, s.finished_at,
+select t.state as task_state, t.created_at, s.no, s.name, s.state, s.attempt, s.max_attempts,
+  s.pending_parents, cardinality(s.parents) as parents, s.dispatched_at, s.started_at, s.finished_at,
   case s.state when 'waiting_for_retry' then s.wake_at end as retry_at,
   s.state = 'waiting_for_retry' and s.wake_at <= tasker.clock() as retry_due,
   s.result_bytes, case when sum(s.result_bytes) over (order by s.no) <= $3 then s.result::text end as result,

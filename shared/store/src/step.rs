@@ -13,8 +13,6 @@ use crate::{
 #[derive(Debug)]
 pub struct StepDetail {
     pub step: StepId,
-    /// The namespace and name of its template.
-    pub template: [String; 2],
     pub task_state: TaskState,
     /// The creation time of its task.
     pub created_at: Timestamp,
@@ -27,8 +25,6 @@ pub struct StepDetail {
     pub parents: i32,
     /// The number of its parents that are not done.
     pub pending_parents: i32,
-    /// The step failed and counts as done.
-    pub tolerated: bool,
     /// When its retry is due, while the step waits for it.
     pub retry_at: Option<Timestamp>,
     pub retry_due: bool,
@@ -71,10 +67,9 @@ impl StepDetail {
         let no: Option<i32> = row.get("no");
         let result = raw_column(row, "result");
         Some(from_row!(row, Self {
-            created_at, name, attempt, max_attempts, parents, pending_parents, tolerated, retry_at, retry_due, dispatched_at, started_at,
+            created_at, name, attempt, max_attempts, parents, pending_parents, retry_at, retry_due, dispatched_at, started_at,
             finished_at, failed_at;
             step: task.step(no?),
-            template: [row.get("namespace"), row.get("template")],
             task_state: task_state(row.get("task_state")),
             state: step_state(row.get("state")),
             result_omitted: result.is_none() && row.get::<_, i32>("result_bytes") > 0,

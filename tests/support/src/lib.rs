@@ -1,9 +1,10 @@
 //! The rig that tests share: a fresh database with a clock that the test moves, an engine over it, a proxy that breaks
-//! connections, `tasker-ctl dev` as a process, and waiting.
+//! connections, `tasker-ctl dev` as a process, the conformance suite of queues, and waiting.
 
 #![allow(clippy::unwrap_used, reason = "a test fails at the first surprise")]
 
 mod chance;
+pub mod conformance;
 mod database;
 pub mod dev;
 mod engine;

@@ -140,3 +140,24 @@ impl<M> State<M> {
         self.in_flight.remove_entry(&id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_completion_that_is_too_much_waits_until_there_is_room() {
+        let channel = Channel::new(10);
+        channel.send(1, 20, Duration::ZERO).await;
+        let begin = Instant::now();
+        let second = channel.send(2, 1, Duration::ZERO);
+        tokio::pin!(second);
+        assert!(timeout(Duration::from_secs(1), &mut second).await.is_err(), "the first one is larger than all of it");
+        let first = channel.receive(1).await.remove(0);
+        channel.settle(vec![(first.receipt, Disposition::Done)]);
+        second.await;
+        assert_eq!(begin.elapsed(), Duration::from_secs(1));
+    }
+}

@@ -3,14 +3,13 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tasker_wire::{CompleteStep, Evaluate, Outcome, TaskId, message::VERSION};
-use tokio::time::{Instant, timeout};
-use uuid::Uuid;
-
-use crate::{
+use tasker_queue::{
     Consumer, Delivery, Disposition, Limits, Outgoing, Queue, Receipt, SendError, SendResult, Source, Unreadable, WorkError,
     consume,
 };
+use tasker_wire::{CompleteStep, Evaluate, Outcome, TaskId, message::VERSION};
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 /// The longest time that a test waits.
 const PATIENCE: Duration = Duration::from_secs(120);
