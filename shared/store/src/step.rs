@@ -64,12 +64,12 @@ pub struct Resolution {
 impl StepDetail {
     /// `None` for a row without a step, which represents a task without steps.
     pub(crate) fn read(task: TaskId, row: &Row) -> Option<Self> {
-        let no: Option<i32> = row.get("no");
+        let step = task.step(row.get::<_, Option<i32>>("no")?);
         let result = raw_column(row, "result");
         Some(from_row!(row, Self {
             created_at, name, attempt, max_attempts, parents, pending_parents, retry_at, retry_due, dispatched_at, started_at,
             finished_at, failed_at;
-            step: task.step(no?),
+            step: step,
             task_state: task_state(row.get("task_state")),
             state: step_state(row.get("state")),
             result_omitted: result.is_none() && row.get::<_, i32>("result_bytes") > 0,

@@ -218,7 +218,7 @@ mod tests {
         let (sent, failed) = (HashSet::from(["0"]), HashMap::from([("1", "no (InternalError)".to_owned())]));
         let refused = |id| result(id, &sent, &failed).unwrap_err().to_string();
         assert!(result("0", &sent, &failed).is_ok());
-        assert!(refused("1").contains("InternalError") && refused("2").contains("nothing"));
+        assert!(refused("1").contains("InternalError") && refused("2").contains("did not confirm"));
     }
 
     #[test]
