@@ -33,7 +33,6 @@ use uuid::Uuid;
 
 use problem::Problem;
 
-/// Settings of the process that serves the interface.
 #[derive(Debug, Clone)]
 pub struct ApiSettings {
     /// The name of this process in `/health`.
@@ -74,10 +73,6 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: ApiSettings) -> Router
         .route("/health", get(health::basic::<Q>))
         .route("/health/live", get(health::live::<Q>))
         .route("/health/ready", get(health::ready::<Q>))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such route"))
-        .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this route does not support this method")
-        })
         .with_state(App { engine, settings: Arc::new(settings) });
     guarded(routes)
 }
@@ -87,14 +82,19 @@ pub fn intake_router<Q: Queue>(engine: Arc<Engine<Q>>, settings: ApiSettings) ->
     let routes = Router::new()
         .route("/v1/tasks", post(tasks::create::<Q>))
         .route_layer(from_fn_with_state(Arc::new(Semaphore::new(settings.max_requests)), limit_requests))
-        .fallback(async || Problem::not_found("route"))
         .with_state(App { engine, settings: Arc::new(settings) });
     guarded(routes)
 }
 
-/// For every route: turns a panic into a response, and gives every response an id.
+/// Responds to unknown routes and methods, turns a panic into a response, and gives every response an id.
 fn guarded(routes: Router) -> Router {
-    routes.layer(CatchPanicLayer::custom(panicked)).layer(from_fn(name_request))
+    routes
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such route"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this route does not support this method")
+        })
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(name_request))
 }
 
 /// Rejects overload immediately: a rejected request has waited for nothing and has no effect.

@@ -40,14 +40,13 @@ pub(crate) async fn body(headers: &HeaderMap, body: Body, types: &[&str], bytes:
 }
 
 fn unread(error: &axum::Error, bytes: usize) -> Problem {
-    let too_long = std::error::Error::source(error).is_some_and(|e| e.to_string().contains("length limit"));
-    if too_long {
+    if std::error::Error::source(error).is_some_and(|e| e.to_string().contains("length limit")) {
         return Problem::too_large(Fault::new("", format!("the body is longer than {bytes} bytes")));
     }
     Problem::malformed(Fault::new("", "the body could not be read completely").into())
 }
 
-/// Gives a body that is not JSON the code that Tasker has for it.
+/// Uses Tasker's code for a body that is not JSON.
 pub(crate) fn refused_json(body: &[u8], problem: Problem) -> Problem {
     let syntax = serde_json::from_slice::<IgnoredAny>(body).is_err();
     if syntax { problem.with_code("JSON_ERROR") } else { problem }
@@ -70,7 +69,7 @@ pub(crate) fn task_id(text: &str) -> Result<TaskId, Problem> {
     TaskId::from_uuid(uuid(text)?).ok_or_else(|| Problem::not_found("task"))
 }
 
-/// The id of a step of the task.
+/// The id of a step. A step of another task is not found.
 pub(crate) fn step_id(task: &str, step: &str) -> Result<StepId, Problem> {
     let (task, step) = (task_id(task)?, StepId::from_uuid(uuid(step)?));
     if step.task == task { Ok(step) } else { Err(Problem::not_found("step")) }
@@ -96,28 +95,26 @@ pub(crate) struct QueryReader {
 impl QueryReader {
     pub fn new(uri: &Uri) -> Self {
         let mut reader = Self { given: BTreeMap::new(), known: Vec::new(), faults: Vec::new() };
-        match Query::<Vec<(String, String)>>::try_from_uri(uri) {
-            Ok(Query(pairs)) => {
-                for (key, value) in pairs {
-                    if value.contains('\0') {
-                        reader.faults.push(Fault::new(place(&key), "contains the control character U+0000"));
-                    } else if reader.given.insert(key.clone(), value).is_some() {
-                        reader.faults.push(Fault::new(place(&key), "is given twice"));
-                    }
-                }
+        let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
+            reader.fault("", "the query cannot be read");
+            return reader;
+        };
+        for (key, value) in pairs {
+            if value.contains('\0') {
+                reader.fault(&key, "contains the control character U+0000");
+            } else if reader.given.insert(key.clone(), value).is_some() {
+                reader.fault(&key, "is given twice");
             }
-            Err(_) => reader.faults.push(Fault::new("?", "the query cannot be read")),
         }
         reader
     }
 
-    /// A text. An empty one counts as absent.
+    /// An empty text counts as absent.
     pub fn text(&mut self, key: &'static str) -> Option<String> {
         self.known.push(key);
         self.given.remove(key).filter(|text| !text.is_empty())
     }
 
-    /// A whole number in a range.
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
         let text = self.text(key)?;
         let number = text.parse().ok().filter(|n| range.contains(n));
@@ -147,17 +144,10 @@ impl QueryReader {
     }
 }
 
-/// The place of a parameter, cut, with control characters escaped.
+/// The place of a parameter in a fault: shortened, with control characters escaped.
 fn place(key: &str) -> String {
-    let shown = key.chars().take(limits::NAME_CHARS);
-    shown.fold("?".to_owned(), |mut place, c| {
-        if c.is_control() {
-            place.extend(c.escape_unicode())
-        } else {
-            place.push(c)
-        }
-        place
-    })
+    let escaped = |c: char| if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() };
+    format!("?{}", key.chars().take(limits::NAME_CHARS).map(escaped).collect::<String>())
 }
 
 #[cfg(test)]

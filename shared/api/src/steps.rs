@@ -70,7 +70,7 @@ async fn shown<Q: Queue>(app: &App<Q>, step: StepId) -> Result<StepResponse, Pro
     responses(app, vec![step]).await?.pop().ok_or_else(Problem::internal)
 }
 
-/// Who settled a step is read only when an operator did.
+/// Reads the operator actions only if an operator resolved one of the steps.
 async fn responses<Q: Queue>(app: &App<Q>, steps: Vec<StepDetail>) -> Result<Vec<StepResponse>, Problem> {
     let mut resolutions: HashMap<StepId, Resolution> = HashMap::new();
     if let Some(settled) = steps.iter().find(|s| s.state == StepState::ResolvedManually) {

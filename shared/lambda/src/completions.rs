@@ -1,8 +1,7 @@
-//! `completion-callback`: what workers say of steps.
+//! `completion-callback`: applies the outcomes of steps.
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
 use tasker_queue::Disposition;
 use tasker_wire::{Answer, CompleteStep};
 
@@ -10,13 +9,12 @@ use crate::{
     Instance,
     events::QueueEvent,
     messages::messages,
-    serve::{Failed, Invocation},
+    serve::{Invocation, InvocationResult},
 };
 
-/// Applies the completions of a batch, all in one statement.
-pub async fn completions(instance: Instance, invocation: Invocation<QueueEvent>) -> Result<Box<RawValue>, Failed> {
+pub async fn completions(instance: Instance, invocation: Invocation<QueueEvent>) -> InvocationResult {
     let Invocation { event, deadline } = invocation;
-    let applied = messages(&instance, event.records, deadline.time_left(), |engine, batch: Arc<[Arc<CompleteStep>]>| {
+    messages(&instance, event.records, deadline.time_left(), |engine, batch: Arc<[Arc<CompleteStep>]>| {
         let instance = instance.clone();
         async move {
             let answers = engine.complete(batch).await?;
@@ -25,16 +23,16 @@ pub async fn completions(instance: Instance, invocation: Invocation<QueueEvent>)
             }
             Ok(answers.into_iter().map(disposition).collect())
         }
-    });
-    applied.await
+    })
+    .await
 }
 
 fn disposition(answer: Answer) -> Disposition {
     match answer {
         Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Ignored => Disposition::Done,
-        Answer::Refused => Disposition::Dead("its step was never dispatched under this lease".into()),
-        Answer::Forged => Disposition::Dead("its token was not issued for this step, lease and attempt".into()),
-        // A key that was put into use a moment ago, or a template of a version that is being deployed.
+        Answer::Refused => Disposition::Dead("the step was never dispatched under this lease".into()),
+        Answer::Forged => Disposition::Dead("the token was not issued for this step, lease and attempt".into()),
+        // The signing key is new, or the template belongs to a version that is still being deployed.
         Answer::Unknown => Disposition::RetryLater,
     }
 }

@@ -1,4 +1,4 @@
-//! What a function may be invoked with. Each says which of these it takes, so that its event is read in one pass.
+//! The events of the functions. Each function reads only its own type of event, in one pass.
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use lambda_http::request::LambdaRequest;
@@ -9,20 +9,17 @@ use serde::{
 use serde_json::value::RawValue;
 use tasker_aws::unquoted;
 
-/// An event of a function.
 pub trait FunctionEvent: DeserializeOwned + Send + 'static {
-    /// What it brings, for whoever invoked the function with something else.
-    const BRINGS: &'static str;
+    /// Describes the event in the error about any other event.
+    const EXPECTED: &'static str;
 }
 
-/// Messages of a queue.
 #[derive(Deserialize)]
 pub struct QueueEvent {
     #[serde(rename = "Records")]
     pub(crate) records: Vec<SqsMessage>,
 }
 
-/// Messages of a queue, or a schedule that fired.
 #[derive(Deserialize)]
 #[serde(try_from = "ReadinessFields")]
 pub enum ReadinessEvent {
@@ -37,30 +34,30 @@ struct ReadinessFields {
     source: Option<String>,
 }
 
-/// Messages of a queue, or a request of API Gateway or of the function's own URL.
 pub enum IntakeEvent {
     Messages(Vec<SqsMessage>),
+    /// From API Gateway or from the URL of the function.
     Http(Box<LambdaRequest>),
 }
 
 impl FunctionEvent for QueueEvent {
-    const BRINGS: &'static str = "the messages of its queue";
+    const EXPECTED: &'static str = "messages of its queue";
 }
 
 impl FunctionEvent for ReadinessEvent {
-    const BRINGS: &'static str = "the messages of the queue of readiness, and its schedule";
+    const EXPECTED: &'static str = "messages of the readiness queue, or its schedule";
 }
 
 impl FunctionEvent for IntakeEvent {
-    const BRINGS: &'static str = "requests for tasks, by HTTP or by the queue of intake";
+    const EXPECTED: &'static str = "HTTP requests, or messages of the intake queue";
 }
 
 impl FunctionEvent for LambdaRequest {
-    const BRINGS: &'static str = "requests by HTTP";
+    const EXPECTED: &'static str = "HTTP requests";
 }
 
 impl FunctionEvent for IgnoredAny {
-    const BRINGS: &'static str = "anything";
+    const EXPECTED: &'static str = "any event";
 }
 
 impl TryFrom<ReadinessFields> for ReadinessEvent {
@@ -76,7 +73,7 @@ impl TryFrom<ReadinessFields> for ReadinessEvent {
 }
 
 impl<'de> Deserialize<'de> for IntakeEvent {
-    /// What a gateway may send is many things, of which the reader of requests keeps its own list.
+    /// An event with `Records` is from the queue. `LambdaRequest` recognizes all other events, so it reads the whole text.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Fields {
@@ -92,19 +89,15 @@ impl<'de> Deserialize<'de> for IntakeEvent {
     }
 }
 
-/// An event whose error names what the function takes, and repeats nothing of what it was given.
-pub(crate) struct Given<E>(pub E);
+/// An event. If it has another type, the error names the expected one and does not repeat the event, which may contain a secret.
+pub(crate) struct CheckedEvent<E>(pub E);
 
-impl<'de, E: FunctionEvent> Deserialize<'de> for Given<E> {
+impl<'de, E: FunctionEvent> Deserialize<'de> for CheckedEvent<E> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let refuse = |error: D::Error| {
-            D::Error::custom(format!(
-                "this function takes {}, and was invoked with something else: {}",
-                E::BRINGS,
-                unquoted(&error)
-            ))
-        };
-        E::deserialize(deserializer).map(Self).map_err(refuse)
+        E::deserialize(deserializer).map(Self).map_err(|error| {
+            let (expected, why) = (E::EXPECTED, unquoted(&error));
+            D::Error::custom(format!("this function handles {expected}, but its event is something else: {why}"))
+        })
     }
 }
 
@@ -113,7 +106,7 @@ mod tests {
     use super::*;
 
     fn read<E: FunctionEvent>(event: &str) -> Result<E, String> {
-        serde_json::from_str::<Given<E>>(event).map(|given| given.0).map_err(|error| error.to_string())
+        serde_json::from_str::<CheckedEvent<E>>(event).map(|event| event.0).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -136,7 +129,7 @@ mod tests {
         ];
         for error in errors {
             let error = error.unwrap();
-            assert!(error.starts_with("this function takes ") && !error.contains("hunter2"), "{error}");
+            assert!(error.starts_with("this function handles ") && !error.contains("hunter2"), "{error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Panics and deaths at given moments, for tests: `TASKER_FAILPOINTS` names a folder, and a file in it arms a point.
+//! Panics and process crashes at given points, for tests. `TASKER_FAILPOINTS` names a folder; a file in it arms the point of its name.
 
 use std::{fmt::Debug, fs, path::PathBuf, time::Duration};
 
@@ -9,7 +9,7 @@ fn point(name: &str) -> Option<PathBuf> {
     tasker_process::settings::path("TASKER_FAILPOINTS").map(|folder| folder.join(name))
 }
 
-/// Panics when the message holds what the file `panic` says.
+/// Panics if the message contains the text in the file `panic`.
 pub(crate) fn panic_on(message: &impl Debug) {
     let marker = point("panic").and_then(|file| fs::read_to_string(file).ok());
     if marker.is_some_and(|marker| !marker.trim().is_empty() && format!("{message:?}").contains(marker.trim())) {
@@ -17,14 +17,14 @@ pub(crate) fn panic_on(message: &impl Debug) {
     }
 }
 
-/// A queue whose process is killed before it sends, once for each time that the file `die-before-send` is put there.
-pub(crate) struct Deadly(pub SqsQueue);
+/// Kills the process before it sends, once for each file `die-before-send`.
+pub(crate) struct DyingQueue(pub SqsQueue);
 
-impl Queue for Deadly {
+impl Queue for DyingQueue {
     async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
         if point("die-before-send").is_some_and(|file| fs::remove_file(file).is_ok()) {
             let myself = std::process::id().to_string();
-            // As hard as it comes: nothing is flushed, nobody is told.
+            // SIGKILL: the process flushes nothing and reports nothing.
             let _ = std::process::Command::new("kill").args(["-9", &myself]).status();
             std::thread::sleep(Duration::from_secs(60));
         }

@@ -1,9 +1,9 @@
-//! Requests of API Gateway and of function URLs, answered by the same router as everywhere else.
+//! HTTP requests from API Gateway and from function URLs, handled by the routes of `tasker-api`.
 
 use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Json, Router,
     body::{Body, to_bytes},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -12,10 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use lambda_http::{Adapter, Context, LambdaEvent, request::LambdaRequest};
-use serde_json::{
-    json,
-    value::{RawValue, to_raw_value},
-};
+use serde_json::{json, value::to_raw_value};
 use tokio::time::{Instant, timeout_at};
 use tower::{Service, ServiceExt, service_fn};
 use uuid::Uuid;
@@ -23,111 +20,88 @@ use uuid::Uuid;
 use crate::{
     Instance,
     instance::FunctionEngine,
-    serve::{Failed, Invocation},
+    serve::{Invocation, InvocationResult},
 };
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// Bytes of an answer: a function may answer 6 MB, its headers and all.
-const ANSWER_BYTES: usize = 5_800_000;
-/// How long a gateway waits for an answer.
-const GATEWAY: Duration = Duration::from_secs(29);
-/// What is left of that when an answer is given up.
-const TO_ANSWER: Duration = Duration::from_secs(2);
 const AWS_TRACE: &str = "x-amzn-trace-id";
+/// The maximum size of a body. Lambda limits a response to 6 MB with its headers.
+const ANSWER_BYTES: usize = 5_800_000;
+/// The timeout of API Gateway.
+const GATEWAY: Duration = Duration::from_secs(29);
+/// The work ends this long before that, so the response arrives in time.
+const TO_ANSWER: Duration = Duration::from_secs(2);
 
-/// `operator-api`: every route of the interface.
-pub async fn operator_api(instance: Instance, invocation: Invocation<LambdaRequest>) -> Result<Box<RawValue>, Failed> {
-    let Invocation { event, deadline } = invocation;
-    let router = |engine| tasker_api::router(engine, tasker_api::ApiSettings::default());
-    answer(&instance, event, deadline.time_left(), router).await
+/// `operator-api`: all routes.
+pub async fn operator_api(instance: Instance, Invocation { event, deadline }: Invocation<LambdaRequest>) -> InvocationResult {
+    answer(&instance, event, deadline.time_left(), |engine| tasker_api::router(engine, Default::default())).await
 }
 
-/// Answers a request by a router over the engine.
 pub(crate) async fn answer(
     instance: &Instance,
     request: LambdaRequest,
     time_left: Duration,
     router: impl FnOnce(Arc<FunctionEngine>) -> Router,
-) -> Result<Box<RawValue>, Failed> {
-    // Gateways give up at 29 s, a function a second later: an answer of ours says more than theirs.
+) -> InvocationResult {
+    // A response before the timeouts of the gateway and of the function can name the reason.
     let until = Instant::now() + time_left.min(GATEWAY).saturating_sub(TO_ANSWER);
-    let router = match timeout_at(until, instance.router(router)).await {
-        Ok(Ok(router)) => router,
+    let router = match timeout_at(until, instance.engine()).await {
+        Ok(Ok(engine)) => router(engine),
         Ok(Err(error)) => {
-            tracing::error!(%error, "a request is refused");
-            Router::new().fallback(async || unavailable("the function cannot work now; its log says why"))
+            tracing::error!(%error, "a request is rejected, because the function cannot use its secrets or its database");
+            Router::new().fallback(async || unavailable("the function is not available; see its log for the reason"))
         }
-        Err(_) => Router::new().fallback(async || unavailable("a secret of the function did not come in time")),
+        Err(_) => Router::new().fallback(async || unavailable("the function could not read its secrets in time; try again")),
     };
     respond(request, router, until).await
 }
 
-async fn respond(request: LambdaRequest, router: Router, until: Instant) -> Result<Box<RawValue>, Failed> {
+async fn respond(request: LambdaRequest, router: Router, until: Instant) -> InvocationResult {
     let traced = service_fn(move |mut request: lambda_http::Request| {
         begin_trace(request.headers_mut());
         let router = router.clone();
         async move {
-            let response = match timeout_at(until, router.oneshot(request.map(into_body))).await {
-                Ok(Ok(response)) => response,
-                Err(_) => {
-                    unavailable("there was no answer in time; what was asked for may have been done, so ask for the same again")
-                }
-            };
-            Ok::<_, Infallible>(Whole(whole(response).await))
+            let Ok(response) = timeout_at(until, router.oneshot(request.map(Body::new))).await.unwrap_or_else(|_| {
+                Ok(unavailable("the request timed out, but may have taken effect; send the same request again"))
+            });
+            Ok::<_, Infallible>(CompleteResponse(complete(response).await))
         }
     });
     let mut adapter = Adapter::from(traced);
     let Ok(response) = adapter.call(LambdaEvent::new(request, Context::default())).await;
-    to_raw_value(&response).map_err(|e| Failed(e.to_string()))
+    Ok(to_raw_value(&response)?)
 }
 
-/// An answer whose body is text or bytes already, so that no table of encodings is linked.
-struct Whole(Response<lambda_http::Body>);
+/// A response whose body is already text or bytes. The conversion of other bodies would link a table of character encodings.
+struct CompleteResponse(Response<lambda_http::Body>);
 
-impl lambda_http::IntoResponse for Whole {
+impl lambda_http::IntoResponse for CompleteResponse {
     fn into_response(self) -> Pin<Box<dyn Future<Output = Response<lambda_http::Body>> + Send>> {
         Box::pin(std::future::ready(self.0))
     }
 }
 
-/// The whole answer; a function cannot answer more.
-async fn whole(response: Response) -> Response<lambda_http::Body> {
+/// Reads the body. A function cannot stream it.
+async fn complete(response: Response) -> Response<lambda_http::Body> {
     let (parts, body) = response.into_parts();
-    match to_bytes(body, ANSWER_BYTES).await {
-        Ok(bytes) if escaped(&bytes) <= ANSWER_BYTES => Response::from_parts(parts, text_or_bytes(&bytes)),
-        _ => {
-            let message =
-                "the answer is larger than the 6 MB that a function may answer; ask for a smaller page, or for one thing alone";
-            let error = json!({"error": {"code": "RESPONSE_TOO_LARGE", "message": message}});
-            let mut response = Response::new(error.to_string().into());
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
+    if let Ok(bytes) = to_bytes(body, ANSWER_BYTES).await
+        && escaped(&bytes) <= ANSWER_BYTES
+    {
+        let body = str::from_utf8(&bytes).map_or_else(|_| bytes.as_ref().into(), Into::into);
+        return Response::from_parts(parts, body);
     }
+    let message = "the response exceeds the 6 MB that a function may return; request a smaller page, or a single task or step";
+    let error = json!({"error": {"code": "RESPONSE_TOO_LARGE", "message": message}});
+    let response = Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR).header(CONTENT_TYPE, "application/json");
+    response.body(error.to_string().into()).expect("the response is well-formed")
 }
 
-/// Bytes that a body has inside the function's answer, which is a JSON document.
+/// The bytes of a body inside the response of the function, which is a JSON document.
 fn escaped(bytes: &[u8]) -> usize {
     bytes.iter().map(|b| if matches!(b, b'"' | b'\\' | b'\n' | b'\r' | b'\t') { 2 } else { 1 }).sum()
 }
 
-fn text_or_bytes(bytes: &[u8]) -> lambda_http::Body {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.into(),
-        Err(_) => bytes.into(),
-    }
-}
-
-fn into_body(body: lambda_http::Body) -> Body {
-    match body {
-        lambda_http::Body::Text(text) => text.into(),
-        lambda_http::Body::Binary(bytes) => bytes.into(),
-        _ => Body::empty(),
-    }
-}
-
-/// Every request belongs to a trace: the caller's, else the gateway's, else one that begins here.
+/// Continues the trace of the caller, else that of the gateway, else begins one.
 fn begin_trace(headers: &mut HeaderMap) {
     if headers.contains_key(TRACEPARENT) {
         return;
@@ -144,7 +118,7 @@ fn begin_trace(headers: &mut HeaderMap) {
 
 fn unavailable(message: &str) -> Response {
     let error = json!({"error": {"code": "SERVICE_UNAVAILABLE", "message": message}});
-    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "2")], axum::Json(error)).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "2")], Json(error)).into_response()
 }
 
 #[cfg(test)]
@@ -154,14 +128,14 @@ mod tests {
 
     use super::*;
 
-    /// Answers an event by a router that says what it was asked.
+    /// Answers an event by a router that describes its request.
     async fn answered(event: &str) -> Value {
         let request = serde_json::from_str(event).unwrap();
         let says = Router::new().fallback(async |request: Request| {
             let (parts, body) = request.into_parts();
             let body = to_bytes(body, 1000).await.unwrap();
             let traced = parts.headers.contains_key(TRACEPARENT);
-            // The older gateway hands them over in no order.
+            // API Gateway v1 passes parameters in any order.
             let mut query: Vec<&str> = parts.uri.query().unwrap_or_default().split('&').collect();
             query.sort_unstable();
             let said = json!({"method": parts.method.as_str(), "path": parts.uri.path(), "query": query,

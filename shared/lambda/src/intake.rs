@@ -1,9 +1,8 @@
-//! `task-intake`: requests for tasks, by HTTP or by the queue of intake.
+//! `task-intake`: submits tasks, from HTTP requests and from the intake queue.
 
 use std::sync::Arc;
 
 use futures::future::join_all;
-use serde_json::value::RawValue;
 use tasker_api::{ApiSettings, intake_router};
 use tasker_aws::{Content, SqsMessage};
 use tasker_domain::request::{TaskRequest, parse_task_request};
@@ -17,10 +16,9 @@ use crate::{
     events::IntakeEvent,
     http,
     messages::messages,
-    serve::{Failed, Invocation},
+    serve::{Invocation, InvocationResult},
 };
 
-/// A request as it lay in the queue.
 #[derive(Debug, Clone)]
 struct QueuedRequest {
     request: Box<TaskRequest>,
@@ -32,8 +30,8 @@ impl Content for QueuedRequest {
 
     fn read(message: &SqsMessage) -> Result<Self, Unreadable> {
         let mut request = parse_task_request(message.body.as_bytes())
-            .map_err(|e| Unreadable::Malformed(format!("it is no request for a task: {e}")))?;
-        // The queue delivers a message more than once; its id is the same each time, also after an operator sent it again.
+            .map_err(|e| Unreadable::Malformed(format!("it is not a task request: {e}")))?;
+        // The queue may deliver a message more than once, with the same id. A redrive keeps that id.
         if request.idempotency_key.is_none() {
             request.idempotency_key = Some(message.first_id().to_owned());
         }
@@ -45,8 +43,7 @@ impl Content for QueuedRequest {
     }
 }
 
-/// Takes tasks in.
-pub async fn intake(instance: Instance, invocation: Invocation<IntakeEvent>) -> Result<Box<RawValue>, Failed> {
+pub async fn intake(instance: Instance, invocation: Invocation<IntakeEvent>) -> InvocationResult {
     let time_left = invocation.deadline.time_left();
     match invocation.event {
         IntakeEvent::Http(request) => {
@@ -54,10 +51,9 @@ pub async fn intake(instance: Instance, invocation: Invocation<IntakeEvent>) -> 
         }
         IntakeEvent::Messages(records) => {
             messages(&instance, records, time_left, |engine, requests: Arc<[QueuedRequest]>| async move {
-                // All at once: the engine inserts them together.
-                let submits = requests.iter().map(|QueuedRequest { request, traceparent }| {
-                    let engine = &engine;
-                    async move { disposition(engine.submit(TaskRequest::clone(request), traceparent.clone()).await) }
+                // Concurrently, so the engine inserts them together.
+                let submits = requests.iter().map(async |QueuedRequest { request, traceparent }| {
+                    disposition(engine.submit(TaskRequest::clone(request), traceparent.clone()).await)
                 });
                 join_all(submits).await.into_iter().collect()
             })

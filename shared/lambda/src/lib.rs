@@ -1,5 +1,5 @@
-//! What the functions share: the engine of an instance, the events that reach it, and what is answered to the queues. A function's
-//! `main` names which of these it is; nothing here decides about workflows.
+//! The functions of the orchestrator: the events that they accept, the state of an instance, and the responses. The `main` of a function
+//! selects one of the handlers here. This crate decides nothing about workflows.
 
 mod completions;
 mod events;
@@ -8,7 +8,6 @@ mod failpoints;
 mod http;
 mod instance;
 mod intake;
-mod logins;
 mod messages;
 mod migrate;
 mod readiness;
@@ -23,4 +22,4 @@ pub use instance::Instance;
 pub use intake::intake;
 pub use migrate::migrate;
 pub use readiness::readiness;
-pub use serve::{Failed, Invocation, serve};
+pub use serve::{Failed, Invocation, InvocationResult, serve};

@@ -1,9 +1,9 @@
-//! A batch of messages of a queue: the engine works on them, and what is not done with comes again.
+//! Works on the messages of an event. Those without success are delivered again.
 
-use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use aws_lambda_events::event::sqs;
-use serde_json::{json, value::RawValue, value::to_raw_value};
+use serde_json::{json, value::to_raw_value};
 use tasker_aws::{Content, SqsSource, batch_response};
 use tasker_queue::{Consumer, Disposition, Limits, Receipt, Source, WorkError, consume};
 use tasker_store::StoreError;
@@ -12,62 +12,61 @@ use uuid::Uuid;
 
 use crate::{
     Instance,
-    instance::{FunctionEngine, NoEngine},
-    serve::Failed,
+    instance::{EngineError, FunctionEngine},
+    serve::{Failed, InvocationResult},
 };
 
-/// Left of an invocation when it answers, whatever is not done then.
+/// The work ends this long before the deadline of the invocation, so the response arrives in time.
 const TO_ANSWER: Duration = Duration::from_secs(3);
-/// How much of that it may take to put messages off.
+/// The part of that in which the retry delays of messages may be set.
 const TO_POSTPONE: Duration = Duration::from_secs(2);
 
-/// Works on a batch by `verb`, which answers a disposition for each message in their order. Answers the ids that must come again.
+/// Works on a batch by `verb`, which returns one disposition per message, in their order. The response lists the messages to deliver
+/// again.
 pub(crate) async fn messages<M, F, Fut>(
     instance: &Instance,
     records: Vec<sqs::SqsMessage>,
     time_left: Duration,
     verb: F,
-) -> Result<Box<RawValue>, Failed>
+) -> InvocationResult
 where
     M: Content,
     F: Fn(Arc<FunctionEngine>, Arc<[M]>) -> Fut + Send + Sync,
     Fut: Future<Output = Result<Vec<Disposition>, StoreError>> + Send,
 {
-    // An event source belongs to one queue.
+    // All records of an event are from one queue.
     let arn = records.first().and_then(|record| record.event_source_arn.clone()).unwrap_or_default();
     let source = instance.source::<M>(&arn).ok_or_else(|| {
-        Failed(format!("the messages come from `{arn}`, which is no queue of SQS: TASKER_QUEUES cannot name it"))
+        Failed(format!("`{arn}` is not the ARN of an SQS queue: invoke this function by an event source mapping of its queue"))
     })?;
     let until = Instant::now() + time_left.saturating_sub(TO_ANSWER);
     let limits = Limits { max_receives: instance.max_receives(), until: Some(until) };
     let batch = source.deliveries(records);
-    let mut handling = Handling { instance, queue: source.name(), verb, can_note: true, content: PhantomData };
+    let mut handling = Handling { instance, source: &source, verb, can_note: true };
     let mut later = Vec::new();
-    // Boxed, because the whole future is too large a type for the compiler.
-    let settled = Box::pin(consume(batch, limits, &handling)).await;
-    for (receipt, disposition) in settled {
+    // Boxed, because the compiler rejects the type of the whole future as too large.
+    for (receipt, disposition) in Box::pin(consume(batch, limits, &handling)).await {
         let done = match disposition {
             Disposition::Done => true,
             Disposition::RetryLater => false,
-            Disposition::Dead(reason) => Box::pin(handling.dead_letter(&source, &receipt, &reason, until)).await,
+            Disposition::Dead(reason) => Box::pin(handling.dead_letter(&receipt, &reason, until)).await,
         };
         if !done {
             later.push((receipt, Disposition::RetryLater));
         }
     }
     let response = batch_response(later.iter().map(|(receipt, _)| receipt.id.clone()));
-    // What does not go through in time comes again when its visibility time-out is over.
+    // If this is too late, the messages are delivered again after their visibility timeout.
     let _ = timeout_at(until + TO_POSTPONE, source.settle(later)).await;
-    Ok(to_raw_value(&response).expect("a response serializes"))
+    Ok(to_raw_value(&response)?)
 }
 
 struct Handling<'a, M, F> {
     instance: &'a Instance,
-    queue: &'a str,
+    source: &'a SqsSource<M>,
     verb: F,
-    /// The database took the last note.
+    /// Whether the last DLQ entry could be written.
     can_note: bool,
-    content: PhantomData<fn() -> M>,
 }
 
 impl<M, F, Fut> Consumer for Handling<'_, M, F>
@@ -80,52 +79,57 @@ where
     type Note = Uuid;
 
     async fn work(&self, messages: Arc<[M]>) -> Result<Vec<Disposition>, WorkError> {
-        let engine = self.instance.engine().await.map_err(work_error)?;
+        let engine = self.instance.engine().await?;
         #[cfg(feature = "failpoints")]
         messages.iter().for_each(crate::failpoints::panic_on);
-        (self.verb)(engine, messages).await.map_err(|error| work_error(error.into()))
+        Ok((self.verb)(engine, messages).await.map_err(EngineError::from)?)
     }
 
     async fn note(&self, message: &M, receipt: &Receipt) -> Result<Option<Uuid>, WorkError> {
         let Some(lease) = message.lease() else { return Ok(None) };
         let known = json!({"message_id": receipt.id, "kind": M::KIND, "lease": lease.number, "receives": receipt.receives,
-            "queue": self.queue, "reason": "the message was received so often without success"});
-        let engine = self.instance.engine().await.map_err(work_error)?;
-        let noted = engine.store().open_dlq_entry(lease.step, "poison_message", &known.to_string()).await;
-        noted.map_err(|error| work_error(error.into()))
+            "queue": self.source.name(), "reason": "the message reached its last receive without success"});
+        let engine = self.instance.engine().await?;
+        let entry = engine.store().open_dlq_entry(lease.step, "poison_message", &known.to_string()).await;
+        Ok(entry.map_err(EngineError::from)?)
     }
 
     async fn strike_out(&self, entry: Uuid) {
         if let Ok(engine) = self.instance.engine().await
             && let Err(error) = engine.store().remove_dlq_entry(entry).await
         {
-            tracing::warn!(%entry, %error, "the entry about a message that was handled stays until the sweep finds it");
+            tracing::warn!(%entry, %error, "the DLQ entry of a handled message remains until the next sweep");
         }
     }
 }
 
 impl<M: Content, F> Handling<'_, M, F> {
-    /// Puts what can never be handled into the dead-letter queue, and notes it when it is about a step. True: it may leave its queue.
-    async fn dead_letter(&mut self, source: &SqsSource<M>, receipt: &Receipt, reason: &str, until: Instant) -> bool {
-        if let Some(step) = source.step_of(receipt) {
-            let known = json!({"message_id": receipt.id, "queue": self.queue, "reason": reason});
+    /// Moves a message to the dead-letter queue, and opens a DLQ entry if it names a step. If true, it may be deleted from its queue.
+    async fn dead_letter(&mut self, receipt: &Receipt, reason: &str, until: Instant) -> bool {
+        if let Some(step) = self.source.step_of(receipt) {
+            let known = json!({"message_id": receipt.id, "queue": self.source.name(), "reason": reason});
             let note = async {
                 let engine = self.instance.engine().await?;
-                Ok::<_, NoEngine>(engine.store().open_dlq_entry(step, "malformed_message", &known.to_string()).await?)
+                Ok::<_, EngineError>(engine.store().open_dlq_entry(step, "malformed_message", &known.to_string()).await?)
             };
             self.can_note = self.can_note && timeout_at(until, note).await.is_ok_and(|noted| noted.is_ok());
             if !self.can_note {
-                tracing::warn!(message_id = receipt.id, "a dead letter cannot be noted; it comes again");
+                tracing::warn!(
+                    message_id = receipt.id,
+                    "the DLQ entry of a dead letter cannot be written; it is delivered again"
+                );
                 return false;
             }
         }
-        source.dead_letter(receipt, reason).await
+        self.source.dead_letter(receipt, reason).await
     }
 }
 
-fn work_error(error: NoEngine) -> WorkError {
-    match error {
-        NoEngine::Store(error) if !error.is_transient() => WorkError::Defect(error.to_string()),
-        prevented => WorkError::Later(prevented.to_string()),
+impl From<EngineError> for WorkError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) if !error.is_transient() => Self::Defect(error.to_string()),
+            prevented => Self::Later(prevented.to_string()),
+        }
     }
 }

@@ -1,21 +1,18 @@
-//! `db-migrate`: brings the database to this version's schema. Whoever deploys invokes it before the others take the new code.
+//! `db-migrate`: migrates the database to the schema of this version. A deployment invokes it before it updates the other functions.
 
 use serde::de::IgnoredAny;
-use serde_json::{
-    json,
-    value::{RawValue, to_raw_value},
-};
+use serde_json::{json, value::to_raw_value};
 
 use crate::{
     Instance,
-    serve::{Failed, Invocation},
+    serve::{Invocation, InvocationResult},
 };
 
-/// Applies what is missing and names it, whatever it was invoked with.
-pub async fn migrate(instance: Instance, _: Invocation<IgnoredAny>) -> Result<Box<RawValue>, Failed> {
-    let applied = tasker_store::migrate_by(&instance.access()).await.map_err(|e| Failed(e.to_string()))?;
+/// Applies the missing migrations and returns their names. Accepts any event.
+pub async fn migrate(instance: Instance, _: Invocation<IgnoredAny>) -> InvocationResult {
+    let applied = tasker_store::migrate_by(&instance.connector()).await?;
     for migration in &applied {
         tracing::info!(migration, "applied");
     }
-    to_raw_value(&json!({ "applied": applied })).map_err(|e| Failed(e.to_string()))
+    Ok(to_raw_value(&json!({ "applied": applied }))?)
 }

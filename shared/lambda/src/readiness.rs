@@ -1,8 +1,8 @@
-//! `step-readiness`: what time makes ready, told by a delayed message or found by the schedule.
+//! `step-readiness`: dispatches steps that time makes due. Delayed messages announce them; a scheduled sweep finds those without one.
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{json, value::to_raw_value};
 use tasker_engine::Swept;
 use tasker_queue::Disposition;
 use tasker_wire::Evaluate;
@@ -11,41 +11,37 @@ use crate::{
     Instance,
     events::ReadinessEvent,
     messages::messages,
-    serve::{Deadline, Failed, Invocation},
+    serve::{Deadline, Invocation, InvocationResult},
 };
 
-/// No sweep is begun with less time left than this; the next minute goes on.
+/// With less time left no sweep begins; the next schedule continues.
 const ENOUGH: Duration = Duration::from_secs(10);
 
-/// Dispatches the retries of a batch that are due, or sweeps.
-pub async fn readiness(instance: Instance, invocation: Invocation<ReadinessEvent>) -> Result<Box<RawValue>, Failed> {
+pub async fn readiness(instance: Instance, invocation: Invocation<ReadinessEvent>) -> InvocationResult {
     let Invocation { event, deadline } = invocation;
-    match event {
-        ReadinessEvent::Messages(records) => {
-            messages(&instance, records, deadline.time_left(), |engine, wake_ups: Arc<[Evaluate]>| async move {
-                engine.evaluate(wake_ups.to_vec()).await?;
-                Ok(vec![Disposition::Done; wake_ups.len()])
-            })
-            .await
-        }
-        ReadinessEvent::Schedule => sweep(&instance, deadline).await,
-    }
+    let ReadinessEvent::Messages(records) = event else { return sweep(&instance, deadline).await };
+    messages(&instance, records, deadline.time_left(), |engine, wake_ups: Arc<[Evaluate]>| async move {
+        engine.evaluate(wake_ups.to_vec()).await?;
+        Ok(vec![Disposition::Done; wake_ups.len()])
+    })
+    .await
 }
 
-/// Sweeps until nothing is left, or the time is over.
-async fn sweep(instance: &Instance, deadline: Deadline) -> Result<Box<RawValue>, Failed> {
-    let engine = instance.engine().await.map_err(|e| Failed(e.to_string()))?;
-    let mut total = Swept::default();
+/// Sweeps until nothing is due or the time is over.
+async fn sweep(instance: &Instance, deadline: Deadline) -> InvocationResult {
+    let engine = instance.engine().await?;
+    let Swept { mut sent, mut overdue } = Swept::default();
     loop {
-        let swept = engine.sweep().await.map_err(|e| Failed(e.to_string()))?;
-        total = Swept { sent: total.sent + swept.sent, overdue: total.overdue + swept.overdue };
+        let swept = engine.sweep().await?;
+        sent += swept.sent;
+        overdue += swept.overdue;
         if swept == Swept::default() || deadline.time_left() < ENOUGH {
             break;
         }
     }
-    engine.store().close_dlq_entries().await.map_err(|e| Failed(e.to_string()))?;
-    if total != Swept::default() {
-        tracing::info!(sent = total.sent, overdue = total.overdue, "swept");
+    engine.store().close_dlq_entries().await?;
+    if sent + overdue > 0 {
+        tracing::info!(sent, overdue, "swept");
     }
-    to_raw_value(&serde_json::json!({"sent": total.sent, "overdue": total.overdue})).map_err(|e| Failed(e.to_string()))
+    Ok(to_raw_value(&json!({"sent": sent, "overdue": overdue}))?)
 }

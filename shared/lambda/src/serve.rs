@@ -1,4 +1,4 @@
-//! The main of a function: settings, the first poll, and one invocation after the other.
+//! The main of a function: reads the settings, then serves one invocation at a time.
 
 use std::{
     future::Future,
@@ -14,19 +14,18 @@ use tracing::level_filters::LevelFilter;
 
 use crate::{
     Instance,
-    events::{FunctionEvent, Given},
+    events::{CheckedEvent, FunctionEvent},
 };
 
-/// The engine's lines about steps are what ties the logs of the functions together.
+/// The engine's debug lines about steps connect the logs of the functions.
 const FOLLOWED: &[(&str, LevelFilter)] = &[("tasker_engine", LevelFilter::DEBUG)];
 
-/// One invocation.
 pub struct Invocation<E> {
     pub(crate) event: E,
     pub(crate) deadline: Deadline,
 }
 
-/// When an invocation must have answered, in milliseconds since 1970.
+/// In milliseconds since 1970.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline(u64);
 
@@ -38,9 +37,16 @@ impl Deadline {
 }
 
 /// Why an invocation failed as a whole. The platform returns it to the caller.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
+#[derive(Debug)]
 pub struct Failed(pub(crate) String);
+
+pub type InvocationResult = Result<Box<RawValue>, Failed>;
+
+impl<E: std::error::Error> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl From<Failed> for Diagnostic {
     fn from(Failed(error_message): Failed) -> Self {
@@ -48,17 +54,17 @@ impl From<Failed> for Diagnostic {
     }
 }
 
-/// Serves invocations until the platform ends the process. Returns only when it cannot start.
+/// Serves invocations until the platform ends the process. Returns only on a failure outside an invocation.
 pub async fn serve<E, F, Fut>(handler: F) -> ExitCode
 where
     E: FunctionEvent,
-    F: Fn(Instance, Invocation<E>) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Result<Box<RawValue>, Failed>> + Send + 'static,
+    F: Fn(Instance, Invocation<E>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = InvocationResult> + Send + 'static,
 {
     begin_logs(Stream::Stdout, FOLLOWED);
     if settings::path("AWS_LAMBDA_RUNTIME_API").is_none() {
         tracing::error!(
-            "AWS_LAMBDA_RUNTIME_API is not set: this program is a function, which Lambda starts, or scripts/localstack"
+            "AWS_LAMBDA_RUNTIME_API is not set: this program is a Lambda function; start it with AWS Lambda or scripts/localstack"
         );
         return ExitCode::FAILURE;
     }
@@ -70,19 +76,16 @@ where
         }
     };
     instance.warm_up();
-    let invoked = service_fn(move |event: LambdaEvent<Given<E>>| {
-        let (handler, instance) = (handler.clone(), instance.clone());
-        // Boxed, because the whole future is too large a type for the compiler.
-        let invoked: BoxFuture<'static, Result<Box<RawValue>, Failed>> = Box::pin(async move {
-            let LambdaEvent { payload: Given(event), context } = event;
-            handler(instance, Invocation { event, deadline: Deadline(context.deadline) }).await
-        });
-        invoked
+    let service = service_fn(move |event: LambdaEvent<CheckedEvent<E>>| -> BoxFuture<'static, InvocationResult> {
+        let LambdaEvent { payload: CheckedEvent(event), context } = event;
+        let handled = handler(instance.clone(), Invocation { event, deadline: Deadline(context.deadline) });
+        // Boxed, because the compiler rejects the type of the whole future as too large.
+        Box::pin(handled)
     });
-    match lambda_runtime::run(invoked).await {
+    match lambda_runtime::run(service).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the runtime of the function ended");
+            tracing::error!(%error, "the Lambda runtime client failed; the function stops");
             ExitCode::FAILURE
         }
     }

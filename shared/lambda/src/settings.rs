@@ -1,4 +1,4 @@
-//! The settings of the orchestrator's functions; `infra/topology.yaml` sets them.
+//! The settings of the functions. `infra/topology.yaml` sets them.
 
 use std::collections::HashSet;
 
@@ -7,31 +7,30 @@ use tasker_process::settings::{self, BadSetting, number, optional, required};
 use tasker_store::Connector;
 
 const DATABASE_URL: &str = "TASKER_DATABASE_URL";
-/// SQS takes no more.
+/// The maximum of SQS.
 const MAX_RECEIVES: i64 = 1000;
 
 pub(crate) struct FunctionSettings {
     /// Without a login.
-    pub access: Connector,
-    /// The name of the secret that holds the login.
+    pub connector: Connector,
+    /// The name of the secret with the login.
     pub database_secret: String,
-    /// The name of the secret that holds the signing keys.
+    /// The name of the secret with the signing keys.
     pub signing_secret: String,
     pub queues: Queues,
-    /// Pools that have workers.
     pub pools: HashSet<String>,
     pub environment: String,
-    /// Receives after which the function's queue gives a message up.
+    /// Receives after which the function's queue gives up a message.
     pub max_receives: u32,
 }
 
 impl FunctionSettings {
     pub fn from_env() -> Result<Self, BadSetting> {
         let environment = settings::read("TASKER_ENV", settings::environment)?;
-        let overlay = "the environment whose overlay of a template applies, such as production";
-        let tries = "the number of receives after which the queue gives a message up";
+        let overlay = "the environment that selects the overlays of templates, such as production";
+        let tries = "the number of receives after which the queue gives up a message";
         Ok(Self {
-            access: access(&required(DATABASE_URL, "postgres://HOST:PORT/DATABASE, without a login")?)?,
+            connector: connector(&required(DATABASE_URL, "postgres://HOST:PORT/DATABASE, without a login")?)?,
             database_secret: required("TASKER_DATABASE_SECRET", r#"the name of the secret with {"username", "password"}"#)?,
             signing_secret: required("TASKER_SIGNING_SECRET", r#"the name of the secret with {"keys": [{"id", "secret"}]}"#)?,
             queues: Queues::from_env()?,
@@ -42,22 +41,22 @@ impl FunctionSettings {
                 .map(str::to_owned)
                 .collect(),
             environment: environment.ok_or(BadSetting::Missing { name: "TASKER_ENV", what: overlay })?,
-            // A function that reads no queue has none.
+            // A function without a queue has no limit.
             max_receives: number("TASKER_MAX_RECEIVES", tries, 1..=MAX_RECEIVES)?.unwrap_or(u32::MAX),
         })
     }
 }
 
-/// Whoever may look at the function sees its environment, so a login does not belong there.
-fn access(url: &str) -> Result<Connector, BadSetting> {
-    let access = Connector::by_url(url).map_err(|e| BadSetting::wrong(DATABASE_URL, e))?;
-    if access.has_login() {
+/// Rejects a login: everyone with read access to the function sees its environment.
+fn connector(url: &str) -> Result<Connector, BadSetting> {
+    let connector = Connector::by_url(url).map_err(|e| BadSetting::wrong(DATABASE_URL, e))?;
+    if connector.has_login() {
         return Err(BadSetting::wrong(
             DATABASE_URL,
-            "it holds a login; leave it out here and put it into the secret that TASKER_DATABASE_SECRET names",
+            "it contains a login; move the login to the secret that TASKER_DATABASE_SECRET names",
         ));
     }
-    Ok(access)
+    Ok(connector)
 }
 
 #[cfg(test)]
@@ -73,9 +72,9 @@ mod tests {
             "host=h password = hunter2",
             "postgres://h/d?passwor%64=hunter2",
         ] {
-            let error = access(url).err().unwrap().to_string();
+            let error = connector(url).err().unwrap().to_string();
             assert!(error.contains("TASKER_DATABASE_SECRET") && !error.contains("hunter2"), "{error}");
         }
-        assert!(access("postgres://db.example:5432/tasker?sslmode=verify-full").is_ok());
+        assert!(connector("postgres://db.example:5432/tasker?sslmode=verify-full").is_ok());
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn report(found: Examination) -> DoctorReport {
 }
 
 fn difference(d: Difference) -> CounterDifference {
-    // A step without a row has no name, only its id.
+    // A step without a row has only its id, no name.
     let id = || TaskId::from_uuid(d.task).zip(d.no).map(|(task, no)| task.step(no).to_string());
     CounterDifference { facts: d.facts, step: d.step.or_else(id), stored: d.stored, task_uuid: d.task, what: d.what }
 }

@@ -11,7 +11,7 @@ use tasker_wire::{
 
 use super::micros;
 
-/// A step, and who settled it when an operator did.
+/// `resolution` is the operator action that resolved the step, if one did.
 pub(crate) fn step(mut step: StepDetail, resolution: Option<&Resolution>) -> StepResponse {
     let answered_at = step.answer.as_ref().map(|a| a.answered_at);
     let moved = [step.dispatched_at, step.started_at, answered_at, step.finished_at];
@@ -51,7 +51,7 @@ fn results(step: &mut StepDetail, resolution: Option<&Resolution>) -> Option<Ste
     Some(answered(step, answer))
 }
 
-/// What an operator said in the place of a worker.
+/// The result of a step that an operator resolved.
 fn settled(step: &mut StepDetail, resolution: Option<&Resolution>) -> StepExecutionResult {
     let result = step.result.take();
     let mut custom = custom(resolution.and_then(|r| r.metadata.clone()), "operator_metadata");

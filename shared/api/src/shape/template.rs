@@ -4,7 +4,7 @@ use tasker_domain::template::Template;
 use tasker_store::{TemplateRevision, TemplateVersion};
 use tasker_wire::rest::{NamespaceSummary, StepDefinition, TemplateDetail, TemplateListResponse, TemplateSummary};
 
-/// As in Tasker the namespaces and the total do not know of the filter.
+/// As in Tasker, the filter of the templates affects neither the namespaces nor the total.
 pub(crate) fn templates(templates: Vec<TemplateVersion>, namespaces: Vec<(String, i64)>) -> TemplateListResponse {
     let summary = |template: TemplateVersion| {
         let [namespace, name, version] = template.identity;
