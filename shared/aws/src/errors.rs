@@ -4,7 +4,7 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use tasker_process::root_cause;
 
 /// The service's message, or the root cause if the service did not answer.
-pub fn said<E, R>(error: &SdkError<E, R>) -> String
+pub fn call_error<E, R>(error: &SdkError<E, R>) -> String
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
     R: std::fmt::Debug + 'static,
@@ -29,11 +29,11 @@ mod tests {
     fn an_answer_is_never_repeated_and_a_reason_of_the_service_is() {
         let body = "hunter2".to_owned();
         let unreadable: SdkError<SendMessageError, String> = SdkError::response_error("hunter2", body.clone());
-        assert_eq!(said(&unreadable), "the answer of the service cannot be read");
+        assert_eq!(call_error(&unreadable), "the answer of the service cannot be read");
         let metadata = ErrorMetadata::builder().code("AccessDenied").message("You may not.").build();
         let refused = SdkError::service_error(SendMessageError::generic(metadata), body);
-        assert_eq!(said(&refused), "You may not (AccessDenied)");
+        assert_eq!(call_error(&refused), "You may not (AccessDenied)");
         let late: SdkError<SendMessageError, String> = SdkError::timeout_error("no answer in time");
-        assert!(said(&late).contains("no answer in time"), "{}", said(&late));
+        assert!(call_error(&late).contains("no answer in time"), "{}", call_error(&late));
     }
 }

@@ -8,7 +8,7 @@ mod sqs;
 mod trace;
 
 pub use clients::{Clients, https};
-pub use errors::said;
+pub use errors::call_error;
 pub use parse::unquoted;
 pub use queues::{Destination, Queues, dead_letter_queue, queue_of_dead_letters};
 pub use sqs::{

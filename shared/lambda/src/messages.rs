@@ -94,7 +94,7 @@ where
         Ok(entry.map_err(EngineError::from)?)
     }
 
-    async fn strike_out(&self, entry: Uuid) {
+    async fn remove_note(&self, entry: Uuid) {
         if let Ok(engine) = self.instance.engine().await
             && let Err(error) = engine.store().remove_dlq_entry(entry).await
         {

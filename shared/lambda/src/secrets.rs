@@ -9,7 +9,7 @@ use std::{
 use aws_sdk_secretsmanager::Client;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use tasker_aws::said;
+use tasker_aws::call_error;
 use tasker_domain::token::SigningKey;
 use tasker_process::{Secret, SecretError, SecretSource, Stage};
 use tasker_store::{Credentials, Login};
@@ -39,7 +39,8 @@ impl SecretSource for SecretsManager {
             Stage::Pending => "AWSPENDING",
         };
         let error = |why| SecretError { id: id.to_owned(), why };
-        let answer = self.0.get_secret_value().secret_id(id).version_stage(stage).send().await.map_err(|e| error(said(&e)))?;
+        let answer =
+            self.0.get_secret_value().secret_id(id).version_stage(stage).send().await.map_err(|e| error(call_error(&e)))?;
         answer.secret_string().map(Secret::from).ok_or_else(|| error("it is binary; store it as text".into()))
     }
 }

@@ -45,7 +45,7 @@ pub trait Consumer: Send + Sync {
     }
 
     /// Removes the record, because the message succeeded.
-    fn strike_out(&self, _note: Self::Note) -> impl Future<Output = ()> + Send {
+    fn remove_note(&self, _note: Self::Note) -> impl Future<Output = ()> + Send {
         async {}
     }
 }
@@ -138,7 +138,7 @@ impl<C: Consumer> Batch<'_, C> {
         self.together(vec![receipt], Arc::new([message])).await;
         let succeeded = matches!(self.settled.last(), Some((_, Disposition::Done)));
         if let Some(note) = note.filter(|_| succeeded) {
-            self.consumer.strike_out(note).await;
+            self.consumer.remove_note(note).await;
         }
     }
 

@@ -42,8 +42,8 @@ impl Consumer for Scripted {
         Ok(Some((*message).to_owned()))
     }
 
-    async fn strike_out(&self, note: String) {
-        self.0.lock().push(format!("strike out {note}"));
+    async fn remove_note(&self, note: String) {
+        self.0.lock().push(format!("remove note {note}"));
     }
 }
 
@@ -106,8 +106,8 @@ async fn what_is_not_done_when_the_time_is_over_comes_again() {
 }
 
 #[tokio::test]
-async fn a_message_at_its_last_receive_is_noted_and_worked_on_alone_and_struck_out_when_it_succeeds() {
+async fn a_message_at_its_last_receive_is_noted_and_worked_on_alone_and_its_note_is_removed_when_it_succeeds() {
     let (settled, done) = consumed(&["last a", "b", "last panics", "c"]).await;
-    assert_eq!(done, ["b c", "note a", "a", "strike out a", "note panics", "panics"]);
+    assert_eq!(done, ["b c", "note a", "a", "remove note a", "note panics", "panics"]);
     assert_eq!(["a", "b", "c", "panics"].map(|id| of(&settled, id)), [Done, Done, Done, RetryLater]);
 }

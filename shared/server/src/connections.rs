@@ -94,8 +94,8 @@ fn refusal() -> String {
 /// Reads to the end: closing with unread data would reset the connection and discard the response.
 async fn read_to_the_end(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
-    let mut said = [0; 4096];
-    while stream.read(&mut said).await? > 0 {}
+    let mut ignored = [0; 4096];
+    while stream.read(&mut ignored).await? > 0 {}
     Ok(())
 }
 

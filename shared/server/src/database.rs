@@ -1,39 +1,8 @@
-//! The database of a server: a given one, or a private PostgreSQL. No error contains its password.
+//! The schema of a database. No error contains its password.
 
 use std::fmt::Display;
 
-use crate::{Error, Options, Result, data_dir::DataDir, postgres::PrivatePostgres};
-
-/// A given database, or a private one with its lock.
-pub enum Database {
-    Given(String),
-    Private(PrivatePostgres, DataDir),
-}
-
-impl Database {
-    pub async fn open(options: &Options) -> Result<Self> {
-        if let Some(url) = &options.database_url {
-            return Ok(Self::Given(url.clone()));
-        }
-        let data = DataDir::open(&options.data_dir)?;
-        Ok(Self::Private(PrivatePostgres::start(&data).await?, data))
-    }
-
-    pub fn url(&self) -> &str {
-        match self {
-            Self::Given(url) => url,
-            Self::Private(postgres, _) => postgres.url(),
-        }
-    }
-
-    /// Stops the private PostgreSQL. The data dir is unlocked last.
-    pub async fn close(self) -> Result {
-        if let Self::Private(postgres, _data) = self {
-            postgres.stop().await?;
-        }
-        Ok(())
-    }
-}
+use crate::{Error, Result};
 
 /// Checks that a database URL can be parsed.
 pub fn check_url(database_url: &str) -> Result {

@@ -23,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Options, Result, WorkerCommand,
     connections::{self, Bounds, affordable},
-    database::{Database, migrate, without_password},
+    database::{migrate, without_password},
     loops::drain_queue,
     ownership,
+    postgres::PrivatePostgres,
     templates::register_all,
 };
 
@@ -52,10 +53,13 @@ pub enum Event {
 /// Do not drop it while it starts: a PostgreSQL that is being started would continue to run.
 pub async fn run(options: &Options, shutdown: Shutdown, tell: impl Fn(Event)) -> Result {
     let listener = listen(options.port)?;
-    let database = Database::open(options).await?;
-    let served = run_over(options, listener, database.url(), shutdown, tell).await;
-    let closed = database.close().await;
-    served.and(closed)
+    if let Some(url) = &options.database_url {
+        return run_over(options, listener, url, shutdown, tell).await;
+    }
+    let postgres = PrivatePostgres::start(&options.data_dir).await?;
+    let served = run_over(options, listener, postgres.url(), shutdown, tell).await;
+    let stopped = postgres.stop().await;
+    served.and(stopped)
 }
 
 async fn run_over(

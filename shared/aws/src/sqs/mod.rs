@@ -23,7 +23,7 @@ pub use message::{Content, REASON, SOURCE_MESSAGE_ID, SqsMessage};
 pub use receive::SqsSource;
 pub use send::SqsQueue;
 
-use crate::errors::said;
+use crate::errors::call_error;
 
 /// Messages per call: the maximum of SQS.
 const ENTRIES: usize = 10;
@@ -47,7 +47,7 @@ impl CallError {
         E: std::error::Error + ProvideErrorMetadata + 'static,
         R: std::fmt::Debug + 'static,
     {
-        let why = said(&error);
+        let why = call_error(&error);
         match error {
             SdkError::ServiceError(_) => Self::Refused(why),
             _ => Self::Unanswered(why),

@@ -175,16 +175,16 @@ fn attributes(message: &SqsMessage, reason: &str) -> Vec<(&'static str, String)>
         ("traceparent", message.traceparent()),
     ];
     let mut room = BYTES.saturating_sub(message.body.len());
-    let mut said = Vec::new();
+    let mut headers = Vec::new();
     for (name, value) in all {
         let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
         let bytes = name.len() + value.len() + "String".len();
         if bytes <= room {
             room -= bytes;
-            said.push((name, value));
+            headers.push((name, value));
         }
     }
-    said
+    headers
 }
 
 fn pause_seconds(receives: u32) -> u32 {

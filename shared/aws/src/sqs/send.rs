@@ -18,7 +18,7 @@ use futures::{StreamExt, stream};
 use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 
 use super::{BYTES, ENTRIES, text, trace_attribute};
-use crate::{Destination, Queues, errors::said, trace_header};
+use crate::{Destination, Queues, errors::call_error, trace_header};
 
 /// Bytes reserved for the names and types of a message's attributes, and for its trace header.
 const ATTRIBUTE_BYTES: usize = 512;
@@ -77,7 +77,7 @@ impl SqsQueue {
         let answer = match answer {
             Ok(answer) => answer,
             Err(e) => {
-                let refused = SendError::Refused(said(&e));
+                let refused = SendError::Refused(call_error(&e));
                 return places.into_iter().map(|place| (place, Err(refused.clone()))).collect();
             }
         };

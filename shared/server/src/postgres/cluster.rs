@@ -174,13 +174,13 @@ async fn run_initdb(initdb: &Path, dir: &Path, account: &Account, options: &[Str
     let output =
         command.output().await.with_context(|| format!("cannot run {} as the user {}", initdb.display(), account.name))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let stderr = stderr
             .lines()
             .rfind(|line| line.contains("error:") || line.contains("FATAL"))
-            .or(said.lines().last())
+            .or(stderr.lines().last())
             .unwrap_or("nothing");
-        bail!("`initdb` could not create a database in {}: {}", dir.display(), said.trim());
+        bail!("`initdb` could not create a database in {}: {}", dir.display(), stderr.trim());
     }
     Ok(())
 }

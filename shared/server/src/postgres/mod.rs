@@ -9,8 +9,6 @@ mod cluster;
 mod find;
 mod pid_file;
 mod server;
-#[cfg(test)]
-mod tests;
 mod tls;
 
 use std::{
@@ -99,19 +97,22 @@ pub struct PrivatePostgres {
     url: String,
     stop: CancellationToken,
     supervisor: JoinHandle<anyhow::Result<()>>,
+    /// Unlocked last.
+    _data: DataDir,
 }
 
 impl PrivatePostgres {
-    /// Starts the PostgreSQL of a data dir, or adopts a running one, and waits until it accepts connections.
+    /// Locks a data dir, starts its PostgreSQL or adopts a running one, and waits until it accepts connections.
     ///
     /// Do not drop the future before it ends: a server that is being started would keep running.
-    pub async fn start(data: &DataDir) -> Result<Self> {
-        let cluster = Cluster::open(data, &Setup::default()).await?;
+    pub async fn start(dir: &Path) -> Result<Self> {
+        let data = DataDir::open(dir)?;
+        let cluster = Cluster::open(&data, &Setup::default()).await?;
         let server = Server::start(&cluster).await?;
         let url = cluster.url();
         let stop = CancellationToken::new();
         let supervisor = tokio::spawn(supervise(cluster, server, stop.clone()));
-        Ok(Self { url, stop, supervisor })
+        Ok(Self { url, stop, supervisor, _data: data })
     }
 
     /// The URL, which contains no secret.

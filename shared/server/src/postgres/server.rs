@@ -219,11 +219,11 @@ fn open_log(path: &Path) -> Result<File> {
 }
 
 fn why_it_ended(log: &mut File, from: u64, status: ExitStatus, cluster: &Cluster) -> Result<Attempt> {
-    let mut said = Vec::new();
+    let mut text = Vec::new();
     log.seek(SeekFrom::Start(from))?;
-    log.take(64 * 1024).read_to_end(&mut said)?;
-    let said = String::from_utf8_lossy(&said);
-    let fatal = said.lines().rev().find_map(|line| line.split_once("FATAL:")).map(|(_, message)| message.trim());
+    log.take(64 * 1024).read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    let fatal = text.lines().rev().find_map(|line| line.split_once("FATAL:")).map(|(_, message)| message.trim());
     match fatal {
         // Both are temporary: the remaining processes of a killed server notice its death and end.
         Some(message) if message.contains("shared memory block") || message.contains("lock file") => {

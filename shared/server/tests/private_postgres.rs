@@ -1,4 +1,6 @@
-//! Tests over a real PostgreSQL of this machine.
+//! The private PostgreSQL of a data dir, with the programs of this machine.
+
+#![allow(clippy::unwrap_used, reason = "a test fails at the first surprise")]
 
 use std::{
     fs::{self, Permissions},
@@ -11,9 +13,8 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, Uid},
 };
+use tasker_server::postgres::PrivatePostgres;
 use tokio_postgres::NoTls;
-
-use super::*;
 
 /// A data dir. Dropping it also removes a cluster outside of it.
 struct Home {
@@ -33,10 +34,6 @@ impl Home {
 
     fn path(&self) -> PathBuf {
         self.dir.path().join("data")
-    }
-
-    fn data(&self) -> DataDir {
-        DataDir::open(&self.path()).unwrap()
     }
 
     fn cluster(&self) -> PathBuf {
@@ -78,14 +75,13 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 fn data_is_there_after_a_stop_and_a_start() {
     run(async {
         let home = Home::open_to_all();
-        let data = home.data();
-        let postgres = PrivatePostgres::start(&data).await.unwrap();
+        let postgres = PrivatePostgres::start(&home.path()).await.unwrap();
         query(postgres.url(), "create table kept as select 'it'::text as what").await;
         let pid = home.server();
         postgres.stop().await.unwrap();
         assert!(kill(pid, None).is_err(), "the server is still running");
 
-        let postgres = PrivatePostgres::start(&data).await.unwrap();
+        let postgres = PrivatePostgres::start(&home.path()).await.unwrap();
         assert_eq!(query(postgres.url(), "select what from kept").await, ["it"]);
         postgres.stop().await.unwrap();
     });
@@ -95,7 +91,7 @@ fn data_is_there_after_a_stop_and_a_start() {
 fn it_listens_on_no_network_and_its_files_are_private_and_durable() {
     run(async {
         let home = Home::open_to_all();
-        let postgres = PrivatePostgres::start(&home.data()).await.unwrap();
+        let postgres = PrivatePostgres::start(&home.path()).await.unwrap();
         let settings = query(
             postgres.url(),
             "select name || '=' || setting from pg_settings where name in ('listen_addresses', 'fsync', 'synchronous_commit', 'server_encoding', \
@@ -121,7 +117,7 @@ fn it_listens_on_no_network_and_its_files_are_private_and_durable() {
 fn a_server_that_was_killed_is_restarted() {
     run(async {
         let home = Home::open_to_all();
-        let postgres = PrivatePostgres::start(&home.data()).await.unwrap();
+        let postgres = PrivatePostgres::start(&home.path()).await.unwrap();
         query(postgres.url(), "create table kept as select 'it'::text as what").await;
         let killed = home.server();
         kill(killed, Signal::SIGKILL).unwrap();
@@ -146,7 +142,7 @@ fn a_server_that_was_killed_is_restarted() {
 /// Starts a server in a runtime of its own and abandons it, as a killed process does.
 fn abandon(home: &Home) -> Pid {
     run(async {
-        let postgres = PrivatePostgres::start(&home.data()).await.unwrap();
+        let postgres = PrivatePostgres::start(&home.path()).await.unwrap();
         query(postgres.url(), "create table kept as select 'it'::text as what").await;
     });
     home.server()
@@ -157,7 +153,7 @@ fn a_server_that_outlived_its_process_is_adopted() {
     let home = Home::open_to_all();
     let survivor = abandon(&home);
     run(async {
-        let postgres = PrivatePostgres::start(&home.data()).await.unwrap();
+        let postgres = PrivatePostgres::start(&home.path()).await.unwrap();
         assert_eq!(home.server(), survivor);
         assert_eq!(query(postgres.url(), "select what from kept").await, ["it"]);
         postgres.stop().await.unwrap();
@@ -171,7 +167,7 @@ fn data_is_there_after_a_kill_of_the_server_and_its_process() {
     let killed = abandon(&home);
     kill(killed, Signal::SIGKILL).unwrap();
     run(async {
-        let postgres = PrivatePostgres::start(&home.data()).await.unwrap();
+        let postgres = PrivatePostgres::start(&home.path()).await.unwrap();
         assert_ne!(home.server(), killed);
         assert_eq!(query(postgres.url(), "select what from kept").await, ["it"]);
         postgres.stop().await.unwrap();
@@ -187,9 +183,9 @@ fn a_start_waits_for_the_processes_of_a_killed_server_to_end() {
     kill(child, Signal::SIGSTOP).unwrap();
     kill(killed, Signal::SIGKILL).unwrap();
     run(async {
-        let data = home.data();
+        let data = home.path();
         let mut starting = Box::pin(PrivatePostgres::start(&data));
-        let log = home.path().join("postgres.log");
+        let log = data.join("postgres.log");
         let refused = async {
             while !fs::read_to_string(&log).unwrap().contains("shared memory block") {
                 tokio::task::yield_now().await;
@@ -215,11 +211,10 @@ fn children_of(parent: Pid) -> Vec<Pid> {
 fn an_interrupted_first_start_starts_over() {
     run(async {
         let home = Home::open_to_all();
-        let data = home.data();
         let half = home.path().join("postgres.new");
-        fs::create_dir(&half).unwrap();
+        fs::create_dir_all(&half).unwrap();
         fs::write(half.join("PG_VERSION"), "15\n").unwrap();
-        let postgres = PrivatePostgres::start(&data).await.unwrap();
+        let postgres = PrivatePostgres::start(&home.path()).await.unwrap();
         assert!(!half.exists());
         postgres.stop().await.unwrap();
     });
@@ -231,8 +226,7 @@ fn a_path_that_is_too_long_or_strange_for_a_socket_works() {
         let home = Home::open_to_all();
         let path = home.path().join(format!("a folder, ümlaut & {}", "long".repeat(20)));
         fs::create_dir_all(&path).unwrap();
-        let data = DataDir::open(&path).unwrap();
-        let postgres = PrivatePostgres::start(&data).await.unwrap();
+        let postgres = PrivatePostgres::start(&path).await.unwrap();
         assert_eq!(query(postgres.url(), "select 'it'::text").await, ["it"]);
         let socket_dir = PathBuf::from(postgres.url().split_once("host=").unwrap().1);
         assert!(socket_dir.starts_with("/tmp"), "{}", socket_dir.display());
@@ -248,12 +242,11 @@ fn under_a_folder_that_only_root_can_enter_the_cluster_is_kept_outside() {
     }
     run(async {
         let home = Home::with_mode(0o700);
-        let data = home.data();
-        let postgres = PrivatePostgres::start(&data).await.unwrap();
+        let postgres = PrivatePostgres::start(&home.path()).await.unwrap();
         query(postgres.url(), "create table kept as select 'it'::text as what").await;
         assert!(home.cluster().starts_with("/var/lib"), "{}", home.cluster().display());
         postgres.stop().await.unwrap();
-        let postgres = PrivatePostgres::start(&data).await.unwrap();
+        let postgres = PrivatePostgres::start(&home.path()).await.unwrap();
         assert_eq!(query(postgres.url(), "select what from kept").await, ["it"]);
         postgres.stop().await.unwrap();
     });
@@ -263,9 +256,9 @@ fn under_a_folder_that_only_root_can_enter_the_cluster_is_kept_outside() {
 fn a_cluster_that_was_removed_is_not_silently_replaced() {
     run(async {
         let home = Home::open_to_all();
-        let data = home.data();
+        fs::create_dir(home.path()).unwrap();
         fs::write(home.path().join("postgres-is-in"), "/var/lib/tasker-which-is-gone\n").unwrap();
-        let refusal = PrivatePostgres::start(&data).await.err().unwrap().to_string();
+        let refusal = PrivatePostgres::start(&home.path()).await.err().unwrap().to_string();
         assert!(refusal.contains("/var/lib/tasker-which-is-gone, but it is not there; to start over, remove"), "{refusal}");
     });
 }
