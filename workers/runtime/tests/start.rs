@@ -20,7 +20,7 @@ async fn said(flags: &[&str], settings: &[(&str, &str)]) -> String {
 #[tokio::test]
 async fn a_setting_that_is_missing_or_wrong_ends_it_with_one_sentence_that_names_it() {
     for (name, value, sentence) in [
-        ("TASKER_QUEUES", "", "TASKER_QUEUES is not set: give what the URLs of the deployment's queues begin with"),
+        ("TASKER_QUEUES", "", "TASKER_QUEUES is not set: give the prefix of the URLs of the deployment's queues"),
         ("TASKER_QUEUES", "nowhere", "TASKER_QUEUES is wrong: expected a URL"),
         ("TASKER_POOL", "", "TASKER_POOL is not set: give the name of the pool that this worker serves"),
         ("TASKER_POOL", "a pool", "TASKER_POOL is wrong: worker-a pool is not a valid queue name"),
