@@ -56,7 +56,8 @@ impl Store {
             &settings.bodies,
             &settings.input_bytes,
         ];
-        self.changes(Lane::Steps, Prepared::Once, sql!("complete"), &params).await
+        let rows = self.pool.run(Lane::Steps, Prepared::Once, sql!("complete"), &params).await?;
+        Ok(rows.iter().map(Change::read).collect())
     }
 }
 
