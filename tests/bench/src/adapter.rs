@@ -8,12 +8,13 @@ use std::{
     collections::HashMap,
     process::Stdio,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -65,13 +66,13 @@ impl Adapter {
         tokio::spawn(async move {
             while let Ok(Some(text)) = lines.next_line().await {
                 let Ok(answer) = serde_json::from_str::<Value>(&text) else { continue };
-                let asked = answer["id"].as_u64().and_then(|id| lock(&waiting).remove(&id));
+                let asked = answer["id"].as_u64().and_then(|id| waiting.lock().remove(&id));
                 if let Some(asked) = asked {
                     let _ = asked.send(answer);
                 }
             }
             // Whoever still waits is told by the dropped end.
-            lock(&waiting).clear();
+            waiting.lock().clear();
         });
         Ok(Self { process, line, name })
     }
@@ -104,7 +105,7 @@ impl AdapterClient {
     async fn ask(&self, mut question: Value) -> Result<Value> {
         let (sender, answer) = oneshot::channel();
         let id = self.0.next.fetch_add(1, Relaxed);
-        lock(&self.0.waiting).insert(id, sender);
+        self.0.waiting.lock().insert(id, sender);
         question["id"] = id.into();
         let mut stdin = self.0.stdin.lock().await;
         stdin.as_mut().context("the adapter was stopped")?.write_all(format!("{question}\n").as_bytes()).await?;
@@ -129,8 +130,4 @@ impl Client for AdapterClient {
             Err(_) => Ok(false),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
