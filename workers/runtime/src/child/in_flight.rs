@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 /// A step that waits for a child, with the number of children that died while they ran only this step.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     pub step: Arc<RunStep>,
     lone_deaths: i32,
 }
