@@ -19,9 +19,7 @@ use crate::{
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
     Table,
-    /// For programs.
     Json,
 }
 

@@ -17,7 +17,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long a move may make no progress before this command stops polling.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A started move.
 pub struct Moving<'a> {
     admin: &'a QueueAdmin,
     queue: &'a str,

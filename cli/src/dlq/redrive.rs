@@ -50,9 +50,7 @@ pub struct RedriveArgs {
 enum Mechanism {
     /// `move` where possible, else `copy`.
     Auto,
-    /// SQS moves the queue.
     Move,
-    /// This command receives, sends and deletes.
     Copy,
 }
 
