@@ -23,7 +23,6 @@ pub struct Executor {
     supervisor: JoinHandle<()>,
 }
 
-/// An executor's report about a step.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub step: Arc<RunStep>,
@@ -70,14 +69,13 @@ impl Executor {
         let (steps, steps_end) = mpsc::channel(places);
         let (reports_end, reports) = mpsc::channel(2 * places);
         let (capacity_end, capacity) = watch::channel(Capacity { ready: true, aside: 0 });
-        // The same is true of suspects, of which there are no more than steps in total (see `Capacity`).
+        // In total it sends no more than twice as many (see `Capacity`), so sending a suspect never waits either.
         let (suspects, suspects_end) = mpsc::channel(2 * places);
         let common = Common { command, settings: settings.clone(), gate, reports: reports_end, capacity: capacity_end, suspects };
         let supervisor = tokio::spawn(child::supervise(common, child, steps_end, suspects_end));
         Ok(Self { steps, reports, capacity, handlers, supervisor })
     }
 
-    /// The names of the child's handlers.
     pub fn handlers(&self) -> &[String] {
         &self.handlers
     }

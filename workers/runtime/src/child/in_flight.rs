@@ -58,7 +58,6 @@ pub(super) struct InFlight {
 pub(super) struct Death {
     /// The number of steps that the child had.
     pub in_flight: usize,
-    /// The step that is blamed.
     pub blamed: Option<Running>,
     /// All other steps that the child had.
     pub suspects: Vec<Waiting>,

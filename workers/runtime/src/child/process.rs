@@ -114,18 +114,16 @@ impl ChildProcess {
     }
 
     /// Closes the child's pipe, so that it ends, and kills what is left after a grace period.
-    pub(super) async fn stop(self) {
-        let Self { mut process, input, last_lines, logs, lines, .. } = self;
-        drop(input);
-        process.ended_within(GRACE).await;
-        drop(lines);
-        reap(process, last_lines, logs).await;
+    pub(super) async fn stop(mut self) {
+        drop(self.input);
+        self.process.ended_within(GRACE).await;
+        drop(self.lines);
+        reap(self.process, self.last_lines, self.logs).await;
     }
 
     /// Kills the child and returns its last lines on stderr.
     pub(super) async fn kill(self) -> Vec<String> {
-        let Self { process, last_lines, logs, .. } = self;
-        reap(process, last_lines, logs).await
+        reap(self.process, self.last_lines, self.logs).await
     }
 }
 

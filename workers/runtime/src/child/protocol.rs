@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tasker_wire::{Outcome, RunStep};
 
-/// The protocol version.
 pub(super) const PROTOCOL: u32 = 1;
 
 /// The child's first line, which it writes when it is ready.
