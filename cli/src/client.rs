@@ -33,11 +33,9 @@ pub struct ApiResponse {
 impl ApiResponse {
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.text).map_err(|error| {
-            let start: String = self.text.chars().take(80).collect();
-            CommandError::new(
-                Exit::Error,
-                format!("{} sent a response that this command cannot read ({error}): {}", self.from, line(&start)),
-            )
+            let start = line(&self.text.chars().take(80).collect::<String>());
+            let message = format!("{} sent a response that this command cannot read ({error}): {start}", self.from);
+            CommandError::new(Exit::Error, message)
         })
     }
 }
@@ -77,7 +75,8 @@ impl Client {
             if response.status() != StatusCode::SERVICE_UNAVAILABLE || tried == RETRIES {
                 return self.answer(response).await;
             }
-            tokio::time::sleep(pause(&response, tried)).await;
+            let pause = retry_after(&response).unwrap_or(Duration::from_millis(500) * 2u32.pow(tried));
+            tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
             tried += 1;
         }
     }
@@ -125,7 +124,9 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 fn not_answered(error: &reqwest::Error, from: &str) -> CommandError {
-    let why = root_message(error);
+    // Only the innermost message: the outer ones contain the address, which may contain a password.
+    let cause = tasker_process::root_cause(error);
+    let why = if cause.is::<reqwest::Error>() { "the connection broke".into() } else { cause.to_string() };
     if error.is_connect() {
         let remedy = "Start a server with `tasker-ctl dev`, or give its address with --url or TASKER_URL.";
         return CommandError::new(Exit::Unavailable, format!("no server answers at {from} ({why})\n{remedy}"));
@@ -136,19 +137,9 @@ fn not_answered(error: &reqwest::Error, from: &str) -> CommandError {
     CommandError::new(Exit::Unavailable, format!("the response of {from} was lost ({why}); the request may have taken effect"))
 }
 
-/// The innermost message: the outer ones contain the address, which may contain a password.
-fn root_message(error: &reqwest::Error) -> String {
-    let cause = tasker_process::root_cause(error);
-    if cause.downcast_ref::<reqwest::Error>().is_some() { "the connection broke".into() } else { cause.to_string() }
-}
-
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
-}
-
-fn pause(response: &Response, tried: u32) -> Duration {
-    retry_after(response).unwrap_or(Duration::from_millis(500) * 2u32.pow(tried)).min(LONGEST_PAUSE)
 }
 
 /// Turns an error response into the command's error, with all faults and their places.

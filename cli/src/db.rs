@@ -46,23 +46,16 @@ pub async fn run(command: &DbCommand, format: Format) -> Result {
 
 async fn migrate(database_url: &str, format: Format) -> Result {
     let applied = tasker_server::migrate(database_url).await?;
-    match format {
-        Format::Json => output::print_json(&json!({ "applied": applied }).to_string()),
-        Format::Table if applied.is_empty() => output::print("nothing to do: the schema is up to date"),
-        Format::Table => output::print(&applied.iter().map(|name| format!("applied {name}")).collect::<Vec<_>>().join("\n")),
-    }
+    output::print_document(&json!({ "applied": applied }), format, || match &applied[..] {
+        [] => "nothing to do: the schema is up to date".to_owned(),
+        names => names.iter().map(|name| format!("applied {name}")).collect::<Vec<_>>().join("\n"),
+    })
 }
 
 async fn status(database_url: &str, format: Format) -> Result {
     let migrations = tasker_server::migration_status(database_url).await?;
-    match format {
-        Format::Json => {
-            let rows: Vec<_> = migrations.iter().map(|(name, applied)| json!({"name": name, "applied": applied})).collect();
-            output::print_json(&json!({ "migrations": rows }).to_string())
-        }
-        Format::Table => {
-            let row = |(name, applied): (String, bool)| vec![name, if applied { "yes" } else { "no" }.to_owned()];
-            output::print(&table(&["MIGRATION", "APPLIED"], migrations.into_iter().map(row)))
-        }
-    }
+    let objects: Vec<_> = migrations.iter().map(|(name, applied)| json!({"name": name, "applied": applied})).collect();
+    let row = |(name, applied): (String, bool)| vec![name, if applied { "yes" } else { "no" }.to_owned()];
+    let view = || table(&["MIGRATION", "APPLIED"], migrations.into_iter().map(row));
+    output::print_document(&json!({ "migrations": objects }), format, view)
 }

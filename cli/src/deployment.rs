@@ -15,8 +15,10 @@ pub struct DeploymentArgs {
 
 pub struct QueueDeployment {
     pub admin: QueueAdmin,
-    /// The names of all queues, sorted; at least one.
-    names: Vec<String>,
+    /// The names of the queues that are not dead-letter queues, sorted.
+    pub working: Vec<String>,
+    /// The names of its dead-letter queues, sorted.
+    pub dead: Vec<String>,
 }
 
 impl DeploymentArgs {
@@ -29,7 +31,8 @@ impl DeploymentArgs {
             let remedy = "give the --queues of an existing deployment, and its AWS_REGION or AWS_ENDPOINT_URL";
             return Err(CommandError::new(Exit::NotFound, format!("there are no queues of a deployment `{prefix}`: {remedy}")));
         }
-        Ok(QueueDeployment { admin, names })
+        let (dead, working) = names.into_iter().partition(|name| queue_of_dead_letters(name).is_some());
+        Ok(QueueDeployment { admin, working, dead })
     }
 
     fn queues(&self) -> Result<Queues> {
@@ -51,34 +54,20 @@ impl DeploymentArgs {
 }
 
 impl QueueDeployment {
-    /// The names of the queues that are not dead-letter queues.
-    pub fn working(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str).filter(|name| queue_of_dead_letters(name).is_none())
-    }
-
-    pub fn dead(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str).filter(|name| queue_of_dead_letters(name).is_some())
-    }
-
     pub fn has(&self, name: &str) -> bool {
-        self.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
+        self.working.iter().chain(&self.dead).any(|known| known == name)
     }
 
     /// The dead-letter queue with a name, which may leave out the deployment's prefix and `-dlq`; all of them without a name. A queue with
     /// a redrive policy is rejected, because reading its messages would use up their receives.
     pub async fn choose(&self, name: Option<&str>) -> Result<Vec<String>> {
-        let chosen: Vec<String> = match name {
-            Some(name) => vec![self.find(name)?],
-            None => self.dead().map(str::to_owned).collect(),
-        };
+        let chosen = if let Some(name) = name { vec![self.find(name)?] } else { self.dead.clone() };
         for queue in &chosen {
             let facts = self.admin.facts(queue).await.map_err(|error| failure(&format!("read {queue}"), &error))?;
             if facts.max_receives.is_some() {
                 let why = "has a redrive policy, so reading its messages would use up their receives";
-                return Err(CommandError::new(
-                    Exit::Conflict,
-                    format!("{queue} {why}: remove the policy, which no dead-letter queue needs"),
-                ));
+                let message = format!("{queue} {why}: remove the policy, which no dead-letter queue needs");
+                return Err(CommandError::new(Exit::Conflict, message));
             }
         }
         Ok(chosen)
@@ -86,12 +75,12 @@ impl QueueDeployment {
 
     fn find(&self, name: &str) -> Result<String> {
         let prefix = self.admin.queues().prefix();
-        let meant = |whole: &str| {
+        let is_meant = |whole: &&String| {
             let bare = queue_of_dead_letters(whole).unwrap_or(whole);
             [whole, bare].into_iter().any(|it| it == name || it.strip_prefix(prefix) == Some(name))
         };
-        self.dead().find(|whole| meant(whole)).map(str::to_owned).ok_or_else(|| {
-            let known = self.dead().collect::<Vec<_>>().join(", ");
+        self.dead.iter().find(is_meant).cloned().ok_or_else(|| {
+            let known = self.dead.join(", ");
             CommandError::new(Exit::NotFound, format!("there is no dead-letter queue `{name}`; there are: {known}"))
         })
     }
@@ -114,10 +103,10 @@ mod tests {
 
     async fn deployment() -> QueueDeployment {
         let queues = Queues::new("https://sqs.example/123/shop-").unwrap();
-        let names = ["shop-intake", "shop-intake-dlq", "shop-worker-a", "shop-worker-a-dlq"];
         QueueDeployment {
             admin: QueueAdmin::new(Clients::from_env().await.sqs, queues),
-            names: names.map(str::to_owned).to_vec(),
+            working: ["shop-intake", "shop-worker-a"].map(str::to_owned).to_vec(),
+            dead: ["shop-intake-dlq", "shop-worker-a-dlq"].map(str::to_owned).to_vec(),
         }
     }
 

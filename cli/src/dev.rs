@@ -2,13 +2,14 @@
 
 use std::{collections::HashSet, path::PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use tasker_process::{Shutdown, Stream, begin_logs, settings};
 use tasker_server::{Event, Options, WorkerCommand};
 
 use crate::{
     db::database_url,
-    error::{CommandError, Exit, Result},
+    error::{CommandError, Result},
     output,
 };
 
@@ -47,7 +48,7 @@ pub async fn run(args: DevArgs) -> Result {
     let database_url = database_url(args.database_url.as_deref())?;
     begin_logs(Stream::Stdout, &[]);
     // From here on signals are queued: an interrupted start would leave a database server behind.
-    let shutdown = listen_to_signals()?;
+    let shutdown = Shutdown::listen().context("cannot listen to signals")?;
     let pools: Vec<_> = args.workers.iter().map(|worker| worker.pool.clone()).collect();
     let options = Options {
         port: args.port,
@@ -59,11 +60,6 @@ pub async fn run(args: DevArgs) -> Result {
         environment: environment.unwrap_or_else(|| "development".to_owned()),
     };
     Ok(tasker_server::run(&options, shutdown, |event| tell(event, &pools)).await?)
-}
-
-/// From now on signals are queued.
-pub fn listen_to_signals() -> Result<Shutdown> {
-    Shutdown::listen().map_err(|error| CommandError::new(Exit::Error, format!("cannot listen to signals: {error}")))
 }
 
 fn tell(event: Event, pools: &[String]) {
@@ -79,12 +75,8 @@ fn tell(event: Event, pools: &[String]) {
 
 fn refuse_duplicates(workers: &[WorkerCommand]) -> Result {
     let mut names = HashSet::new();
-    match workers.iter().find(|worker| !names.insert(&worker.pool)) {
-        Some(duplicate) => {
-            Err(CommandError::usage(format!("--worker {} is given twice; give each worker a name of its own", duplicate.pool)))
-        }
-        None => Ok(()),
-    }
+    let Some(duplicate) = workers.iter().find(|worker| !names.insert(&worker.pool)) else { return Ok(()) };
+    Err(CommandError::usage(format!("--worker {} is given twice; give each worker a name of its own", duplicate.pool)))
 }
 
 #[cfg(test)]

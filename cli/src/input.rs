@@ -4,7 +4,6 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use serde_json::value::RawValue;
@@ -21,15 +20,13 @@ pub enum JsonSource {
     Stdin,
 }
 
-impl FromStr for JsonSource {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        Ok(match (text, text.strip_prefix('@')) {
+impl From<&str> for JsonSource {
+    fn from(text: &str) -> Self {
+        match (text, text.strip_prefix('@')) {
             ("-", _) => Self::Stdin,
             (_, Some(path)) => Self::File(path.into()),
             _ => Self::Text(text.to_owned()),
-        })
+        }
     }
 }
 
@@ -41,9 +38,7 @@ impl JsonSource {
             Self::File(path) => (read_file(path, limits::RESULT_BYTES)?, path.display().to_string()),
             Self::Stdin => (read_bounded(io::stdin(), "stdin", limits::RESULT_BYTES)?, "stdin".to_owned()),
         };
-        if let Err(fault) = json::check(&text) {
-            return Err(CommandError::usage(format!("{place} is not valid JSON: {fault}")));
-        }
+        json::check(&text).map_err(|fault| CommandError::usage(format!("{place} is not valid JSON: {fault}")))?;
         RawValue::from_string(text.trim().to_owned())
             .map_err(|error| CommandError::usage(format!("{place} is not JSON: {error}")))
     }
@@ -76,7 +71,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<String> {
-        text.parse::<JsonSource>().unwrap().read("--context").map(|json| json.get().to_owned())
+        JsonSource::from(text).read("--context").map(|json| json.get().to_owned())
     }
 
     #[test]

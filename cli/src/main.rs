@@ -78,7 +78,8 @@ enum CtlCommand {
     ///
     /// The counts are those of SQS, which may lag by a minute. Only dead letters have an age: SQS reports the age of the oldest message only
     /// to CloudWatch (ApproximateAgeOfOldestMessage), and receiving a message from a working queue would use up one of its receives.
-    Queues(queues::QueuesArgs),
+    #[command(after_help = dlq::JSON)]
+    Queues(deployment::DeploymentArgs),
     /// Bring a database to this version's schema
     #[command(subcommand)]
     Db(db::DbCommand),

@@ -6,21 +6,20 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+use anyhow::Context;
 use clap::ValueEnum;
 use comfy_table::{Cell, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     client::ApiResponse,
-    error::{CommandError, Exit, Result},
+    error::{CommandError, Result},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
     Table,
-    /// For programs.
     Json,
 }
 
@@ -34,7 +33,15 @@ pub fn print_json(json: &str) -> Result {
     write_out(&indent(json))
 }
 
-/// Prints a response of the API: for people by `view`, for programs as it is.
+/// Prints a document: for people by `view`, for programs as it is.
+pub fn print_document(document: &impl Serialize, format: Format, view: impl FnOnce() -> String) -> Result {
+    match format {
+        Format::Json => print_json(&serde_json::to_string(document).expect("documents of this program serialize")),
+        Format::Table => print(&view()),
+    }
+}
+
+/// The same for a response of the API.
 pub fn print_response<T: DeserializeOwned>(response: &ApiResponse, format: Format, view: impl FnOnce(&T) -> String) -> Result {
     match format {
         Format::Json => print_json(&response.text),
@@ -58,8 +65,7 @@ fn write_out(text: &str) -> Result {
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         // The reader stopped, as in `… | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(CommandError::new(Exit::Error, format!("cannot write the result: {error}"))),
-        Ok(()) => Ok(()),
+        written => Ok(written.context("cannot write the result")?),
     }
 }
 
@@ -85,10 +91,7 @@ fn is_hostile(c: char) -> bool {
 /// A line cut to a number of characters, with `…` at a cut end.
 pub fn shortened(text: &str, characters: usize) -> String {
     let shown = line(text);
-    if shown.chars().count() <= characters {
-        return shown;
-    }
-    shown.chars().take(characters - 1).chain(['…']).collect()
+    if shown.chars().count() <= characters { shown } else { shown.chars().take(characters - 1).chain(['…']).collect() }
 }
 
 /// A table without lines, at most as wide as the terminal.
@@ -96,9 +99,9 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> St
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table.add_rows(rows.into_iter().map(|row| row.iter().map(|cell| Cell::new(line(cell))).collect::<Vec<_>>()));
-    table.column_iter_mut().for_each(|column| {
+    for column in table.column_iter_mut() {
         column.set_padding((0, 2));
-    });
+    }
     table.trim_fmt()
 }
 
@@ -154,39 +157,35 @@ fn parse_time(text: &str) -> Option<Timestamp> {
 /// Indents a JSON text without parsing its values. Hostile characters can only be in strings, where an escape means the same.
 fn indent(json: &str) -> String {
     let (mut shown, mut depth, mut in_string, mut escaped) = (String::with_capacity(json.len() * 2), 0usize, false, false);
-    let mut rest = json.chars().peekable();
-    while let Some(c) = rest.next() {
-        if in_string {
-            in_string = escaped || c != '"';
-            escaped = !escaped && c == '\\';
-            push_in_string(&mut shown, c);
-            continue;
-        }
+    for c in json.chars() {
         match c {
-            ' ' | '\n' | '\r' | '\t' => continue,
-            '"' => in_string = true,
-            '}' | ']' => {
-                depth = depth.saturating_sub(1);
+            // All hostile characters are in the basic plane, so each is one escape.
+            _ if in_string && is_hostile(c) => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ if in_string => shown.push(c),
+            ' ' | '\n' | '\r' | '\t' => {}
+            ':' => shown.push_str(": "),
+            '{' | '[' => {
+                depth += 1;
+                shown.push(c);
                 new_line(&mut shown, depth);
             }
-            _ => {}
-        }
-        shown.push(c);
-        match c {
-            '{' | '[' => {
-                while rest.next_if(|c| c.is_ascii_whitespace()).is_some() {}
-                match rest.next_if(|c| matches!(c, '}' | ']')) {
-                    Some(end) => shown.push(end),
-                    None => {
-                        depth += 1;
-                        new_line(&mut shown, depth);
-                    }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                // An empty list or object stays on one line.
+                shown.truncate(shown.trim_end().len());
+                if !shown.ends_with(['{', '[']) {
+                    new_line(&mut shown, depth);
                 }
+                shown.push(c);
             }
-            ',' => new_line(&mut shown, depth),
-            ':' => shown.push(' '),
-            _ => {}
+            ',' => {
+                shown.push(c);
+                new_line(&mut shown, depth);
+            }
+            _ => shown.push(c),
         }
+        in_string ^= c == '"' && !escaped;
+        escaped = in_string && !escaped && c == '\\';
     }
     shown
 }
@@ -194,15 +193,6 @@ fn indent(json: &str) -> String {
 fn new_line(shown: &mut String, depth: usize) {
     shown.push('\n');
     shown.extend(std::iter::repeat_n("  ", depth));
-}
-
-fn push_in_string(shown: &mut String, c: char) {
-    if is_hostile(c) {
-        // All hostile characters are in the basic plane, so each is one escape.
-        shown.push_str(&format!("\\u{:04x}", u32::from(c)));
-    } else {
-        shown.push(c);
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus};
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use futures::FutureExt;
 use nix::{
@@ -14,7 +15,6 @@ use tasker_server::postgres::{self, Address, Setup, Stop};
 use tokio::{process::Command, signal::unix::SignalKind};
 
 use crate::{
-    dev::listen_to_signals,
     error::{CommandError, Exit, Result},
     output,
 };
@@ -81,7 +81,7 @@ pub async fn run(command: PostgresCommand) -> Result {
         PostgresCommand::Run { durable, server, command } => {
             let setup = server.setup(if durable { Setup::default() } else { Setup::unsynced() });
             // From here on signals are queued, so that the server is removed in any case.
-            let mut shutdown = listen_to_signals()?;
+            let mut shutdown = Shutdown::listen().context("cannot listen to signals")?;
             let code = postgres::throw_away(&setup, async |address| supervise(&command, address, &mut shutdown).await).await??;
             // Nothing is left to drop.
             std::process::exit(code)

@@ -1,15 +1,14 @@
 //! `tasker-ctl queues`: the content of a deployment's queues. It receives nothing from a queue that is not for dead letters, because each
 //! receive counts as a try of its message.
 
-use clap::Args;
 use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tasker_aws::{QueueAdmin, QueueFacts, SqsMessage, dead_letter_queue, queue_of_dead_letters};
 
 use crate::{
-    deployment::{DeploymentArgs, QueueDeployment, failure},
+    deployment::{DeploymentArgs, failure},
     error::Result,
     output::{self, Format, age, counted, table},
 };
@@ -17,23 +16,12 @@ use crate::{
 /// How long a received dead letter stays hidden if this command does not show it again.
 const HIDDEN_SECONDS: u16 = 5;
 
-#[derive(Debug, Args)]
-#[command(after_help = crate::dlq::JSON)]
-pub struct QueuesArgs {
-    #[command(flatten)]
-    deployment: DeploymentArgs,
-}
-
 /// A queue that is not for dead letters.
-#[derive(Debug, Serialize)]
 struct WorkQueue {
     name: String,
-    waiting: u64,
-    in_flight: u64,
-    delayed: u64,
+    facts: QueueFacts,
+    /// The number in its dead-letter queue, if it has one.
     dead_letters: Option<u64>,
-    visibility_seconds: u64,
-    max_receives: Option<u64>,
 }
 
 /// A dead-letter queue that is not empty.
@@ -47,25 +35,23 @@ struct DeadLetterQueue {
     exact: bool,
 }
 
-pub async fn run(args: &QueuesArgs, format: Format) -> Result {
-    let deployment = args.deployment.open().await?;
-    let dead = facts(&deployment, deployment.dead()).await?;
-    let working = facts(&deployment, deployment.working()).await?;
-    let working: Vec<WorkQueue> = working.into_iter().map(|(name, facts)| WorkQueue::of(name, &facts, &dead)).collect();
+pub async fn run(args: &DeploymentArgs, format: Format) -> Result {
+    let deployment = args.open().await?;
+    let dead = facts(&deployment.admin, &deployment.dead).await?;
+    let working = facts(&deployment.admin, &deployment.working).await?;
+    let working: Vec<WorkQueue> = working.into_iter().map(|(name, facts)| WorkQueue::new(name, facts, &dead)).collect();
     let filled = dead.iter().filter(|(_, facts)| facts.total() > 0);
     let dead = join_all(filled.map(|(name, facts)| look(&deployment.admin, name, facts))).await;
-    match format {
-        Format::Json => output::print_json(&json!({"queues": working, "dead_letters": dead}).to_string()),
-        Format::Table => output::print(&view(&working, &dead)),
-    }
+    let queues: Vec<Value> = working.iter().map(WorkQueue::document).collect();
+    output::print_document(&json!({"queues": queues, "dead_letters": dead}), format, || view(&working, &dead))
 }
 
-async fn facts<'a>(deployment: &QueueDeployment, names: impl Iterator<Item = &'a str>) -> Result<Vec<(String, QueueFacts)>> {
-    let one = |name: &'a str| async move {
-        let facts = deployment.admin.facts(name).await.map_err(|error| failure(&format!("look at {name}"), &error))?;
-        Ok((name.to_owned(), facts))
+async fn facts(admin: &QueueAdmin, names: &[String]) -> Result<Vec<(String, QueueFacts)>> {
+    let one = async |name: &String| {
+        let facts = admin.facts(name).await.map_err(|error| failure(&format!("look at {name}"), &error))?;
+        Ok((name.clone(), facts))
     };
-    try_join_all(names.map(one)).await
+    try_join_all(names.iter().map(one)).await
 }
 
 /// There is no age if a receive would count against a redrive policy, or if SQS does not answer in time.
@@ -91,17 +77,16 @@ fn view(working: &[WorkQueue], dead: &[DeadLetterQueue]) -> String {
 }
 
 impl WorkQueue {
-    fn of(name: String, facts: &QueueFacts, dead: &[(String, QueueFacts)]) -> Self {
+    fn new(name: String, facts: QueueFacts, dead: &[(String, QueueFacts)]) -> Self {
         let its = dead_letter_queue(&name);
-        Self {
-            dead_letters: dead.iter().find(|(name, _)| *name == its).map(|(_, facts)| facts.total()),
-            waiting: facts.waiting,
-            in_flight: facts.in_flight,
-            delayed: facts.delayed,
-            visibility_seconds: facts.visibility_seconds,
-            max_receives: facts.max_receives,
-            name,
-        }
+        let dead_letters = dead.iter().find(|(name, _)| *name == its).map(|(_, facts)| facts.total());
+        Self { name, facts, dead_letters }
+    }
+
+    fn document(&self) -> Value {
+        let QueueFacts { waiting, in_flight, delayed, visibility_seconds, max_receives, .. } = &self.facts;
+        json!({"name": self.name, "waiting": waiting, "in_flight": in_flight, "delayed": delayed, "dead_letters": self.dead_letters,
+            "visibility_seconds": visibility_seconds, "max_receives": max_receives})
     }
 
     fn row(&self) -> Vec<String> {
@@ -112,24 +97,20 @@ impl WorkQueue {
         };
         vec![
             self.name.clone(),
-            self.waiting.to_string(),
-            self.in_flight.to_string(),
-            self.delayed.to_string(),
+            self.facts.waiting.to_string(),
+            self.facts.in_flight.to_string(),
+            self.facts.delayed.to_string(),
             dead_letters,
-            format!("{} s", self.visibility_seconds),
-            self.max_receives.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+            format!("{} s", self.facts.visibility_seconds),
+            self.facts.max_receives.map_or_else(|| "-".to_owned(), |count| count.to_string()),
         ]
     }
 }
 
 impl DeadLetterQueue {
     fn view(&self) -> String {
-        let age = self.oldest_age_seconds.map(age).unwrap_or_default();
-        let age = match (self.oldest_age_seconds, self.exact) {
-            (None, _) => String::new(),
-            (Some(_), true) => format!(", the oldest sent {age} ago"),
-            (Some(_), false) => format!(", the oldest sent {age} ago or more"),
-        };
+        let at_least = if self.exact { "" } else { " or more" };
+        let age = self.oldest_age_seconds.map(|it| format!(", the oldest sent {} ago{at_least}", age(it))).unwrap_or_default();
         let bare = queue_of_dead_letters(&self.name).unwrap_or(&self.name);
         let count = counted(self.dead_letters, "dead letter");
         format!("{} holds {count}{age}: tasker-ctl dlq list --queue {bare}", self.name)
@@ -145,7 +126,7 @@ mod tests {
         let facts = |waiting| QueueFacts { waiting, visibility_seconds: 180, max_receives: Some(100), ..QueueFacts::default() };
         let dead = [("shop-intake-dlq".to_owned(), facts(12)), ("shop-readiness-dlq".to_owned(), facts(0))];
         let working =
-            ["shop-intake", "shop-readiness", "shop-worker-a"].map(|name| WorkQueue::of(name.to_owned(), &facts(4), &dead));
+            ["shop-intake", "shop-readiness", "shop-worker-a"].map(|name| WorkQueue::new(name.to_owned(), facts(4), &dead));
         let filled =
             DeadLetterQueue { name: "shop-intake-dlq".into(), dead_letters: 12, oldest_age_seconds: Some(7260), exact: false };
         let shown = view(&working, &[filled]);

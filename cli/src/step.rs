@@ -18,7 +18,13 @@ pub enum StepCommand {
     /// Retry a failed step, with its attempts reset
     Retry(StepArgs),
     /// Settle a step manually, with a result that its children see, or without one
-    Resolve(ResolveArgs),
+    Resolve {
+        #[command(flatten)]
+        step: StepArgs,
+        /// The result: JSON, @FILE, or - for stdin
+        #[arg(long, value_name = "JSON")]
+        result: Option<JsonSource>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -35,24 +41,13 @@ pub struct StepArgs {
     actor: String,
 }
 
-#[derive(Debug, Args)]
-pub struct ResolveArgs {
-    #[command(flatten)]
-    step: StepArgs,
-    /// The result: JSON, @FILE, or - for stdin
-    #[arg(long, value_name = "JSON")]
-    result: Option<JsonSource>,
-}
-
 pub async fn run(command: &StepCommand, client: &Client, format: Format) -> Result {
-    let (StepCommand::Retry(step) | StepCommand::Resolve(ResolveArgs { step, .. })) = command;
+    let (StepCommand::Retry(step) | StepCommand::Resolve { step, .. }) = command;
     let (reason, actor) = (step.reason.clone(), step.actor.clone());
     let action = match command {
         StepCommand::Retry(_) => StepManualAction::ResetForRetry { reason, reset_by: actor },
-        StepCommand::Resolve(ResolveArgs { result: None, .. }) => {
-            StepManualAction::ResolveManually { reason, resolved_by: actor }
-        }
-        StepCommand::Resolve(ResolveArgs { result: Some(source), .. }) => {
+        StepCommand::Resolve { result: None, .. } => StepManualAction::ResolveManually { reason, resolved_by: actor },
+        StepCommand::Resolve { result: Some(source), .. } => {
             let completion_data = CompletionData { result: source.read("--result")?, metadata: None };
             StepManualAction::CompleteManually { completion_data, reason, completed_by: actor }
         }
@@ -60,9 +55,8 @@ pub async fn run(command: &StepCommand, client: &Client, format: Format) -> Resu
     let mut path = steps_path(step.task).to_vec();
     path.push(id_of(step, client).await?);
     let response = client.send(Method::PATCH, &path, &action).await?;
-    output::print_response(&response, format, |step: &StepResponse| {
-        format!("step {} is {}", output::line(&step.name), step.current_state)
-    })
+    let view = |step: &StepResponse| format!("step {} is {}", output::line(&step.name), step.current_state);
+    output::print_response(&response, format, view)
 }
 
 /// The step's id, because the API identifies steps by id and people by name.

@@ -58,20 +58,14 @@ pub struct ShowTemplateArgs {
 }
 
 /// Checks files. Faults are the result of this command, so they go to stdout.
-pub fn validate(files: &TemplateFiles, format: Format) -> Result {
-    let mut checks = Vec::new();
-    for path in expand(&files.files)? {
-        checks.push(check(&path)?);
-    }
-    match format {
-        Format::Json => output::print_json(&serde_json::to_string(&checks).expect("strings serialize"))?,
-        Format::Table => output::print(&checks.iter().map(Check::view).collect::<Vec<_>>().join("\n"))?,
-    }
+fn validate(files: &TemplateFiles, format: Format) -> Result {
+    let checks: Vec<Check> = expand(&files.files)?.iter().map(|path| check(path)).collect::<Result<_>>()?;
+    output::print_document(&checks, format, || checks.iter().map(Check::view).collect::<Vec<_>>().join("\n"))?;
     let bad = checks.iter().filter(|check| !check.valid).count();
-    if bad > 0 {
-        return Err(CommandError::new(Exit::Error, format!("{bad} of {} templates cannot be registered", checks.len())));
+    match bad {
+        0 => Ok(()),
+        _ => Err(CommandError::new(Exit::Error, format!("{bad} of {} templates cannot be registered", checks.len()))),
     }
-    Ok(())
 }
 
 #[derive(Serialize)]
@@ -105,10 +99,8 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
-            files.extend(
-                tasker_server::yaml_files(path)
-                    .map_err(|error| CommandError::usage(format!("cannot read {}: {error}", path.display())))?,
-            );
+            let found = tasker_server::yaml_files(path);
+            files.extend(found.map_err(|error| CommandError::usage(format!("cannot read {}: {error}", path.display())))?);
         } else {
             files.push(path.clone());
         }
@@ -123,7 +115,7 @@ pub async fn run(command: &TemplateCommand, client: &Client, format: Format) -> 
     match command {
         TemplateCommand::Validate(files) => validate(files, format),
         TemplateCommand::Register(files) => register(files, client, format).await,
-        TemplateCommand::List(args) => list(args, client, format).await,
+        TemplateCommand::List(args) => output::print_response(&client.get(&["v1", "templates"], args).await?, format, templates),
         TemplateCommand::Show(args) => show(args, client, format).await,
     }
 }
@@ -136,12 +128,10 @@ async fn register(files: &TemplateFiles, client: &Client, format: Format) -> Res
             Ok(answer) => answers.push(answer),
             Err(one) if one.exit == Exit::Unavailable => return Err(one),
             Err(one) => {
-                let one = CommandError::new(one.exit, format!("{}: {}", line(&path.display().to_string()), one.message));
-                if let Some(earlier) = failure.replace(one) {
-                    // The last failure ends the command, so earlier ones are reported here.
-                    output::report(&earlier);
-                    failure = failure.map(|last: CommandError| CommandError::new(earlier.exit, last.message));
-                }
+                // The last failure ends the command, so earlier ones are reported here.
+                failure.iter().for_each(output::report);
+                let exit = failure.map_or(one.exit, |earlier: CommandError| earlier.exit);
+                failure = Some(CommandError::new(exit, format!("{}: {}", line(&path.display().to_string()), one.message)));
             }
         }
     }
@@ -164,11 +154,6 @@ async fn register_one(path: &Path, client: &Client, format: Format) -> Result<Bo
     answer.read()
 }
 
-async fn list(args: &TemplateListArgs, client: &Client, format: Format) -> Result {
-    let response = client.get(&["v1", "templates"], args).await?;
-    output::print_response(&response, format, templates)
-}
-
 fn templates(TemplateListResponse { templates, .. }: &TemplateListResponse) -> String {
     if templates.is_empty() {
         return "no templates".into();
@@ -181,10 +166,7 @@ fn templates(TemplateListResponse { templates, .. }: &TemplateListResponse) -> S
 }
 
 async fn show(args: &ShowTemplateArgs, client: &Client, format: Format) -> Result {
-    let version = match &args.version {
-        Some(version) => version.clone(),
-        None => highest(args, client).await?,
-    };
+    let version = if let Some(version) = &args.version { version.clone() } else { highest(args, client).await? };
     let response = client.get(&["v1", "templates", &args.namespace, &args.name, &version], &()).await?;
     output::print_response(&response, format, detail)
 }

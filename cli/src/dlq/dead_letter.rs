@@ -95,19 +95,13 @@ fn fingerprint(kind: &str, reason: &str) -> String {
 
 /// A reason with its numbers and ids replaced by `#`. An id is a word with a digit that consists of hexadecimal digits and hyphens.
 fn pattern(reason: &str) -> String {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    let (mut pattern, mut word) = (String::new(), String::new());
-    for c in reason.chars().chain(['\0']) {
-        if is_part(c) {
-            word.push(c);
-            continue;
-        }
+    let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
+    let replaced = reason.split_inclusive(is_end).flat_map(|piece| {
+        let (word, end) = piece.split_at(piece.find(is_end).unwrap_or(piece.len()));
         let is_id = word.contains(|c: char| c.is_ascii_digit()) && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-        pattern.push_str(if is_id { "#" } else { &word });
-        word.clear();
-        pattern.push(c);
-    }
-    pattern.trim_end_matches('\0').to_owned()
+        [if is_id { "#" } else { word }, end]
+    });
+    replaced.collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Selects dead letters.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 use uuid::Uuid;
@@ -27,8 +27,8 @@ pub struct Filter {
     #[arg(short, long, value_name = "F", value_parser = parse_fingerprint)]
     fingerprint: Option<String>,
     /// First sent longer ago than this, such as 90s, 30m, 1h or 2d
-    #[arg(long, value_name = "AGE")]
-    older_than: Option<Age>,
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    older_than: Option<Duration>,
     /// With this message id
     #[arg(short, long, value_name = "ID")]
     message: Option<String>,
@@ -65,7 +65,7 @@ impl Filter {
             && self.namespace.as_ref().is_none_or(|namespace| dead_letter.namespace.as_ref() == Some(namespace))
             && self.fingerprint.as_ref().is_none_or(|fingerprint| dead_letter.fingerprint == *fingerprint)
             && self.message.as_ref().is_none_or(|id| dead_letter.message_id == *id)
-            && self.older_than.is_none_or(|Age(age)| dead_letter.age_seconds.is_some_and(|is| is.unsigned_abs() > age.as_secs()))
+            && self.older_than.is_none_or(|age| dead_letter.age_seconds.is_some_and(|is| is.unsigned_abs() > age.as_secs()))
     }
 }
 
@@ -74,25 +74,10 @@ fn parse_fingerprint(text: &str) -> std::result::Result<String, String> {
     if is_one { Ok(text.to_ascii_lowercase()) } else { Err("expected eight hexadecimal digits, as shown by `dlq list`".into()) }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Age(Duration);
-
-impl FromStr for Age {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let wrong = || "expected a whole number and s, m, h or d, such as 90s, 30m, 1h or 2d".to_owned();
-        let unit = text.chars().next_back().ok_or_else(wrong)?;
-        let seconds = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            _ => return Err(wrong()),
-        };
-        let number: u32 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wrong())?;
-        Ok(Self(Duration::from_secs(u64::from(number) * seconds)))
-    }
+fn parse_age(text: &str) -> std::result::Result<Duration, String> {
+    let whole = |unit: char, seconds: u64| Some(u64::from(text.strip_suffix(unit)?.parse::<u32>().ok()?) * seconds);
+    let seconds = whole('s', 1).or(whole('m', 60)).or(whole('h', 3600)).or(whole('d', 86_400));
+    seconds.map(Duration::from_secs).ok_or("expected a whole number and s, m, h or d, such as 90s, 30m, 1h or 2d".into())
 }
 
 #[cfg(test)]
@@ -127,7 +112,7 @@ mod tests {
                 Filter { fingerprint: text("00000000"), ..none() },
             ),
             (Filter { message: text("m1"), ..none() }, Filter { message: text("m"), ..none() }),
-            (Filter { older_than: "59m".parse().ok(), ..none() }, Filter { older_than: "1h".parse().ok(), ..none() }),
+            (Filter { older_than: parse_age("59m").ok(), ..none() }, Filter { older_than: parse_age("1h").ok(), ..none() }),
         ] {
             assert!(takes.matches(&dead_letter), "{takes:?}");
             assert!(!other.matches(&dead_letter), "{other:?}");
@@ -151,7 +136,7 @@ mod tests {
 
     #[test]
     fn an_age_has_a_unit() {
-        let seconds = |text: &str| text.parse::<Age>().map(|Age(age)| age.as_secs());
+        let seconds = |text: &str| parse_age(text).map(|age| age.as_secs());
         assert_eq!(["90s", "30m", "1h", "2d"].map(|text| seconds(text).unwrap()), [90, 1800, 3600, 172_800]);
         for bad in ["", "1", "h", "-1h", "1.5h", "1w", "1hh", "4294967296s"] {
             assert!(seconds(bad).is_err(), "{bad}");

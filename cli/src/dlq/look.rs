@@ -9,10 +9,7 @@ use super::{
     dead_letter::DeadLetter,
     scan::{Scan, Seen},
 };
-use crate::{
-    deployment::{QueueDeployment, failure},
-    error::Result,
-};
+use crate::{deployment::QueueDeployment, error::Result};
 
 /// What there is beyond the reported dead letters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,7 +74,7 @@ async fn collect(scan: &mut Scan<'_>, queue: &str, most: usize, matches: &impl F
     let (mut seen, mut dead_letters) = (Seen::default(), Vec::new());
     // One more than wanted shows that there are more.
     while dead_letters.len() <= most {
-        let fresh = scan.next(&mut seen).await.map_err(|error| failure(&format!("look into {queue}"), &error))?;
+        let fresh = scan.next(&mut seen).await?;
         if fresh.is_empty() {
             break;
         }

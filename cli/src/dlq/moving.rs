@@ -17,7 +17,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long a move may make no progress before this command stops polling.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A started move.
 pub struct Moving<'a> {
     admin: &'a QueueAdmin,
     queue: &'a str,
@@ -70,16 +69,9 @@ impl Moving<'_> {
 
     fn print(&self, Move { status, moved, of, failure, .. }: &Move, format: Format) -> Result {
         let Self { queue, back, .. } = self;
-        match format {
-            Format::Json => {
-                let document =
-                    json!({"mechanism": "move", "queue": queue, "to": back, "status": status, "redriven": moved, "of": of});
-                output::print_json(&document.to_string())?;
-            }
-            Format::Table => {
-                output::print(&format!("{} moved from {queue} to {back}, as SQS counts", counted(moved, "dead letter")))?;
-            }
-        }
+        let document = json!({"mechanism": "move", "queue": queue, "to": back, "status": status, "redriven": moved, "of": of});
+        let view = || format!("{} moved from {queue} to {back}, as SQS counts", counted(moved, "dead letter"));
+        output::print_document(&document, format, view)?;
         if status == "COMPLETED" {
             return Ok(());
         }

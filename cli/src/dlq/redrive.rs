@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tasker_aws::{CallError, queue_of_dead_letters};
@@ -49,9 +50,7 @@ pub struct RedriveArgs {
 enum Mechanism {
     /// `move` where possible, else `copy`.
     Auto,
-    /// SQS moves the queue.
     Move,
-    /// This command receives, sends and deletes.
     Copy,
 }
 
@@ -140,9 +139,9 @@ fn confirmed(queues: &[String]) -> Result<bool> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(true);
     }
-    let unable = |error: io::Error| CommandError::new(Exit::Error, format!("cannot ask: {error}"));
-    write!(io::stderr(), "Send the matching dead letters back from {}? [y/N] ", line(&queues.join(", "))).map_err(unable)?;
+    let queues = line(&queues.join(", "));
+    write!(io::stderr(), "Send the matching dead letters back from {queues}? [y/N] ").context("cannot ask")?;
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(unable)?;
+    io::stdin().read_line(&mut answer).context("cannot ask")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

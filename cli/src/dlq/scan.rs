@@ -4,8 +4,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tasker_aws::{CallError, QueueAdmin, SOURCE_MESSAGE_ID, SqsMessage};
+use tasker_aws::{QueueAdmin, SOURCE_MESSAGE_ID, SqsMessage};
 use tasker_queue::Receipt;
+
+use crate::{deployment::failure, error::Result};
 
 /// How long a received message stays hidden if the scan does not end properly.
 const HIDDEN_SECONDS: u16 = 30;
@@ -79,9 +81,10 @@ impl<'a> Scan<'a> {
     }
 
     /// The next new messages. The caller deletes each of them or passes it to [`keep`](Self::keep). None at the end of the scan.
-    pub async fn next(&mut self, seen: &mut Seen) -> Result<Vec<SqsMessage>, CallError> {
+    pub async fn next(&mut self, seen: &mut Seen) -> Result<Vec<SqsMessage>> {
         while self.read < MOST {
-            let messages = self.admin.receive(self.queue, HIDDEN_SECONDS, WAIT_SECONDS).await?;
+            let messages = self.admin.receive(self.queue, HIDDEN_SECONDS, WAIT_SECONDS).await;
+            let messages = messages.map_err(|error| failure(&format!("look into {}", self.queue), &error))?;
             if messages.is_empty() {
                 break;
             }

@@ -13,7 +13,7 @@ use super::{
     report::{DeadLetterOutcome, HandledDeadLetter, RunReport},
     scan::{Scan, Seen},
 };
-use crate::{deployment::failure, error::Result};
+use crate::error::Result;
 
 /// Dead letters that are handled concurrently: as many as one receive returns.
 const CONCURRENT: usize = 10;
@@ -25,7 +25,6 @@ pub enum Action {
     Purge,
 }
 
-/// A run over several queues.
 pub struct Run<'a> {
     pub admin: &'a QueueAdmin,
     pub filter: &'a Filter,
@@ -50,7 +49,7 @@ impl Run<'_> {
 
     async fn handle_queue(&mut self, scan: &mut Scan<'_>, queue: &str, seen: &mut Seen, report: &mut RunReport) -> Result {
         while !report.remaining.more {
-            let fresh = scan.next(seen).await.map_err(|error| failure(&format!("look into {queue}"), &error))?;
+            let fresh = scan.next(seen).await?;
             if fresh.is_empty() {
                 break;
             }

@@ -4,12 +4,13 @@ mod list;
 mod view;
 mod wait;
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use tasker_wire::rest::{CancelTask, StepResponse, SubmitTask, TaskResponse};
 use uuid::Uuid;
 
-use self::wait::Limit;
 use crate::{
     client::{ApiResponse, Client},
     error::Result,
@@ -26,11 +27,27 @@ pub enum TaskCommand {
     /// List tasks, newest first
     List(list::TaskListArgs),
     /// Cancel a task that is not finished
-    Cancel(CancelTaskArgs),
+    Cancel {
+        /// The task's id
+        task: Uuid,
+        /// The reason, for the audit log
+        #[arg(short, long)]
+        reason: Option<String>,
+        /// Who acts, for the audit log
+        #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
+        actor: String,
+    },
     /// List all steps of a task
     Steps(TaskArgs),
     /// Wait until a task is finished
-    Wait(WaitArgs),
+    Wait {
+        /// The task's id
+        task: Uuid,
+        /// Give up after so many seconds; by default, wait indefinitely
+        #[arg(short, long, value_name = "SECONDS", default_value = wait::INDEFINITELY, hide_default_value = true,
+              value_parser = wait::parse_limit)]
+        timeout: Duration,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -72,29 +89,9 @@ pub struct CreateTaskArgs {
     #[arg(short = 'd', long, visible_alias = "description", default_value = "CLI task creation")]
     reason: String,
     /// Wait until the task is finished; --wait=60 waits at most 60 seconds
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = wait::INDEFINITELY)]
-    wait: Option<Limit>,
-}
-
-#[derive(Debug, Args)]
-pub struct CancelTaskArgs {
-    /// The task's id
-    task: Uuid,
-    /// The reason, for the audit log
-    #[arg(short, long)]
-    reason: Option<String>,
-    /// Who acts, for the audit log
-    #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
-    actor: String,
-}
-
-#[derive(Debug, Args)]
-pub struct WaitArgs {
-    /// The task's id
-    task: Uuid,
-    /// Give up after so many seconds; by default, wait indefinitely
-    #[arg(short, long, value_name = "SECONDS", default_value = wait::INDEFINITELY, hide_default_value = true)]
-    timeout: Limit,
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = wait::INDEFINITELY,
+          value_parser = wait::parse_limit)]
+    wait: Option<Duration>,
 }
 
 pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Result {
@@ -102,9 +99,17 @@ pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Resu
         TaskCommand::Create(args) => create(args, client, format).await,
         TaskCommand::Get(TaskArgs { task }) => show(client.get(&path(*task), &()).await?, client, format).await,
         TaskCommand::List(args) => list::run(args, client, format).await,
-        TaskCommand::Cancel(args) => cancel(args, client, format).await,
-        TaskCommand::Steps(TaskArgs { task }) => steps(*task, client, format).await,
-        TaskCommand::Wait(WaitArgs { task, timeout }) => await_end(*task, *timeout, client, format).await,
+        TaskCommand::Cancel { task, reason, actor } => {
+            let body = CancelTask { reason: reason.clone(), actor: Some(actor.clone()) };
+            let response = client.send(Method::DELETE, &path(*task), &body).await?;
+            let view = |task: &TaskResponse| format!("task {} is {}", task.task_uuid, task.status);
+            output::print_response(&response, format, view)
+        }
+        TaskCommand::Steps(TaskArgs { task }) => {
+            let response = client.get(&steps_path(*task), &()).await?;
+            output::print_response(&response, format, |steps: &Vec<StepResponse>| view::steps(steps))
+        }
+        TaskCommand::Wait { task, timeout } => await_end(*task, *timeout, client, format).await,
     }
 }
 
@@ -131,7 +136,7 @@ async fn create(args: &CreateTaskArgs, client: &Client, format: Format) -> Resul
     await_end(task.task_uuid, limit, client, format).await
 }
 
-async fn await_end(task: Uuid, limit: Limit, client: &Client, format: Format) -> Result {
+async fn await_end(task: Uuid, limit: Duration, client: &Client, format: Format) -> Result {
     let response = wait::until_finished(task, limit, client).await?;
     let ended: TaskResponse = response.read()?;
     show(response, client, format).await?;
@@ -145,17 +150,6 @@ async fn show(response: ApiResponse, client: &Client, format: Format) -> Result 
     let task: TaskResponse = response.read()?;
     let steps: Vec<StepResponse> = client.get(&steps_path(task.task_uuid), &()).await?.read()?;
     output::print(&view::task(&task, &steps))
-}
-
-async fn steps(task: Uuid, client: &Client, format: Format) -> Result {
-    let response = client.get(&steps_path(task), &()).await?;
-    output::print_response(&response, format, |steps: &Vec<StepResponse>| view::steps(steps))
-}
-
-async fn cancel(args: &CancelTaskArgs, client: &Client, format: Format) -> Result {
-    let body = CancelTask { reason: args.reason.clone(), actor: Some(args.actor.clone()) };
-    let response = client.send(Method::DELETE, &path(args.task), &body).await?;
-    output::print_response(&response, format, |task: &TaskResponse| format!("task {} is {}", task.task_uuid, task.status))
 }
 
 fn path(task: Uuid) -> [String; 3] {

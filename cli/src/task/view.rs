@@ -20,15 +20,11 @@ pub fn created(task: &TaskResponse) -> String {
 
 pub fn task(task: &TaskResponse, steps: &[StepResponse]) -> String {
     let shown = worth_showing(steps);
-    let mut view = head(task, steps);
-    view.push('\n');
-    view.push_str(&self::steps(shown.iter().copied()));
-    view.push('\n');
-    if shown.len() < steps.len() {
-        view.push_str(&format!("… and {} more steps: tasker-ctl task steps {}\n", steps.len() - shown.len(), task.task_uuid));
-    }
-    view.push_str(&errors(task, steps));
-    view
+    let more = match steps.len() - shown.len() {
+        0 => String::new(),
+        hidden => format!("… and {hidden} more steps: tasker-ctl task steps {}\n", task.task_uuid),
+    };
+    format!("{}\n{}\n{more}{}", head(task, steps), self::steps(shown), errors(task, steps))
 }
 
 fn head(task: &TaskResponse, steps: &[StepResponse]) -> String {
@@ -122,13 +118,9 @@ fn errors(task: &TaskResponse, steps: &[StepResponse]) -> String {
     let mut view = String::new();
     for step in failed.iter().take(SHOWN_ERRORS) {
         let Some(error) = error(step) else { continue };
-        let name = line(&step.name);
-        view.push_str(&format!(
-            "\n{name} failed in attempt {} of {}: {}\n",
-            step.attempts,
-            step.max_attempts,
-            line(&described(error))
-        ));
+        let StepResponse { attempts, max_attempts, .. } = step;
+        let (name, why) = (line(&step.name), line(&described(error)));
+        view.push_str(&format!("\n{name} failed in attempt {attempts} of {max_attempts}: {why}\n"));
         view.push_str(&format!("  tasker-ctl step retry {} {} --reason …\n", task.task_uuid, shell_words::quote(&name)));
     }
     if failed.len() > SHOWN_ERRORS {

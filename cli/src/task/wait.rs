@@ -1,6 +1,6 @@
 //! Waits for a task by long polls, with progress on a terminal. Tolerates short outages of the server.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tasker_wire::{
@@ -23,32 +23,21 @@ const AWAY: Duration = Duration::from_secs(60);
 /// The shortest time between two polls, in case the server responds immediately.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long to wait; `None` means indefinitely.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit(Option<Duration>);
-
-impl FromStr for Limit {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        if text == INDEFINITELY {
-            return Ok(Self(None));
-        }
-        let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        seconds.map(|limit| Self(Some(limit))).ok_or_else(|| "expected a number of seconds".into())
+/// Reads how long to wait. Indefinitely is [`Duration::MAX`].
+pub fn parse_limit(text: &str) -> std::result::Result<Duration, String> {
+    if text == INDEFINITELY {
+        return Ok(Duration::MAX);
     }
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "expected a number of seconds".into())
 }
 
 /// Waits until a task is finished, and returns the last response.
-pub async fn until_finished(task: Uuid, Limit(limit): Limit, client: &Client) -> Result<ApiResponse> {
+pub async fn until_finished(task: Uuid, limit: Duration, client: &Client) -> Result<ApiResponse> {
     let progress = progress();
-    let waiting = poll(task, client, &progress);
-    let ended = match limit {
-        None => waiting.await,
-        Some(limit) => timeout(limit, waiting).await.unwrap_or_else(|_| Err(too_late(task, limit))),
-    };
+    let ended = timeout(limit, poll(task, client, &progress)).await;
     progress.finish_and_clear();
-    ended
+    ended.unwrap_or_else(|_| Err(too_late(task, limit)))
 }
 
 fn too_late(task: Uuid, limit: Duration) -> CommandError {
@@ -61,10 +50,11 @@ fn too_late(task: Uuid, limit: Duration) -> CommandError {
 async fn poll(task: Uuid, client: &Client, progress: &ProgressBar) -> Result<ApiResponse> {
     // A terminal shows progress, so it needs short polls. Other polls take as long as the server allows.
     let hold = if progress.is_hidden() { limits::WAIT_SECONDS } else { 1 };
+    let patience = Duration::from_secs(u64::from(hold) + 30);
     let mut seen: Option<Instant> = None;
     loop {
         let asked = Instant::now();
-        match ask(task, client, hold).await {
+        match client.get_within(&path(task), &[("wait", hold)], patience).await {
             Ok(response) => {
                 let now: TaskResponse = response.read()?;
                 if now.status.known().is_some_and(TaskState::is_finished) {
@@ -78,11 +68,6 @@ async fn poll(task: Uuid, client: &Client, progress: &ProgressBar) -> Result<Api
         }
         sleep(PAUSE.saturating_sub(asked.elapsed())).await;
     }
-}
-
-async fn ask(task: Uuid, client: &Client, hold: u32) -> Result<ApiResponse> {
-    let patience = Duration::from_secs(u64::from(hold) + 30);
-    client.get_within(&path(task), &[("wait", hold)], patience).await
 }
 
 fn is_passing(failure: &CommandError) -> bool {
@@ -123,10 +108,10 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_number_of_seconds_or_none() {
-        assert_eq!("1.5".parse(), Ok(Limit(Some(Duration::from_millis(1500)))));
-        assert_eq!(INDEFINITELY.parse(), Ok(Limit(None)));
+        assert_eq!(parse_limit("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_limit(INDEFINITELY), Ok(Duration::MAX));
         for bad in ["", "-1", "soon", "NaN", "1e300"] {
-            assert!(bad.parse::<Limit>().is_err(), "{bad}");
+            assert!(parse_limit(bad).is_err(), "{bad}");
         }
     }
 

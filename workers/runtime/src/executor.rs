@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     Gate, WorkerSettings,
-    child::{self, ChildProcess, Command, StartError},
+    child::{self, ChildProcess, Command, Common, StartError},
 };
 
 /// Runs steps in a supervised child process. Dropping it ends the child.
@@ -23,19 +23,11 @@ pub struct Executor {
     supervisor: JoinHandle<()>,
 }
 
-/// An executor's report about a step.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub step: Arc<RunStep>,
     pub outcome: Outcome,
     pub execution_time_ms: u64,
-}
-
-impl Report {
-    /// Whether this ends the step. A start report or heartbeat does not.
-    pub fn is_answer(&self) -> bool {
-        !matches!(self.outcome, Outcome::Started {} | Outcome::Heartbeat {})
-    }
 }
 
 /// How many steps an executor can hold.
@@ -53,13 +45,6 @@ impl Capacity {
     pub fn steps(self, places: usize) -> usize {
         if self.ready { places + self.aside.min(places) } else { 0 }
     }
-}
-
-/// The other ends of an executor's channels.
-pub(crate) struct Ends {
-    pub steps: mpsc::Receiver<Arc<RunStep>>,
-    pub reports: mpsc::Sender<Report>,
-    pub capacity: watch::Sender<Capacity>,
 }
 
 impl Executor {
@@ -84,12 +69,13 @@ impl Executor {
         let (steps, steps_end) = mpsc::channel(places);
         let (reports_end, reports) = mpsc::channel(2 * places);
         let (capacity_end, capacity) = watch::channel(Capacity { ready: true, aside: 0 });
-        let ends = Ends { steps: steps_end, reports: reports_end, capacity: capacity_end };
-        let supervisor = tokio::spawn(child::supervise(command, settings.clone(), gate, child, ends));
+        // In total it sends no more than twice as many (see `Capacity`), so sending a suspect never waits either.
+        let (suspects, suspects_end) = mpsc::channel(2 * places);
+        let common = Common { command, settings: settings.clone(), gate, reports: reports_end, capacity: capacity_end, suspects };
+        let supervisor = tokio::spawn(child::supervise(common, child, steps_end, suspects_end));
         Ok(Self { steps, reports, capacity, handlers, supervisor })
     }
 
-    /// The names of the child's handlers.
     pub fn handlers(&self) -> &[String] {
         &self.handlers
     }

@@ -24,15 +24,9 @@ pub(crate) struct Outbox<Q> {
     down: bool,
 }
 
-/// When to send next.
-enum Due {
-    Now,
-    At(Instant),
-    Never,
-}
-
 struct Unsent {
     message: Arc<CompleteStep>,
+    /// Whether it ends the step.
     answer: bool,
 }
 
@@ -58,15 +52,11 @@ impl<Q: Queue> Outbox<Q> {
         Self { queue, fresh: vec![], refused: vec![], sending: None, pause: FIRST_PAUSE, retry_at: now, down: false }
     }
 
-    /// Takes the outcome of a step.
-    pub fn put_answer(&mut self, message: CompleteStep) {
-        self.fresh.push(Unsent { message: Arc::new(message), answer: true });
-    }
-
-    /// Takes a start report or heartbeat. It is sent only once, because a later one replaces it.
-    pub fn put_report(&mut self, message: CompleteStep) {
-        if !self.down {
-            self.fresh.push(Unsent { message: Arc::new(message), answer: false });
+    /// Takes a message for the queue. A start report or heartbeat is sent only once, because a later one replaces it.
+    pub fn put(&mut self, message: CompleteStep) {
+        let answer = !matches!(message.outcome, Outcome::Started {} | Outcome::Heartbeat {});
+        if answer || !self.down {
+            self.fresh.push(Unsent { message: Arc::new(message), answer });
         }
     }
 
@@ -74,10 +64,12 @@ impl<Q: Queue> Outbox<Q> {
     /// future loses nothing: the next call continues the send.
     pub async fn deliver(&mut self) -> Vec<Arc<CompleteStep>> {
         if self.sending.is_none() {
-            match self.due() {
-                Due::Now => {}
-                Due::At(instant) => tokio::time::sleep_until(instant).await,
-                Due::Never => std::future::pending().await,
+            let must_wait = self.fresh.is_empty() || self.down;
+            if must_wait && self.refused.is_empty() {
+                return std::future::pending().await;
+            }
+            if must_wait {
+                tokio::time::sleep_until(self.retry_at).await;
             }
             self.begin();
         }
@@ -85,13 +77,6 @@ impl<Q: Queue> Outbox<Q> {
         let results = sending.await;
         self.sending = None;
         self.sort(results)
-    }
-
-    fn due(&self) -> Due {
-        if !self.fresh.is_empty() && !self.down {
-            return Due::Now;
-        }
-        if self.refused.is_empty() { Due::Never } else { Due::At(self.retry_at) }
     }
 
     fn begin(&mut self) {
@@ -177,9 +162,7 @@ mod tests {
         let queue = Arc::new(Small::default());
         let mut outbox = Outbox::new(queue.clone());
         let success = Outcome::Success { result: to_raw_value("large").unwrap(), metadata: None };
-        outbox.put_answer(
-            step(StepId { task: TaskId::from_fresh(Uuid::from_u128(1 << 90)), no: 0 }, "f").complete(success, "w", 1),
-        );
+        outbox.put(step(StepId { task: TaskId::from_fresh(Uuid::from_u128(1 << 90)), no: 0 }, "f").complete(success, "w", 1));
         assert!(outbox.deliver().await.is_empty(), "it is not accepted yet");
         assert_eq!(outbox.deliver().await.len(), 1);
         let sent = queue.0.lock();

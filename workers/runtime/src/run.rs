@@ -4,10 +4,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, OptionFuture},
+    stream::FuturesUnordered,
+};
 use tasker_queue::{Delivery, Disposition, Queue, Receipt, Source, refuse};
 use tasker_wire::{CompleteStep, RunStep, message::Lease};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Executor, WorkerSettings, executor::Report, outbox::Outbox};
@@ -93,17 +97,19 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
                         tracing::error!(pool = self.settings.pool, "the executor ended unexpectedly");
                         return;
                     }
-                    reports.drain(..).for_each(|report| self.note(report));
+                    for Report { step, outcome, execution_time_ms } in reports.drain(..) {
+                        self.outbox.put(step.complete(outcome, &self.settings.worker, execution_time_ms));
+                    }
                 }
                 accepted = self.outbox.deliver() => self.accept(accepted),
-                deliveries = next(&mut self.receiving) => {
+                Some(deliveries) = OptionFuture::from(self.receiving.as_mut()) => {
                     self.receiving = None;
                     open = !deliveries.is_empty();
                     self.take(deliveries);
                 }
                 Ok(()) = self.executor.capacity.changed(), if open => {}
                 Some(()) = self.calls.next() => {}
-                () = sleep_until(extend_at) => {
+                Some(()) = OptionFuture::from(extend_at.map(sleep_until)) => {
                     self.extend();
                     extend_at = self.next_extension();
                 }
@@ -112,7 +118,7 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
                     give_up = Some(Instant::now() + self.settings.drain_timeout);
                     self.stop_receiving();
                 }
-                () = sleep_until(give_up) => return,
+                Some(()) = OptionFuture::from(give_up.map(sleep_until)) => return,
             }
         }
     }
@@ -132,16 +138,12 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
     }
 
     fn begin_to_receive(&mut self) {
-        let free = self.free();
+        let places = self.settings.max_concurrent_handlers.max(1);
+        let free = self.executor.capacity.borrow().steps(places).saturating_sub(self.held.len());
         if self.receiving.is_none() && free > 0 && self.calls.len() < CALLS {
             let source = self.source.clone();
             self.receiving = Some(async move { source.receive(free).await }.boxed());
         }
-    }
-
-    fn free(&self) -> usize {
-        let places = self.settings.max_concurrent_handlers.max(1);
-        self.executor.capacity.borrow().steps(places).saturating_sub(self.held.len())
     }
 
     /// Receives nothing more. A source with a visibility timeout still ends the current receive; the deliveries that it brings are
@@ -177,12 +179,6 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
             }
         }
         self.settle(unreadable);
-    }
-
-    fn note(&mut self, report: Report) {
-        let answer = report.is_answer();
-        let message: CompleteStep = report.step.complete(report.outcome, &self.settings.worker, report.execution_time_ms);
-        if answer { self.outbox.put_answer(message) } else { self.outbox.put_report(message) }
     }
 
     /// Settles the deliveries of accepted outcomes.
@@ -228,18 +224,4 @@ fn log_answer(step: &str, complete: &CompleteStep) {
     let correlation_id = complete.correlation_id.map(|id| id.to_string());
     let trace_id = complete.traceparent.as_deref().and_then(tasker_aws::trace_id);
     tracing::info!(task_id, step, attempt, outcome, correlation_id, trace_id, duration_ms, "step answered");
-}
-
-async fn next<T>(under_way: &mut Option<BoxFuture<'static, T>>) -> T {
-    match under_way {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }

@@ -22,17 +22,13 @@ use crate::{Arguments, until_signalled};
 /// Runs until stdin ends or a signal. Logs go to stderr.
 pub async fn main(arguments: Arguments) -> ExitCode {
     begin_logs(Stream::Stderr, &[]);
-    match until_signalled(|asked| work(arguments, asked)).await {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(bad_lines) => {
-            eprintln!("error: {bad_lines} lines of stdin were not steps and were skipped");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let problem = match until_signalled(|asked| work(arguments, asked)).await {
+        Ok(0) => return ExitCode::SUCCESS,
+        Ok(bad_lines) => format!("{bad_lines} lines of stdin were not steps and were skipped"),
+        Err(error) => error.to_string(),
+    };
+    eprintln!("error: {problem}");
+    ExitCode::FAILURE
 }
 
 /// Returns the number of skipped lines.
@@ -118,15 +114,13 @@ impl Queue for Stdout {
     async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
         let count = messages.len();
         let written = tokio::task::spawn_blocking(move || write_all(&messages)).await;
-        let result = match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+        let result = match written.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 // No retry can succeed. The child ends with this process.
                 tracing::error!("stdout is closed; outcomes can no longer be written");
                 std::process::exit(1);
             }
-            Ok(Err(error)) => Err(SendError::Refused(error.to_string())),
-            Err(error) => Err(SendError::Refused(error.to_string())),
+            result => result.map_err(|error| SendError::Refused(error.to_string())),
         };
         vec![result; count]
     }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 /// A step that waits for a child, with the number of children that died while they ran only this step.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     pub step: Arc<RunStep>,
     lone_deaths: i32,
 }
@@ -58,7 +58,6 @@ pub(super) struct InFlight {
 pub(super) struct Death {
     /// The number of steps that the child had.
     pub in_flight: usize,
-    /// The step that is blamed.
     pub blamed: Option<Running>,
     /// All other steps that the child had.
     pub suspects: Vec<Waiting>,

@@ -10,7 +10,6 @@ const CHUNK: usize = 64 * 1024;
 /// A larger buffer is freed once it is empty.
 const KEPT: usize = 1024 * 1024;
 
-/// Bytes from a child.
 pub(super) struct Lines {
     pipe: pipe::Receiver,
     bytes: Vec<u8>,
@@ -52,22 +51,16 @@ impl Lines {
 
     /// The next line, without its end.
     pub fn next(&mut self) -> Next<'_> {
-        match memchr::memchr(b'\n', &self.bytes[self.searched..]) {
-            Some(at) => {
-                let line = self.taken..self.searched + at;
-                self.taken = line.end + 1;
-                self.searched = self.taken;
-                if line.len() > limits::WORKER_LINE_BYTES {
-                    Next::TooLong(&self.bytes[line])
-                } else {
-                    Next::Line(&self.bytes[line])
-                }
-            }
-            None => {
-                self.searched = self.bytes.len();
-                let line = &self.bytes[self.taken..];
-                if line.len() > limits::WORKER_LINE_BYTES { Next::TooLong(line) } else { Next::Partial }
-            }
+        let end = memchr::memchr(b'\n', &self.bytes[self.searched..]).map(|at| self.searched + at);
+        let line = self.taken..end.unwrap_or(self.bytes.len());
+        self.searched = line.end;
+        if let Some(end) = end {
+            (self.taken, self.searched) = (end + 1, end + 1);
+        }
+        match end {
+            _ if line.len() > limits::WORKER_LINE_BYTES => Next::TooLong(&self.bytes[line]),
+            Some(_) => Next::Line(&self.bytes[line]),
+            None => Next::Partial,
         }
     }
 

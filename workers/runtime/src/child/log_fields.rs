@@ -16,23 +16,16 @@ pub(super) struct LogFields {
 
 impl<'a> FromIterator<&'a RunStep> for LogFields {
     fn from_iter<I: IntoIterator<Item = &'a RunStep>>(steps: I) -> Self {
-        let mut fields = Self::default();
-        for step in steps.into_iter().take(MOST) {
-            append(&mut fields.task_id, &step.task_id.to_string());
-            append(&mut fields.step, &step.step_name);
-            append(&mut fields.attempt, &step.attempt.to_string());
-            append(&mut fields.correlation_id, &step.correlation_id.to_string());
-        }
-        fields
-    }
-}
-
-fn append(list: &mut Option<String>, item: &str) {
-    match list {
-        None => *list = Some(item.to_owned()),
-        Some(list) => {
-            list.push_str(", ");
-            list.push_str(item);
+        let steps: Vec<&RunStep> = steps.into_iter().take(MOST).collect();
+        let list = |field: fn(&RunStep) -> String| {
+            let items: Vec<String> = steps.iter().map(|step| field(step)).collect();
+            (!items.is_empty()).then(|| items.join(", "))
+        };
+        Self {
+            task_id: list(|step| step.task_id.to_string()),
+            step: list(|step| step.step_name.clone()),
+            attempt: list(|step| step.attempt.to_string()),
+            correlation_id: list(|step| step.correlation_id.to_string()),
         }
     }
 }

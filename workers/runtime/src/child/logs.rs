@@ -32,7 +32,6 @@ impl LastLines {
     }
 }
 
-/// The origin of lines.
 #[derive(Debug, Clone)]
 pub(super) struct LogSource {
     pub pool: String,

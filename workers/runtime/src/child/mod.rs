@@ -26,9 +26,9 @@ pub use process::StartError;
 
 use crate::{
     Gate, WorkerSettings,
-    executor::{Capacity, Ends, Report},
+    executor::{Capacity, Report},
 };
-use in_flight::{InFlight, Running, Waiting};
+use in_flight::{Death, InFlight, Running, Waiting};
 use lines::Next;
 use log_fields::LogFields;
 use protocol::Line;
@@ -54,31 +54,26 @@ impl From<Closed> for End {
 
 /// Runs steps in one child after the other until the executor is closed.
 pub(crate) async fn supervise(
-    command: Command,
-    settings: WorkerSettings,
-    gate: Option<Arc<dyn Gate>>,
+    common: Common,
     first: ChildProcess,
-    ends: Ends,
+    steps: mpsc::Receiver<Arc<RunStep>>,
+    suspects: mpsc::Receiver<Waiting>,
 ) {
-    let Ends { steps, reports, capacity } = ends;
-    let places = settings.max_concurrent_handlers.max(1);
-    // `run` sends no more steps than this in total (see `Capacity`), so sending a suspect never waits.
-    let (suspects, suspected) = mpsc::channel(2 * places);
-    let common = Common { command, settings, gate, reports, capacity, suspects };
+    let places = common.settings.max_concurrent_handlers.max(1);
     let main = Supervisor::new(&common, Lane::Main, steps, places);
-    let quarantine = Supervisor::new(&common, Lane::Quarantine, suspected, 1);
+    let quarantine = Supervisor::new(&common, Lane::Quarantine, suspects, 1);
     let _closed = tokio::join!(main.keep_running(first), quarantine.run_on_demand());
 }
 
 /// Shared by both supervisors.
-struct Common {
-    command: Command,
-    settings: WorkerSettings,
-    gate: Option<Arc<dyn Gate>>,
-    reports: mpsc::Sender<Report>,
-    capacity: watch::Sender<Capacity>,
+pub(crate) struct Common {
+    pub command: Command,
+    pub settings: WorkerSettings,
+    pub gate: Option<Arc<dyn Gate>>,
+    pub reports: mpsc::Sender<Report>,
+    pub capacity: watch::Sender<Capacity>,
     /// To the quarantine.
-    suspects: mpsc::Sender<Waiting>,
+    pub suspects: mpsc::Sender<Waiting>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -169,18 +164,10 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                 let stderr = child.kill().await;
                 let death = self.in_flight.crash();
                 let LogFields { task_id, step, attempt, correlation_id } = death.steps().collect();
-                tracing::warn!(
-                    pool,
-                    pid,
-                    in_flight = death.in_flight,
-                    task_id,
-                    step,
-                    attempt,
-                    correlation_id,
-                    "the child process died: {reason}"
-                );
-                self.quarantine(death.suspects).await;
-                if let Some(blamed) = death.blamed {
+                let Death { in_flight, blamed, suspects } = death;
+                tracing::warn!(pool, pid, in_flight, task_id, step, attempt, correlation_id, "the child process died: {reason}");
+                self.quarantine(suspects).await;
+                if let Some(blamed) = blamed {
                     self.answer(blamed, crashed(&reason, &stderr)).await?;
                 }
             }
@@ -262,7 +249,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                     steps.drain(..).for_each(|step| self.in_flight.take(step));
                 }
                 Some((id, refusal)) = self.decisions.next() => self.decided(id, refusal, child).await?,
-                written = child.input.flush(), if !child.input.is_empty() => if written.is_err() {
+                written = child.input.flush(), if !child.input.bytes.is_empty() => if written.is_err() {
                     let reason = child.cause_of_death().await;
                     return Err(self.last_lines(child, reason).await);
                 },
@@ -344,15 +331,11 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
 
     async fn heartbeat(&mut self, id: u64) -> Result<(), End> {
         let now = Instant::now();
-        let Some(running) = self.in_flight.running(id) else {
-            // A heartbeat that crosses the answer of its own step is ignored.
-            let known = self.in_flight.was_issued(id);
-            return if known {
-                Ok(())
-            } else {
-                Err(End::Died(format!("it sent a heartbeat of step number {id}, which it never had")))
-            };
-        };
+        if !self.in_flight.was_issued(id) {
+            return Err(End::Died(format!("it sent a heartbeat of step number {id}, which it never had")));
+        }
+        // A heartbeat that crosses the answer of its own step is ignored.
+        let Some(running) = self.in_flight.running(id) else { return Ok(()) };
         if !running.step.report_start || now < running.next_heartbeat {
             return Ok(());
         }

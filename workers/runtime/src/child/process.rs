@@ -9,7 +9,7 @@ use super::{
     lines::{Lines, Next},
     logs::{self, LastLines},
     protocol::{self, Ready},
-    spawn::{self, Process, Spawned},
+    spawn::{self, Process},
 };
 use crate::WorkerSettings;
 
@@ -53,8 +53,8 @@ pub(crate) struct ChildProcess {
 impl ChildProcess {
     /// Starts the command and waits for its ready line.
     pub(crate) async fn start(command: &Command, settings: &WorkerSettings) -> Result<Self, StartError> {
-        let spawned = spawn::spawn(command).await.map_err(|error| refused(command, settings, error))?;
-        let mut child = Self::of(spawned, settings);
+        let (process, to_child, from_child) = spawn::spawn(command).await.map_err(|error| refused(command, settings, error))?;
+        let mut child = Self::new(process, to_child, from_child, settings);
         match child.wait_until_ready(settings).await {
             Ok(Ready { sdk, version, handlers, .. }) => {
                 let (pool, pid) = (&settings.pool, child.process.pid);
@@ -69,8 +69,8 @@ impl ChildProcess {
         }
     }
 
-    fn of(spawned: Spawned, settings: &WorkerSettings) -> Self {
-        let Spawned { process, to_child, from_child, stdout, stderr } = spawned;
+    fn new(mut process: Process, to_child: pipe::Sender, from_child: pipe::Receiver, settings: &WorkerSettings) -> Self {
+        let (stdout, stderr) = process.take_output();
         let last_lines = LastLines::default();
         let source = logs::LogSource { pool: settings.pool.clone(), pid: process.pid, stream: "stdout", last: None };
         let logs = [
@@ -114,18 +114,16 @@ impl ChildProcess {
     }
 
     /// Closes the child's pipe, so that it ends, and kills what is left after a grace period.
-    pub(super) async fn stop(self) {
-        let Self { mut process, input, last_lines, logs, lines, .. } = self;
-        drop(input);
-        process.ended_within(GRACE).await;
-        drop(lines);
-        reap(process, last_lines, logs).await;
+    pub(super) async fn stop(mut self) {
+        drop(self.input);
+        self.process.ended_within(GRACE).await;
+        drop(self.lines);
+        reap(self.process, self.last_lines, self.logs).await;
     }
 
     /// Kills the child and returns its last lines on stderr.
     pub(super) async fn kill(self) -> Vec<String> {
-        let Self { process, last_lines, logs, .. } = self;
-        reap(process, last_lines, logs).await
+        reap(self.process, self.last_lines, self.logs).await
     }
 }
 
@@ -190,10 +188,6 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
     /// Waits until the pipe takes some of the bytes. Cancel-safe.
     pub async fn flush(&mut self) -> io::Result<()> {
         self.sent += self.pipe.write(&self.bytes[self.sent..]).await?;

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tasker_wire::{Outcome, RunStep};
 
-/// The protocol version.
 pub(super) const PROTOCOL: u32 = 1;
 
 /// The child's first line, which it writes when it is ready.
@@ -62,15 +61,11 @@ pub(super) fn read(line: &[u8]) -> Line {
         Ok(Wire { id, outcome: Some(outcome), .. }) => Line::Outcome(id, Box::new(outcome)),
         Ok(Wire { id, heartbeat: Some(_), .. }) => Line::Heartbeat(id),
         Ok(Wire { id, .. }) => Line::BadOutcome(id, "the line has no outcome".into()),
-        Err(error) => read_loosely(line, &error),
-    }
-}
-
-fn read_loosely(line: &[u8], error: &serde_json::Error) -> Line {
-    match serde_json::from_slice::<LooseWire>(line) {
-        Ok(LooseWire { id, outcome: Some(_) }) => Line::BadOutcome(id, error.to_string()),
-        Ok(LooseWire { id, outcome: None }) => Line::BadOutcome(id, "the line has no outcome".into()),
-        Err(_) => Line::Garbage(excerpt(line)),
+        Err(error) => match serde_json::from_slice::<LooseWire>(line) {
+            Ok(LooseWire { id, outcome: Some(_) }) => Line::BadOutcome(id, error.to_string()),
+            Ok(LooseWire { id, outcome: None }) => Line::BadOutcome(id, "the line has no outcome".into()),
+            Err(_) => Line::Garbage(excerpt(line)),
+        },
     }
 }
 

@@ -42,15 +42,6 @@ const NOT_INHERITED: [&str; 8] = [
     "AWS_LAMBDA_RUNTIME_API",
 ];
 
-/// A running child, with our ends of its pipes.
-pub(super) struct Spawned {
-    pub process: Process,
-    pub to_child: pipe::Sender,
-    pub from_child: pipe::Receiver,
-    pub stdout: ChildStdout,
-    pub stderr: ChildStderr,
-}
-
 /// A child process. Dropping it kills the child and everything in its process group.
 pub(super) struct Process {
     child: Child,
@@ -67,6 +58,12 @@ impl Process {
         tokio::time::timeout(time, self.child.wait()).await.ok()?.ok()
     }
 
+    /// Its stdout and stderr. May be called once.
+    pub fn take_output(&mut self) -> (ChildStdout, ChildStderr) {
+        let Child { stdout, stderr, .. } = &mut self.child;
+        (stdout.take().expect("stdout is piped"), stderr.take().expect("stderr is piped"))
+    }
+
     /// Kills the process group.
     pub fn kill(&self) {
         // The child may have ended already. Its pid is not reused in so short a time.
@@ -80,24 +77,18 @@ impl Drop for Process {
     }
 }
 
-pub(super) async fn spawn(command: &Command) -> io::Result<Spawned> {
+/// A running child, with our ends of its pipes: the one that it reads from, and the one that it writes to.
+pub(super) async fn spawn(command: &Command) -> io::Result<(Process, pipe::Sender, pipe::Receiver)> {
     let (child_in, to_child) = std::io::pipe()?;
     let (from_child, child_out) = std::io::pipe()?;
     let (child_in, child_out) = (out_of_the_way(child_in.into())?, out_of_the_way(child_out.into())?);
     let child = on_spawner_thread(prepared(command, &child_in, &child_out)).await;
     // Close our copies of the child's ends; otherwise its death would not close the pipes.
     drop((child_in, child_out));
-    let mut child = child?;
+    let child = child?;
     let pid = child.id().expect("a child that was not waited for has a pid");
-    let stdout = child.stdout.take().expect("stdout is piped");
-    let stderr = child.stderr.take().expect("stderr is piped");
-    Ok(Spawned {
-        process: Process { child, pid },
-        to_child: pipe::Sender::from_owned_fd(to_child.into())?,
-        from_child: pipe::Receiver::from_owned_fd(from_child.into())?,
-        stdout,
-        stderr,
-    })
+    let process = Process { child, pid };
+    Ok((process, pipe::Sender::from_owned_fd(to_child.into())?, pipe::Receiver::from_owned_fd(from_child.into())?))
 }
 
 /// A copy above the child's descriptors 3 and 4, so that moving one pipe there cannot close the other.
@@ -159,33 +150,28 @@ fn before_exec(child_in: RawFd, child_out: RawFd, parent: u32) -> io::Result<()>
     Ok(())
 }
 
-struct Request {
-    command: tokio::process::Command,
-    runtime: Handle,
-    reply: oneshot::Sender<io::Result<Child>>,
-}
-
 /// Forks on a thread that lives as long as this process: the death signal fires when the *thread* that forked ends, and a runtime's
 /// threads may end earlier.
-async fn on_spawner_thread(command: tokio::process::Command) -> io::Result<Child> {
-    static SPAWNER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
+async fn on_spawner_thread(mut command: tokio::process::Command) -> io::Result<Child> {
+    static SPAWNER: OnceLock<mpsc::Sender<Box<dyn FnOnce() + Send>>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
-        let (requests, inbox) = mpsc::channel();
-        std::thread::Builder::new().name("spawner".into()).spawn(move || spawner_loop(&inbox)).expect("a thread can be started");
-        requests
+        let (spawner, spawns) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let run = move || {
+            occupy_low_descriptors();
+            spawns.into_iter().for_each(|spawn| spawn());
+        };
+        std::thread::Builder::new().name("spawner".into()).spawn(run).expect("a thread can be started");
+        spawner
     });
     let (reply, answer) = oneshot::channel();
-    spawner.send(Request { command, runtime: Handle::current(), reply }).expect("the spawner thread never ends");
-    answer.await.expect("the spawner thread answers every request")
-}
-
-fn spawner_loop(inbox: &mpsc::Receiver<Request>) {
-    occupy_low_descriptors();
-    for Request { mut command, runtime, reply } in inbox {
+    let runtime = Handle::current();
+    let spawn = move || {
         let _context = runtime.enter();
         // If nothing waits for the reply, the child is dropped, which kills it.
         let _ = reply.send(command.spawn());
-    }
+    };
+    spawner.send(Box::new(spawn)).expect("the spawner thread never ends");
+    answer.await.expect("the spawner thread answers every request")
 }
 
 /// Keeps the descriptors up to [`OUT`] in use. The standard library reports a failed exec through a pipe. If that pipe had the number
