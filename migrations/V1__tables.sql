@@ -1,11 +1,11 @@
--- The schema `tasker`: what the orchestrator knows. A message only wakes somebody up; every fact is a row here.
+-- The schema `tasker`. Its rows are the whole state of the orchestrator; messages are only wake-ups.
 --
 -- Tables
 --   templates    revisions of workflow definitions; a row never changes
---   pauses       namespaces and templates that an operator holds back
---   tasks        one row a task: what was submitted, its state, and two counters over its steps
---   steps        one row a step: state, attempt, lease, result; `wake_at` says when to look at it again
---   attempts     one row for each lease that was answered
+--   pauses       paused namespaces and templates
+--   tasks        one row per task: the request, the state, and two counters of its steps
+--   steps        one row per step: state, attempt, lease, result; the sweep handles it at `wake_at`
+--   attempts     one row per lease that received an outcome
 --   audit_log    transitions of tasks, and operator actions
 --   dlq_entries  tasks and steps that wait for an operator
 --
@@ -13,35 +13,35 @@
 --   submit_v1          inserts tasks with their steps, and dispatches the roots                        V3
 --   complete_v1        applies a batch of verdicts         -> advance_v1                               V3
 --   dispatch_v1        dispatches steps that are due       -> advance_v1                               V2
---   sweep_v1           takes up steps that are due         -> dispatch_v1, load_run_steps_v1           V4
+--   sweep_v1           handles steps that are due          -> dispatch_v1, load_run_steps_v1           V4
 --   load_run_steps_v1  reads the messages of dispatched steps                                          V2
 --   cancel_v1          ends a task                                                                     V5
---   retry_step_v1      gives a step a new budget           -> refusal, advance_v1, close_dlq_entries   V5
---   resolve_step_v1    settles a step by hand              -> refusal, advance_v1, close_dlq_entries   V5
+--   retry_step_v1      resets a step's attempts            -> refusal, advance_v1, close_dlq_entries   V5
+--   resolve_step_v1    resolves a step manually            -> refusal, advance_v1, close_dlq_entries   V5
 --   task_detail_v1     reads tasks with their steps                                                    V6
--- Parts of them
---   advance_v1         counts children down, dispatches what is ready, moves counters, finishes tasks
+-- Helper functions
+--   advance_v1         decrements the parent counts of children, dispatches ready steps, updates counters, finishes tasks
 --                                                          -> load_run_steps_v1                        V2
---   change_row         makes a row of an answer                                                        V2
+--   change_row         builds a returned row                                                           V2
 --   refusal            says why an operator action on a step is not allowed                            V5
 --   close_dlq_entries  closes the entry of a task that left the error state                            V5
---   clock, clock_after, hold_ms                       the one clock                                    V1
---   task_is_sound, step_is_sound, attempt_is_sound    what holds of every row                          V1
--- A verb that is one statement is no function: it stands in the store's `sql/` (mark_sent, list_unsent, return_started, doctor_* …).
+--   clock, clock_after, hold_ms                       the only clock                                   V1
+--   task_is_sound, step_is_sound, attempt_is_sound    the CHECK of each table                          V1
+-- A verb of a single statement has no function; its file is in `shared/store/sql` (mark_sent, list_unsent, return_started, …).
 --
 -- Order of locks, everywhere: steps ascending by (task_id, no), then tasks. A parent's number is lower than its child's, so a
--- completion takes its own steps before their children. An operator action locks in a statement of its own and reads in a later one.
+-- completion locks its own steps before their children. An operator action locks in one statement and reads in a later one.
 --
--- No foreign keys on the hot path: `tasker-ctl doctor` checks what they would.
--- States are text with a CHECK, not enum types: a client then needs no look-ups of types.
+-- The hot path has no foreign keys; `tasker-ctl doctor` checks the references.
+-- States are text with a CHECK, because clients must look up enum types.
 
 create schema if not exists tasker;
 
--- The one clock. Nothing else in the product decides by time; tests replace `clock` to move it. After null milliseconds: never.
+-- The only clock that decisions use; tests replace `clock` to move it. `clock_after(null)` is infinity.
 create function tasker.clock() returns timestamptz language sql stable as 'select now()';
 create function tasker.clock_after(p_ms bigint) returns timestamptz language sql stable as
   'select coalesce(tasker.clock() + p_ms * interval ''1 ms'', ''infinity'')';
--- How long a ready step that a pause holds back waits for the next look; the same as `HOLD_MS` in Rust.
+-- The interval at which the sweep re-evaluates a ready step that a pause holds; equal to `HOLD_MS` in Rust.
 create function tasker.hold_ms() returns bigint language sql immutable as 'select 60000::bigint';
 
 create table tasker.templates (
@@ -56,7 +56,7 @@ create table tasker.templates (
   unique (namespace, name, version, revision)
 );
 
--- What an operator holds back: a whole namespace (template '') or one template of it.
+-- Pauses by operators: of a whole namespace (template '') or of one template.
 create table tasker.pauses (
   namespace text not null,
   template text not null default '',
@@ -66,8 +66,8 @@ create table tasker.pauses (
   primary key (namespace, template)
 );
 
--- What holds of every row. Functions, because every statement that writes a table parses the text of its CHECKs again, and a
--- function only once a session: spelled out, the rules of `steps` alone cost a third of a completion.
+-- The CHECKs are functions: PostgreSQL parses the text of a CHECK for every writing statement, but a function once per session.
+-- As plain text, the CHECK of `steps` alone took a third of the time of a completion.
 
 create function tasker.task_is_sound(
   state text, active_steps int, failed_steps int, total_steps int, identity bytea, finished_at timestamptz)
@@ -100,8 +100,8 @@ begin
   return outcome in ('success', 'failure', 'checkpoint', 'released');
 end $$;
 
--- In the two tables whose rows change, constant columns come first and moving ones last: the log of an update then holds only
--- the end of the row, if the page has room for the new row. A step is written three times and grows to twice its size.
+-- In `tasks` and `steps`, constant columns come first: if the new row fits on the same page, the WAL of an update contains only the
+-- changed end of the row. A step is written three times and doubles in size, hence the fill factors.
 
 create table tasker.tasks (
   task_id uuid primary key,
@@ -124,11 +124,11 @@ create table tasker.tasks (
   created_at timestamptz not null,
   -- running | complete | error | cancelled | resolved_manually
   state text not null,
-  -- Steps that can still move by themselves, or are ready and held back.
+  -- The number of steps that can progress without an operator, or are ready and held by a pause.
   active_steps int not null,
-  -- Steps that ended and are not done: error that is not tolerated, cancelled.
+  -- The number of steps that failed (not tolerated) or were cancelled.
   failed_steps int not null,
-  -- Leases of steps that are made later start above this.
+  -- The first lease of a step that is created later is above this number.
   lease_base int not null default 0,
   paused_at timestamptz,
   finished_at timestamptz,
@@ -136,13 +136,13 @@ create table tasker.tasks (
     check (tasker.task_is_sound(state, active_steps, failed_steps, total_steps, identity, finished_at))
 ) with (fillfactor = 80);
 create unique index tasks_identity on tasker.tasks (identity) where identity is not null;
--- `uuid_send` keeps the order, and keeps this index from serving look-ups by task_id: while the table has one row it would cost as
--- much as the key does, and a plan that chose it would walk it whole when there are more.
+-- `uuid_send` keeps the order of ids but excludes this index from look-ups by task_id. Otherwise a generic plan made while the table
+-- is nearly empty could choose it instead of the primary key, and later scan all of it.
 create index tasks_by_template on tasker.tasks (namespace, name, uuid_send(task_id));
 
 create table tasker.steps (
   task_id uuid not null,
-  -- A topological number: a parent's is always lower. Never 0, so that no step shares its task's UUID.
+  -- Topological: a parent's number is lower. Never 0, so that no step has its task's UUID.
   no int not null,
   name text not null,
   max_attempts int not null,
@@ -151,13 +151,13 @@ create table tasker.steps (
   -- The nearest ancestors beyond the parents whose results its message carries.
   further_ancestors int[] not null,
   inputs json,
-  -- The budget: what users see.
+  -- The number of started attempts; counts against max_attempts.
   attempt int not null default 0,
   pending_parents int not null,
-  -- Workers lost, and messages sent again, under the current attempt and lease.
+  -- Workers lost under the current attempt, and re-sends under the current lease.
   losses int not null default 0,
   resends int not null default 0,
-  -- The fence: rises at every dispatch and every cancel, and is never reset.
+  -- The fence: increased by every dispatch, cancel and manual resolution; never reset.
   lease int not null default 0,
   dispatched_at timestamptz,
   started_at timestamptz,
@@ -165,9 +165,9 @@ create table tasker.steps (
   state text not null,
   tolerated boolean not null default false,
   awaits_callback boolean not null default false,
-  -- When to look at it again; set exactly while it is live, or held.
+  -- When the sweep handles the step; not null if and only if it is dispatched, waits for a retry, or is held by a pause.
   wake_at timestamptz,
-  -- Set exactly when it is finished.
+  -- Not null if and only if the step is finished.
   finished_at timestamptz,
   result_bytes int not null default 0,
   checkpoint json,
@@ -177,10 +177,10 @@ create table tasker.steps (
   constraint steps_are_sound check (tasker.step_is_sound(
     state, no, lease, attempt, max_attempts, losses, resends, pending_parents, tolerated, awaits_callback, wake_at, finished_at))
 ) with (fillfactor = 35, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
--- The only index of the live set; every sweep is a range of it.
+-- The only index of unfinished steps; each sweep is a range scan of it.
 create index steps_wake on tasker.steps (wake_at) where wake_at is not null;
 
--- One row for each lease that was answered. Reports, heartbeats and the announcement of a callback write none.
+-- One row per lease that received an outcome. Start reports, heartbeats and pending callbacks write no row.
 create table tasker.attempts (
   task_id uuid not null,
   no int not null,
@@ -188,12 +188,12 @@ create table tasker.attempts (
   attempt int not null,
   -- success | failure | checkpoint | released
   outcome text not null,
-  -- False: it came under a lease that was no longer the step's, and changed nothing.
+  -- False if the lease was no longer current: the outcome had no effect.
   applied boolean not null,
-  -- Of the outcome: the same one again is a duplicate, another one is stale.
+  -- The hash of the outcome: an equal outcome is a duplicate, a different one is stale.
   digest bigint not null,
   error json,
-  -- What the handler said beside its result, for operators.
+  -- Metadata of the handler, for operators.
   metadata json,
   worker text not null,
   duration_ms bigint not null,
@@ -213,7 +213,7 @@ create table tasker.audit_log (
   reason text not null,
   from_state text,
   to_state text not null,
-  -- What the operator said beside the reason.
+  -- Metadata of the operator action.
   metadata json,
   created_at timestamptz not null,
   primary key (task_id, audit_id)
@@ -238,6 +238,6 @@ create table tasker.dlq_entries (
   resolved_at timestamptz,
   check ((resolved_at is not null) = (status <> 'pending'))
 );
--- A task stands in the queue once for each reason, however often the reason arises.
+-- A task has at most one open entry per reason.
 create unique index dlq_entries_open on tasker.dlq_entries (task_id, reason) where status = 'pending';
 create index dlq_entries_task on tasker.dlq_entries (task_id, created_at);

@@ -1,16 +1,16 @@
--- Dispatch: a step becomes enqueued under a new lease, and what its message says is answered. Apart from the roots of a new task
--- steps are dispatched only here, and apart from a cancel counters move only here.
+-- Dispatch: a step becomes enqueued under a new lease, and the content of its message is returned. Only submit_v1 (roots) dispatches
+-- elsewhere, and only cancel_v1 changes counters elsewhere.
 
--- A row of an answer of complete, dispatch, sweep and the operator's functions. `kind` says which columns are set:
---   accepted, duplicate, stale, refused, ignored   idx: what became of the completion at that place (from 1)
---   finished      task_id, state: the task is finished now
---   task          task_id and what all its messages share: template_id, environment, correlation_id, traceparent, context
---   run           task_id, no, lease, …: a message to send, complete with its inputs
---   run_key       task_id, no, lease: a message to send, to be loaded
---   early         task_id, no, lease, ms: a retry that is due only in so many milliseconds
---   lost          task_id, no, lease, attempt, losses, template_id, environment: started, and silent beyond its deadline
---   expired       the same, for a callback that did not come
---   done          state: the operator action was carried out; the step was in this state before
+-- A row returned by the functions for completion, dispatch, sweep and operator actions. `kind` determines which columns are set:
+--   accepted, duplicate, stale, refused, ignored   idx: the answer to the completion at that index (from 1)
+--   finished      task_id, state: this call finished the task
+--   task          task_id and the data shared by its messages: template_id, environment, correlation_id, traceparent, context
+--   run           task_id, no, lease, …: a message to send, with its inputs
+--   run_key       task_id, no, lease: a message to load and send
+--   early         task_id, no, lease, ms: the retry is due in this many milliseconds
+--   lost          task_id, no, lease, attempt, losses, template_id, environment: a started step without a report until its deadline
+--   expired       the same columns: a callback that did not arrive in time
+--   done          state: the operator action was applied; the state before it
 --   not_found     there is no such task or step
 --   conflict      task_id, no, state: the step, or without a number the task, is in a state that forbids the action
 create type tasker.change as (
@@ -19,7 +19,7 @@ create type tasker.change as (
   context text, results text, result_bytes bigint, inputs text, checkpoint text
 );
 
--- One such row. It stands in a FROM, where the planner replaces it by its columns: it costs nothing when it runs.
+-- Builds one such row. In a FROM clause the planner inlines it, so it costs nothing at run time.
 create function tasker.change_row(
   kind text, idx int default null, task_id uuid default null, no int default null, lease int default null,
   attempt int default null, max_attempts int default null, resends int default null, losses int default null,
@@ -31,11 +31,10 @@ returns setof tasker.change language sql immutable rows 1 as $$
     correlation_id, traceparent, context, results, result_bytes, inputs, checkpoint
 $$;
 
--- The messages of steps that are enqueued: first what is shared by a task's messages, once for each task, then one row a step.
--- Results of parents above p_max_bytes are left out and only counted; the caller fails the step. Those of further ancestors come
--- along, the nearest first, as long as there is room. What does not fit into four times p_max_bytes with the messages
--- before it is answered as a key too, to be loaded when these are gone.
--- `lateral (… offset 0)` keeps the look-ups by key whatever young statistics say of the tables.
+-- Returns the messages of enqueued steps: first one row 'task' per task, then one row per step. If the results of the parents exceed
+-- p_max_bytes, only their size is returned, and the caller fails the step. Results of further ancestors are included, nearest
+-- first, up to the same limit. When the messages together exceed four times p_max_bytes, the rest is returned as 'run_key'.
+-- `lateral (… offset 0)` forces look-ups by key, even while the statistics are out of date.
 create function tasker.load_run_steps_v1(p_task uuid[], p_no int[], p_max_bytes bigint) returns setof tasker.change
 language sql stable as $$
   select c.* from (select distinct u.task_id from unnest(p_task) u(task_id)) k,
@@ -51,7 +50,7 @@ language sql stable as $$
             from tasker.steps q where q.task_id = k.task_id and q.no = k.no and q.state = 'enqueued' offset 0) q,
           lateral (select coalesce(sum(p.result_bytes), 0)::bigint as bytes from unnest(q.parents) u(no),
             lateral (select p.result_bytes from tasker.steps p where p.task_id = q.task_id and p.no = u.no offset 0) p) b) s,
-    -- Only of what fits: results that are not sent are not even put together.
+    -- Aggregates results only for messages that are returned.
     lateral (select json_object_agg(a.name, a.result)::text as results
       from (select p.name, p.result, sum(p.result_bytes) over (order by u.parent desc, u.no desc) as bytes
         from (select n, true from unnest(s.parents) n union all select n, false from unnest(s.further_ancestors) n) u(no, parent),
@@ -64,15 +63,15 @@ language sql stable as $$
       inputs => case when s.fits then s.inputs::text end, checkpoint => case when s.fits then s.checkpoint::text end) c
 $$;
 
--- Applies what was decided about steps to their children and tasks, and answers with what must be sent.
---   d_*  a change of a task's counters for each step that ended or came back (a task may stand there often)
---   k_*  steps to count down by n parents, ascending, each once; those that reach 0 are dispatched. n = 0: dispatch now.
---        With leases the steps are active already: dispatch each only under its lease, and only once it is due.
--- The own steps were locked and updated by the caller, in a statement before this one.
--- p_send_ms: how long a message may be on its way to the queue before it is sent again; null: for ever.
--- p_bodies: how many messages are answered whole; of the rest only the keys.
--- `task_id = any (array[…])` here and in the other updates means `=`, but is no clause to order a scan by: a plan that was made
--- while the tables were nearly empty, and stays with its session, can then never walk the whole index for each call.
+-- Applies changes of steps to their children and tasks, and returns the messages to send.
+--   d_*  changes of a task's counters, one per step that finished or was retried (a task may occur several times)
+--   k_*  steps whose pending_parents decreases by n, ascending, each once; those that reach 0 are dispatched. n = 0: dispatch now.
+--        If k_lease is given, the steps already count as active: each is dispatched only under its lease and only when due.
+-- The caller locked and updated its own steps in an earlier statement.
+-- p_send_ms: the time until a message is re-sent if the queue did not accept it; null: never.
+-- p_bodies: the number of messages returned whole; of the others only the keys are returned.
+-- `task_id = any (array[…])`, here and in other updates, means `=`, but gives the planner no order: a generic plan made while
+-- the tables were nearly empty can then never scan the whole index.
 create function tasker.advance_v1(
   d_task uuid[], d_active int[], d_failed int[], k_task uuid[], k_no int[], k_n int[], k_lease int[],
   p_send_ms bigint, p_bodies int, p_max_bytes bigint)
@@ -88,7 +87,7 @@ begin
     where t.task_id = any (k_task) and (t.paused_at is not null or exists (
       select from tasker.pauses p where p.namespace = t.namespace and p.template in ('', t.name)));
 
-    -- Exactly one of several parents sees the count reach 0, because a waiting update reads the row again.
+    -- Exactly one of several concurrent parents sees the count reach 0, because an update that waited re-reads the row.
     with ready as (
       update tasker.steps s set
         pending_parents = s.pending_parents - k.n,
@@ -103,7 +102,7 @@ begin
                        when k.held then tasker.clock_after(tasker.hold_ms()) else tasker.clock_after(p_send_ms) end
       from (select u.task_id, u.no, u.n, u.lease, u.task_id = any (coalesce(held, '{}')) as held
             from unnest(k_task, k_no, k_n, k_lease) u(task_id, no, n, lease)) k
-      -- A CASE, so that no plan finds these rows by their time: it would lock what is due in the order in which it lies there.
+      -- A CASE, so that the planner cannot use the index on wake_at, which would lock the rows in another order.
       where s.task_id = any (array[k.task_id]) and s.no = k.no
         and case when k_lease is null then s.state = 'pending'
                  else s.lease = k.lease and s.state in ('waiting_for_retry', 'pending') and s.wake_at <= tasker.clock() end
@@ -114,7 +113,7 @@ begin
     into e_task, e_no, e_lease, r_task from ready r;
   end if;
 
-  -- Where each task lost a step and got one, its counters stay as they are.
+  -- If one step of each task finished and one became ready, the counters do not change.
   if (d_task is not null or r_task is not null) and (d_task is distinct from r_task or 1 = any (d_failed) or -1 <> all (d_active)) then
     with finished as (
       update tasker.tasks t set
@@ -123,7 +122,7 @@ begin
         state = case when t.active_steps + x.active > 0 then 'running'
                      when t.failed_steps + x.failed > 0 then 'error' else 'complete' end,
         finished_at = case when t.active_steps + x.active > 0 then null
-                           -- It had failed before, and does still.
+                           -- It had already failed and is still failed.
                            when t.active_steps = 0 and t.failed_steps + x.failed > 0 then t.finished_at
                            else tasker.clock() end
       from (select y.task_id, sum(y.active)::int as active, sum(y.failed)::int as failed
@@ -132,14 +131,14 @@ begin
             group by y.task_id having sum(y.active) <> 0 or sum(y.failed) <> 0 order by y.task_id) x
       where t.task_id = any (array[x.task_id]) and t.state in ('running', 'error')
       returning t.task_id, t.state, t.active_steps, x.active)
-    -- A task with active steps was running; without, it had failed, and an operator settled it.
+    -- A task that had active steps was running. A task without them had failed, and an operator resolved its last failure.
     select array_agg(f.task_id), array_agg(case when f.active < 0 then 'running' else 'error' end), array_agg(f.state)
     into f_task, f_from, f_state from finished f where f.active_steps = 0 and (f.active < 0 or f.state = 'complete');
   end if;
 
   if f_task is not null then
     insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
-    select u.task_id, 'finish', 'tasker', case u.state when 'error' then 'nothing can move any more' else 'every step is done' end,
+    select u.task_id, 'finish', 'tasker', case u.state when 'error' then 'no step can make progress' else 'every step is done' end,
       u.was, u.state, tasker.clock() from unnest(f_task, f_from, f_state) u(task_id, was, state);
     insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
     select u.task_id, (e.failed->0->>'no')::int, 'running', 'max_retries_exceeded',
@@ -156,7 +155,7 @@ begin
       tasker.change_row('finished', task_id => u.task_id, state => u.state) c;
   end if;
 
-  -- Read only now: a statement that waited for a lock keeps its old snapshot of all other rows, and would miss a parent's result.
+  -- Read in a later statement: one that waited for a lock keeps its old snapshot of other rows and would miss a parent's result.
   if e_task is not null then
     return query select * from tasker.load_run_steps_v1(e_task[:p_bodies], e_no[:p_bodies], p_max_bytes);
     if cardinality(e_task) > p_bodies then
@@ -166,8 +165,8 @@ begin
   end if;
 end $$;
 
--- Dispatches steps whose time has come: due retries, and ready steps that a pause held. Ascending by (task_id, no).
--- Only under the named lease, and only once due; a retry that is not due is answered with the remainder.
+-- Dispatches due retries and ready steps that a pause held; the arguments are ascending by (task_id, no).
+-- A step is dispatched only under the given lease and only when due. For an early retry, 'early' returns the remaining time.
 create function tasker.dispatch_v1(
   p_task uuid[], p_no int[], p_lease int[], p_send_ms bigint, p_bodies int, p_max_bytes bigint)
 returns setof tasker.change

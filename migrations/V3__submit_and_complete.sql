@@ -1,8 +1,8 @@
--- Intake and completion: one call, one statement, one commit each, for a batch.
+-- Submit and completion. Each handles a batch in one call and one commit.
 
--- Inserts tasks with all their steps; roots are dispatched at once. Steps are given once for each plan (a template in an
--- environment) and every task names its plan. A task whose identity or id exists is not inserted, and answered with the existing one.
--- Answers, by place: created says whether the row is this one; dispatched whether its roots may be sent.
+-- Inserts tasks with all their steps, and dispatches the roots. The steps of a template in an environment are passed once, and each
+-- task refers to them (t_plan). A task whose identity or id already exists is not inserted; its row describes the existing task.
+-- Returns one row per task, by index: `created` if it was inserted, `dispatched` if its roots must be sent.
 create function tasker.submit_v1(
   t_task uuid[], t_plan int[], t_identity bytea[], t_context text[], t_priority int[], t_tags text[], t_initiator text[],
   t_source_system text[], t_reason text[], t_correlation uuid[], t_parent_correlation uuid[], t_traceparent text[],
@@ -55,7 +55,7 @@ begin
   )
   select array_agg(task_id) into made from new;
 
-  -- A later statement, so that it sees what a concurrent submit of the same identity committed while this one waited for it.
+  -- A later statement, so that it sees the row of a concurrent submit with the same identity that this one waited for.
   return query
     select u.idx::int, e.task_id, e.state, u.task_id = any (coalesce(made, '{}')),
       u.task_id = any (coalesce(made, '{}')) and not u.plan = any (coalesce(held, '{}')), e.created_at
@@ -65,11 +65,11 @@ begin
                limit 1) e;
 end $$;
 
--- Applies a batch of verdicts, ascending by (task_id, no), one a step.
+-- Applies a batch of verdicts, ascending by (task_id, no), at most one per step.
 --   verdict: complete | error | tolerated | retry | checkpoint | released | lost | started | callback
 --   delay_ms: until the retry, the deadline or the expiry · body: the result or the checkpoint · error: why it failed
---   if_due: apply only if the step's deadline has passed still, so that a heartbeat wins
--- A completion under another lease changes nothing; it is recorded when its lease was the step's once.
+--   if_due: apply only if the deadline is still in the past; a heartbeat may have extended it
+-- A completion under another lease has no effect. It is recorded in `attempts` if the step once had that lease.
 create function tasker.complete_v1(
   p_task uuid[], p_no int[], p_lease int[], p_attempt int[], p_verdict text[], p_delay_ms bigint[], p_body text[], p_error text[],
   p_metadata text[], p_digest bigint[], p_worker text[], p_duration_ms bigint[], p_if_due boolean[],
@@ -81,8 +81,8 @@ as $$
 declare
   ok int[]; d_task uuid[]; d_failed int[]; k_task uuid[]; k_no int[]; k_n int[];
 begin
-  -- Own steps first: the fence, the new state, the row of attempts; and how often each child is named.
-  -- A step that is dispatched again becomes pending here and is dispatched like a child, counted down by 0.
+  -- First the completed steps: check the fence, set the state, insert into attempts, and count the finished parents of each child.
+  -- A step that is dispatched again becomes pending here, and advance_v1 dispatches it like a child with n = 0.
   with own as (
     update tasker.steps s set
       state = case i.verdict when 'complete' then 'complete' when 'error' then 'error' when 'tolerated' then 'error'

@@ -1,8 +1,8 @@
--- What time makes due.
+-- The sweep.
 
--- Takes up at most p_limit steps whose time has passed: due retries and held steps are dispatched, messages that nobody
--- answered are sent again under their lease, started steps past their deadline are answered for the caller to decide.
--- Two at once take different rows, and a step that a completion works on is left to it.
+-- Handles at most p_limit steps whose wake_at has passed: dispatches due retries and held steps, re-sends unanswered dispatches
+-- under the same lease, and returns started steps past their deadline, about which the caller decides.
+-- Skips locked rows: concurrent sweeps handle different steps, and a completion keeps the step that it works on.
 create function tasker.sweep_v1(p_limit bigint, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
 returns setof tasker.change
 language plpgsql
@@ -25,9 +25,9 @@ begin
   if r_task is not null then
     update tasker.steps s set resends = s.resends + 1, wake_at = tasker.clock_after(p_send_ms)
     from unnest(r_task, r_no) k(task_id, no) where s.task_id = any (array[k.task_id]) and s.no = k.no;
-    -- Nobody takes it: after the third re-send an operator should know. The step stays enqueued.
+    -- No worker answers: the third re-send opens a DLQ entry. The step stays enqueued.
     insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
-    select s.task_id, s.no, 'running', 'worker_unavailable', 'sent again three times and not answered',
+    select s.task_id, s.no, 'running', 'worker_unavailable', 're-sent three times without an answer',
       json_build_object('step', s.name, 'lease', s.lease, 'attempt', s.attempt), tasker.clock(), tasker.clock()
     from unnest(r_task, r_no) k(task_id, no),
       lateral (select * from tasker.steps q where q.task_id = k.task_id and q.no = k.no offset 0) s

@@ -1,8 +1,8 @@
--- What operators do. Each is one transaction that locks the steps it touches ascending, in a statement of its own, then the
--- task, and reads only afterwards; it moves the task on and leaves a row in the audit log.
--- An answer begins with one row: 'done', 'not_found' or 'conflict'.
+-- Operator actions. Each is one transaction: it locks the affected steps ascending, in a separate statement, then the task, and
+-- reads only after that. It lets the task progress and writes a row of the audit log.
+-- The first returned row is 'done', 'not_found' or 'conflict'.
 
--- One row when an action on a step is not allowed. p_allowed: whether the step's own state allows it.
+-- Returns a row if an action on a step is not allowed. p_allowed: whether the step's own state allows it.
 create function tasker.refusal(p_task uuid, p_no int, p_task_state text, p_step_state text, p_allowed boolean)
 returns setof tasker.change language sql immutable rows 1 as $$
   select c.* from (select p_task_state not in ('running', 'error')) t(forbids),
@@ -11,7 +11,7 @@ returns setof tasker.change language sql immutable rows 1 as $$
   where p_step_state is null or t.forbids or not p_allowed
 $$;
 
--- Ends a running task: every lease rises, so that no late answer counts. A cancelled task stays as it is.
+-- Cancels a running task and increases all leases, so that late outcomes are stale. For a cancelled task it has no effect.
 create function tasker.cancel_v1(p_task uuid, p_actor text, p_reason text) returns setof tasker.change
 language plpgsql as $$
 declare
@@ -39,7 +39,7 @@ begin
   return query select * from tasker.change_row('finished', task_id => p_task, state => 'cancelled');
 end $$;
 
--- Gives a step that failed, waits for a retry or was cancelled a new budget, and dispatches it if its parents are done.
+-- Resets the attempts of a step that failed, waits for a retry or was cancelled, and dispatches it if its parents are done.
 create function tasker.retry_step_v1(
   p_task uuid, p_no int, p_actor text, p_reason text, p_send_ms bigint, p_max_bytes bigint) returns setof tasker.change
 language plpgsql as $$
@@ -47,7 +47,7 @@ declare
   was text; was_tolerated boolean; of_task text; open_parents int; above int[];
 begin
   select s.parents into above from tasker.steps s where s.task_id = p_task and s.no = p_no;
-  -- Parents too: one that finishes while the step is not pending would not count it down.
+  -- Locks the parents too: a parent that finishes while the step is not pending would not decrease its count.
   perform from tasker.steps s where s.task_id = p_task and s.no = any (above || p_no) order by s.no for update;
   select t.state into of_task from tasker.tasks t where t.task_id = p_task for update;
   select s.state, s.tolerated into was, was_tolerated from tasker.steps s where s.task_id = p_task and s.no = p_no;
@@ -71,7 +71,7 @@ begin
   perform tasker.close_dlq_entries(p_task, p_actor, p_reason);
 end $$;
 
--- Settles an unfinished or failed step: its children see p_result as its result.
+-- Resolves an unfinished or failed step; its children receive p_result.
 create function tasker.resolve_step_v1(
   p_task uuid, p_no int, p_result text, p_actor text, p_reason text, p_metadata text,
   p_send_ms bigint, p_bodies int, p_max_bytes bigint)
@@ -85,7 +85,7 @@ begin
   select t.state into of_task from tasker.tasks t where t.task_id = p_task for update;
   select s.state, s.tolerated, s.wake_at is not null, s.result::text into was, was_tolerated, was_held, was_result
   from tasker.steps s where s.task_id = p_task and s.no = p_no;
-  -- The same again, after an answer that was lost.
+  -- A repeated call, after the first response was lost.
   if was = 'resolved_manually' and was_result is not distinct from p_result then
     return query select * from tasker.change_row('done', state => was);
     return;
@@ -101,7 +101,7 @@ begin
   insert into tasker.audit_log (task_id, no, action, actor, reason, from_state, to_state, metadata, created_at)
   values (p_task, p_no, 'resolve_step', p_actor, p_reason, was, 'resolved_manually', p_metadata::json, tasker.clock());
   return query select * from tasker.change_row('done', state => was);
-  -- A tolerated failure was counted as done when it happened.
+  -- The children already counted a tolerated failure as done.
   return query select * from tasker.advance_v1(
     array[p_task], array[case when was_held then -1 else 0 end],
     array[case when was = 'error' and not was_tolerated then -1 else 0 end],

@@ -1,9 +1,7 @@
--- What callers read most: tasks, each with how its steps stand. A function, because planning such a statement costs more than
--- running it.
+-- The most frequent read: tasks with the state of each step. A function, because planning the statement takes longer than running it.
 
--- One row for each task that exists, ascending. Of its steps one array a column, in topological order; null without steps.
--- The last failure is looked for only where one can have been: in a step that was dispatched more than once, or failed, or waits
--- again after it was dispatched.
+-- Returns one row per existing task, ascending. Each s_ column is an array over the steps in topological order; null without steps.
+-- Reads the last failure only of steps that can have one: dispatched more than once, failed, or waiting again after a dispatch.
 create function tasker.task_detail_v1(p_task uuid[]) returns table (
   task_id uuid, namespace text, name text, version text, environment text, state text, paused boolean, context text, priority int,
   tags text[], initiator text, source_system text, reason text, correlation_id uuid, parent_correlation_id uuid,

@@ -14,8 +14,9 @@ use crate::{
 /// The timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
-/// How often a `GET` is repeated while the server answers 503, and the longest pause before each repetition.
+/// Retries of a `GET` while the server answers 503.
 const RETRIES: u32 = 4;
+/// The longest pause before a retry.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 pub struct Client {

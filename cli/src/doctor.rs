@@ -14,7 +14,10 @@ pub async fn run(client: &Client, format: Format) -> Result {
     output::print_response(&response, format, view)?;
     match report.total.max(report.differences.len() as i64) {
         0 => Ok(()),
-        count => Err(CommandError::new(Exit::Error, format!("counters that differ from the facts: {count}"))),
+        count => Err(CommandError::new(
+            Exit::Error,
+            format!("stored counters that differ from their rows: {count}; report this as a bug"),
+        )),
     }
 }
 

@@ -64,7 +64,7 @@ pub struct ServerArgs {
     /// Also listen on a free port of 127.0.0.1, with TLS, a password, and a certificate authority of its own
     #[arg(long)]
     tls: bool,
-    /// A setting of the server. May be repeated
+    /// A setting of PostgreSQL. May be repeated
     #[arg(long = "setting", value_name = "NAME=VALUE")]
     settings: Vec<String>,
 }

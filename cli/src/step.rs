@@ -17,7 +17,7 @@ use crate::{
 pub enum StepCommand {
     /// Retry a failed step, with its attempts reset
     Retry(StepArgs),
-    /// Settle a step manually, with a result that its children see, or without one
+    /// Resolve a step manually, with a result that its children receive, or without one
     Resolve {
         #[command(flatten)]
         step: StepArgs,

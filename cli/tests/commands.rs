@@ -275,7 +275,10 @@ async fn the_doctor_fails_when_counters_differ() {
     let report = json!({"checked": {"tasks": 1, "steps": 4}, "differences": [{"task_uuid": TASK, "step": null, "what": "active_steps", "stored": "1", "facts": "0"}]});
     let server = Server::answering([(200, report)]).await;
     let output = server.run(&["doctor"]).await;
-    assert_eq!((code(&output), err(&output).as_str()), (1, "error: counters that differ from the facts: 1\n"));
+    assert_eq!(
+        (code(&output), err(&output).as_str()),
+        (1, "error: stored counters that differ from their rows: 1; report this as a bug\n")
+    );
     let healthy = Server::answering([(200, json!({"checked": {"tasks": 1, "steps": 4}, "differences": []}))]).await;
     assert_eq!(out(&healthy.run(&["doctor"]).await), "checked 1 tasks and 4 steps: no differences\n");
 }

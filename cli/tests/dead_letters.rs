@@ -135,7 +135,7 @@ async fn dead_letters_are_listed_with_their_reasons_and_stay_where_they_are() {
             (&json!("unreadable"), &json!("RunStep"))
         );
         assert_eq!((&listed["dead_letters"][1]["task_id"], &listed["dead_letters"][1]["step"]), (&json!(TASK), &json!("charge")));
-        assert!(listed["dead_letters"][1]["reason"].as_str().unwrap().starts_with("came by redrive: "), "{listed}");
+        assert!(listed["dead_letters"][1]["reason"].as_str().unwrap().starts_with("moved by the redrive policy: "), "{listed}");
     }
     let shown = rig.run("dlq list --max 1").await.out;
     assert!(
@@ -166,7 +166,7 @@ async fn a_dead_letter_is_shown_without_its_contents_unless_they_are_asked_for()
 }
 
 #[tokio::test]
-async fn the_dead_letters_that_match_are_copied_back_and_the_others_are_there_for_everybody() {
+async fn matching_dead_letters_are_copied_back_and_the_others_become_visible_again() {
     let Some(rig) = rig("copy").await else { return };
     let mut charged = Vec::new();
     for n in 0..12 {
@@ -221,7 +221,7 @@ async fn a_whole_queue_is_moved_by_sqs_except_that_of_intake() {
 }
 
 #[tokio::test]
-async fn what_sqs_does_not_move_is_copied_and_it_is_said_why() {
+async fn dead_letters_that_sqs_does_not_move_are_copied_with_the_reason() {
     let Some(rig) = rig("fallback").await else { return };
     rig.attribute("worker-a", QueueAttributeName::RedrivePolicy, "").await;
     rig.send("worker-a-dlq", &step("a"), &[]).await;
@@ -272,7 +272,7 @@ async fn queues_are_shown_and_those_with_dead_letters_are_named() {
 }
 
 #[tokio::test]
-async fn queues_that_are_unknown_unsafe_or_without_a_way_back_are_refused() {
+async fn queues_that_are_unknown_have_a_redrive_policy_or_no_source_queue_are_rejected() {
     let Some(rig) = rig("refused").await else { return };
     let unknown = rig.run("dlq redrive --queue worker-b").await;
     assert!(

@@ -49,7 +49,7 @@ async fn only_a_whole_queue_is_moved() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_meant_is_refused_at_the_command_line() {
+async fn invalid_options_are_usage_errors() {
     for line in [
         "dlq redrive --task x",
         "dlq redrive --older-than 1",
@@ -65,7 +65,7 @@ async fn what_cannot_be_meant_is_refused_at_the_command_line() {
 }
 
 #[tokio::test]
-async fn a_deployment_that_is_not_named_or_named_wrongly_is_told_in_one_sentence() {
+async fn a_missing_or_wrong_deployment_is_reported_in_one_sentence() {
     for line in ["queues", "dlq list", "dlq show x", "dlq redrive --queue a", "dlq purge --queue a --dry-run"] {
         let (code, said) = run(line).await;
         assert_eq!(code, 2, "{said}");
@@ -77,7 +77,7 @@ async fn a_deployment_that_is_not_named_or_named_wrongly_is_told_in_one_sentence
 }
 
 #[tokio::test]
-async fn an_sqs_that_is_away_is_told_with_what_to_look_at() {
+async fn an_unreachable_sqs_is_reported_with_the_settings_to_check() {
     for line in ["queues", "dlq list"] {
         let (code, said) = run(&format!("{line} --queues {QUEUES}")).await;
         assert_eq!(code, 1, "{said}");

@@ -84,7 +84,7 @@ fn ctrl_c_at_the_terminal_does_not_reach_the_database_before_us() {
 }
 
 #[test]
-fn a_second_one_on_the_same_data_is_told_who_has_it() {
+fn a_second_server_on_the_same_data_names_the_process_that_holds_it() {
     let home = home();
     let first = start(&home);
     let second = dev_command(&home, &[]).output().unwrap();

@@ -93,7 +93,7 @@ fn a_command_that_cannot_be_run_is_named_and_nothing_is_left() {
 }
 
 #[test]
-fn one_that_was_started_is_reached_by_tls_until_it_is_stopped_and_keeps_its_data_port_and_password() {
+fn a_started_server_is_reached_over_tls_until_it_is_stopped_and_a_restart_keeps_port_and_password() {
     let home = tempfile::tempdir().unwrap();
     fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
     let data = home.path().join("data");

@@ -44,7 +44,7 @@ class BundleTest(unittest.TestCase):
         process = self.bundle({"A": "function", "C": "x=y"}, Cmd=["w"], Env=["A=image", "B=image"])["process"]
         self.assertEqual(process["env"], ["A=function", "B=image", "C=x=y"])
 
-    def test_the_user_is_the_images_and_has_no_rights_of_his_own(self) -> None:
+    def test_the_process_runs_as_the_images_user_without_capabilities(self) -> None:
         process = self.bundle(Cmd=["w"], User="65534:12")["process"]
         self.assertEqual(process["user"], {"uid": 65534, "gid": 12})
         self.assertEqual({name for rights in process["capabilities"].values() for name in rights}, set())
@@ -88,14 +88,14 @@ class UnpackedTest(unittest.TestCase):
             patched.start()
             self.addCleanup(patched.stop)
 
-    def test_images_that_were_made_of_these_programs_and_files_are_taken_and_it_is_said(self) -> None:
+    def test_images_built_from_the_current_programs_and_files_are_used_and_reported(self) -> None:
         packages.write_images(self.map, self.programs)
         image = image_of("tasker-worker-python:local")
         folder = self.root / "target/images/tasker-worker-python"
         self.assertEqual(image, Unpacked(folder / "rootfs", {"Cmd": ["tasker-worker-python"]}))
         self.assertIn("containers of their images", packages.describe_images(self.map))
 
-    def test_after_a_change_commands_are_taken_and_it_is_said(self) -> None:
+    def test_commands_replace_the_images_after_a_change_and_that_is_reported(self) -> None:
         for file in (self.programs / "tasker-worker", self.root / "handlers.py"):
             before = file.read_bytes()
             file.write_text("changed", encoding="ascii")

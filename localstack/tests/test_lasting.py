@@ -19,13 +19,13 @@ class LastingTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
 
-    def test_where_nothing_was_there_is_nothing_and_nothing_to_end(self) -> None:
+    def test_an_empty_folder_has_no_status_and_nothing_to_stop(self) -> None:
         self.assertEqual(lasting.status(self.folder)[0][0], "nothing")
         lasting.down(self.folder / "not there", and_remove=True)
         lasting.down(self.folder, and_remove=True)
         self.assertFalse(self.folder.exists())
 
-    def test_a_state_that_cannot_be_read_is_none(self) -> None:
+    def test_an_unreadable_state_file_counts_as_missing(self) -> None:
         (self.folder / "state.json").write_text('{"port": ', encoding="utf-8")
         self.assertEqual(lasting.status(self.folder)[0][0], "nothing")
 

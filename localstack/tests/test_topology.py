@@ -39,13 +39,13 @@ class TopologyTest(unittest.TestCase):
 
 
 class RoutesTest(unittest.TestCase):
-    def test_who_has_every_path_also_has_what_is_beside_and_below_a_path_of_another(self) -> None:
+    def test_the_function_of_the_proxy_route_gets_every_path_that_no_other_function_has(self) -> None:
         routes = routes_of({"one": {"routes": ["POST /v1/tasks"]}, "rest": {"routes": ["ANY /{proxy+}"]}, "none": {}})
         self.assertEqual(routes["v1", "tasks"], {"POST": "one", "ANY": "rest"})
         for below in (("v1",), ("v1", "{proxy+}"), ("v1", "tasks", "{proxy+}"), ("{proxy+}",)):
             self.assertEqual(routes[below], {"ANY": "rest"}, below)
 
-    def test_without_one_that_has_the_rest_there_is_no_api(self) -> None:
+    def test_a_topology_without_a_proxy_route_is_rejected(self) -> None:
         with self.assertRaises(SystemExit):
             routes_of({"one": {"routes": ["POST /v1/tasks"]}})
 

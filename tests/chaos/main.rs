@@ -1,5 +1,4 @@
-//! The engine under loss, duplication, reordering and crash: seeds over a real PostgreSQL, each of which must end as its model
-//! says.
+//! The engine under loss, duplication, reordering and crashes, over a real PostgreSQL. The end of each seed must match its model.
 //!
 //! `scripts/chaos N [FIRST]` runs any number of seeds; `CHAOS_SEED=n` replays one.
 

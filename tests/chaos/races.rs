@@ -15,7 +15,7 @@ use crate::{
     queue::Wire,
 };
 
-/// The most looks at the server until a call waits or ends. It does so long before.
+/// The maximum number of polls until a call waits or ends. It is never reached.
 const LOOKS: usize = 5_000;
 
 /// One of two calls at once.

@@ -93,7 +93,7 @@ impl Rig {
         Ok((row.get(0), row.get::<_, Option<i64>>(1).map(|ms| (ms as u64).next_multiple_of(GRID_MS))))
     }
 
-    /// Lets the database's clock run, so many milliseconds ahead.
+    /// Lets the database's clock run, ahead by a number of milliseconds.
     pub async fn run_clock(&self, ahead_ms: i64) -> Result<()> {
         let sql = "update tasker.chaos_clock set at = null, ahead = $1 * interval '1 ms'";
         self.sql.execute_typed(sql, &[(&ahead_ms, Type::INT8)]).await?;

@@ -23,7 +23,7 @@ impl Cluster {
         cluster
     }
 
-    /// The same on a disk of so many megabytes. None if such a disk cannot be mounted.
+    /// The same on a disk of a given size in megabytes. `None` if such a disk cannot be mounted.
     pub fn start_on_a_small_disk(megabytes: u32) -> Option<Self> {
         let mut cluster = Self::folder();
         let options = format!("size={megabytes}m,mode=0711");

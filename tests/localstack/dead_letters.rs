@@ -12,7 +12,7 @@ fn stdout(output: &std::process::Output) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_ten_messages_with_a_malformed_one_nine_are_done_and_one_is_a_dead_letter_with_its_reason() {
+async fn a_malformed_message_in_a_batch_of_ten_is_the_only_dead_letter() {
     let Some(emulator) = emulator() else { return };
     let deployment = Deployment::deploy(emulator, Options::default()).await;
     let mut wishes: Vec<String> = (1..10).map(|n| order(&format!("O-{n}"), json!({})).to_string()).collect();

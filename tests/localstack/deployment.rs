@@ -215,7 +215,7 @@ impl Deployment {
         self.http.post(url).json(event).send().await.unwrap().json().await.unwrap()
     }
 
-    /// Does now what the schedule does each minute.
+    /// Runs the scheduled sweep now.
     pub async fn sweep(&self) -> Value {
         self.invoke("step-readiness", &json!({"source": "aws.events", "detail-type": "Scheduled Event"})).await
     }

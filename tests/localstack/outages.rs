@@ -103,7 +103,7 @@ async fn while_the_queues_refuse_tasks_are_taken_and_everything_drains_when_they
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_for_many_receives_brings_nothing_into_a_dead_letter_queue() {
+async fn a_database_outage_of_many_receives_makes_no_dead_letters() {
     let Some(emulator) = emulator() else { return };
     let proxy = Proxy::to(&emulator.database).await;
     let set = ["queues.completions.visibility_seconds=2", "queues.intake.visibility_seconds=2"];

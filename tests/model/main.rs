@@ -101,7 +101,7 @@ fn numbers_of_leases_and_past_tries_move_no_rows() {
 }
 
 #[test]
-fn telling_only_current_messages_apart_loses_no_rows() {
+fn distinguishing_only_current_messages_reaches_all_rows() {
     for (steps, left) in [(1, left(1, 1, 1)), (2, left(1, 1, 0)), (2, left(1, 0, 1))] {
         for shape in shapes(steps) {
             let model = Model::new(shape, 2);

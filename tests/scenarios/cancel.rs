@@ -104,7 +104,7 @@ async fn a_task_that_finished_otherwise_is_not_cancelled() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_task_is_told_that_it_was_cancelled() {
+async fn a_cancel_wakes_the_callers_that_wait_for_the_task() {
     let rig = two_steps().await;
     let task = rig.submit("two", json!({})).await;
     let (state, cancelled) = tokio::join!(rig.finished(task), rig.engine.cancel_task(task, by("enough")));

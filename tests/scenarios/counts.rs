@@ -27,7 +27,7 @@ async fn a_submit_and_a_completion_are_one_statement_each() {
 }
 
 #[tokio::test]
-async fn submits_that_come_together_are_inserted_together() {
+async fn concurrent_submits_are_inserted_by_one_statement() {
     let rig = Rig::still().await;
     rig.register(&template("one", &[("a", &[])])).await;
     rig.submit("one", json!({"first": true})).await;
@@ -46,7 +46,7 @@ async fn submits_that_come_together_are_inserted_together() {
 }
 
 #[tokio::test]
-async fn looks_that_come_together_are_one_statement() {
+async fn concurrent_reads_of_tasks_share_one_statement() {
     let rig = Rig::still().await;
     rig.register(&template("one", &[("a", &[])])).await;
     let mut tasks = Vec::new();

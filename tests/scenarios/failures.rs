@@ -45,7 +45,7 @@ async fn branches_go_on_beside_a_failure_and_the_task_fails_only_when_nothing_is
 }
 
 #[tokio::test]
-async fn a_failed_task_stands_in_the_dead_letter_queue_with_a_snapshot_and_in_the_audit_log() {
+async fn a_failed_task_has_a_dlq_entry_with_a_snapshot_and_an_audit_row() {
     let (rig, task) = beside_a_failure().await;
     let error = json!({"message": "no such order", "error_type": "permanent_error", "retryable": false});
     let no = rig.step_id(task, "bad").await.no;
@@ -57,7 +57,7 @@ async fn a_failed_task_stands_in_the_dead_letter_queue_with_a_snapshot_and_in_th
     });
     assert_eq!(rig.rows(ENTRIES).await, [entry]);
     let finish = json!({
-        "action": "finish", "actor": "tasker", "reason": "nothing can move any more", "from_state": "running", "to_state": "error",
+        "action": "finish", "actor": "tasker", "reason": "no step can make progress", "from_state": "running", "to_state": "error",
     });
     assert_eq!(rig.rows(AUDIT).await, [finish]);
 }

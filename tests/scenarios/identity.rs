@@ -49,7 +49,7 @@ async fn strict_means_the_same_context_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_duplicate_is_told_the_task_and_its_state_for_as_long_as_the_task_exists() {
+async fn a_duplicate_gets_the_existing_task_and_its_state() {
     let rig = rig("strict").await;
     let request = r#"{"name": "w", "context": {}}"#;
     let first = submit(&rig, request).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_duplicate_is_told_the_task_and_its_state_for_as_long_as_the_task_exis
 }
 
 #[tokio::test]
-async fn strict_tells_versions_and_names_apart_and_a_key_tells_versions_not() {
+async fn a_strict_identity_includes_name_and_version_and_a_key_identity_excludes_the_version() {
     let rig = rig("strict").await;
     rig.register(&template("w", "2.0.0", "strict")).await;
     rig.register(&template("v", "1.0.0", "strict")).await;

@@ -22,7 +22,7 @@ async fn assert_started_once_with_both(rig: &Rig, task: TaskId) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_times() {
+async fn a_join_is_dispatched_once_in_a_thousand_races() {
     let rig = Rig::still().await;
     rig.register(&template("join", STEPS)).await;
     for n in 0..1000 {
@@ -70,7 +70,7 @@ async fn also_when_both_wait_for_the_row_of_the_child() {
 
 /// Reproduces the race, to show that the tests above would find it: the statement that waited does not see the other result.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_read_in_the_statement_that_counts_down_may_be_missing() {
+async fn a_read_in_the_statement_that_counts_down_misses_the_other_result() {
     let rig = Rig::still().await;
     rig.register(&template("join", STEPS)).await;
     let (task, a, b) = parents(&rig, 0).await;

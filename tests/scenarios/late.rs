@@ -134,7 +134,7 @@ async fn an_answer_to_a_lease_that_was_not_given_is_refused_and_not_recorded() {
 }
 
 #[tokio::test]
-async fn a_forged_token_is_told_so_and_spoils_nothing_else_in_its_batch() {
+async fn a_forged_token_is_answered_forged_and_does_not_affect_the_rest_of_its_batch() {
     let (rig, task, a) = one_step_on().await;
     let good = a.complete(success(json!(1)), "w", 1);
     let (head, tail) = good.token.rsplit_once(".test.").unwrap();

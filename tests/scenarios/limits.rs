@@ -63,7 +63,7 @@ async fn inputs_just_within_the_limit_are_dispatched() {
 }
 
 #[tokio::test]
-async fn further_ancestors_come_along_as_long_as_there_is_room_the_nearest_first() {
+async fn results_of_further_ancestors_are_included_nearest_first_up_to_the_limit() {
     let rig = Rig::still().await;
     let chain: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["c"])];
     rig.register(&template("w", chain)).await;
@@ -101,7 +101,7 @@ async fn too_large_inputs_of_several_tasks_at_once_fail_each_its_own_step() {
 }
 
 #[tokio::test]
-async fn a_sweep_fails_what_became_too_large_while_nobody_looked() {
+async fn a_sweep_fails_steps_whose_inputs_became_too_large() {
     let rig = Rig::over(RemoteQueue::new()).await;
     rig.stop_clock().await;
     rig.register(&template("w", JOIN)).await;
@@ -201,7 +201,7 @@ async fn what_only_the_database_refuses_fails_its_own_step_in_a_batch_of_ten() {
 }
 
 #[tokio::test]
-async fn a_hostile_failure_is_stored_without_what_cannot_be() {
+async fn a_failure_is_stored_without_the_characters_that_cannot_be_stored() {
     let rig = Rig::still().await;
     rig.register(&template("w", &[("a", &[])])).await;
     let task = rig.submit("w", json!({})).await;
@@ -224,7 +224,7 @@ async fn a_hostile_failure_is_stored_without_what_cannot_be() {
 }
 
 #[tokio::test]
-async fn what_is_said_of_a_huge_bad_result_is_short() {
+async fn the_error_about_a_huge_invalid_result_is_short() {
     let rig = Rig::still().await;
     let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}, "m": {"type": "integer"}}});
     rig.register(&workflow("w", json!([{"name": "a", "result_schema": schema}]))).await;

@@ -106,7 +106,7 @@ async fn a_lock_that_was_not_had_in_time_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn readers_that_stand_still_keep_no_accepted_step_waiting() {
+async fn blocked_readers_do_not_delay_accepted_steps() {
     let rig = Rig::still().await;
     rig.register(&template("w", &[("a", &[])])).await;
     let task = rig.submit("w", json!({})).await;

@@ -57,7 +57,7 @@ async fn a_retry_gives_a_failed_step_its_whole_budget_again() {
     assert_eq!(rig.state(task).await, TaskState::Error);
     let attempts: Vec<Value> = [1, 2, 3, 1, 2, 3].iter().zip(1..).map(|(n, lease)| json!([lease, n, "failure", true])).collect();
     assert_eq!(rig.attempts(task, "a").await, attempts);
-    let finish = json!(["finish", null, "tasker", "nothing can move any more", "running", "error"]);
+    let finish = json!(["finish", null, "tasker", "no step can make progress", "running", "error"]);
     let retry = json!(["retry_step", "a", "operator", "mended", "error", "pending"]);
     assert_eq!(audit(&rig).await, [finish.clone(), retry, finish]);
     rig.check().await;
@@ -188,7 +188,7 @@ async fn resolving_the_only_failed_step_completes_a_task_that_waits_for_nothing_
     assert_eq!(
         audit(&rig).await,
         [
-            json!(["finish", null, "tasker", "nothing can move any more", "running", "error"]),
+            json!(["finish", null, "tasker", "no step can make progress", "running", "error"]),
             json!(["resolve_step", "b", "operator", "done by hand", "error", "resolved_manually"]),
             json!(["finish", null, "tasker", "every step is done", "error", "complete"]),
         ]

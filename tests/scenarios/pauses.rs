@@ -50,7 +50,7 @@ async fn active_steps(rig: &Rig) -> i64 {
 }
 
 #[tokio::test]
-async fn what_is_under_way_is_applied_and_what_becomes_ready_is_held() {
+async fn during_a_pause_outcomes_are_applied_and_ready_steps_are_held() {
     for pause in Pause::ALL {
         let (rig, task, a, b) = two_chains().await;
         pause.begin(&rig).await;
@@ -93,7 +93,7 @@ async fn what_is_under_way_is_applied_and_what_becomes_ready_is_held() {
 }
 
 #[tokio::test]
-async fn the_roots_of_what_is_submitted_are_held() {
+async fn the_roots_of_a_task_submitted_during_a_pause_are_held() {
     for pause in [Pause::Template, Pause::Namespace] {
         let rig = Rig::still().await;
         rig.stop_clock().await;

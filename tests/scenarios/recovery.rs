@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::rig::{PATIENCE, Rig, engine, failure, run, success, template, workflow};
 
 #[tokio::test]
-async fn what_was_under_way_runs_again_under_the_same_lease_and_attempt() {
+async fn steps_in_progress_at_a_kill_run_again_under_the_same_lease_and_attempt() {
     let mut rig = Rig::still().await;
     let steps = json!([{"name": "enqueued"}, {"name": "received"}, {"name": "started"}, {"name": "last_try", "retry": {"max_attempts": 1}}]);
     rig.register(&workflow("w", steps)).await;
@@ -79,7 +79,7 @@ async fn a_callback_is_awaited_beyond_a_kill() {
 }
 
 #[tokio::test]
-async fn a_retry_comes_at_its_time_though_its_wake_up_died() {
+async fn a_retry_is_dispatched_on_time_although_its_wake_up_was_lost() {
     let mut rig = Rig::still().await;
     rig.stop_clock().await;
     let retry = json!({"backoff": "linear", "backoff_base_ms": 60_000, "max_backoff_ms": 60_000});

@@ -154,7 +154,7 @@ async fn a_heartbeat_at_the_deadline_wins_against_the_sweep_or_is_told_to_stop()
 }
 
 #[tokio::test]
-async fn what_a_sweep_concluded_is_not_applied_when_the_deadline_has_moved() {
+async fn the_verdict_of_a_sweep_is_not_applied_after_the_deadline_moved() {
     let (rig, task, run) = dispatched(3).await;
     rig.answer(&run, STARTED).await;
     rig.pass(SILENCE).await;
@@ -216,7 +216,7 @@ async fn a_retry_begins_from_the_last_checkpoint() {
 }
 
 #[tokio::test]
-async fn what_was_not_run_is_dispatched_again_under_the_same_attempt() {
+async fn a_released_step_is_dispatched_again_under_the_same_attempt() {
     let (rig, task, run) = dispatched(1).await;
     assert_eq!(rig.answer(&run, Outcome::Released {}).await, Answer::Accepted);
     let again = next(&rig);

@@ -49,7 +49,7 @@ async fn of_a_send_that_failed_in_part_only_the_refused_one_is_sent_again_after_
 }
 
 #[tokio::test]
-async fn what_was_accepted_and_not_answered_is_sent_again_ever_more_rarely_and_an_operator_is_told() {
+async fn an_unanswered_dispatch_is_re_sent_with_growing_pauses_and_opens_a_dlq_entry() {
     let rig = rig().await;
     let task = rig.submit("w", json!({})).await;
     rig.answer(&rig.engine.queue().runs()[1], success(json!(1))).await;

@@ -22,7 +22,7 @@ async fn rig() -> Rig<RemoteQueue> {
 }
 
 #[tokio::test]
-async fn a_send_under_way_is_not_raced_by_the_next_sweep() {
+async fn a_sweep_does_not_re_send_a_message_whose_send_is_in_progress() {
     let rig = rig().await;
     rig.engine.queue().refuse(|_| true);
     rig.submit("w", json!({})).await;
@@ -117,7 +117,7 @@ async fn steps_whose_template_is_unreadable_do_not_keep_the_sweep_from_others() 
 }
 
 #[tokio::test]
-async fn what_a_sweep_dispatched_is_sent_though_it_fails_afterwards() {
+async fn the_messages_of_a_sweep_are_sent_even_if_the_sweep_fails_later() {
     let rig = Rig::still().await;
     rig.register(&template("w", &[("a", &[]), ("b", &[])])).await;
     let task = rig.submit("w", json!({})).await;

@@ -151,7 +151,7 @@ fn peak_bytes() -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Lets `children` of a step with a result of so many bytes wait for workers, and then receives them.
+/// Lets `children` of a step with a large result wait for workers, and then receives them.
 /// Answers the bytes of memory that this took.
 async fn bytes_for(children: usize, bytes: usize) -> usize {
     let rig = Rig::still().await;

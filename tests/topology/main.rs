@@ -85,7 +85,7 @@ fn read_queues() -> Vec<(String, Queue, u32)> {
 }
 
 #[test]
-fn a_message_stays_hidden_for_six_times_the_time_out_of_who_reads_it() {
+fn the_visibility_timeout_is_at_least_six_times_the_timeout_of_the_reading_function() {
     for (name, queue, timeout) in read_queues() {
         assert!(queue.visibility_seconds >= 6 * timeout, "{name}");
         assert!(queue.visibility_seconds <= 43_200, "{name}: SQS hides a message for 12 hours at most");
@@ -93,7 +93,7 @@ fn a_message_stays_hidden_for_six_times_the_time_out_of_who_reads_it() {
 }
 
 #[test]
-fn a_letter_lives_longer_than_its_queue_keeps_messages_and_no_database_that_is_away_makes_one() {
+fn dead_letters_outlive_their_queues_retention_and_a_database_outage_makes_none() {
     for (name, queue, _) in read_queues() {
         assert!(queue.dead_letter_retention_seconds > queue.retention_seconds, "{name}");
         assert!(queue.dead_letter_retention_seconds <= 1_209_600, "{name}: SQS keeps a message for 14 days at most");

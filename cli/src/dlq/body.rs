@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_hidden_as_a_whole() {
+    fn a_body_that_is_not_an_object_is_hidden_completely() {
         assert_eq!(hidden("{secret"), "hidden: 7 bytes that are not JSON");
         assert_eq!(hidden(r#"["secret"]"#), "hidden: 10 bytes");
     }

@@ -82,7 +82,7 @@ fn kind_of(body: &Value) -> &'static str {
 /// If SQS gave the message up, an earlier reason in its attributes is not the cause.
 fn reason(message: &SqsMessage) -> String {
     match (&message.given_up_by, message.attribute(REASON)) {
-        (Some(queue), _) => format!("came by redrive: received again and again from {queue} without success"),
+        (Some(queue), _) => format!("moved by the redrive policy: received from {queue} up to its limit without success"),
         (None, Some(reason)) => reason.to_owned(),
         (None, None) => format!("received {} times without success", message.receives),
     }
@@ -153,11 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn what_sqs_gave_up_did_not_die_of_an_earlier_reason() {
+    fn an_old_reason_is_ignored_if_sqs_moved_the_message() {
         let buried = message(&json!({})).with(REASON, "it is no JSON");
         assert_eq!(described(&buried).reason, "it is no JSON");
         let given_up = SqsMessage { given_up_by: Some("shop-intake".into()), ..buried };
-        assert!(described(&given_up).reason.starts_with("came by redrive: "));
+        assert!(described(&given_up).reason.starts_with("moved by the redrive policy: "));
         assert_eq!(described(&message(&json!({}))).reason, "received 3 times without success");
     }
 

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_shown_or_perhaps_not_seen_is_told() {
+    fn the_output_says_whether_more_dead_letters_match_or_may_match() {
         assert_eq!(total(1, Remaining::default()), "1 dead letter");
         let cut = Remaining { more: false, cut_short: true };
         assert_eq!(total(2, cut), "2 dead letters; there may be more: run it again");

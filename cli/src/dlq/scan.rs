@@ -44,8 +44,8 @@ impl Seen {
     }
 }
 
-/// Counts repeated messages in a row. Fewer than the kept messages prove nothing: a receive may return one message or ten, and a message
-/// whose time was over comes once more.
+/// Counts consecutive repeated messages. A pass needs as many as are kept: a receive returns one to ten messages, and a message
+/// is returned again when its visibility timeout expires.
 #[derive(Debug, Default)]
 struct Repeats {
     messages: usize,
@@ -53,7 +53,7 @@ struct Repeats {
 }
 
 impl Repeats {
-    /// Adds repeated messages. True, and a new pass begins, if all kept messages may have come again by now.
+    /// Adds repeated messages. True, and a new pass begins, if all kept messages may have been received again.
     fn pass(&mut self, messages: usize, kept: usize) -> bool {
         self.messages += messages;
         let is_over = self.messages > kept + SLACK;
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_new_once_and_what_comes_of_it_never() {
+    fn a_message_is_new_once_and_its_copies_are_never_new() {
         let message = |id: &str| SqsMessage { id: id.into(), ..SqsMessage::default() };
         let mut seen = Seen::default();
         assert!(seen.admit(&message("a")) && !seen.admit(&message("a")));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_is_over_once_all_that_is_held_may_have_come_again_however_few_a_receive_brings() {
+    fn a_pass_ends_after_as_many_repeated_messages_as_are_kept() {
         for messages in [1, 10] {
             let mut repeats = Repeats::default();
             let receives = (0..).take_while(|_| !repeats.pass(messages, 169)).count() + 1;

@@ -97,7 +97,7 @@ fn guarded(routes: Router) -> Router {
         .layer(from_fn(name_request))
 }
 
-/// Rejects overload immediately: a rejected request has waited for nothing and has no effect.
+/// Rejects overload immediately; a rejected request has no effect.
 async fn limit_requests(State(places): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
     let Ok(place) = places.try_acquire_owned() else {
         return Problem::overloaded("too many requests are in progress").into_response();

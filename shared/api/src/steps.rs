@@ -54,7 +54,7 @@ pub(crate) async fn act<Q: Queue>(
 ) -> Result<Json<StepResponse>, Problem> {
     QueryReader::new(&uri).finish()?;
     let step = request::step_id(&task, &step)?;
-    // Room for the largest result with every character escaped.
+    // Room for the largest result beside the other fields.
     let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
     let action = parse_step_action(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
     let by = By { actor: action.actor, reason: action.reason, metadata: action.metadata };

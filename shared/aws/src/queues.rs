@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn another_deployment_with_the_same_beginning_is_none_of_ours() {
+    fn queues_of_a_deployment_with_a_longer_prefix_are_not_ours() {
         let queues = Queues::new("https://sqs.example/123/shop-").unwrap();
         let ours = ["shop-intake", "shop-intake-dlq", "shop-worker-python", "shop-worker-python-dlq"];
         assert!(ours.iter().all(|name| queues.has(name)));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_queues_is_refused() {
+    fn a_malformed_queue_prefix_is_rejected() {
         for text in ["", "tasker-", "ftp://x/tasker-", "https://x/tasker", "https://x/", "https://x/a b-"] {
             let error = Queues::new(text).unwrap_err().to_string();
             assert!(error.starts_with("TASKER_QUEUES is wrong"), "{error}");

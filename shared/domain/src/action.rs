@@ -21,7 +21,7 @@ pub struct StepAction {
 pub enum StepVerb {
     /// Resets the step's attempts.
     Retry,
-    /// Settles the step. Its children see this result, or null.
+    /// Resolves the step. Its children receive this result, or null.
     Resolve(Option<Box<RawValue>>),
 }
 

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_that_is_given_stays_where_it_is_free() {
+    fn the_given_order_is_kept_where_dependencies_allow_it() {
         assert_eq!(order(&[vec![], vec![], vec![]]), Ok(vec![0, 1, 2]));
         assert_eq!(order(&[vec![3], vec![], vec![1], vec![]]), Ok(vec![1, 2, 3, 0]));
     }
@@ -251,7 +251,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_called_a_cycle_is_one(parents in prop::collection::vec(prop::collection::vec(0..12_usize, 0..4), 12)) {
+        fn every_reported_cycle_is_a_cycle(parents in prop::collection::vec(prop::collection::vec(0..12_usize, 0..4), 12)) {
             if let Err(cycles) = order(&parents) {
                 prop_assert!(!cycles.is_empty());
                 for cycle in cycles {

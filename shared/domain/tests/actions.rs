@@ -57,7 +57,7 @@ fn all_faults_of_an_action_are_found_at_once() {
 }
 
 #[test]
-fn a_cancellation_may_say_nothing() {
+fn a_cancellation_may_have_an_empty_body() {
     let unknown = || "unknown".to_owned();
     assert_eq!(parse_cancellation(b""), Ok(Cancellation { actor: unknown(), reason: unknown() }));
     let said = parse_cancellation(br#"{"actor": "anna", "reason": "wrong\norder"}"#).unwrap();

@@ -41,7 +41,7 @@ fn a_name_is_enough() {
 }
 
 #[test]
-fn a_null_is_what_is_not_sent() {
+fn a_null_counts_as_an_absent_key() {
     let keys = ["namespace", "version", "context", "priority", "tags", "initiator", "source_system", "reason", "options"];
     let ids = ["correlation_id", "parent_correlation_id", "idempotency_key", "requested_at", "callback_url"];
     let mut body = json!({"name": "x"});
@@ -93,7 +93,7 @@ fn what_is_not_a_json_object_is_malformed() {
 }
 
 #[test]
-fn a_context_that_is_too_large_is_told_apart() {
+fn a_context_that_is_too_large_is_a_distinct_error() {
     let body = |bytes: usize| json!({"name": "x", "context": {"a": "x".repeat(bytes - r#"{"a":""}"#.len())}});
     assert!(parse(&body(limits::CONTEXT_BYTES)).is_ok());
     let Err(RequestError::TooLarge(fault)) = parse(&body(limits::CONTEXT_BYTES + 1)) else { panic!() };
@@ -101,7 +101,7 @@ fn a_context_that_is_too_large_is_told_apart() {
 }
 
 #[test]
-fn names_that_are_merely_strange_are_kept() {
+fn unusual_names_are_accepted() {
     let name = "Robert'); drop table \"tasks\"; -- ${x} {{y}} \u{202e}ü";
     assert_eq!(parse(&json!({"name": name, "reason": "two\n\tlines"})).unwrap().name, name);
 }
@@ -167,7 +167,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The same value written otherwise: keys from last to first, white space everywhere, every letter escaped.
+/// The same value in another notation: keys in reverse order, white space everywhere, every letter escaped.
 fn otherwise(value: &Value) -> String {
     let text = |text: &str| {
         let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();

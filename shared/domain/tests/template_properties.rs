@@ -1,4 +1,4 @@
-//! Templates at random: what is printed reads as itself, and nothing makes the reader panic.
+//! Property tests of templates: printing and parsing gives the same template, and no input makes the reader panic.
 
 #![allow(clippy::unwrap_used)]
 
@@ -122,7 +122,7 @@ fn fixture() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn what_is_printed_reads_as_itself(template in template()) {
+    fn a_printed_template_parses_to_itself(template in template()) {
         let json = serde_json::to_string(&template).unwrap();
         prop_assert_eq!(&parse(&json).unwrap().0, &template);
         let yaml = serde_saphyr::to_string(&template).unwrap();

@@ -249,7 +249,7 @@ fn keys_as_ruby_symbols_are_refused_with_the_right_spelling() {
 }
 
 #[test]
-fn what_is_not_a_map_is_no_template() {
+fn a_file_that_is_not_a_map_is_rejected() {
     for yaml in ["", "[]", "5", "text", "null", "- a\n- b"] {
         assert_eq!(faults(yaml).len(), 1, "{yaml}");
     }
@@ -267,7 +267,7 @@ fn step_types_without_an_engine_are_refused_at_registration_only() {
 }
 
 #[test]
-fn a_context_is_held_against_the_input_schema() {
+fn a_context_is_validated_against_the_input_schema() {
     let workflow = good("claim_linear").0.workflow("production").unwrap();
     assert_eq!(workflow.refuse_context(&json!({"claim_id": "c-1", "amount": 5})), []);
     let faults = lines(&workflow.refuse_context(&json!({"amount": -1, "kind": "boat"})));
@@ -276,7 +276,7 @@ fn a_context_is_held_against_the_input_schema() {
 }
 
 #[test]
-fn a_schema_that_refers_to_itself_holds_no_one_up() {
+fn a_recursive_schema_does_not_loop_forever() {
     let yaml = "{name: x, version: 1.0.0, input_schema: {allOf: [{$ref: '#'}]}}";
     let workflow = parse(yaml).unwrap().0.workflow("").unwrap();
     assert_eq!(workflow.refuse_context(&json!({})), []);
@@ -297,7 +297,7 @@ fn the_stored_form_is_taskers_and_reads_as_itself() {
 }
 
 #[test]
-fn the_digest_is_of_what_counts() {
+fn the_digest_ignores_comments_and_ignored_keys() {
     let digest = |yaml: &str| parse(yaml).unwrap().0.sha256();
     let text = text("claim_linear");
     assert_eq!(digest(&text), digest(&format!("{text}\n# a remark\nloaded_from: elsewhere\n")));

@@ -13,7 +13,7 @@ use crate::{
     work::{Sent, Work, wake_up},
 };
 
-/// What the messages of a task need.
+/// The header of a task and its template, which all messages of the task share.
 pub(crate) type Task = (TaskHeader, Arc<LoadedTemplate>);
 
 impl<Q: Queue> Engine<Q> {
@@ -119,7 +119,7 @@ impl<Q: Queue> Engine<Q> {
         }
     }
 
-    /// Addresses a message to the pool that the step names, else the pool named like its namespace, else `default`, else the only pool.
+    /// The pool is the one that the step names, or the one named like its namespace, or the only pool, or `default`.
     pub(crate) fn to_pool(&self, step: &Planned, message: RunStep) -> Outgoing {
         let pools = &self.settings.pools;
         let pool = match (&step.worker, pools.iter().next()) {

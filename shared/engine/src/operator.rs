@@ -39,7 +39,7 @@ pub enum OperatorError {
 }
 
 impl<Q: Queue> Engine<Q> {
-    /// Ends a running task. A cancelled task stays as it is; another finished task is a conflict.
+    /// Cancels a running task. Has no effect on a cancelled task; any other finished task is a conflict.
     pub async fn cancel_task(self: &Arc<Self>, task: TaskId, by: By) -> Result<(), OperatorError> {
         self.to_its_end(|engine| async move {
             let changes = engine.store.cancel_task(task, &by.actor, &by.reason).await?;
@@ -52,7 +52,7 @@ impl<Q: Queue> Engine<Q> {
         .await
     }
 
-    /// Gives a new budget to a step that failed, waits for a retry or was cancelled, and dispatches it.
+    /// Resets the attempts of a step that failed, waits for a retry or was cancelled, and dispatches it.
     pub async fn retry_step(self: &Arc<Self>, step: StepId, by: By) -> Result<(), OperatorError> {
         self.to_its_end(|engine| async move {
             let by = (by.actor.as_str(), by.reason.as_str());
@@ -62,7 +62,7 @@ impl<Q: Queue> Engine<Q> {
         .await
     }
 
-    /// Settles an unfinished or failed step. Its children get `result`, or null.
+    /// Resolves an unfinished or failed step. Its children receive `result`, or null.
     pub async fn resolve_step(
         self: &Arc<Self>,
         step: StepId,

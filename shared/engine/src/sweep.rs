@@ -75,8 +75,8 @@ fn decide_overdue(lost: &Lost, policy: &Policy, jitter: f64) -> Verdict<'static>
     decide_lost(lost.losses + 1, policy, lost.attempt, jitter)
 }
 
-/// Nothing can be decided about a step without its template. It must not stay first in the sweep's order: a few hundred such steps would
-/// keep every sweep from all others.
+/// Postpones a step whose template is missing, because nothing can be decided about it. Otherwise a few hundred such steps
+/// would occupy every sweep.
 fn look_later(lost: &Lost) -> Verdict<'static> {
     tracing::error!(task_id = %lost.key.step.task, template_id = %lost.plan.template_id, "a task's template is missing");
     let ms = limits::HOLD_MS as u64;

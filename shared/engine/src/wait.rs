@@ -52,7 +52,7 @@ impl Drop for Waiter {
 }
 
 impl Waiter {
-    /// Waits until this process ends the task, at most for `time`. Returns whether it did.
+    /// Waits until this process finishes the task, or until `deadline`. Returns whether the task finished.
     async fn end(&self, deadline: Instant) -> bool {
         // Listens before it reads, so that it cannot miss an end in between.
         let heard = self.end.notify.notified();

@@ -118,7 +118,7 @@ impl<'a> Work<'a> {
         self.changes = changes;
     }
 
-    /// Nothing of a round was stored, because one verdict cannot be: each is recorded alone. One that cannot be stored alone fails its step.
+    /// A round failed because a verdict cannot be stored. Records each verdict alone; one that fails alone fails its step.
     pub fn refused(&mut self, places: Vec<usize>, mut round: Vec<Completion<'a>>, reason: &str) -> Result<(), StoreError> {
         self.one_by_one = true;
         if let [only] = &mut round[..] {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_stored_is_tried_alone_and_then_fails_its_own_step() {
+    fn a_verdict_that_cannot_be_stored_is_recorded_alone_and_then_fails_its_own_step() {
         let mut work = work(&[1, 2]);
         let (places, round) = work.next_round().unwrap();
         work.refused(places, round, "odd").unwrap();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_queue_carries_fails_its_step_once_and_what_was_refused_is_left_to_a_sweep() {
+    fn a_message_that_is_too_large_fails_its_step_once_and_a_refused_one_is_left_to_the_sweep() {
         let mut work = Work::default();
         let sent = |no| Some(Sent { lease: lease(no), attempt: 2, resend_ms: RESEND_MS });
         let too_large = || Err(SendError::TooLarge { bytes: 9, most: 8 });

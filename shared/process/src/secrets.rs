@@ -47,7 +47,7 @@ pub struct SecretError {
 
 /// A store of secrets, such as AWS Secrets Manager.
 pub trait SecretSource: Send + Sync {
-    /// Reads the current value.
+    /// Reads the version of a secret that `stage` names.
     fn read(&self, id: &str, stage: Stage) -> impl Future<Output = Result<Secret, SecretError>> + Send;
 }
 
@@ -74,7 +74,7 @@ impl<S: SecretSource> Secrets<S> {
         }
     }
 
-    /// Reads the current value again, and caches it if it is the one in use.
+    /// Reads a version from the source. Caches it if it is the current one.
     pub async fn read(&self, id: &str, stage: Stage) -> Result<Secret, SecretError> {
         let secret = self.0.source.read(id, stage).await?;
         if stage == Stage::Current {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_is_read_once_until_it_is_read_again_and_one_to_come_is_not_kept() {
+    async fn a_secret_is_cached_until_it_is_re_read_and_a_pending_version_is_not_cached() {
         let secrets = Secrets::new(Counting(AtomicU32::new(1)));
         for _ in 0..2 {
             assert_eq!(&*secrets.get("a").await.unwrap(), "a Current 1");

@@ -53,7 +53,7 @@ async fn begin(
 }
 
 #[tokio::test]
-async fn calls_that_come_while_one_is_on_its_way_go_together() {
+async fn calls_that_arrive_during_a_batch_form_the_next_batch() {
     let (place, batches) = (Batcher::new(1, 100, |_| 1), held());
     let calls = begin(&place, &batches, &[1, 2, 3, 4]).await;
     batches.permits.as_ref().unwrap().add_permits(2);

@@ -1,4 +1,4 @@
--- How many tasks a list has, up to a bound.
+-- Counts the tasks of a list, up to a bound.
 -- $1..$5 as in list_tasks · $6 the bound
 select count(*) from (
   select from tasker.tasks t

@@ -1,2 +1,2 @@
--- How many versions of templates each namespace has.
+-- Counts the template versions of each namespace.
 select t.namespace, count(distinct (t.name, t.version)) as templates from tasker.templates t group by t.namespace order by t.namespace

@@ -1,6 +1,6 @@
 -- Steps without their task, and attempts without their step.
 -- $1 after this task · $2 up to this one · $3 differences at most
--- Answers as doctor_tasks does. Attempts of steps that were deleted on purpose stay; their leases are below the task's base.
+-- Returns the columns of doctor_tasks. Attempts of intentionally deleted steps are no difference: their leases are at most lease_base.
 select o.task_id, o.no, o.step, o.what, o.stored, null::text as facts, count(*) over () as total
 from (
   select s.task_id, s.no, s.name as step, 'task' as what, 'a step in state ' || s.state as stored from tasker.steps s

@@ -1,6 +1,6 @@
--- The next tasks to check: at most so many, and so many steps by their own counting.
--- $1 the last task of the page before · $2 tasks · $3 steps
--- Answers the last task of the page (null: there is none) and how many tasks and steps it has.
+-- The next page of tasks to check, limited by tasks and by steps (total_steps).
+-- $1 the last task of the previous page · $2 tasks at most · $3 steps
+-- Returns the last task of the page (null: no tasks are left) and its numbers of tasks and steps.
 with page as (
   select t.task_id, t.total_steps from tasker.tasks t where t.task_id > $1 order by t.task_id limit $2
 ), bounded as (

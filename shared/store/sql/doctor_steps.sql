@@ -1,6 +1,6 @@
--- Pending steps whose count of open parents is wrong, or which nobody dispatched, and live steps of finished tasks.
+-- Pending steps with a wrong pending_parents, ready steps that were not dispatched, and unfinished steps of finished tasks.
 -- $1 after this task · $2 up to this one · $3 differences at most
--- Answers as doctor_tasks does. A parent that does not exist is open.
+-- Returns the columns of doctor_tasks. A missing parent counts as not done.
 select s.task_id, s.no, s.name as step, d.what, d.stored, d.facts, count(*) over () as total
 from tasker.steps s
   join tasker.tasks t on t.task_id = s.task_id

@@ -1,6 +1,6 @@
--- Tasks whose counters or state are not what their steps say, and tasks whose template is missing.
+-- Tasks whose counters or state disagree with their steps, and tasks whose template is missing.
 -- $1 after this task · $2 up to this one · $3 differences at most
--- Answers (task_id, no, step, what, stored, facts, total); total counts those beyond the bound too.
+-- Returns (task_id, no, step, what, stored, facts, total); `total` includes differences beyond $3.
 select t.task_id, null::int as no, null::text as step, d.what, d.stored, d.facts, count(*) over () as total
 from tasker.tasks t
   left join lateral (

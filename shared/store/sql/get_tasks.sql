@@ -1,7 +1,7 @@
--- Tasks with how many of their steps stand where, newest first.
--- $1 tasks · $2 bytes of contexts: of the first ones that fit together; the others are null
--- Answers one row for each task that exists. Of its steps one array a column; a place stands for `s_count` steps that stand alike.
--- They are counted by a range of their key for each task, whatever the statistics say.
+-- Tasks with counts of their steps, newest first.
+-- $1 tasks · $2 maximum bytes of all returned contexts; the contexts beyond it are null
+-- Returns one row per existing task. Each s_ column is an array over groups of equal steps; `s_count` is the size of a group.
+-- The lateral join forces a range scan of the key per task, even while the statistics are out of date.
 select t.task_id, t.namespace, t.name, t.version, t.environment, t.state, t.priority, t.tags, t.initiator, t.source_system, t.reason,
   t.correlation_id, t.parent_correlation_id, t.created_at, t.paused_at, t.finished_at,
   t.paused_at is not null or exists (

@@ -1,7 +1,7 @@
--- Dispatched steps that only a queue inside this process knows of, a page at a time.
--- $1, $2 the last key of the page before · $3 rows
--- Answers (task_id, no, lease), ascending. Materialized, because the order and the bound would tempt a planner with young
--- statistics to walk the key, past every finished step, instead of the index of the live ones.
+-- A page of the dispatched steps whose messages are only in the queue of the owning process.
+-- $1, $2 the last key of the previous page · $3 rows
+-- Returns (task_id, no, lease), ascending. Materialized, because with outdated statistics the planner would serve `order by … limit`
+-- by a scan of the primary key, past all finished steps, instead of the index steps_wake.
 with live as materialized (
   select s.task_id, s.no, s.lease from tasker.steps s
   where s.wake_at = 'infinity' and s.state = 'enqueued' and (s.task_id, s.no) > ($1, $2))

@@ -1,6 +1,6 @@
--- Ends this process's last session if it still holds the ownership: the server had not noticed that its connection is gone.
--- $1 the last session's process id
--- Answers a row if it did.
+-- Terminates this process's previous session if it still holds the lock, because the server has not noticed its lost connection.
+-- $1 the backend's process id
+-- Returns a row if a session was terminated.
 select pg_terminate_backend(l.pid) from pg_locks l
 where l.locktype = 'advisory' and l.granted and l.pid = $1
   and l.database = (select d.oid from pg_database d where d.datname = current_database())

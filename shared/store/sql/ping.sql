@@ -1,2 +1,2 @@
--- Whether the database answers and has our schema.
+-- Fails unless the database is reachable and has the schema.
 select tasker.clock()

@@ -1,5 +1,5 @@
--- At the start of the one process that owns this database: what its predecessor had started is to be run again, under the
--- same lease, since its workers are gone; so is what another kind of queue was to deliver. What awaits a callback stays.
+-- Recovery when a process takes the ownership of the database: started steps run again under the same lease, because the workers of
+-- the previous process have ended. Dispatches to an external queue are also returned. Steps that await a callback stay.
 with open as (
   select s.task_id, s.no from tasker.steps s
   where s.wake_at is not null and s.wake_at < 'infinity'

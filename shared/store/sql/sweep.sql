@@ -1,4 +1,4 @@
--- Takes up steps whose time has passed; see sweep_v1 in migrations.
+-- Handles steps that are due; see sweep_v1 in migrations.
 -- $1 rows at most · $2 send lease in ms · $3 bodies · $4 bytes of inputs
--- Answers what must be sent, and what the caller must decide.
+-- Returns the messages to send, and the overdue steps about which the caller decides.
 select * from tasker.sweep_v1($1, $2, $3, $4)

@@ -1,4 +1,4 @@
--- Tasks, each with how its steps stand; see task_detail_v1 in migrations.
+-- Tasks with the state of each step; see task_detail_v1 in migrations.
 -- $1 tasks
--- Answers one row for each task that exists, ascending.
+-- Returns one row per existing task, ascending.
 select * from tasker.task_detail_v1($1)

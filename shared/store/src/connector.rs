@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_machine_is_encrypted_unless_the_url_says_otherwise() {
+    fn connections_to_other_machines_use_tls_unless_the_url_disables_it() {
         for local in ["postgres://u@localhost/d", "postgres://u@127.0.0.1:5/d", "postgres://u@/d?host=/tmp", "host=/tmp user=u"] {
             assert!(!uses_tls(local), "{local}");
         }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_is_taken_out_of_the_url_and_the_rest_stays() {
+    fn tls_settings_are_removed_from_the_url_and_the_rest_is_unchanged() {
         let (rest, settings) = take_tls_settings("postgres://u:p%3F@h/d?a=1&sslrootcert=x%20y&b=2&sslmode=disable");
         assert_eq!(rest, "postgres://u:p%3F@h/d?a=1&b=2");
         assert_eq!((settings.mode.as_deref(), settings.authorities.as_deref()), (Some("disable"), Some("x y")));

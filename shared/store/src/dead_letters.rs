@@ -9,8 +9,8 @@ use crate::{Store, StoreError, store::sql};
 const ENTRIES: i64 = 500;
 
 impl Store {
-    /// Opens an entry about a message that was given up, or soon is. `word` is its exact reason; `known` is a JSON object with what is
-    /// known of the message. `None` if the task has such an entry already, or does not exist.
+    /// Opens an entry about a message that is a dead letter or at its last receive. `word` is the reason in detail, `known`
+    /// a snapshot of the message as a JSON object. `None` if the task already has such an entry or does not exist.
     pub async fn open_dlq_entry(&self, step: StepId, word: &str, known: &str) -> Result<Option<Uuid>, StoreError> {
         let rows = self.request(sql!("open_dlq_entry"), &[&step.task.uuid(), &step.no, &word, &known]).await?;
         Ok(rows.first().map(|row| row.get(0)))

@@ -50,14 +50,14 @@ impl Store {
         self.pool.run(Lane::Steps, Prepared::Never, sql!("mark_sent"), &params).await.map(drop)
     }
 
-    /// A page of the leases whose messages are only in the queue of this process, after `last`.
+    /// The page after `last` of the dispatches whose messages are only in the queue of this process.
     pub async fn list_unsent(&self, last: Option<Lease>, rows: i64) -> Result<Vec<Lease>, StoreError> {
         let (task, no) = last.map_or((Uuid::nil(), -1), |k| (k.step.task.uuid(), k.step.no));
         let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("list_unsent"), &[&task, &no, &rows]).await?;
         Ok(rows.iter().map(|r| Lease { step: task_id(r.get(0)).step(r.get(1)), number: r.get(2) }).collect())
     }
 
-    /// Makes the steps that the previous process had started enqueued again, for the queue of this process.
+    /// Returns the steps that the previous process had started to `enqueued`, for the queue of this process.
     pub async fn return_started(&self) -> Result<(), StoreError> {
         self.pool.run(Lane::Steps, Prepared::Never, sql!("return_started"), &[]).await.map(drop)
     }

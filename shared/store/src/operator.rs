@@ -31,7 +31,7 @@ impl Store {
         .await
     }
 
-    /// Settles a step. `result` and `metadata` are JSON texts.
+    /// Resolves a step. `result` and `metadata` are JSON texts.
     pub async fn resolve_step(
         &self,
         (task, no): (TaskId, StepNo),

@@ -96,7 +96,7 @@ async fn a_finished_task_with_live_steps_and_a_running_one_without_are_found() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_nothing_is_found() {
+async fn steps_and_attempts_without_their_parent_rows_are_found() {
     let database = database().await;
     let store = healthy(&database).await;
     let task = submit(&store, &plan(&[("a", &[])]), "").await;
@@ -114,7 +114,7 @@ async fn what_belongs_to_nothing_is_found() {
 }
 
 #[tokio::test]
-async fn of_many_differences_the_first_are_listed_and_all_are_counted() {
+async fn the_first_differences_are_listed_and_all_are_counted() {
     let database = database().await;
     let store = store(&database);
     for _ in 0..101 {

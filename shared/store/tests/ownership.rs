@@ -7,7 +7,7 @@ use tasker_test_support::database;
 async fn an_owner_takes_its_ownership_back_from_a_session_that_the_server_keeps_for_it() {
     let database = database().await;
     let mut held = Ownership::take(&database.url).await.unwrap().unwrap();
-    // The server has not noticed that this session is gone, for it is not.
+    // The session is still alive, as if the server had not noticed a lost connection.
     assert!(matches!(held.reclaim(&database.url).await, Err(StoreError::Unavailable(_))));
     held.lost().await;
     assert!(held.reclaim(&database.url).await.unwrap().is_some());

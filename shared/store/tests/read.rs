@@ -13,7 +13,7 @@ use tasker_wire::{StepId, StepState, TaskId, TaskState, ids::step_no};
 use uuid::Uuid;
 
 #[tokio::test]
-async fn a_task_is_shown_with_how_its_steps_stand() {
+async fn a_task_is_shown_with_the_states_of_its_steps() {
     let database = database().await;
     let store = store(&database);
     let task = submit(&store, &plan(&[("a", &[]), ("b", &[]), ("c", &[]), ("d", &[0]), ("e", &[1, 2])]), "me").await;
@@ -68,7 +68,7 @@ async fn a_failure_is_shown_also_while_a_pause_holds_the_retry_of_an_operator() 
 }
 
 #[tokio::test]
-async fn results_beyond_the_bound_are_left_out_and_said_to_be() {
+async fn results_beyond_the_limit_are_omitted_and_marked_as_omitted() {
     let database = database().await;
     let store = store(&database);
     let task = submit(&store, &plan(&[("a", &[]), ("b", &[])]), "me").await;
@@ -80,7 +80,7 @@ async fn results_beyond_the_bound_are_left_out_and_said_to_be() {
 }
 
 #[tokio::test]
-async fn a_step_of_no_task_and_a_task_without_steps_are_told_apart() {
+async fn a_missing_task_is_distinguished_from_a_task_without_steps() {
     let database = database().await;
     let store = store(&database);
     let task = submit(&store, &plan(&[]), "me").await;
@@ -134,7 +134,7 @@ async fn ten_thousand_steps_are_read_well_under_a_second() {
 }
 
 #[tokio::test]
-async fn who_settled_a_step_is_told() {
+async fn the_operator_who_resolved_a_step_is_shown() {
     let database = database().await;
     let store = store(&database);
     let task = submit(&store, &plan(&[("a", &[])]), "me").await;

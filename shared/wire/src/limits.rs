@@ -2,7 +2,7 @@
 
 /// Bytes of a task's context. Every message of the task contains it, and an SQS message holds 1 MiB.
 pub const CONTEXT_BYTES: usize = 256 * 1024;
-/// Bytes of a result inside a message. A larger one is fetched by reference.
+/// Bytes of the metadata of an outcome or operator action, and of a failure's `context`.
 pub const INLINE_RESULT_BYTES: usize = 256 * 1024;
 /// Bytes of any result: the limit of a synchronous Lambda response. A handler with more data stores it and returns a reference.
 pub const RESULT_BYTES: usize = 6 * 1024 * 1024;
@@ -18,7 +18,7 @@ pub const FURTHER_ANCESTORS: usize = 32;
 pub const TEMPLATE_BYTES: usize = 4 * 1024 * 1024;
 /// Nesting of a template. An unoptimized YAML reader needs 24 KB of stack per level, and threads have 2 MB.
 pub const TEMPLATE_DEPTH: usize = 48;
-/// Bytes of an HTTP body: a template, or a result with every character escaped.
+/// Bytes of a JSON request body: room for the largest result. The body of a template is limited by [`TEMPLATE_BYTES`].
 pub const BODY_BYTES: usize = 2 * TEMPLATE_BYTES;
 /// Characters of a name (template, step, callable, key).
 pub const NAME_CHARS: usize = 128;

@@ -24,7 +24,7 @@ pub fn is_traceparent(text: &str) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lease {
     pub step: StepId,
-    /// Rises with every dispatch; never reset.
+    /// Increased by every dispatch, cancel and manual resolution; never reset.
     pub number: i32,
 }
 

@@ -45,7 +45,7 @@ words! {
         Error = "error",
         /// An operator ended it.
         Cancelled = "cancelled",
-        /// An operator settled the failed task.
+        /// Reserved: no operator action sets it yet.
         ResolvedManually = "resolved_manually",
     }
 }

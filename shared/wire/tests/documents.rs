@@ -1,4 +1,4 @@
-//! Tasker's reference documents are read by a client of ours, and nothing of them is lost.
+//! Our client types read Tasker's reference documents without losing a key.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -119,7 +119,7 @@ fn numbers_of_contexts_and_results_keep_their_digits() {
 }
 
 #[test]
-fn the_details_of_an_error_are_told_apart_and_written_as_they_came() {
+fn the_kinds_of_error_details_are_distinguished_and_written_unchanged() {
     for details in [
         r#"{"faults":[{"place":"/name","message":"is missing"}]}"#,
         r#"{"registered_versions":[]}"#,

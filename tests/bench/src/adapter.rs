@@ -1,4 +1,4 @@
-//! Any other engine, by a program that speaks lines of JSON: it starts the engine on a database, and carries out what it reads.
+//! The adapter of another engine: a program that starts the engine on a database and executes commands, one JSON line each.
 //!
 //! `{"id": 1, "submit": [["a", []], ["b", ["a"]]]}` is answered by `{"id": 1, "workflow": "…"}` once the workflow is durable, or by
 //! `{"id": 1, "refused": true}`; `{"id": 2, "wait": "…"}` by `{"id": 2, "done": true}`. Its first line is `{"ready": "NAME VERSION"}`.
@@ -32,11 +32,11 @@ use crate::{
 pub struct Adapter {
     process: Child,
     line: Line,
-    /// What it says it is.
+    /// The engine's name and version, from the ready line.
     pub name: String,
 }
 
-/// The way to the program, shared by its clients.
+/// The pipe to the program, shared by its clients.
 #[derive(Clone)]
 struct Line {
     stdin: Arc<AsyncMutex<Option<ChildStdin>>>,
@@ -71,7 +71,7 @@ impl Adapter {
                     let _ = asked.send(answer);
                 }
             }
-            // Whoever still waits is told by the dropped end.
+            // Dropping the senders ends all waiting calls.
             waiting.lock().clear();
         });
         Ok(Self { process, line, name })

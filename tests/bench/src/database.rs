@@ -1,4 +1,4 @@
-//! The benchmark's own PostgreSQL: a database for each engine that is measured, and what the server counts.
+//! The benchmark's own PostgreSQL: one database per measured engine, and the server's statistics.
 
 use std::{
     path::PathBuf,
@@ -20,11 +20,11 @@ pub struct Server {
     admin: Client,
     /// The process that started all others of the server.
     pub pid: u32,
-    /// What it says of itself.
+    /// The version that the server reports.
     pub version: String,
 }
 
-/// What a database did since it was made; ever growing.
+/// Statistics of a database since its creation; they only increase.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
     /// Statements that clients sent: each is a round trip.
@@ -33,7 +33,7 @@ pub struct Counts {
     pub commits: i64,
     /// Bytes of the write-ahead log, by the statements.
     pub wal_bytes: i64,
-    /// The same as the log's position has it: with what the server writes by itself, such as checkpoints.
+    /// The WAL position in bytes, which includes what the server writes by itself, such as checkpoints.
     pub wal_position: i64,
     /// Full pages in it, after checkpoints.
     pub full_pages: i64,
@@ -82,12 +82,12 @@ impl Server {
         Ok(PathBuf::from(folder).join(".s.PGSQL.5432"))
     }
 
-    /// Starts a measurement from an even state: what is dirty is written now and not in the middle of it.
+    /// Runs a checkpoint, so that dirty pages are written before a measurement and not during it.
     pub async fn settle(&self) -> Result<()> {
         Ok(self.admin.batch_execute("checkpoint").await?)
     }
 
-    /// What was done to a database so far.
+    /// The current statistics of a database.
     pub async fn counts(&self, name: &str) -> Result<Counts> {
         let row = self
             .admin
@@ -110,7 +110,7 @@ impl Server {
         })
     }
 
-    /// Waits until a question to a database is answered by true.
+    /// Waits until a query of one boolean returns true.
     pub async fn until(&self, name: &str, question: &str) -> Result<()> {
         let client = connect(&self.address(name)).await?;
         let end = Instant::now() + Duration::from_secs(120);

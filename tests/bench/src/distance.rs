@@ -1,5 +1,5 @@
-//! A database that is further away: a proxy that passes everything on, half a round trip later in each direction.
-//! Threads and not tasks, because the runtime's timers count whole milliseconds.
+//! A proxy that simulates network latency to the database: it delays each direction by half of the round trip.
+//! It uses threads, because tokio's timers have a resolution of one millisecond.
 
 use std::{
     io::{Read, Write},
@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Result;
 
-/// Passes everything on to a socket until this process ends; the port it listens on.
+/// Starts a proxy to a socket, which runs until this process ends. Returns the port that it listens on.
 pub fn to(socket: PathBuf, round_trip: Duration) -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();

@@ -1,4 +1,4 @@
-//! What is measured, as the measurement sees it. An engine is added by implementing these two traits, on a page.
+//! The interface of a measured engine: implement these two traits to add one.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::shape::Shape;
 
-/// Longest that a client waits for a workflow; beyond it the workflow counts as timed out.
+/// The longest time that a client waits for a workflow. A workflow that takes longer counts as timed out.
 pub const PATIENCE: Duration = Duration::from_secs(25);
 
 /// An engine that runs; starting it is its constructor's.
@@ -25,7 +25,7 @@ pub trait Engine: Send + Sync + 'static {
 
 /// One caller.
 pub trait Client: Send + 'static {
-    /// Starts a workflow: durable when this returns. `None`: refused, because the engine has enough to do.
+    /// Starts a workflow, which is durable when this returns. `None` if the engine rejected it because of overload.
     fn submit(&mut self, shape: Shape) -> impl Future<Output = Result<Option<String>>> + Send;
 
     /// Waits until a submitted workflow is finished. False: it is not, after [`PATIENCE`].

@@ -1,4 +1,4 @@
-//! What this machine can do at all: the commits and the hops that any engine needs, with nothing else around them.
+//! The floor: the time of the commits and HTTP requests that any engine needs on this machine.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// One commit and one HTTP request for each of so many steps in a row, and one of both for the start, in milliseconds.
+    /// Milliseconds of one commit and one HTTP request for each of `steps` consecutive steps and for the start.
     pub fn of_row(&self, steps: usize) -> f64 {
         (self.commit_ms + self.http_ms) * (steps + 1) as f64
     }

@@ -1,4 +1,4 @@
-//! One HTTP connection of one caller. Made on hyper alone, because what the client costs is taken from what is measured.
+//! The HTTP connection of one caller. It uses only hyper, because the client shares the CPU with the measured system.
 
 use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Full};
@@ -16,14 +16,14 @@ pub struct Http {
 }
 
 impl Http {
-    /// A connection that stands before anything is measured.
+    /// Connects before the measurement starts.
     pub async fn to(address: &str) -> Result<Self> {
         let mut http = Self { address: address.to_owned(), sender: None };
         http.sender = Some(http.connect().await?);
         Ok(http)
     }
 
-    /// Makes a request. A connection that the server has closed meanwhile is made anew, once.
+    /// Sends a request. Reconnects once if the server has closed the connection.
     pub async fn request(&mut self, method: Method, path: &str, body: &str) -> Result<(StatusCode, Bytes)> {
         for _ in 0..2 {
             let mut sender = match self.sender.take() {

@@ -37,10 +37,10 @@ struct Arguments {
     /// Where everything that was measured is written to as JSON
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
-    /// A page whose tables are made anew, of a whole run
+    /// A page whose tables are replaced by those of this run, which must be complete
     #[arg(long, conflicts_with_all = ["only", "quick"])]
     markdown: Option<PathBuf>,
-    /// Another engine, by a program that speaks as tests/bench/src/adapter.rs says; may be given several times
+    /// The adapter of another engine (see tests/bench/src/adapter.rs). May be repeated
     #[arg(long, value_name = "COMMAND")]
     peer: Vec<String>,
     /// The folder of the programs of an earlier build: it and this one are measured in turn, and nothing else is
@@ -58,9 +58,9 @@ struct Arguments {
 enum Section {
     /// One workflow at a time, Rust handlers; what a step costs
     Latency,
-    /// Ever more callers at once; eight times the best number of them
+    /// An increasing number of callers, then overload by eight times the best number
     Load,
-    /// Submits that nobody waits for; the widest task
+    /// Submits without waiting; the widest task
     Batch,
     /// The same with Python handlers
     Python,

@@ -17,7 +17,7 @@ use crate::{
     shape::Shape,
 };
 
-/// Callers begin one after the other over so long: they are not one herd.
+/// The time over which callers start, so that they do not all send their first request at once.
 const RAMP: Duration = Duration::from_secs(1);
 
 /// Pause of a caller that was refused: what our `Retry-After` asks for, and up to half as long again, as clients do that do not want
@@ -57,7 +57,7 @@ pub async fn one_at_a_time<E: Engine>(engine: &E, shape: Shape, runs: usize) -> 
     Ok(ms)
 }
 
-/// What a load came to.
+/// The result of a load.
 #[derive(Debug, Clone, Serialize)]
 pub struct Load {
     pub concurrency: usize,
@@ -91,7 +91,8 @@ pub enum Calls {
     Submit,
 }
 
-/// So many callers for so long, after they began one after the other. What is under way at the end is waited for and not counted.
+/// Runs `concurrency` callers for a duration that begins when the last one has started. Workflows that still run at its end are
+/// awaited and not counted.
 pub async fn load<E: Engine>(
     engine: &Arc<E>,
     (shape, calls): (Shape, Calls),
@@ -163,7 +164,7 @@ async fn call<C: Client>(
     Ok(seen)
 }
 
-/// Starts workflows by so many callers, waiting for none of them, then waits for all. Steps per second from the first start on.
+/// Starts workflows from `concurrency` callers without waiting, then waits for all. The rate counts from the first start.
 pub async fn submit_then_wait<E: Engine>(engine: &Arc<E>, shape: Shape, concurrency: usize, workflows: usize) -> Result<Drain> {
     let begun = Instant::now();
     let mut callers = JoinSet::new();

@@ -51,7 +51,7 @@ const FIGURES: [Figure; 10] = [
 pub async fn compare(server: &Server, before: &Path, after: &Path, pairs: usize) -> Result<serde_json::Value> {
     let mut runs: Vec<(Run, Run)> = Vec::new();
     for n in 0..pairs {
-        // Whoever comes first pays for what the one before it left behind.
+        // The order alternates, because the first of a pair pays for the previous run's leftovers, such as dirty pages.
         let pair = if n % 2 == 0 {
             let first = run(server, before).await?;
             (first, run(server, after).await?)

@@ -1,4 +1,4 @@
-//! A database that is not empty: finished workflows by the set, and some that wait for a worker that does not come.
+//! Fills a database with finished workflows, and with some whose retry is due in an hour.
 
 use anyhow::Result;
 use tokio_postgres::Client;

@@ -24,7 +24,7 @@ pub struct Figure {
     pub what: String,
     pub value: f64,
     pub unit: &'static str,
-    /// How often the floor of this machine goes into it (or it into the floor, for what should be large).
+    /// The figure as a multiple of the machine's floor; for throughput, as a fraction of it.
     pub floors: Option<f64>,
     pub target: Option<Target>,
 }
@@ -144,7 +144,7 @@ impl Figure {
     }
 }
 
-/// As many digits as mean something.
+/// Formats a number with its significant digits.
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),

@@ -26,7 +26,7 @@ impl Chance {
         (self.number() % n.max(1) as u64) as usize
     }
 
-    /// True so many times in a thousand.
+    /// True with a probability in thousandths.
     pub fn permille(&mut self, n: u64) -> bool {
         self.number() % 1000 < n
     }

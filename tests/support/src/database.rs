@@ -1,5 +1,5 @@
 //! A fresh, migrated database for each test: a copy of a template database that is migrated once for each set of migrations.
-//! It never touches a database that it did not make itself.
+//! It never changes or drops a database that it did not create.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Config, NoTls};
 /// Names a server on which databases may be made and dropped.
 pub const VARIABLE: &str = "TASKER_TEST_DATABASE_URL";
 const PREFIX: &str = "tasker_test_";
-/// Any number, as long as it is always the same: whoever holds this lock makes the template.
+/// An arbitrary constant. The holder of this lock creates the template database.
 const LOCK: i64 = 0x7461_736b_6572_7465;
 
 /// The database of one test. It is dropped with this value, or by a later test if this process was killed.

@@ -13,7 +13,7 @@ pub fn engine<Q: Queue>(url: &str, queue: Q) -> Arc<Engine<Q>> {
     engine_of(url, queue, 4, 1)
 }
 
-/// The same with so many connections to the database, and with the jitter of this seed.
+/// The same, with a number of connections to the database and a seed for the jitter.
 pub fn engine_of<Q: Queue>(url: &str, queue: Q, connections: usize, seed: u64) -> Arc<Engine<Q>> {
     let in_process = (&queue as &dyn Any).downcast_ref::<InProcess>().cloned();
     let settings = EngineSettings {

@@ -89,7 +89,7 @@ impl Proxy {
         self.state.refused.load(SeqCst)
     }
 
-    /// Lets so many answers of PostgreSQL come through, and loses the next one after its commit.
+    /// Forwards a number of PostgreSQL's responses, and loses the next one after its commit.
     pub fn lose_after(&self, answers: i64) {
         self.state.answers_left.store(answers, SeqCst);
     }

@@ -17,7 +17,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Looks again and again until something is found. None: not within [`PATIENCE`].
+/// Polls until something is found. `None` if that takes longer than [`PATIENCE`].
 pub async fn poll<T>(pause: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let found = async {
         loop {

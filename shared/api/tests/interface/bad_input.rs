@@ -6,7 +6,7 @@ use tasker_wire::limits;
 
 use crate::rig::Rig;
 
-/// What may never grow by a refused request.
+/// The row counts that a rejected request must not change.
 async fn stored(rig: &Rig) -> [i64; 4] {
     [rig.count("tasks").await, rig.count("steps").await, rig.count("templates").await, rig.count("audit_log").await]
 }
@@ -46,7 +46,7 @@ async fn malformed_requests_for_tasks_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_as_such() {
+async fn input_above_a_limit_is_rejected_and_nothing_is_stored() {
     let rig = Rig::new().await;
     let before = stored(&rig).await;
     let context = json!({"name": "small", "namespace": "ns", "context": {"a": "x".repeat(limits::CONTEXT_BYTES)}});
@@ -63,7 +63,7 @@ async fn what_is_too_large_is_refused_as_such() {
 }
 
 #[tokio::test]
-async fn an_unknown_template_is_told_with_the_versions_that_exist() {
+async fn an_unknown_template_version_is_rejected_with_the_registered_versions() {
     let rig = Rig::new().await;
     for (body, known) in [
         (json!({"name": "nobody", "namespace": "ns"}), json!([])),

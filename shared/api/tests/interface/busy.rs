@@ -1,4 +1,4 @@
-//! More than can be done: refused at once, with nothing lost of what was accepted.
+//! Overload: requests are rejected immediately, and accepted work continues.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,13 +18,13 @@ fn assert_refused(answer: &Answer) {
 #[tokio::test]
 async fn one_request_too_many_is_refused_and_health_is_answered() {
     let rig = Rig::new().await;
-    // Whoever asks for tasks stands still until this is released.
+    // Requests for tasks wait for this lock.
     let mut client = rig.database.client().await;
     let lock = client.transaction().await.unwrap();
     lock.batch_execute("lock table tasker.tasks").await.unwrap();
     let asked: Vec<_> = (0..MAX_REQUESTS).map(|_| rig.get("/v1/tasks")).collect();
     let beyond = async {
-        // They are all under way once one is refused.
+        // One rejected request shows that the others are in progress.
         let refused = loop {
             let answer = rig.get("/v1/templates").await;
             if answer.status != 200 {
@@ -41,7 +41,7 @@ async fn one_request_too_many_is_refused_and_health_is_answered() {
 }
 
 #[tokio::test]
-async fn requests_that_wait_for_a_task_take_no_place() {
+async fn requests_that_wait_for_a_task_do_not_count_against_the_limit() {
     let rig = Rig::new().await;
     let task = rig.submit(json!({})).await;
     let uri = format!("{task}?wait=20");
@@ -56,7 +56,7 @@ async fn requests_that_wait_for_a_task_take_no_place() {
 }
 
 #[tokio::test]
-async fn new_tasks_are_refused_while_too_many_steps_wait_and_those_that_are_there_go_on() {
+async fn new_tasks_are_rejected_while_too_many_steps_wait_and_accepted_ones_continue() {
     let rig = Rig::new().await;
     for n in 0..CAPACITY {
         rig.submit(json!({"n": n})).await;

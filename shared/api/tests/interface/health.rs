@@ -1,11 +1,11 @@
-//! The health of a process: with its database, without it, and with one that hangs; and what the doctor finds.
+//! The health of a process with a database, without one, and with one that hangs; and the doctor.
 
 use serde_json::json;
 
 use crate::rig::Rig;
 
 #[tokio::test]
-async fn without_a_database_the_process_lives_and_asks_to_come_back() {
+async fn without_a_database_the_process_is_alive_and_answers_503_with_retry_after() {
     let database = tasker_test_support::database().await;
     let rig = Rig::at("postgres://nobody@127.0.0.1:1/none", database);
     assert_eq!(rig.get("/health").await.status, 200);
@@ -39,7 +39,7 @@ async fn the_doctor_finds_a_healthy_database_healthy_and_names_what_differs() {
 
 #[tokio::test]
 async fn a_database_that_hangs_makes_the_process_unready_in_time() {
-    // It accepts connections and never says a word.
+    // It accepts connections and never responds.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://nobody@{}/none", silent.local_addr().unwrap());
     let rig = Rig::at(&url, tasker_test_support::database().await);

@@ -5,7 +5,7 @@ use axum::{body::Body, http::Request};
 use crate::rig::Rig;
 
 #[tokio::test]
-async fn what_no_route_understands_is_answered_in_json() {
+async fn unknown_routes_and_methods_are_answered_in_json() {
     let rig = Rig::new().await;
     for uri in ["/", "/v1", "/v2/tasks", "/v1/tasks/", "/health/detailed"] {
         let answer = rig.get(uri).await;

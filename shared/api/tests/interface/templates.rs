@@ -21,7 +21,7 @@ async fn a_template_is_registered_once_and_refused_with_other_content() {
 }
 
 #[tokio::test]
-async fn yaml_is_registered_and_its_notes_are_told() {
+async fn a_yaml_template_is_registered_and_its_notes_are_returned() {
     let rig = Rig::new().await;
     let yaml =
         "name: y\nnamespace_name: ns\nversion: 1.0.0\nsteps:\n- {name: a, handler: {callable: x}, retry: {max_attempts: 0}}\n";
@@ -53,7 +53,7 @@ async fn templates_are_listed_and_shown_with_their_configuration() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_template_is_told_with_its_place_and_nothing_is_stored() {
+async fn every_fault_of_a_template_is_returned_with_its_place_and_nothing_is_stored() {
     let rig = Rig::new().await;
     let mut bad = template("bad\u{1b}", "one");
     bad["steps"][1]["dependencies"] = json!(["nobody", "b"]);

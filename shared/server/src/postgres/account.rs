@@ -14,7 +14,7 @@ pub struct Account {
     uid: u32,
     gid: u32,
     pub name: String,
-    /// Whether we are root and switch to this user for PostgreSQL's processes.
+    /// Whether this process is root and runs PostgreSQL's processes as this user.
     drops: bool,
 }
 
