@@ -241,3 +241,6 @@ create table tasker.dlq_entries (
 -- A task has at most one open entry per reason.
 create unique index dlq_entries_open on tasker.dlq_entries (task_id, reason) where status = 'pending';
 create index dlq_entries_task on tasker.dlq_entries (task_id, created_at);
+-- Of entries about dead letters and unanswered dispatches. The sweep closes these once the step has progressed.
+create index dlq_entries_messages on tasker.dlq_entries (created_at)
+  where status = 'pending' and reason in ('manual_dlq', 'worker_unavailable');

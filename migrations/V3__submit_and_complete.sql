@@ -1,14 +1,15 @@
 -- Submit and completion. Each handles a batch in one call and one commit.
 
 -- Inserts tasks with all their steps, and dispatches the roots. The steps of a template in an environment are passed once, and each
--- task refers to them (t_plan). A task whose identity or id already exists is not inserted; its row describes the existing task.
+-- task refers to them by index (t_template). A task whose identity or id already exists is not inserted; its row describes the
+-- existing task.
 -- Returns one row per task, by index: `created` if it was inserted, `dispatched` if its roots must be sent.
 create function tasker.submit_v1(
-  t_task uuid[], t_plan int[], t_identity bytea[], t_context text[], t_priority int[], t_tags text[], t_initiator text[],
+  t_task uuid[], t_template int[], t_identity bytea[], t_context text[], t_priority int[], t_tags text[], t_initiator text[],
   t_source_system text[], t_reason text[], t_correlation uuid[], t_parent_correlation uuid[], t_traceparent text[],
-  p_plan int[], p_template uuid[], p_namespace text[], p_name text[], p_version text[], p_environment text[],
-  p_roots int[], p_total int[],
-  s_plan int[], s_no int[], s_name text[], s_max_attempts int[], s_parents text[], s_children text[], s_further text[],
+  w_template int[], w_template_id uuid[], w_namespace text[], w_name text[], w_version text[], w_environment text[],
+  w_roots int[], w_total int[],
+  s_template int[], s_no int[], s_name text[], s_max_attempts int[], s_parents text[], s_children text[], s_further text[],
   p_send_ms bigint)
 returns table (idx int, task_id uuid, state text, created boolean, dispatched boolean, created_at timestamptz)
 language plpgsql
@@ -18,25 +19,25 @@ as $$
 declare
   made uuid[]; held int[];
 begin
-  select array_agg(u.plan) into held from unnest(p_plan, p_namespace, p_name) u(plan, namespace, name)
+  select array_agg(u.template) into held from unnest(w_template, w_namespace, w_name) u(template, namespace, name)
   where exists (select from tasker.pauses p where p.namespace = u.namespace and p.template in ('', u.name));
 
   with t as (
-    select * from unnest(t_task, t_plan, t_identity, t_context, t_priority, t_tags, t_initiator, t_source_system, t_reason,
-      t_correlation, t_parent_correlation, t_traceparent) u(task_id, plan, identity, context, priority, tags, initiator,
+    select * from unnest(t_task, t_template, t_identity, t_context, t_priority, t_tags, t_initiator, t_source_system, t_reason,
+      t_correlation, t_parent_correlation, t_traceparent) u(task_id, template, identity, context, priority, tags, initiator,
       source_system, reason, correlation_id, parent_correlation_id, traceparent)
-  ), p as (
-    select * from unnest(p_plan, p_template, p_namespace, p_name, p_version, p_environment, p_roots, p_total)
-      u(plan, template_id, namespace, name, version, environment, roots, total)
+  ), w as (
+    select * from unnest(w_template, w_template_id, w_namespace, w_name, w_version, w_environment, w_roots, w_total)
+      u(template, template_id, namespace, name, version, environment, roots, total)
   ), new as (
     insert into tasker.tasks (task_id, template_id, namespace, name, version, environment, state, active_steps, failed_steps,
       total_steps, identity, context, priority, tags, initiator, source_system, reason, correlation_id, parent_correlation_id,
       traceparent, created_at, finished_at)
-    select t.task_id, p.template_id, p.namespace, p.name, p.version, p.environment,
-      case when p.total = 0 then 'complete' else 'running' end, p.roots, 0, p.total, t.identity, t.context::json, t.priority,
+    select t.task_id, w.template_id, w.namespace, w.name, w.version, w.environment,
+      case when w.total = 0 then 'complete' else 'running' end, w.roots, 0, w.total, t.identity, t.context::json, t.priority,
       t.tags::text[], t.initiator, t.source_system, t.reason, t.correlation_id, t.parent_correlation_id, t.traceparent,
-      tasker.clock(), case when p.total = 0 then tasker.clock() end
-    from t join p using (plan) order by t.identity, t.task_id
+      tasker.clock(), case when w.total = 0 then tasker.clock() end
+    from t join w using (template) order by t.identity, t.task_id
     on conflict do nothing
     returning task_id
   ), steps as (
@@ -48,18 +49,18 @@ begin
            else tasker.clock_after(p_send_ms) end,
       case when s.run then tasker.clock() end
     from new n join t using (task_id) join (
-      select u.plan, u.no, u.name, u.max_attempts, u.parents::int[], u.children::int[], u.further::int[], u.parents = '{}' as root,
-        u.parents = '{}' and not u.plan = any (coalesce(held, '{}')) as run
-      from unnest(s_plan, s_no, s_name, s_max_attempts, s_parents, s_children, s_further)
-        u(plan, no, name, max_attempts, parents, children, further)) s using (plan)
+      select u.template, u.no, u.name, u.max_attempts, u.parents::int[], u.children::int[], u.further::int[], u.parents = '{}' as root,
+        u.parents = '{}' and not u.template = any (coalesce(held, '{}')) as run
+      from unnest(s_template, s_no, s_name, s_max_attempts, s_parents, s_children, s_further)
+        u(template, no, name, max_attempts, parents, children, further)) s using (template)
   )
   select array_agg(task_id) into made from new;
 
   -- A later statement, so that it sees the row of a concurrent submit with the same identity that this one waited for.
   return query
     select u.idx::int, e.task_id, e.state, u.task_id = any (coalesce(made, '{}')),
-      u.task_id = any (coalesce(made, '{}')) and not u.plan = any (coalesce(held, '{}')), e.created_at
-    from unnest(t_task, t_plan, t_identity) with ordinality u(task_id, plan, identity, idx),
+      u.task_id = any (coalesce(made, '{}')) and not u.template = any (coalesce(held, '{}')), e.created_at
+    from unnest(t_task, t_template, t_identity) with ordinality u(task_id, template, identity, idx),
       lateral (select * from tasker.tasks q where q.task_id = u.task_id
                union all select * from tasker.tasks q where q.identity = u.identity and q.task_id <> u.task_id
                limit 1) e;

@@ -147,7 +147,7 @@ impl Replay {
                 call => completions.push(completion(twin, model, call, outcome.as_ref())),
             }
         }
-        let keys: Vec<Lease> = completions.iter().map(|c| c.key).collect();
+        let keys: Vec<Lease> = completions.iter().map(|c| c.lease).collect();
         let mut take = |changes: Vec<Change>| {
             for change in changes {
                 note(&mut seen, &keys, &models, change);
@@ -268,18 +268,18 @@ fn note(seen: &mut HashMap<TaskId, Seen>, completions: &[Lease], jobs: &Jobs, ch
         Change::Finished(task, state) => of(task, &mut |s| s.finished = Some(state)),
         Change::Early(key, _) => of(key.step.task, &mut |s| s.answer = Answer::Early),
         Change::Run(run) => {
-            let (twin, model, call) = jobs[&run.key.step.task];
+            let (twin, model, call) = jobs[&run.lease.step.task];
             check_message(twin, model, call, &run);
-            of(run.key.step.task, &mut |s| {
-                let bit = 1 << position(run.key);
+            of(run.lease.step.task, &mut |s| {
+                let bit = 1 << position(run.lease);
                 assert_eq!(s.sent & bit, 0, "sent twice");
                 s.sent |= bit;
             });
         }
         // Every sweep reports every overdue step.
         Change::Lost(lost) => {
-            if jobs[&lost.key.step.task].2 == (Call::Sweep { step: position(lost.key) as u8 }) {
-                of(lost.key.step.task, &mut |s| s.answer = Answer::Lost);
+            if jobs[&lost.lease.step.task].2 == (Call::Sweep { step: position(lost.lease) as u8 }) {
+                of(lost.lease.step.task, &mut |s| s.answer = Answer::Lost);
             }
         }
         Change::Task(_) | Change::Done(_) | Change::Conflict(..) => {}
@@ -291,9 +291,9 @@ fn note(seen: &mut HashMap<TaskId, Seen>, completions: &[Lease], jobs: &Jobs, ch
 fn check_message(twin: &Twin, model: &Model, call: Call, run: &RunRow) {
     let mut rows = twin.rows;
     model.apply(&mut rows, call);
-    let step = position(run.key);
+    let step = position(run.lease);
     let (lease, attempt) = (rows.steps[step].lease.into(), rows.steps[step].attempt.into());
-    assert_eq!((run.key.number, run.attempt), (lease, attempt), "{call:?}");
+    assert_eq!((run.lease.number, run.attempt), (lease, attempt), "{call:?}");
     let expected: serde_json::Map<String, Value> =
         bits(model.shape.ancestors(step)).map(|n| (format!("s{n}"), result_of(&rows, n))).collect();
     let seen = run.results.as_deref().map_or(Value::Object(Default::default()), |r| serde_json::from_str(r).unwrap());
@@ -359,7 +359,7 @@ fn completion<'a>(twin: &Twin, model: &Model, call: Call, outcome: Option<&'a Ou
         _ => unreachable!("only completions come here"),
     };
     Completion {
-        key: key(twin.task, step, lease),
+        lease: key(twin.task, step, lease),
         attempt: attempt_of(step),
         verdict,
         digest: mark.into(),
@@ -389,8 +389,8 @@ fn new_task(model: &Model) -> NewTask {
         format!("{{{}}}", numbers.join(","))
     };
     let each = |f: &dyn Fn(usize) -> String| (0..shape.steps).map(f).collect::<Vec<_>>();
-    let plan = TemplateRows {
-        plan: TemplateRef { template_id: Uuid::nil(), environment: "test".into() },
+    let rows = TemplateRows {
+        template: TemplateRef { template_id: Uuid::nil(), environment: "test".into() },
         identity: ["default".into(), "model".into(), "1.0.0".into()],
         no: (0..shape.steps).map(step_no).collect(),
         name: each(&|n| format!("s{n}")),
@@ -402,7 +402,7 @@ fn new_task(model: &Model) -> NewTask {
     };
     NewTask {
         task: fresh(),
-        plan: Arc::new(plan),
+        rows: Arc::new(rows),
         identity: None,
         context: raw(Value::Null).into(),
         priority: None,

@@ -165,7 +165,7 @@ async fn the_verdict_of_a_sweep_is_not_applied_after_the_deadline_moved() {
     rig.answer(&run, HEARTBEAT).await;
     let Change::Lost(lost) = &seen[0] else { unreachable!() };
     let verdict = Verdict::DispatchAgain(Again::WorkerLost);
-    let completion = Completion { if_due: true, ..Completion::by_orchestrator(lost.key, lost.attempt, verdict) };
+    let completion = Completion { if_due: true, ..Completion::by_orchestrator(lost.lease, lost.attempt, verdict) };
     let answers = rig.engine.store().complete(&[completion], settings).await.unwrap();
     assert!(matches!(&answers[..], [Change::Answer(0, Answer::Ignored)]), "{answers:?}");
     let step = rig.step(task, "a").await;

@@ -117,8 +117,8 @@ fn refuse_result(result: &RawValue, policy: &Policy) -> Option<Failure> {
 /// Why a handler's metadata cannot be stored.
 pub fn refuse_metadata(metadata: &RawValue) -> Option<Failure> {
     let text = metadata.get();
-    if text.len() > limits::INLINE_RESULT_BYTES {
-        let message = format!("the metadata has {} bytes; at most {} are kept", text.len(), limits::INLINE_RESULT_BYTES);
+    if text.len() > limits::METADATA_BYTES {
+        let message = format!("the metadata has {} bytes; at most {} are kept", text.len(), limits::METADATA_BYTES);
         return Some(Failure::permanent("metadata_too_large", message));
     }
     let fault = json::check(text).err()?;
@@ -151,7 +151,7 @@ fn storable(failure: &Failure) -> Failure {
     let clean = |s: &str| s.chars().filter(|&c| c != '\0').take(limits::ERROR_CHARS).collect::<String>();
     let context = failure.context.as_ref().filter(|c| {
         let text = c.to_string();
-        text.len() <= limits::INLINE_RESULT_BYTES && json::check(&text).is_ok()
+        text.len() <= limits::METADATA_BYTES && json::check(&text).is_ok()
     });
     Failure {
         message: clean(&failure.message),

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs};
 use serde_json::{Value, json};
 use tasker_domain::{
     backoff::BackoffKind,
-    template::{IdentityStrategy, Planned, StalenessAction, StepKind, Template, Workflow, parse, refuse_unsupported},
+    template::{IdentityStrategy, StalenessAction, StepKind, Template, Workflow, WorkflowStep, parse, refuse_unsupported},
 };
 use tasker_wire::{Fault, Faults};
 
@@ -54,7 +54,7 @@ fn faults(yaml: &str) -> Vec<String> {
     lines(&faults)
 }
 
-fn planned<'w>(workflow: &'w Workflow, name: &str) -> &'w Planned {
+fn step_of<'w>(workflow: &'w Workflow, name: &str) -> &'w WorkflowStep {
     workflow.steps.iter().find(|step| step.name == name).expect(name)
 }
 
@@ -170,17 +170,17 @@ fn an_overlay_changes_what_it_names_in_the_order_of_the_file() {
 fn an_overlay_replaces_retries_as_a_whole_and_settings_key_by_key() {
     let (boundaries, _) = good("boundaries");
     let workflow = boundaries.workflow("test").unwrap();
-    let policy = &planned(&workflow, "tried_once").policy;
+    let policy = &step_of(&workflow, "tried_once").policy;
     assert_eq!((policy.retryable, policy.max_attempts, policy.backoff.kind), (true, 2, BackoffKind::Exponential));
     let (ours, _) = good("our_keys");
     let workflow = ours.workflow("production").unwrap();
-    let settings = Value::Object(planned(&workflow, "second").handler.initialization.clone());
+    let settings = Value::Object(step_of(&workflow, "second").handler.initialization.clone());
     assert_eq!(settings, json!({"threshold": 1000, "nested": {"c": 3}, "extra": null}));
-    assert_eq!(planned(&workflow, "first").handler.initialization["nested"], json!({"a": 1, "b": 2}));
+    assert_eq!(step_of(&workflow, "first").handler.initialization["nested"], json!({"a": 1, "b": 2}));
     let (claim, _) = good("claim_linear");
     let workflow = claim.workflow("test").unwrap();
     assert_eq!(
-        (planned(&workflow, "assess_claim").policy.max_attempts, planned(&workflow, "check_claim").policy.max_attempts),
+        (step_of(&workflow, "assess_claim").policy.max_attempts, step_of(&workflow, "check_claim").policy.max_attempts),
         (2, 1)
     );
 }
@@ -211,14 +211,14 @@ fn the_largest_workflows_have_plans() {
             i => json!({"name": format!("c{i}"), "dependencies": [format!("c{}", i - 1)], "handler": handler}),
         })
         .collect();
-    let plan = |steps: Vec<Value>| {
+    let workflow = |steps: Vec<Value>| {
         let text = json!({"name": "x", "version": "1.0.0", "steps": steps}).to_string();
         parse(&text).unwrap().0.workflow("").unwrap()
     };
-    let wide = plan(wide);
+    let wide = workflow(wide);
     assert_eq!((wide.steps[0].children.len(), wide.steps[9_999].parents.len()), (9_998, 9_998));
     assert_eq!(wide.steps[9_999].further_ancestors, [0]);
-    let chain = plan(chain);
+    let chain = workflow(chain);
     assert_eq!(chain.steps[999].further_ancestors, (966..998).collect::<Vec<_>>());
 }
 

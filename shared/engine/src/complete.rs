@@ -74,7 +74,7 @@ impl<Q: Queue> Engine<Q> {
 fn judge<'a>(completion: &'a CompleteStep, policy: &Policy, jitter: f64) -> Completion<'a> {
     let verdict = decide(&completion.outcome, policy, completion.attempt, jitter);
     Completion {
-        key: completion.lease(),
+        lease: completion.lease(),
         attempt: completion.attempt,
         metadata: metadata(&completion.outcome, &verdict),
         verdict,

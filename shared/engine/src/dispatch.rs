@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tasker_domain::{template::Planned, token};
+use tasker_domain::{template::WorkflowStep, token};
 use tasker_queue::{Outgoing, Queue};
 use tasker_store::{Change, StoreError, TaskHeader};
 use tasker_wire::{Answer, Lease, RunStep, limits, message::VERSION};
@@ -57,8 +57,8 @@ impl<Q: Queue> Engine<Q> {
                     self.waiters.wake(task);
                 }
                 Change::Task(header) => {
-                    let Some(template) = self.templates.get(&self.store, &header.plan).await? else {
-                        tracing::error!(task_id = %header.task, template_id = %header.plan.template_id, "a task's template is missing");
+                    let Some(template) = self.templates.get(&self.store, &header.template).await? else {
+                        tracing::error!(task_id = %header.task, template_id = %header.template.template_id, "a task's template is missing");
                         continue;
                     };
                     tasks.insert(header.task, (header, template));
@@ -69,11 +69,11 @@ impl<Q: Queue> Engine<Q> {
                         row.result_bytes,
                         limits::INPUT_BYTES
                     );
-                    work.cannot_run(row.key, row.attempt, why);
+                    work.cannot_run(row.lease, row.attempt, why);
                 }
                 Change::Run(row) => {
-                    let Some(task) = tasks.get(&row.key.step.task) else { continue };
-                    let Some(step) = task.1.step(row.key.step) else { continue };
+                    let Some(task) = tasks.get(&row.lease.step.task) else { continue };
+                    let Some(step) = task.1.step(row.lease.step) else { continue };
                     let results =
                         row.results.as_deref().map(|r| serde_json::from_str(r).expect("the database answers a JSON object"));
                     let message = RunStep {
@@ -82,7 +82,7 @@ impl<Q: Queue> Engine<Q> {
                         step_inputs: row.inputs,
                         checkpoint: row.checkpoint,
                         resend: row.resends,
-                        ..self.run_step(task, step, row.key, row.attempt)
+                        ..self.run_step(task, step, row.lease, row.attempt)
                     };
                     work.messages.push(self.to_pool(step, message));
                 }
@@ -95,7 +95,7 @@ impl<Q: Queue> Engine<Q> {
     }
 
     /// The first message of a step, without inputs.
-    pub(crate) fn run_step(&self, (header, template): &Task, step: &Planned, lease: Lease, attempt: i32) -> RunStep {
+    pub(crate) fn run_step(&self, (header, template): &Task, step: &WorkflowStep, lease: Lease, attempt: i32) -> RunStep {
         RunStep {
             v: VERSION,
             task_id: header.task,
@@ -104,7 +104,7 @@ impl<Q: Queue> Engine<Q> {
             lease: lease.number,
             attempt,
             max_attempts: step.policy.max_attempts,
-            token: token::sign(&header.plan, lease, attempt, &self.settings.signing_keys),
+            token: token::sign(&header.template, lease, attempt, &self.settings.signing_keys),
             timeout_seconds: step.policy.timeout_seconds,
             report_start: step.report_start,
             correlation_id: header.correlation_id,
@@ -120,7 +120,7 @@ impl<Q: Queue> Engine<Q> {
     }
 
     /// The pool is the one that the step names, or the one named like its namespace, or the only pool, or `default`.
-    pub(crate) fn to_pool(&self, step: &Planned, message: RunStep) -> Outgoing {
+    pub(crate) fn to_pool(&self, step: &WorkflowStep, message: RunStep) -> Outgoing {
         let pools = &self.settings.pools;
         let pool = match (&step.worker, pools.iter().next()) {
             (Some(named), _) => named,

@@ -70,7 +70,7 @@ impl<Q: Queue> Engine<Q> {
         by: By,
     ) -> Result<(), OperatorError> {
         refuse("/completion_data/result", result.as_deref(), limits::RESULT_BYTES)?;
-        refuse("/completion_data/metadata", by.metadata.as_deref(), limits::INLINE_RESULT_BYTES)?;
+        refuse("/completion_data/metadata", by.metadata.as_deref(), limits::METADATA_BYTES)?;
         self.to_its_end(|engine| async move {
             let texts = (result.as_deref().map(RawValue::get), by.metadata.as_deref().map(RawValue::get));
             let by = (by.actor.as_str(), by.reason.as_str());

@@ -30,7 +30,7 @@ impl Engine<InProcess> {
         loop {
             let page = self.store().list_unsent(last, PAGE).await?;
             last = page.last().copied();
-            let missing: Vec<Lease> = page.into_iter().filter(|&key| !self.queue().holds(key)).collect();
+            let missing: Vec<Lease> = page.into_iter().filter(|&lease| !self.queue().holds(lease)).collect();
             self.dispatch(Work::to_load(missing)).await?;
             if last.is_none() {
                 return Ok(());

@@ -57,7 +57,7 @@ pub enum SubmitError {
 pub(crate) type Submits = Batcher<Arc<NewTask>, Result<Inserted, StoreError>>;
 
 pub(crate) fn together() -> Arc<Submits> {
-    Batcher::new(STATEMENTS, ROWS, |new| 1 + new.plan.no.len())
+    Batcher::new(STATEMENTS, ROWS, |new| 1 + new.rows.no.len())
 }
 
 impl<Q: Queue> Engine<Q> {
@@ -104,7 +104,7 @@ impl<Q: Queue> Engine<Q> {
                 }
                 tracing::debug!(
                     task_id = %new.task,
-                    template = new.plan.identity[1],
+                    template = new.rows.identity[1],
                     correlation_id = %new.correlation_id,
                     traceparent = new.traceparent,
                     "task accepted"
@@ -141,13 +141,13 @@ impl<Q: Queue> Engine<Q> {
     fn roots(&self, new: &NewTask, template: Arc<LoadedTemplate>) -> Vec<Outgoing> {
         let header = TaskHeader {
             task: new.task,
-            plan: new.plan.plan.clone(),
+            template: new.rows.template.clone(),
             correlation_id: new.correlation_id,
             traceparent: new.traceparent.clone(),
             context: new.context.clone(),
         };
         let task = (header, template);
-        let roots = new.plan.no.iter().zip(&task.1.workflow.steps).filter(|(_, step)| step.parents.is_empty());
+        let roots = new.rows.no.iter().zip(&task.1.workflow.steps).filter(|(_, step)| step.parents.is_empty());
         let lease = |no| Lease { step: new.task.step(no), number: 1 };
         roots.map(|(&no, step)| self.to_pool(step, self.run_step(&task, step, lease(no), 1))).collect()
     }
@@ -156,7 +156,7 @@ impl<Q: Queue> Engine<Q> {
 fn new_task(request: TaskRequest, traceparent: Option<String>, template: &LoadedTemplate, identity: Option<[u8; 32]>) -> NewTask {
     NewTask {
         task: fresh_task(),
-        plan: template.rows.clone(),
+        rows: template.rows.clone(),
         identity,
         context: request.context.into(),
         priority: request.priority,

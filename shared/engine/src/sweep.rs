@@ -58,12 +58,12 @@ impl<Q: Queue> Engine<Q> {
     }
 
     async fn overdue(&self, lost: &Lost) -> Result<Completion<'static>, StoreError> {
-        let template = self.templates.get(&self.store, &lost.plan).await?;
-        let verdict = match template.as_ref().and_then(|template| template.step(lost.key.step)) {
-            Some(step) => decide_overdue(lost, &step.policy, self.jitter(lost.key)),
+        let template = self.templates.get(&self.store, &lost.template).await?;
+        let verdict = match template.as_ref().and_then(|template| template.step(lost.lease.step)) {
+            Some(step) => decide_overdue(lost, &step.policy, self.jitter(lost.lease)),
             None => look_later(lost),
         };
-        Ok(Completion { if_due: true, ..Completion::by_orchestrator(lost.key, lost.attempt, verdict) })
+        Ok(Completion { if_due: true, ..Completion::by_orchestrator(lost.lease, lost.attempt, verdict) })
     }
 }
 
@@ -78,7 +78,7 @@ fn decide_overdue(lost: &Lost, policy: &Policy, jitter: f64) -> Verdict<'static>
 /// Postpones a step whose template is missing, because nothing can be decided about it. Otherwise a few hundred such steps
 /// would occupy every sweep.
 fn look_later(lost: &Lost) -> Verdict<'static> {
-    tracing::error!(task_id = %lost.key.step.task, template_id = %lost.plan.template_id, "a task's template is missing");
+    tracing::error!(task_id = %lost.lease.step.task, template_id = %lost.template.template_id, "a task's template is missing");
     let ms = limits::HOLD_MS as u64;
     if lost.awaits_callback { Verdict::AwaitCallback(ms) } else { Verdict::Started(ms) }
 }

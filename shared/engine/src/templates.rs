@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tasker_domain::{
-    template::{Planned, Template, Workflow},
+    template::{Template, Workflow, WorkflowStep},
     token::TemplateRef,
 };
 use tasker_store::{Store, StoreError, StoredTemplate, TemplateRows};
@@ -21,7 +21,7 @@ pub(crate) struct LoadedTemplate {
 
 impl LoadedTemplate {
     /// The template's step for a step of a task. Steps that were created at run time share the position of their template step.
-    pub fn step(&self, step: tasker_wire::StepId) -> Option<&Planned> {
+    pub fn step(&self, step: tasker_wire::StepId) -> Option<&WorkflowStep> {
         self.workflow.steps.get(step.position()?)
     }
 }
@@ -99,9 +99,9 @@ fn load(reference: &TemplateRef, definition: &str) -> Option<LoadedTemplate> {
 
 fn rows(reference: &TemplateRef, workflow: &Workflow) -> TemplateRows {
     let steps = &workflow.steps;
-    let list = |f: fn(&Planned) -> &[usize]| steps.iter().map(|s| array_of(f(s))).collect();
+    let list = |f: fn(&WorkflowStep) -> &[usize]| steps.iter().map(|s| array_of(f(s))).collect();
     TemplateRows {
-        plan: reference.clone(),
+        template: reference.clone(),
         identity: [workflow.namespace.clone(), workflow.name.clone(), workflow.version.to_string()],
         no: (0..steps.len()).map(step_no).collect(),
         name: steps.iter().map(|s| s.name.clone()).collect(),

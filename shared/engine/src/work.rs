@@ -56,7 +56,7 @@ impl<'a> Work<'a> {
 
     /// Fails a step permanently, because no queue can carry its message. A sweep may call this twice for a step.
     pub fn cannot_run(&mut self, lease: Lease, attempt: i32, why: String) {
-        if self.verdicts.iter().all(|(_, known)| known.key != lease) {
+        if self.verdicts.iter().all(|(_, known)| known.lease != lease) {
             let failure = Failure::permanent("input_too_large", why);
             self.record(Completion::by_orchestrator(lease, attempt, Verdict::Error { failure, tolerated: false }));
         }
@@ -97,10 +97,10 @@ impl<'a> Work<'a> {
     pub fn next_round(&mut self) -> Option<(Vec<usize>, Vec<Completion<'a>>)> {
         let most = if self.one_by_one { 1 } else { limits::COMPLETION_BATCH };
         let mut waiting = std::mem::take(&mut self.verdicts);
-        waiting.sort_by_key(|(place, verdict)| (verdict.key.step, *place));
+        waiting.sort_by_key(|(place, verdict)| (verdict.lease.step, *place));
         let mut round: Vec<(usize, Completion)> = Vec::new();
         for (place, verdict) in waiting {
-            let taken = round.last().is_some_and(|(_, last)| last.key.step == verdict.key.step);
+            let taken = round.last().is_some_and(|(_, last)| last.lease.step == verdict.lease.step);
             if taken || round.len() >= most { &mut self.verdicts } else { &mut round }.push((place, verdict));
         }
         (!round.is_empty()).then(|| round.into_iter().unzip())
@@ -112,7 +112,7 @@ impl<'a> Work<'a> {
             let Change::Answer(n, answer) = change else { continue };
             self.answers[places[*n]] = *answer;
             if let (Answer::Accepted, Verdict::Retry(ms, _)) = (answer, &round[*n].verdict) {
-                self.messages.push(wake_up(round[*n].key, *ms));
+                self.messages.push(wake_up(round[*n].lease, *ms));
             }
         }
         self.changes = changes;
@@ -127,7 +127,7 @@ impl<'a> Work<'a> {
             }
             let why = format!("the handler's outcome cannot be stored: {reason}");
             let verdict = Verdict::Error { failure: Failure::permanent("invalid_result", why), tolerated: false };
-            let failed = Completion::by_orchestrator(only.key, only.attempt, verdict);
+            let failed = Completion::by_orchestrator(only.lease, only.attempt, verdict);
             *only = Completion { digest: only.digest, duration_ms: only.duration_ms, if_due: only.if_due, ..failed };
         }
         self.verdicts.extend(places.into_iter().zip(round));
@@ -215,7 +215,7 @@ mod tests {
         let results = [Ok(()), too_large(), Err(SendError::Refused("busy".into())), too_large(), Ok(())];
         assert_eq!(work.sent(vec![sent(1), sent(2), sent(3), sent(2), None], &results), [(lease(1), RESEND_MS)]);
         let (_, round) = work.next_round().unwrap();
-        assert_eq!((round.len(), round[0].key, round[0].attempt), (1, lease(2), 2));
+        assert_eq!((round.len(), round[0].lease, round[0].attempt), (1, lease(2), 2));
         assert!(work.next_round().is_none());
     }
 }

@@ -40,7 +40,7 @@ pub enum Change {
 pub struct TaskHeader {
     pub task: TaskId,
     /// Its policy applies.
-    pub plan: TemplateRef,
+    pub template: TemplateRef,
     pub correlation_id: Uuid,
     pub traceparent: Option<String>,
     pub context: Arc<RawValue>,
@@ -49,7 +49,7 @@ pub struct TaskHeader {
 /// The part of a message that belongs to one step.
 #[derive(Debug)]
 pub struct RunRow {
-    pub key: Lease,
+    pub lease: Lease,
     /// From 1.
     pub attempt: i32,
     pub max_attempts: i32,
@@ -66,22 +66,22 @@ pub struct RunRow {
 /// A step whose deadline passed before its worker, or its callback, answered.
 #[derive(Debug, Clone)]
 pub struct Lost {
-    pub key: Lease,
+    pub lease: Lease,
     pub attempt: i32,
     /// How often its worker was lost before under this attempt.
     pub losses: i32,
     pub awaits_callback: bool,
     /// Its policy applies.
-    pub plan: TemplateRef,
+    pub template: TemplateRef,
 }
 
 impl Change {
     /// Reads a row of type `tasker.change`.
     pub(crate) fn read(row: &Row) -> Self {
         let task = || task_id(row.get("task_id"));
-        let key = || Lease { step: task().step(row.get("no")), number: row.get("lease") };
-        let plan = || from_row!(row, TemplateRef { template_id, environment });
-        let lost = |awaits_callback| from_row!(row, Lost { attempt, losses; key: key(), plan: plan(), awaits_callback: awaits_callback });
+        let lease = || Lease { step: task().step(row.get("no")), number: row.get("lease") };
+        let template = || from_row!(row, TemplateRef { template_id, environment });
+        let lost = |awaits_callback| from_row!(row, Lost { attempt, losses; lease: lease(), template: template(), awaits_callback: awaits_callback });
         let answer = |answer| Self::Answer(row.get::<_, i32>("idx") as usize - 1, answer);
         match row.get("kind") {
             "accepted" => answer(Answer::Accepted),
@@ -92,14 +92,14 @@ impl Change {
             "finished" => Self::Finished(task(), task_state(row.get("state"))),
             "task" => Self::Task(from_row!(row, TaskHeader {
                 correlation_id, traceparent;
-                task: task(), plan: plan(), context: raw(row.get("context")).into(),
+                task: task(), template: template(), context: raw(row.get("context")).into(),
             })),
             "run" => Self::Run(from_row!(row, RunRow {
                 attempt, max_attempts, resends, results, result_bytes;
-                key: key(), inputs: raw_column(row, "inputs"), checkpoint: raw_column(row, "checkpoint"),
+                lease: lease(), inputs: raw_column(row, "inputs"), checkpoint: raw_column(row, "checkpoint"),
             })),
-            "run_key" => Self::RunKey(key()),
-            "early" => Self::Early(key(), row.get::<_, i64>("ms").max(0) as u64),
+            "run_key" => Self::RunKey(lease()),
+            "early" => Self::Early(lease(), row.get::<_, i64>("ms").max(0) as u64),
             "lost" => Self::Lost(lost(false)),
             "expired" => Self::Expired(lost(true)),
             "done" => Self::Done(row.get::<_, Option<String>>("state").unwrap_or_default()),

@@ -13,7 +13,7 @@ use crate::{
 /// A verdict on the step that was dispatched under a lease. It borrows the result from the message.
 #[derive(Debug)]
 pub struct Completion<'a> {
-    pub key: Lease,
+    pub lease: Lease,
     pub attempt: i32,
     pub verdict: Verdict<'a>,
     /// The handler's metadata, as JSON text.
@@ -28,20 +28,20 @@ pub struct Completion<'a> {
 
 impl<'a> Completion<'a> {
     /// The orchestrator's own verdict on a step that no worker answers for.
-    pub fn by_orchestrator(key: Lease, attempt: i32, verdict: Verdict<'a>) -> Self {
-        Self { key, attempt, verdict, metadata: None, digest: 0, worker: "tasker".into(), duration_ms: 0, if_due: false }
+    pub fn by_orchestrator(lease: Lease, attempt: i32, verdict: Verdict<'a>) -> Self {
+        Self { lease, attempt, verdict, metadata: None, digest: 0, worker: "tasker".into(), duration_ms: 0, if_due: false }
     }
 }
 
 impl Store {
     /// Applies verdicts, which are ascending by step, at most one per step.
     pub async fn complete(&self, batch: &[Completion<'_>], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
-        debug_assert!(batch.is_sorted_by(|a, b| a.key.step < b.key.step));
+        debug_assert!(batch.is_sorted_by(|a, b| a.lease.step < b.lease.step));
         let applied: Vec<Columns> = batch.iter().map(|c| columns(&c.verdict)).collect();
         let params: [Param<'_>; 16] = [
-            &batch.iter().map(|c| c.key.step.task.uuid()).collect::<Vec<_>>(),
-            &batch.iter().map(|c| c.key.step.no).collect::<Vec<_>>(),
-            &batch.iter().map(|c| c.key.number).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.lease.step.task.uuid()).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.lease.step.no).collect::<Vec<_>>(),
+            &batch.iter().map(|c| c.lease.number).collect::<Vec<_>>(),
             &batch.iter().map(|c| c.attempt).collect::<Vec<_>>(),
             &applied.iter().map(|c| c.word).collect::<Vec<_>>(),
             &applied.iter().map(|c| c.delay_ms).collect::<Vec<_>>(),

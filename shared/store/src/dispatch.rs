@@ -23,9 +23,9 @@ pub struct DispatchSettings {
 
 impl Store {
     /// Dispatches steps whose retry is due under these leases.
-    pub async fn dispatch(&self, keys: &[Lease], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
-        let (keys, DispatchSettings { send_ms, bodies, input_bytes }) = (Keys::sorted(keys), settings);
-        let params: [Param<'_>; 6] = [&keys.tasks, &keys.nos, &keys.leases, &send_ms, &bodies, &input_bytes];
+    pub async fn dispatch(&self, leases: &[Lease], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
+        let (leases, DispatchSettings { send_ms, bodies, input_bytes }) = (Columns::sorted(leases), settings);
+        let params: [Param<'_>; 6] = [&leases.tasks, &leases.nos, &leases.numbers, &send_ms, &bodies, &input_bytes];
         self.changes(Lane::Steps, Prepared::Once, sql!("dispatch"), &params).await
     }
 
@@ -36,17 +36,17 @@ impl Store {
     }
 
     /// Loads the messages of steps that are still enqueued, in no order.
-    pub async fn load_run_steps(&self, keys: &[Lease], input_bytes: i64) -> Result<Vec<Change>, StoreError> {
-        let keys = Keys::sorted(keys);
-        self.changes(Lane::Steps, Prepared::Never, sql!("load_run_steps"), &[&keys.tasks, &keys.nos, &input_bytes]).await
+    pub async fn load_run_steps(&self, leases: &[Lease], input_bytes: i64) -> Result<Vec<Change>, StoreError> {
+        let leases = Columns::sorted(leases);
+        self.changes(Lane::Steps, Prepared::Never, sql!("load_run_steps"), &[&leases.tasks, &leases.nos, &input_bytes]).await
     }
 
     /// Records that the queue accepted the messages of these leases. A sweep handles each step again only after its milliseconds.
     pub async fn mark_sent(&self, sent: &[(Lease, i64)]) -> Result<(), StoreError> {
-        let sent = latest(sent, |(key, _)| *key);
-        let keys = Keys::sorted(&sent.iter().map(|(k, _)| *k).collect::<Vec<_>>());
+        let sent = latest(sent, |(lease, _)| *lease);
+        let leases = Columns::sorted(&sent.iter().map(|(lease, _)| *lease).collect::<Vec<_>>());
         let ms: Vec<i64> = sent.iter().map(|(_, ms)| *ms).collect();
-        let params: [Param<'_>; 4] = [&keys.tasks, &keys.nos, &keys.leases, &ms];
+        let params: [Param<'_>; 4] = [&leases.tasks, &leases.nos, &leases.numbers, &ms];
         self.pool.run(Lane::Steps, Prepared::Never, sql!("mark_sent"), &params).await.map(drop)
     }
 
@@ -64,28 +64,28 @@ impl Store {
 }
 
 /// Leases as columns, ascending by step: all statements lock rows in this order.
-struct Keys {
+struct Columns {
     tasks: Vec<Uuid>,
     nos: Vec<StepNo>,
-    leases: Vec<i32>,
+    numbers: Vec<i32>,
 }
 
-impl Keys {
-    fn sorted(keys: &[Lease]) -> Self {
-        let keys = latest(keys, |key| *key);
+impl Columns {
+    fn sorted(leases: &[Lease]) -> Self {
+        let leases = latest(leases, |lease| *lease);
         Self {
-            tasks: keys.iter().map(|k| k.step.task.uuid()).collect(),
-            nos: keys.iter().map(|k| k.step.no).collect(),
-            leases: keys.iter().map(|k| k.number).collect(),
+            tasks: leases.iter().map(|l| l.step.task.uuid()).collect(),
+            nos: leases.iter().map(|l| l.step.no).collect(),
+            numbers: leases.iter().map(|l| l.number).collect(),
         }
     }
 }
 
 /// Ascending by step. Of several leases of a step only the highest remains, because only that one can be current.
-fn latest<T: Copy + Ord>(items: &[T], key: fn(&T) -> Lease) -> Vec<T> {
+fn latest<T: Copy + Ord>(items: &[T], lease_of: fn(&T) -> Lease) -> Vec<T> {
     let mut items = items.to_vec();
     items.sort_unstable_by(|a, b| b.cmp(a));
-    items.dedup_by_key(|item| key(item).step);
+    items.dedup_by_key(|item| lease_of(item).step);
     items.reverse();
     items
 }

@@ -20,7 +20,7 @@ use crate::{
 /// The steps of a template in an environment, as rows. They are made once and inserted for every task.
 #[derive(Debug)]
 pub struct TemplateRows {
-    pub plan: TemplateRef,
+    pub template: TemplateRef,
     /// The template's namespace, name and version.
     pub identity: [String; 3],
     /// One per step, in topological order, as in the next fields.
@@ -39,7 +39,7 @@ pub struct TemplateRows {
 pub struct NewTask {
     /// Chosen by the caller.
     pub task: TaskId,
-    pub plan: Arc<TemplateRows>,
+    pub rows: Arc<TemplateRows>,
     /// Tasks with the same identity are duplicates; `None`: the task is always unique.
     pub identity: Option<[u8; 32]>,
     pub context: Arc<RawValue>,
@@ -74,19 +74,20 @@ impl Store {
         settings: DispatchSettings,
     ) -> Result<Vec<InsertedTask>, StoreError> {
         let tasks: Vec<&NewTask> = tasks.iter().map(Borrow::borrow).collect();
-        let mut plans: Vec<&Arc<TemplateRows>> = Vec::new();
-        let plan_of: Vec<i32> = tasks.iter().map(|t| index_of(&mut plans, &t.plan)).collect();
+        let mut templates: Vec<&Arc<TemplateRows>> = Vec::new();
+        let template_of: Vec<i32> = tasks.iter().map(|t| index_of(&mut templates, &t.rows)).collect();
         let column = |f: fn(&NewTask) -> &str| tasks.iter().map(|t| f(t)).collect::<Vec<_>>();
-        let p_index: Vec<i32> = (0..plans.len() as i32).collect();
-        let p_column = |i: usize| plans.iter().map(|p| p.identity[i].as_str()).collect::<Vec<_>>();
-        let s_index: Vec<i32> = plans.iter().zip(0..).flat_map(|(p, i)| p.no.iter().map(move |_| i)).collect();
-        let s_no: Vec<i32> = plans.iter().flat_map(|p| p.no.iter().copied()).collect();
-        let s_max: Vec<i32> = plans.iter().flat_map(|p| p.max_attempts.iter().copied()).collect();
-        let s_column =
-            |f: fn(&TemplateRows) -> &[String]| plans.iter().flat_map(|p| f(p).iter().map(String::as_str)).collect::<Vec<_>>();
+        let p_index: Vec<i32> = (0..templates.len() as i32).collect();
+        let p_column = |i: usize| templates.iter().map(|p| p.identity[i].as_str()).collect::<Vec<_>>();
+        let s_index: Vec<i32> = templates.iter().zip(0..).flat_map(|(p, i)| p.no.iter().map(move |_| i)).collect();
+        let s_no: Vec<i32> = templates.iter().flat_map(|p| p.no.iter().copied()).collect();
+        let s_max: Vec<i32> = templates.iter().flat_map(|p| p.max_attempts.iter().copied()).collect();
+        let s_column = |f: fn(&TemplateRows) -> &[String]| {
+            templates.iter().flat_map(|p| f(p).iter().map(String::as_str)).collect::<Vec<_>>()
+        };
         let params: [Param<'_>; 28] = [
             &tasks.iter().map(|t| t.task.uuid()).collect::<Vec<_>>(),
-            &plan_of,
+            &template_of,
             &tasks.iter().map(|t| t.identity.as_ref().map(|id| &id[..])).collect::<Vec<_>>(),
             &column(|t| t.context.get()),
             &tasks.iter().map(|t| t.priority).collect::<Vec<_>>(),
@@ -98,13 +99,13 @@ impl Store {
             &tasks.iter().map(|t| t.parent_correlation_id).collect::<Vec<_>>(),
             &tasks.iter().map(|t| t.traceparent.as_deref()).collect::<Vec<_>>(),
             &p_index,
-            &plans.iter().map(|p| p.plan.template_id).collect::<Vec<_>>(),
+            &templates.iter().map(|p| p.template.template_id).collect::<Vec<_>>(),
             &p_column(0),
             &p_column(1),
             &p_column(2),
-            &plans.iter().map(|p| p.plan.environment.as_str()).collect::<Vec<_>>(),
-            &plans.iter().map(|p| p.roots).collect::<Vec<_>>(),
-            &plans.iter().map(|p| p.no.len() as i32).collect::<Vec<_>>(),
+            &templates.iter().map(|p| p.template.environment.as_str()).collect::<Vec<_>>(),
+            &templates.iter().map(|p| p.roots).collect::<Vec<_>>(),
+            &templates.iter().map(|p| p.no.len() as i32).collect::<Vec<_>>(),
             &s_index,
             &s_no,
             &s_column(|p| &p.name),
@@ -123,11 +124,11 @@ impl Store {
     }
 }
 
-fn index_of<'a>(plans: &mut Vec<&'a Arc<TemplateRows>>, plan: &'a Arc<TemplateRows>) -> i32 {
-    let known = plans.iter().position(|p| Arc::ptr_eq(p, plan));
+fn index_of<'a>(templates: &mut Vec<&'a Arc<TemplateRows>>, rows: &'a Arc<TemplateRows>) -> i32 {
+    let known = templates.iter().position(|p| Arc::ptr_eq(p, rows));
     known.unwrap_or_else(|| {
-        plans.push(plan);
-        plans.len() - 1
+        templates.push(rows);
+        templates.len() - 1
     }) as i32
 }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{complete, done, failed, plan, store, submit};
+use common::{complete, done, failed, store, submit, template};
 use tasker_store::{NewTemplate, Store};
 use tasker_test_support::{Database, database};
 use uuid::Uuid;
@@ -37,10 +37,10 @@ async fn whats(store: &Store) -> Vec<String> {
 async fn tasks_in_every_state_are_healthy() {
     let database = database().await;
     let store = healthy(&database).await;
-    let small = plan(&[("a", &[]), ("b", &[0]), ("c", &[0]), ("d", &[1, 2])]);
+    let small = template(&[("a", &[]), ("b", &[0]), ("c", &[0]), ("d", &[1, 2])]);
     let tasks = [submit(&store, &small, "").await, submit(&store, &small, "").await, submit(&store, &small, "").await];
     submit(&store, &small, "").await;
-    submit(&store, &plan(&[]), "").await;
+    submit(&store, &template(&[]), "").await;
     for task in tasks {
         complete(&store, task, 0, 1, done("1")).await;
         complete(&store, task, 1, 1, failed(task == tasks[0])).await;
@@ -55,7 +55,7 @@ async fn tasks_in_every_state_are_healthy() {
 async fn every_wrong_counter_is_found() {
     let database = database().await;
     let store = healthy(&database).await;
-    submit(&store, &plan(&[("a", &[]), ("b", &[0])]), "").await;
+    submit(&store, &template(&[("a", &[]), ("b", &[0])]), "").await;
     database.execute("update tasker.tasks set active_steps = 2, failed_steps = 1, total_steps = 3").await;
     database.execute("update tasker.steps set pending_parents = 2 where name = 'b'").await;
     let expected = [
@@ -71,7 +71,7 @@ async fn every_wrong_counter_is_found() {
 async fn a_step_that_nobody_dispatched_is_found() {
     let database = database().await;
     let store = healthy(&database).await;
-    submit(&store, &plan(&[("a", &[]), ("b", &[]), ("c", &[0])]), "").await;
+    submit(&store, &template(&[("a", &[]), ("b", &[]), ("c", &[0])]), "").await;
     database.execute("update tasker.steps set state = 'complete', wake_at = null, finished_at = now() where name = 'a'").await;
     database.execute("update tasker.steps set pending_parents = 0 where name = 'c'").await;
     database.execute("update tasker.tasks set active_steps = 1").await;
@@ -82,8 +82,8 @@ async fn a_step_that_nobody_dispatched_is_found() {
 async fn a_finished_task_with_live_steps_and_a_running_one_without_are_found() {
     let database = database().await;
     let store = healthy(&database).await;
-    submit(&store, &plan(&[("a", &[])]), "").await;
-    submit(&store, &plan(&[]), "").await;
+    submit(&store, &template(&[("a", &[])]), "").await;
+    submit(&store, &template(&[]), "").await;
     database
         .execute("update tasker.tasks set state = 'complete', active_steps = 0, finished_at = now() where state = 'running'")
         .await;
@@ -99,9 +99,9 @@ async fn a_finished_task_with_live_steps_and_a_running_one_without_are_found() {
 async fn steps_and_attempts_without_their_parent_rows_are_found() {
     let database = database().await;
     let store = healthy(&database).await;
-    let task = submit(&store, &plan(&[("a", &[])]), "").await;
+    let task = submit(&store, &template(&[("a", &[])]), "").await;
     complete(&store, task, 0, 1, done("1")).await;
-    let other = submit(&store, &plan(&[("a", &[])]), "").await;
+    let other = submit(&store, &template(&[("a", &[])]), "").await;
     database.execute(&format!("delete from tasker.steps where task_id = '{task}'")).await;
     database.execute(&format!("delete from tasker.tasks where task_id = '{other}'; delete from tasker.templates")).await;
     let expected = [
@@ -118,7 +118,7 @@ async fn the_first_differences_are_listed_and_all_are_counted() {
     let database = database().await;
     let store = store(&database);
     for _ in 0..101 {
-        submit(&store, &plan(&[]), "").await;
+        submit(&store, &template(&[]), "").await;
     }
     let found = store.examine().await.unwrap();
     assert_eq!((found.total, found.differences.len()), (101, 100));

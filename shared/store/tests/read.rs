@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{complete, done, failed, plan, store, submit};
+use common::{complete, done, failed, store, submit, template};
 use tasker_store::{StepCounts, TaskFilter};
 use tasker_test_support::database;
 use tasker_wire::{StepId, StepState, TaskId, TaskState, ids::step_no};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 async fn a_task_is_shown_with_the_states_of_its_steps() {
     let database = database().await;
     let store = store(&database);
-    let task = submit(&store, &plan(&[("a", &[]), ("b", &[]), ("c", &[]), ("d", &[0]), ("e", &[1, 2])]), "me").await;
+    let task = submit(&store, &template(&[("a", &[]), ("b", &[]), ("c", &[]), ("d", &[0]), ("e", &[1, 2])]), "me").await;
     complete(&store, task, 0, 1, done("1")).await;
     complete(&store, task, 1, 1, failed(true)).await;
     complete(&store, task, 2, 1, failed(false)).await;
@@ -37,7 +37,7 @@ async fn a_task_is_shown_with_the_states_of_its_steps() {
 async fn a_step_is_shown_with_its_last_answer_and_its_last_failure() {
     let database = database().await;
     let store = store(&database);
-    let task = submit(&store, &plan(&[("a", &[]), ("b", &[0])]), "me").await;
+    let task = submit(&store, &template(&[("a", &[]), ("b", &[0])]), "me").await;
     complete(&store, task, 0, 1, failed(true)).await;
     let waiting = store.step(task.step(step_no(0))).await.unwrap().unwrap();
     assert_eq!((waiting.state, waiting.attempt, waiting.retry_due), (StepState::WaitingForRetry, 1, false));
@@ -57,7 +57,7 @@ async fn a_step_is_shown_with_its_last_answer_and_its_last_failure() {
 async fn a_failure_is_shown_also_while_a_pause_holds_the_retry_of_an_operator() {
     let database = database().await;
     let store = store(&database);
-    let task = submit(&store, &plan(&[("a", &[])]), "me").await;
+    let task = submit(&store, &template(&[("a", &[])]), "me").await;
     complete(&store, task, 0, 1, failed(false)).await;
     let failed_at = store.task_detail(task).await.unwrap().unwrap().steps[0].failed_at;
     assert!(failed_at.is_some());
@@ -71,7 +71,7 @@ async fn a_failure_is_shown_also_while_a_pause_holds_the_retry_of_an_operator() 
 async fn results_beyond_the_limit_are_omitted_and_marked_as_omitted() {
     let database = database().await;
     let store = store(&database);
-    let task = submit(&store, &plan(&[("a", &[]), ("b", &[])]), "me").await;
+    let task = submit(&store, &template(&[("a", &[]), ("b", &[])]), "me").await;
     complete(&store, task, 0, 1, done("\"0123456789\"")).await;
     complete(&store, task, 1, 1, done("\"0123456789\"")).await;
     let steps = store.steps(task, 12).await.unwrap().unwrap();
@@ -83,7 +83,7 @@ async fn results_beyond_the_limit_are_omitted_and_marked_as_omitted() {
 async fn a_missing_task_is_distinguished_from_a_task_without_steps() {
     let database = database().await;
     let store = store(&database);
-    let task = submit(&store, &plan(&[]), "me").await;
+    let task = submit(&store, &template(&[]), "me").await;
     assert!(store.steps(task, 0).await.unwrap().unwrap().is_empty());
     assert!(store.step(task.step(step_no(0))).await.unwrap().is_none());
     let other = TaskId::from_fresh(Uuid::now_v7());
@@ -95,7 +95,7 @@ async fn a_missing_task_is_distinguished_from_a_task_without_steps() {
 async fn a_list_is_filtered_paged_and_counted_newest_first() {
     let database = database().await;
     let store = store(&database);
-    let (small, none) = (plan(&[("a", &[])]), plan(&[]));
+    let (small, none) = (template(&[("a", &[])]), template(&[]));
     let mut running = Vec::new();
     for who in ["x", "y", "x"] {
         running.push(submit(&store, &small, who).await);
@@ -118,7 +118,7 @@ async fn ten_thousand_steps_are_read_well_under_a_second() {
     let store = store(&database);
     let names: Vec<String> = (0..10_000).map(|i| format!("step_{i}")).collect();
     let steps: Vec<(&str, &[usize])> = names.iter().map(|n| (n.as_str(), &[][..])).collect();
-    let task = submit(&store, &plan(&steps), "me").await;
+    let task = submit(&store, &template(&steps), "me").await;
     // An answer for each, and statistics that know nothing of it.
     database
         .execute(
@@ -137,7 +137,7 @@ async fn ten_thousand_steps_are_read_well_under_a_second() {
 async fn the_operator_who_resolved_a_step_is_shown() {
     let database = database().await;
     let store = store(&database);
-    let task = submit(&store, &plan(&[("a", &[])]), "me").await;
+    let task = submit(&store, &template(&[("a", &[])]), "me").await;
     store.resolve_step((task, step_no(0)), (Some("2"), Some(r#"{"k":1}"#)), ("anna", "checked"), common::SETTINGS).await.unwrap();
     let resolutions = store.resolutions(task).await.unwrap();
     assert_eq!(

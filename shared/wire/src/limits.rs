@@ -3,7 +3,7 @@
 /// Bytes of a task's context. Every message of the task contains it, and an SQS message holds 1 MiB.
 pub const CONTEXT_BYTES: usize = 256 * 1024;
 /// Bytes of the metadata of an outcome or operator action, and of a failure's `context`.
-pub const INLINE_RESULT_BYTES: usize = 256 * 1024;
+pub const METADATA_BYTES: usize = 256 * 1024;
 /// Bytes of any result: the limit of a synchronous Lambda response. A handler with more data stores it and returns a reference.
 pub const RESULT_BYTES: usize = 6 * 1024 * 1024;
 /// Bytes of all inputs of a step together, as for one result.

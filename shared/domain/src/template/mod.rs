@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-pub use workflow::{Planned, Workflow};
+pub use workflow::{Workflow, WorkflowStep};
 
 use crate::{backoff::BackoffKind, reader::Findings};
 use tasker_wire::{Fault, Faults, message::Handler};

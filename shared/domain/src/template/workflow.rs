@@ -23,11 +23,11 @@ pub struct Workflow {
     /// See [`Workflow::refuse_context`].
     pub input_schema: Option<Validator>,
     /// In topological order: a parent's position is always lower.
-    pub steps: Vec<Planned>,
+    pub steps: Vec<WorkflowStep>,
 }
 
 #[derive(Debug)]
-pub struct Planned {
+pub struct WorkflowStep {
     pub name: String,
     /// With the environment's settings.
     pub handler: Handler,
@@ -58,7 +58,7 @@ impl Template {
         let mut steps = Vec::with_capacity(order.len());
         for (position, (index, parents)) in order.into_iter().zip(parents).enumerate() {
             let StepSettings { handler, timeout_seconds, retry } = settings[index].take().expect("an order has every step once");
-            steps.push(Planned {
+            steps.push(WorkflowStep {
                 name: self.steps[index].name.clone(),
                 handler,
                 worker: self.steps[index].worker.clone(),

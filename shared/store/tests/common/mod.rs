@@ -18,14 +18,14 @@ pub fn store(database: &Database) -> Store {
 }
 
 /// Steps by name, each with the positions of its parents.
-pub fn plan(steps: &[(&str, &[usize])]) -> Arc<TemplateRows> {
+pub fn template(steps: &[(&str, &[usize])]) -> Arc<TemplateRows> {
     let literal = |nos: Vec<usize>| format!("{{{}}}", nos.iter().map(|&p| step_no(p).to_string()).collect::<Vec<_>>().join(","));
     let mut children = vec![Vec::new(); steps.len()];
     for (child, (_, parents)) in steps.iter().enumerate() {
         parents.iter().for_each(|&parent| children[parent].push(child));
     }
     Arc::new(TemplateRows {
-        plan: TemplateRef { template_id: Uuid::nil(), environment: "test".into() },
+        template: TemplateRef { template_id: Uuid::nil(), environment: "test".into() },
         identity: ["ns".into(), "name".into(), "1.0.0".into()],
         no: (0..steps.len()).map(step_no).collect(),
         name: steps.iter().map(|s| s.0.to_owned()).collect(),
@@ -37,11 +37,11 @@ pub fn plan(steps: &[(&str, &[usize])]) -> Arc<TemplateRows> {
     })
 }
 
-/// A task of that plan.
-pub async fn submit(store: &Store, plan: &Arc<TemplateRows>, initiator: &str) -> TaskId {
+/// A task of that template.
+pub async fn submit(store: &Store, rows: &Arc<TemplateRows>, initiator: &str) -> TaskId {
     let new = NewTask {
         task: TaskId::from_fresh(Uuid::now_v7()),
-        plan: plan.clone(),
+        rows: rows.clone(),
         identity: None,
         context: raw(r#"{"n": 1.0}"#).into(),
         priority: Some(5),
