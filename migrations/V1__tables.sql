@@ -16,14 +16,15 @@
 --   sweep_v1           handles steps that are due          -> dispatch_v1, load_run_steps_v1           V4
 --   load_run_steps_v1  reads the messages of dispatched steps                                          V2
 --   cancel_v1          ends a task                                                                     V5
---   retry_step_v1      resets a step's attempts            -> refusal, advance_v1, close_dlq_entries   V5
---   resolve_step_v1    resolves a step manually            -> refusal, advance_v1, close_dlq_entries   V5
+--   retry_step_v1      resets a step's attempts            -> refusal, audited, advance_v1, close_dlq_entries   V5
+--   resolve_step_v1    resolves a step manually            -> refusal, audited, advance_v1, close_dlq_entries   V5
 --   task_detail_v1     reads tasks with their steps                                                    V6
 -- Helper functions
 --   advance_v1         decrements the parent counts of children, dispatches ready steps, updates counters, finishes tasks
 --                                                          -> load_run_steps_v1                        V2
 --   change_row         builds a returned row                                                           V2
---   refusal            says why an operator action on a step is not allowed                            V5
+--   outcome_of         the outcome that `attempts` records for a verdict                               V3
+--   refusal, audited   a row for an action that is not allowed; the audit log and the row of an applied one   V5
 --   close_dlq_entries  closes the entry of a task that left the error state                            V5
 --   clock, clock_after, hold_ms                       the only clock                                   V1
 --   task_is_sound, step_is_sound, attempt_is_sound    the CHECK of each table                          V1

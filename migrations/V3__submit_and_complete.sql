@@ -66,6 +66,11 @@ begin
                limit 1) e;
 end $$;
 
+-- The outcome that `attempts` records for a verdict. The planner inlines it.
+create function tasker.outcome_of(verdict text) returns text language sql immutable as $$
+  select case when verdict = 'complete' then 'success' when verdict in ('checkpoint', 'released') then verdict else 'failure' end
+$$;
+
 -- Applies a batch of verdicts, ascending by (task_id, no), at most one per step.
 --   verdict: complete | error | tolerated | retry | checkpoint | released | lost | started | callback
 --   delay_ms: until the retry, the deadline or the expiry · body: the result or the checkpoint · error: why it failed
@@ -108,8 +113,7 @@ begin
   ), recorded as (
     insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, metadata, worker, duration_ms,
       dispatched_at, finished_at)
-    select o.task_id, o.no, o.lease, o.attempt,
-      case o.verdict when 'complete' then 'success' when 'checkpoint' then 'checkpoint' when 'released' then 'released' else 'failure' end,
+    select o.task_id, o.no, o.lease, o.attempt, tasker.outcome_of(o.verdict),
       true, p_digest[o.idx], p_error[o.idx]::json, p_metadata[o.idx]::json, p_worker[o.idx], p_duration_ms[o.idx], o.dispatched_at, tasker.clock()
     from own o where o.verdict not in ('started', 'callback', 'lost')
   ), ended as (
@@ -130,8 +134,7 @@ begin
 
   if coalesce(cardinality(ok), 0) < cardinality(p_task) then
     insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, worker, duration_ms, finished_at)
-    select i.task_id, i.no, i.lease, i.attempt,
-      case i.verdict when 'complete' then 'success' when 'checkpoint' then 'checkpoint' when 'released' then 'released' else 'failure' end,
+    select i.task_id, i.no, i.lease, i.attempt, tasker.outcome_of(i.verdict),
       false, i.digest, i.error::json, i.worker, i.duration_ms, tasker.clock()
     from unnest(p_task, p_no, p_lease, p_attempt, p_verdict, p_error, p_digest, p_worker, p_duration_ms, p_if_due) with ordinality
         as i(task_id, no, lease, attempt, verdict, error, digest, worker, duration_ms, if_due, idx),

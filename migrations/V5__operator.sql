@@ -11,6 +11,16 @@ returns setof tasker.change language sql immutable rows 1 as $$
   where p_step_state is null or t.forbids or not p_allowed
 $$;
 
+-- Writes the audit log of an applied action on a step, and returns its row 'done'.
+create function tasker.audited(
+  p_task uuid, p_no int, p_action text, p_actor text, p_reason text, p_was text, p_now text, p_metadata text default null)
+returns setof tasker.change language plpgsql rows 1 as $$
+begin
+  insert into tasker.audit_log (task_id, no, action, actor, reason, from_state, to_state, metadata, created_at)
+  values (p_task, p_no, p_action, p_actor, p_reason, p_was, p_now, p_metadata::json, tasker.clock());
+  return query select * from tasker.change_row('done', state => p_was);
+end $$;
+
 -- Cancels a running task and increases all leases, so that late outcomes are stale. For a cancelled task it has no effect.
 create function tasker.cancel_v1(p_task uuid, p_actor text, p_reason text) returns setof tasker.change
 language plpgsql as $$
@@ -61,9 +71,7 @@ begin
   update tasker.steps s set state = 'pending', attempt = 0, losses = 0, resends = 0, pending_parents = open_parents,
     wake_at = null, finished_at = null, error = null
   where s.task_id = p_task and s.no = p_no;
-  insert into tasker.audit_log (task_id, no, action, actor, reason, from_state, to_state, created_at)
-  values (p_task, p_no, 'retry_step', p_actor, p_reason, was, 'pending', tasker.clock());
-  return query select * from tasker.change_row('done', state => was);
+  return query select * from tasker.audited(p_task, p_no, 'retry_step', p_actor, p_reason, was, 'pending');
   return query select * from tasker.advance_v1(
     array[p_task], array[case when was = 'waiting_for_retry' then -1 else 0 end],
     array[case when was = 'waiting_for_retry' then 0 else -1 end], array[p_task], array[p_no], array[0], null,
@@ -98,9 +106,7 @@ begin
   update tasker.steps s set state = 'resolved_manually', lease = s.lease + 1, tolerated = false, awaits_callback = false,
     result = p_result::json, result_bytes = coalesce(octet_length(p_result), 0), wake_at = null, finished_at = tasker.clock()
   where s.task_id = p_task and s.no = p_no;
-  insert into tasker.audit_log (task_id, no, action, actor, reason, from_state, to_state, metadata, created_at)
-  values (p_task, p_no, 'resolve_step', p_actor, p_reason, was, 'resolved_manually', p_metadata::json, tasker.clock());
-  return query select * from tasker.change_row('done', state => was);
+  return query select * from tasker.audited(p_task, p_no, 'resolve_step', p_actor, p_reason, was, 'resolved_manually', p_metadata);
   -- The children already counted a tolerated failure as done.
   return query select * from tasker.advance_v1(
     array[p_task], array[case when was_held then -1 else 0 end],
