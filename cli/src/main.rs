@@ -62,7 +62,7 @@ enum CtlCommand {
     /// Submit, show, wait for and cancel tasks
     #[command(subcommand)]
     Task(task::TaskCommand),
-    /// Retry or settle a step
+    /// Retry or resolve a step
     #[command(subcommand)]
     Step(step::StepCommand),
     /// Check, register and show workflow templates

@@ -73,8 +73,8 @@ async fn shown<Q: Queue>(app: &App<Q>, step: StepId) -> Result<StepResponse, Pro
 /// Reads the operator actions only if an operator resolved one of the steps.
 async fn responses<Q: Queue>(app: &App<Q>, steps: Vec<StepDetail>) -> Result<Vec<StepResponse>, Problem> {
     let mut resolutions: HashMap<StepId, Resolution> = HashMap::new();
-    if let Some(settled) = steps.iter().find(|s| s.state == StepState::ResolvedManually) {
-        let of_task = app.engine.store().resolutions(settled.step.task).await?;
+    if let Some(resolved) = steps.iter().find(|s| s.state == StepState::ResolvedManually) {
+        let of_task = app.engine.store().resolutions(resolved.step.task).await?;
         resolutions.extend(of_task.into_iter().map(|r| (r.step, r)));
     }
     let response = |step: StepDetail| {

@@ -15,7 +15,7 @@ use crate::{Engine, work::Work};
 pub struct By {
     pub actor: String,
     pub reason: String,
-    /// More data, as JSON. Kept if the action settles a step.
+    /// More data, as JSON. Kept if the action resolves a step.
     pub metadata: Option<Box<RawValue>>,
 }
 

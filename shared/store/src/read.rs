@@ -85,7 +85,7 @@ impl Store {
         Ok((!rows.is_empty()).then(|| rows.iter().filter_map(|row| StepDetail::read(task, row)).collect()))
     }
 
-    /// For each settled step of a task, who settled it last.
+    /// For each manually resolved step of a task, who resolved it last.
     pub async fn resolutions(&self, task: TaskId) -> Result<Vec<Resolution>, StoreError> {
         let rows = self.request(sql!("list_resolutions"), &[&task.uuid()]).await?;
         Ok(rows.iter().map(|row| Resolution::read(task, row)).collect())

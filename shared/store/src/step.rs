@@ -1,4 +1,4 @@
-//! A step for display, with its last answer and the operator who settled it.
+//! A step for display, with its last answer and the operator who resolved it.
 
 use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
@@ -51,7 +51,7 @@ pub struct StepAnswer {
     pub answered_at: Timestamp,
 }
 
-/// How an operator settled a step.
+/// How an operator resolved a step.
 #[derive(Debug, Clone)]
 pub struct Resolution {
     pub step: StepId,

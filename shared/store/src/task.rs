@@ -49,7 +49,7 @@ pub struct StepCounts {
     pub waiting_for_retry: i64,
     /// Enqueued, or reported as started.
     pub in_progress: i64,
-    /// Complete, settled by an operator, or failed and tolerated.
+    /// Complete, resolved by an operator, or failed and tolerated.
     pub done: i64,
     /// Failed, and no attempt follows.
     pub failed: i64,

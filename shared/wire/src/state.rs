@@ -66,7 +66,7 @@ words! {
         Error = "error",
         /// An operator ended it.
         Cancelled = "cancelled",
-        /// An operator settled it.
+        /// An operator resolved it.
         ResolvedManually = "resolved_manually",
     }
 }

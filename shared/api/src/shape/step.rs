@@ -45,14 +45,14 @@ pub(super) fn retry_eligible(state: StepState, attempt: i32, max_attempts: i32) 
 
 fn results(step: &mut StepDetail, resolution: Option<&Resolution>) -> Option<StepExecutionResult> {
     if step.state == StepState::ResolvedManually {
-        return Some(settled(step, resolution));
+        return Some(resolved(step, resolution));
     }
     let answer = step.answer.take()?;
     Some(answered(step, answer))
 }
 
 /// The result of a step that an operator resolved.
-fn settled(step: &mut StepDetail, resolution: Option<&Resolution>) -> StepExecutionResult {
+fn resolved(step: &mut StepDetail, resolution: Option<&Resolution>) -> StepExecutionResult {
     let result = step.result.take();
     let mut custom = custom(resolution.and_then(|r| r.metadata.clone()), "operator_metadata");
     let word = if result.is_some() { "manually_completed" } else { "manually_resolved" };
