@@ -4,8 +4,8 @@
 
 use std::{collections::BTreeSet, env, io::ErrorKind, process::Command};
 
-/// The limit, including the SDK's own crates.
-const CRATES: usize = 70;
+/// The limit, including the SDK's own crates. `CHANGELOG.md` names it.
+const CRATES: usize = 43;
 
 /// Prefixes of crates for PostgreSQL, JSON Schema, YAML, TLS, OpenAPI and AWS.
 const FOREIGN: &[&str] = &["tokio-postgres", "jsonschema", "serde-saphyr", "rustls", "utoipa", "aws-", "tasker-domain"];
@@ -23,7 +23,8 @@ fn the_tree_of_the_sdk_is_small_and_knows_no_server() {
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8(output.stdout).unwrap();
-    let crates: BTreeSet<&str> = tree.lines().filter(|line| !line.is_empty()).collect();
+    // A crate that several others need is repeated with this mark.
+    let crates: BTreeSet<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).filter(|line| !line.is_empty()).collect();
     assert!(crates.iter().any(|name| name.starts_with("tasker-wire ")), "{crates:?}");
     assert!(crates.len() <= CRATES, "{} crates are more than {CRATES}: {crates:#?}", crates.len());
     let foreign: Vec<_> = crates.iter().filter(|name| FOREIGN.iter().any(|foreign| name.starts_with(foreign))).collect();
