@@ -39,32 +39,31 @@ struct Pipes {
 }
 
 fn pipes() -> io::Result<Pipes> {
-    let Ok(announced) = std::env::var(PIPES) else {
+    let Some(announced) = std::env::var_os(PIPES).filter(|value| !value.is_empty()) else {
         let program = std::env::args().next().unwrap_or_else(|| "this program".into());
         return Err(io::Error::other(format!(
             "this is a worker; start it with `tasker-ctl dev --worker NAME={program}` or `tasker-worker --stdio -- {program}`"
         )));
     };
-    let numbers = announced.split_once(',').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    let Some((steps, outcomes)) = numbers else {
-        return Err(io::Error::other(format!("TASKER_PIPES must be two numbers such as 3,4, not `{announced}`")));
-    };
+    let numbers = announced.to_str().and_then(|text| text.split_once(','));
+    let (steps, outcomes) = numbers.ok_or_else(wrong)?;
     Ok(Pipes { steps: own(steps)?, outcomes: own(outcomes)? })
 }
 
 /// Takes ownership of an inherited descriptor.
-fn own(number: RawFd) -> io::Result<OwnedFd> {
-    if number < 3 {
-        return Err(io::Error::other("TASKER_PIPES must not name stdin, stdout or stderr"));
-    }
+fn own(number: &str) -> io::Result<OwnedFd> {
+    let number: RawFd = number.parse().ok().filter(|&number| number > 2).ok_or_else(wrong)?;
     // SAFETY: the parent process declares these descriptors to be our pipes; nothing else uses them. The fcntl call fails if one is
     // not open. It also closes them in processes that handlers start.
     #[allow(unsafe_code)]
     unsafe {
-        fcntl(BorrowedFd::borrow_raw(number), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
-            .map_err(|error| io::Error::other(format!("TASKER_PIPES names descriptor {number}, which is not open: {error}")))?;
+        fcntl(BorrowedFd::borrow_raw(number), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|_| wrong())?;
         Ok(OwnedFd::from_raw_fd(number))
     }
+}
+
+fn wrong() -> io::Error {
+    io::Error::other(format!("{PIPES} is wrong: expected the numbers of two open pipes, such as 3,4"))
 }
 
 fn serve(worker: Worker, pipes: Pipes) -> io::Result<()> {
