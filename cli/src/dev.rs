@@ -46,7 +46,7 @@ pub async fn run(args: DevArgs) -> Result {
         given => given,
     };
     let database_url = database_url(args.database_url.as_deref())?;
-    begin_logs(Stream::Stdout, &[]);
+    begin_logs(Stream::Stdout, &[])?;
     // From here on signals are queued: an interrupted start would leave a database server behind.
     let shutdown = Shutdown::listen().context("cannot listen to signals")?;
     let pools: Vec<_> = args.workers.iter().map(|worker| worker.pool.clone()).collect();

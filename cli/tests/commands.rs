@@ -357,6 +357,7 @@ async fn a_wrong_variable_is_named_with_what_was_expected_and_without_a_secret()
     for (line, name, value, expected) in [
         ("db status", "DATABASE_URL", "mysql://me:s3cret@db/x", "the database URL cannot be read"),
         ("queues", "TASKER_QUEUES", "tasker-", "expected a URL such as "),
+        ("dev", "TASKER_LOG", "info,s3cret", "expected levels, as debug or info,tasker_engine=debug"),
         ("doctor", "TASKER_URL", "ftp://me:s3cret@h", "expected http://HOST:PORT or https://HOST"),
     ] {
         let output = program(&line.split(' ').collect::<Vec<_>>()).env(name, value).output().await.unwrap();

@@ -14,4 +14,4 @@ pub use queues::{Destination, Queues, dead_letter_queue, queue_of_dead_letters};
 pub use sqs::{
     CallError, Content, Move, QueueAdmin, QueueFacts, REASON, SOURCE_MESSAGE_ID, SqsMessage, SqsQueue, SqsSource, batch_response,
 };
-pub use trace::{trace_header, trace_id, traceparent_of};
+pub use trace::{trace_header, traceparent_of};

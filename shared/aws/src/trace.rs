@@ -1,11 +1,6 @@
-//! Trace context: W3C's `traceparent` inside Tasker, and the header of AWS's services.
+//! The header of AWS's services for a trace, to and from W3C's `traceparent`.
 
-/// The id of the trace in a `traceparent`, for logs.
-pub fn trace_id(traceparent: &str) -> Option<&str> {
-    let mut parts = traceparent.split('-');
-    let (_version, trace) = (parts.next()?, parts.next()?);
-    (trace.len() == 32).then_some(trace)
-}
+use tasker_wire::message::trace_id;
 
 /// The header of AWS's services for the trace of a `traceparent`.
 pub fn trace_header(traceparent: &str) -> Option<String> {

@@ -176,6 +176,6 @@ mod tests {
         assert_eq!(traced(&[("traceparent", own), (AWS_TRACE, gateway)]), own);
         assert_eq!(traced(&[(AWS_TRACE, gateway)]), "00-5759e988bd862e3fe1be46a994272793-e1be46a994272793-01");
         let (one, other) = (traced(&[]), traced(&[]));
-        assert!(one != other && tasker_aws::trace_id(&one).is_some(), "{one} {other}");
+        assert!(one != other && tasker_wire::message::trace_id(&one).is_some(), "{one} {other}");
     }
 }

@@ -61,7 +61,10 @@ where
     F: Fn(Instance, Invocation<E>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = InvocationResult> + Send + 'static,
 {
-    begin_logs(Stream::Stdout, FOLLOWED);
+    if let Err(error) = begin_logs(Stream::Stdout, FOLLOWED) {
+        tracing::error!("{error}");
+        return ExitCode::FAILURE;
+    }
     if settings::path("AWS_LAMBDA_RUNTIME_API").is_none() {
         tracing::error!(
             "AWS_LAMBDA_RUNTIME_API is not set: this program is a Lambda function; start it with AWS Lambda or scripts/localstack"

@@ -11,7 +11,6 @@ use tracing_subscriber::{
 
 use crate::settings::{self, BadSetting};
 
-const VARIABLE: &str = "TASKER_LOG";
 /// The default levels. Libraries report only warnings and errors.
 const USUAL: &str =
     "info,lambda_runtime=warn,lambda_http=warn,refinery_core=warn,tokio_postgres=warn,deadpool=error,aws_config=warn";
@@ -23,42 +22,38 @@ pub enum Stream {
     Stderr,
 }
 
-/// Starts the logs of this process. `own` adds levels to the defaults.
-pub fn begin_logs(to: Stream, own: &[(&'static str, LevelFilter)]) {
+/// Starts the logs of this process. `own` adds levels to the defaults. An error is for the caller to report: logs with the default levels
+/// have started.
+pub fn begin_logs(to: Stream, own: &[(&'static str, LevelFilter)]) -> Result<(), BadSetting> {
     match to {
         Stream::Stdout => begin(io::stdout, io::stdout().is_terminal(), own),
         Stream::Stderr => begin(io::stderr, io::stderr().is_terminal(), own),
     }
 }
 
-fn begin<W>(writer: W, is_terminal: bool, own: &[(&'static str, LevelFilter)])
+fn begin<W>(writer: W, is_terminal: bool, own: &[(&'static str, LevelFilter)]) -> Result<(), BadSetting>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let asked = settings::optional(VARIABLE).and_then(|text| text.as_deref().map(parse).transpose());
+    let asked = settings::read("TASKER_LOG", parse);
     let usual = || parse(USUAL).expect("the default levels are valid").with_targets(own.iter().copied());
-    let (levels, wrong) = match asked {
-        Ok(levels) => (levels.unwrap_or_else(usual), None),
-        Err(wrong) => (usual(), Some(wrong)),
-    };
+    let levels = asked.clone().ok().flatten().unwrap_or_else(usual);
     let lines = fmt::layer().with_writer(writer);
     let lines =
         if is_terminal { lines.compact().boxed() } else { lines.json().flatten_event(true).with_span_list(false).boxed() };
     tracing_subscriber::registry().with(lines.with_filter(levels)).init();
-    if let Some(wrong) = wrong {
-        tracing::error!("{wrong}; the default levels are used");
-    }
+    asked.map(drop)
 }
 
 /// Reads `LEVEL` and `TARGET=LEVEL`, separated by commas.
-fn parse(text: &str) -> Result<Targets, BadSetting> {
-    let wrong = || BadSetting::wrong(VARIABLE, "expected levels, as debug or info,tasker_engine=debug");
+fn parse(text: &str) -> Result<Targets, &'static str> {
+    const WRONG: &str = "expected levels, as debug or info,tasker_engine=debug";
     let levels: String = text.split_whitespace().collect();
     // `Targets` would read another bare word as the only target to log.
     if levels.split(',').any(|one| one.is_empty() || !one.contains('=') && one.parse::<LevelFilter>().is_err()) {
-        return Err(wrong());
+        return Err(WRONG);
     }
-    levels.parse().map_err(|_| wrong())
+    levels.parse().map_err(|_| WRONG)
 }
 
 #[cfg(test)]
@@ -79,8 +74,7 @@ mod tests {
     #[test]
     fn what_is_no_level_is_wrong_and_not_a_target() {
         for text in ["inof", "info,worker", "worker=loud", "info,", ",", "a=b=c"] {
-            let wrong = parse(text).unwrap_err().to_string();
-            assert_eq!(wrong, "TASKER_LOG is wrong: expected levels, as debug or info,tasker_engine=debug", "{text}");
+            assert_eq!(parse(text).unwrap_err(), "expected levels, as debug or info,tasker_engine=debug", "{text}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Only types and their (de)serialization: no rules, no YAML, no JSON Schema. `tasker-domain` decides what a document means.
 
 pub mod answer;
+pub mod child;
 pub mod fault;
 pub mod ids;
 pub mod limits;

@@ -20,6 +20,13 @@ pub fn is_traceparent(text: &str) -> bool {
     version == "00" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && some(trace) && some(parent)
 }
 
+/// The id of the trace in a `traceparent`, for logs.
+pub fn trace_id(traceparent: &str) -> Option<&str> {
+    let mut parts = traceparent.split('-');
+    let (_version, trace) = (parts.next()?, parts.next()?);
+    (trace.len() == 32).then_some(trace)
+}
+
 /// One dispatch of one step. A re-send has the same lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lease {

@@ -10,6 +10,5 @@ pub mod task_request;
 pub mod template;
 
 /// The runtime's own file: the crate keeps its protocol to itself.
-#[allow(dead_code, reason = "what writes lines is not read here")]
 #[path = "../../../workers/runtime/src/child/protocol.rs"]
 mod protocol;

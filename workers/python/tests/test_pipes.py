@@ -109,17 +109,27 @@ class APipedWorker(unittest.TestCase):
 
 
 class AWorkerStartedByHand(unittest.TestCase):
-    def test_it_says_how_it_is_started(self):
+    def said(self, **pipes):
         environment = {key: value for key, value in os.environ.items() if key != "TASKER_PIPES"}
         ended = subprocess.run(
             [sys.executable, "-c", "import tasker_worker; tasker_worker.run()"],
-            env={**environment, "PYTHONPATH": str(SOURCES)},
+            env={**environment, "PYTHONPATH": str(SOURCES), **pipes},
             capture_output=True,
             text=True,
             timeout=20,
         )
         self.assertEqual(ended.returncode, 1)
-        self.assertIn("tasker-ctl dev --worker", ended.stderr)
+        self.assertEqual(ended.stderr.count("\n"), 1, ended.stderr)
+        return ended.stderr
+
+    def test_it_says_how_it_is_started(self):
+        for pipes in ({}, {"TASKER_PIPES": ""}):
+            self.assertIn("tasker-ctl dev --worker", self.said(**pipes))
+
+    def test_wrong_pipes_end_it_with_one_sentence_that_names_them(self):
+        for pipes in ("3", "3,4,5", "a,b", " ", "3,\udcff", "0,1", "-1,-2", "997,998", "99999999999,4"):
+            expected = "error: TASKER_PIPES is wrong: expected the numbers of two open pipes, such as 3,4\n"
+            self.assertEqual(self.said(TASKER_PIPES=pipes), expected)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ impl Deployment {
             .url(&Destination::Worker(pool.clone()))
             .ok_or_else(|| BadSetting::wrong(POOL, format_args!("worker-{pool} is not a valid queue name")))?;
         let mut settings =
-            WorkerSettings { worker: format!("{pool}/{}", instance()), log_answers: true, ..WorkerSettings::new(pool) };
+            WorkerSettings { worker: format!("{pool}/{}", instance()?), log_answers: true, ..WorkerSettings::new(pool) };
         let concurrent = match concurrent {
             None => number(CONCURRENT, "the number of concurrent steps", PLACES)?,
             given => given,
@@ -51,7 +51,10 @@ impl Deployment {
 }
 
 /// A name that leads an operator to the instance's logs. The process id does not: in a container it is always the same.
-fn instance() -> String {
-    let names = ["AWS_LAMBDA_LOG_STREAM_NAME", "HOSTNAME"];
-    names.into_iter().find_map(|name| optional(name).ok()?).unwrap_or_else(|| std::process::id().to_string())
+fn instance() -> Result<String, BadSetting> {
+    let name = match optional("AWS_LAMBDA_LOG_STREAM_NAME")? {
+        None => optional("HOSTNAME")?,
+        given => given,
+    };
+    Ok(name.unwrap_or_else(|| std::process::id().to_string()))
 }

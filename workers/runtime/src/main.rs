@@ -59,7 +59,6 @@ async fn main() -> ExitCode {
         let message = "give --stdio or --poll; without either, this is a function, and AWS_LAMBDA_RUNTIME_API is not set\n";
         Arguments::command().error(ErrorKind::MissingRequiredArgument, message).exit();
     }
-    begin_logs(Stream::Stdout, &[]);
     match deployed(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,6 +70,7 @@ async fn main() -> ExitCode {
 
 /// Serves the pool of a deployment, as a Lambda function or by polling.
 async fn deployed(arguments: Arguments) -> Result<()> {
+    begin_logs(Stream::Stdout, &[])?;
     let Arguments { poll, pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
     let mut deployment = Deployment::from_env(pool, max_concurrent_handlers)?;
     deployment.settings.drain_timeout = Duration::from_secs(drain_timeout);

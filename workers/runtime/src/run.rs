@@ -10,7 +10,10 @@ use futures::{
     stream::FuturesUnordered,
 };
 use tasker_queue::{Delivery, Disposition, Queue, Receipt, Source, refuse};
-use tasker_wire::{CompleteStep, RunStep, message::Lease};
+use tasker_wire::{
+    CompleteStep, RunStep,
+    message::{self, Lease},
+};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -222,6 +225,6 @@ fn log_answer(step: &str, complete: &CompleteStep) {
     let task_id = complete.task_id.to_string();
     let outcome = complete.outcome.kind();
     let correlation_id = complete.correlation_id.map(|id| id.to_string());
-    let trace_id = complete.traceparent.as_deref().and_then(tasker_aws::trace_id);
+    let trace_id = complete.traceparent.as_deref().and_then(message::trace_id);
     tracing::info!(task_id, step, attempt, outcome, correlation_id, trace_id, duration_ms, "step answered");
 }

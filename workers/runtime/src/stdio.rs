@@ -21,7 +21,6 @@ use crate::{Arguments, until_signalled};
 
 /// Runs until stdin ends or a signal. Logs go to stderr.
 pub async fn main(arguments: Arguments) -> ExitCode {
-    begin_logs(Stream::Stderr, &[]);
     let problem = match until_signalled(|asked| work(arguments, asked)).await {
         Ok(0) => return ExitCode::SUCCESS,
         Ok(bad_lines) => format!("{bad_lines} lines of stdin were not steps and were skipped"),
@@ -33,6 +32,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
 
 /// Returns the number of skipped lines.
 async fn work(arguments: Arguments, shutdown: CancellationToken) -> Result<u64, Box<dyn std::error::Error>> {
+    begin_logs(Stream::Stderr, &[])?;
     let Arguments { pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
     let mut settings = WorkerSettings {
         drain_timeout: Duration::from_secs(drain_timeout),

@@ -5,6 +5,8 @@
 mod common;
 mod deployed;
 
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
 use deployed::{Aws, Program};
 
 /// The only sentence of a program that does not start.
@@ -22,6 +24,7 @@ async fn a_setting_that_is_missing_or_wrong_ends_it_with_one_sentence_that_names
     for (name, value, sentence) in [
         ("TASKER_QUEUES", "", "TASKER_QUEUES is not set: give the prefix of the URLs of the deployment's queues"),
         ("TASKER_QUEUES", "nowhere", "TASKER_QUEUES is wrong: expected a URL"),
+        ("TASKER_LOG", "inof", "TASKER_LOG is wrong: expected levels, as debug or info,tasker_engine=debug"),
         ("TASKER_POOL", "", "TASKER_POOL is not set: give the name of the pool that this worker serves"),
         ("TASKER_POOL", "a pool", "TASKER_POOL is wrong: worker-a pool is not a valid queue name"),
         (
@@ -47,15 +50,17 @@ async fn a_setting_that_is_missing_or_wrong_ends_it_with_one_sentence_that_names
     }
 }
 
-#[tokio::test]
-async fn wrong_levels_are_told_in_one_line_and_the_usual_ones_are_used() {
-    let aws = Aws::start().await;
-    let worker = Program::with(&aws, &["--poll"], &[("TASKER_LOG", "inof")]);
-    worker.says("worker ready").await;
-    let lines = worker.kill().await;
-    let told = "TASKER_LOG is wrong: expected levels, as debug or info,tasker_engine=debug; the default levels are used";
-    assert_eq!((&lines[0]["level"], &lines[0]["message"]), (&"ERROR".into(), &told.into()));
-    assert_eq!(lines.iter().filter(|line| line["level"] == "ERROR").count(), 1, "{lines:#?}");
+#[test]
+fn a_name_of_its_instance_that_is_no_text_ends_it_with_one_sentence_that_names_it() {
+    for name in ["AWS_LAMBDA_LOG_STREAM_NAME", "HOSTNAME"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
+        command.env_clear().env(name, OsStr::from_bytes(b"\xff"));
+        command.envs([("TASKER_QUEUES", "https://sqs.example/123/t-"), ("TASKER_POOL", "shop")]);
+        let output = command.args(["--poll", "--", "true"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(line["message"], format!("{name} is wrong: expected text in UTF-8"));
+    }
 }
 
 #[tokio::test]

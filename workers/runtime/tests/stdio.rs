@@ -91,6 +91,11 @@ fn a_worker_that_cannot_start_is_one_sentence_and_an_error_code() {
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("error: worker default: the program of `no-such-program` was not found")
     );
+    let mut wrong = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
+    let output = wrong.env("TASKER_LOG", "inof").args(["--stdio", "--", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = "error: TASKER_LOG is wrong: expected levels, as debug or info,tasker_engine=debug\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), told);
     let usage = Command::new(env!("CARGO_BIN_EXE_tasker-worker")).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
 }

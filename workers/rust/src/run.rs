@@ -8,8 +8,7 @@ use std::{
 };
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use serde::{Deserialize, Serialize};
-use tasker_wire::{Outcome, RunStep};
+use tasker_wire::child::{Beat, PIPES, PROTOCOL, Ready, ReadyLine, ReplyLine, StepLine, write_line};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
@@ -17,8 +16,6 @@ use tokio::{
 };
 
 use crate::{Heartbeat, Worker};
-
-const PROTOCOL: u32 = 1;
 
 /// Bytes of one read.
 const CHUNK: usize = 64 * 1024;
@@ -42,32 +39,31 @@ struct Pipes {
 }
 
 fn pipes() -> io::Result<Pipes> {
-    let Ok(announced) = std::env::var("TASKER_PIPES") else {
+    let Some(announced) = std::env::var_os(PIPES).filter(|value| !value.is_empty()) else {
         let program = std::env::args().next().unwrap_or_else(|| "this program".into());
         return Err(io::Error::other(format!(
             "this is a worker; start it with `tasker-ctl dev --worker NAME={program}` or `tasker-worker --stdio -- {program}`"
         )));
     };
-    let numbers = announced.split_once(',').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    let Some((steps, outcomes)) = numbers else {
-        return Err(io::Error::other(format!("TASKER_PIPES must be two numbers such as 3,4, not `{announced}`")));
-    };
+    let numbers = announced.to_str().and_then(|text| text.split_once(','));
+    let (steps, outcomes) = numbers.ok_or_else(wrong)?;
     Ok(Pipes { steps: own(steps)?, outcomes: own(outcomes)? })
 }
 
 /// Takes ownership of an inherited descriptor.
-fn own(number: RawFd) -> io::Result<OwnedFd> {
-    if number < 3 {
-        return Err(io::Error::other("TASKER_PIPES must not name stdin, stdout or stderr"));
-    }
+fn own(number: &str) -> io::Result<OwnedFd> {
+    let number: RawFd = number.parse().ok().filter(|&number| number > 2).ok_or_else(wrong)?;
     // SAFETY: the parent process declares these descriptors to be our pipes; nothing else uses them. The fcntl call fails if one is
     // not open. It also closes them in processes that handlers start.
     #[allow(unsafe_code)]
     unsafe {
-        fcntl(BorrowedFd::borrow_raw(number), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
-            .map_err(|error| io::Error::other(format!("TASKER_PIPES names descriptor {number}, which is not open: {error}")))?;
+        fcntl(BorrowedFd::borrow_raw(number), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|_| wrong())?;
         Ok(OwnedFd::from_raw_fd(number))
     }
+}
+
+fn wrong() -> io::Error {
+    io::Error::other(format!("{PIPES} is wrong: expected the numbers of two open pipes, such as 3,4"))
 }
 
 fn serve(worker: Worker, pipes: Pipes) -> io::Result<()> {
@@ -87,32 +83,14 @@ fn serve(worker: Worker, pipes: Pipes) -> io::Result<()> {
 }
 
 fn ready_line(worker: &Worker) -> Vec<u8> {
-    let names: Vec<&str> = worker.names().collect();
-    let version = env!("CARGO_PKG_VERSION");
-    let ready = serde_json::json!({ "ready": { "protocol": PROTOCOL, "sdk": "rust", "version": version, "handlers": names } });
-    format!("{ready}\n").into_bytes()
+    let handlers = worker.names().map(str::to_owned).collect();
+    let ready = Ready { protocol: PROTOCOL, sdk: "rust".into(), version: env!("CARGO_PKG_VERSION").into(), handlers };
+    let mut line = Vec::new();
+    write_line(&ReadyLine { ready }, &mut line);
+    line
 }
 
-#[derive(Deserialize)]
-struct Incoming {
-    id: u64,
-    step: RunStep,
-}
-
-/// A line to the runtime, with either an outcome or a heartbeat.
-#[derive(Serialize)]
-struct Reply {
-    id: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<Outcome>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    heartbeat: Option<Heart>,
-}
-
-#[derive(Serialize)]
-struct Heart {}
-
-async fn read_steps(mut pipe: pipe::Receiver, worker: Arc<Worker>, lines: mpsc::Sender<Reply>) -> io::Result<()> {
+async fn read_steps(mut pipe: pipe::Receiver, worker: Arc<Worker>, lines: mpsc::Sender<ReplyLine>) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(CHUNK);
     let mut searched = 0;
     loop {
@@ -122,7 +100,7 @@ async fn read_steps(mut pipe: pipe::Receiver, worker: Arc<Worker>, lines: mpsc::
         }
         let mut taken = 0;
         while let Some(at) = memchr::memchr(b'\n', &bytes[searched..]) {
-            let incoming: Incoming = serde_json::from_slice(&bytes[taken..searched + at])?;
+            let incoming: StepLine = serde_json::from_slice(&bytes[taken..searched + at])?;
             tokio::spawn(answer(worker.clone(), incoming, lines.clone()));
             searched += at + 1;
             taken = searched;
@@ -132,17 +110,17 @@ async fn read_steps(mut pipe: pipe::Receiver, worker: Arc<Worker>, lines: mpsc::
     }
 }
 
-async fn answer(worker: Arc<Worker>, Incoming { id, step }: Incoming, lines: mpsc::Sender<Reply>) {
+async fn answer(worker: Arc<Worker>, StepLine { id, step }: StepLine, lines: mpsc::Sender<ReplyLine>) {
     let beats = lines.clone();
     // If the channel is full, the waiting lines show that this worker is alive.
-    let heartbeat: Heartbeat = Arc::new(move || drop(beats.try_send(Reply { id, outcome: None, heartbeat: Some(Heart {}) })));
+    let heartbeat: Heartbeat = Arc::new(move || drop(beats.try_send(ReplyLine { id, outcome: None, heartbeat: Some(Beat {}) })));
     let outcome = worker.call(Arc::new(step), heartbeat).await;
     // The receiver exists until the process ends.
-    let _ = lines.send(Reply { id, outcome: Some(outcome), heartbeat: None }).await;
+    let _ = lines.send(ReplyLine { id, outcome: Some(outcome), heartbeat: None }).await;
 }
 
 /// Writes waiting lines, many in one write.
-async fn write_lines(mut pipe: pipe::Sender, ready: Vec<u8>, mut lines: mpsc::Receiver<Reply>) {
+async fn write_lines(mut pipe: pipe::Sender, ready: Vec<u8>, mut lines: mpsc::Receiver<ReplyLine>) {
     let mut bytes = ready;
     loop {
         if pipe.write_all(&bytes).await.is_err() {
@@ -158,16 +136,4 @@ async fn write_lines(mut pipe: pipe::Sender, ready: Vec<u8>, mut lines: mpsc::Re
             write_line(&next, &mut bytes);
         }
     }
-}
-
-fn write_line(reply: &Reply, bytes: &mut Vec<u8>) {
-    let start = bytes.len();
-    serde_json::to_writer(&mut *bytes, reply).expect("an outcome serializes, and a vector takes every write");
-    // A raw JSON result may contain line ends outside of its strings.
-    for byte in &mut bytes[start..] {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
-    }
-    bytes.push(b'\n');
 }

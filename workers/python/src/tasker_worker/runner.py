@@ -42,7 +42,7 @@ def run() -> NoReturn:
 def pipes() -> tuple[BinaryIO, BinaryIO]:
     """The two pipes that the parent process passed."""
     announced = os.environ.get("TASKER_PIPES")
-    if announced is None:
+    if not announced:
         command = f"python3 {sys.argv[0]}" if sys.argv[0].endswith(".py") else "python3 -m tasker_worker handlers.py"
         sys.exit(
             "error: this is a worker; start it with "
@@ -50,11 +50,13 @@ def pipes() -> tuple[BinaryIO, BinaryIO]:
         )
     try:
         read_end, write_end = (int(number) for number in announced.split(","))
+        if min(read_end, write_end) < 3:
+            raise ValueError("stdin, stdout and stderr carry no steps")
         # Processes that handlers start must not inherit the pipes, because they would keep them open.
         os.set_inheritable(read_end, False)
         os.set_inheritable(write_end, False)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: TASKER_PIPES must name two open file descriptors such as 3,4, not {announced!r}: {error}")
+    except (ValueError, OverflowError, OSError):
+        sys.exit("error: TASKER_PIPES is wrong: expected the numbers of two open pipes, such as 3,4")
     return os.fdopen(read_end, "rb", buffering=256 * 1024), os.fdopen(write_end, "wb", buffering=0)
 
 

@@ -14,7 +14,12 @@ mod spawn;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tasker_wire::{Outcome, RunStep, limits, outcome::Failure};
+use tasker_wire::{
+    Outcome, RunStep,
+    child::{StepLine, write_line},
+    limits,
+    outcome::Failure,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -289,7 +294,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
     async fn start(&mut self, id: u64, child: &mut ChildProcess) -> Result<(), Closed> {
         let Some(Running { step, .. }) = self.in_flight.start(id, Instant::now()) else { return Ok(()) };
         self.had_a_step = true;
-        protocol::write_step(id, step, &mut child.input.bytes);
+        write_line(&StepLine { id, step }, &mut child.input.bytes);
         if !step.report_start {
             return Ok(());
         }

@@ -2,13 +2,14 @@
 
 use std::{io, process::ExitStatus, time::Duration};
 
+use tasker_wire::child::{PROTOCOL, Ready};
 use tokio::{io::AsyncWriteExt, net::unix::pipe, task::JoinHandle};
 
 use super::{
     Command,
     lines::{Lines, Next},
     logs::{self, LastLines},
-    protocol::{self, Ready},
+    protocol,
     spawn::{self, Process},
 };
 use crate::WorkerSettings;
@@ -96,8 +97,8 @@ impl ChildProcess {
         let Some(ready) = protocol::read_ready(&line) else {
             return Err(format!("wrote `{}` instead of its ready line; is it a worker?", protocol::excerpt(&line)));
         };
-        if ready.protocol != protocol::PROTOCOL {
-            let (theirs, ours) = (ready.protocol, protocol::PROTOCOL);
+        if ready.protocol != PROTOCOL {
+            let (theirs, ours) = (ready.protocol, PROTOCOL);
             return Err(format!(
                 "speaks version {theirs} of the worker protocol, and this program version {ours}; update the older one"
             ));

@@ -1,22 +1,9 @@
-//! The protocol between the runtime and a child process. `workers/README.md` describes it for authors of SDKs.
-
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
-use tasker_wire::{Outcome, RunStep};
-
-pub(super) const PROTOCOL: u32 = 1;
-
-/// The child's first line, which it writes when it is ready.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Ready {
-    pub protocol: u32,
-    #[serde(default)]
-    pub sdk: String,
-    #[serde(default)]
-    pub version: String,
-    #[serde(default)]
-    pub handlers: Vec<String>,
-}
+use tasker_wire::{
+    Outcome,
+    child::{Ready, ReadyLine, ReplyLine},
+};
 
 /// A later line of a child.
 #[derive(Debug)]
@@ -29,41 +16,29 @@ pub(super) enum Line {
     Garbage(String),
 }
 
-#[derive(Deserialize)]
-struct Wire {
-    id: u64,
-    outcome: Option<Outcome>,
-    #[serde(default)]
-    heartbeat: Option<serde::de::IgnoredAny>,
-}
-
 /// Reads the step number of an invalid outcome.
 #[derive(Deserialize)]
-struct LooseWire<'a> {
+struct LooseReply<'a> {
     id: u64,
     #[serde(borrow)]
     outcome: Option<&'a RawValue>,
 }
 
-/// Reads the first line, `{"ready": {…}}`.
+/// Reads the first line.
 pub(super) fn read_ready(line: &[u8]) -> Option<Ready> {
-    #[derive(Deserialize)]
-    struct First {
-        ready: Ready,
-    }
-    serde_json::from_slice::<First>(line).ok().map(|first| first.ready)
+    serde_json::from_slice::<ReadyLine>(line).ok().map(|first| first.ready)
 }
 
 /// Reads any other line.
 pub(super) fn read(line: &[u8]) -> Line {
-    match serde_json::from_slice::<Wire>(line) {
-        Ok(Wire { id, outcome: Some(Outcome::Started {} | Outcome::Heartbeat {}), .. }) => Line::Heartbeat(id),
-        Ok(Wire { id, outcome: Some(outcome), .. }) => Line::Outcome(id, Box::new(outcome)),
-        Ok(Wire { id, heartbeat: Some(_), .. }) => Line::Heartbeat(id),
-        Ok(Wire { id, .. }) => Line::BadOutcome(id, "the line has no outcome".into()),
-        Err(error) => match serde_json::from_slice::<LooseWire>(line) {
-            Ok(LooseWire { id, outcome: Some(_) }) => Line::BadOutcome(id, error.to_string()),
-            Ok(LooseWire { id, outcome: None }) => Line::BadOutcome(id, "the line has no outcome".into()),
+    match serde_json::from_slice::<ReplyLine>(line) {
+        Ok(ReplyLine { id, outcome: Some(Outcome::Started {} | Outcome::Heartbeat {}), .. }) => Line::Heartbeat(id),
+        Ok(ReplyLine { id, outcome: Some(outcome), .. }) => Line::Outcome(id, Box::new(outcome)),
+        Ok(ReplyLine { id, heartbeat: Some(_), .. }) => Line::Heartbeat(id),
+        Ok(ReplyLine { id, .. }) => Line::BadOutcome(id, "the line has no outcome".into()),
+        Err(error) => match serde_json::from_slice::<LooseReply>(line) {
+            Ok(LooseReply { id, outcome: Some(_) }) => Line::BadOutcome(id, error.to_string()),
+            Ok(LooseReply { id, outcome: None }) => Line::BadOutcome(id, "the line has no outcome".into()),
             Err(_) => Line::Garbage(excerpt(line)),
         },
     }
@@ -83,28 +58,6 @@ pub(super) fn excerpt(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
     let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
     if line.len() > shown.len() { format!("{shown}…") } else { shown }
-}
-
-/// Appends the line with a step for the child.
-pub(super) fn write_step(id: u64, step: &RunStep, out: &mut Vec<u8>) {
-    #[derive(Serialize)]
-    struct Wire<'a> {
-        id: u64,
-        step: &'a RunStep,
-    }
-    let start = out.len();
-    serde_json::to_writer(&mut *out, &Wire { id, step }).expect("a step serializes, and a vector takes every write");
-    flatten(&mut out[start..]);
-    out.push(b'\n');
-}
-
-/// Joins the lines of a JSON document. Raw values may contain line ends, but strings in JSON do not.
-fn flatten(json: &mut [u8]) {
-    let mut from = 0;
-    while let Some(at) = memchr::memchr2(b'\n', b'\r', &json[from..]) {
-        json[from + at] = b' ';
-        from += at + 1;
-    }
 }
 
 #[cfg(test)]
@@ -145,12 +98,5 @@ mod tests {
         assert_eq!(id_at_start(b" { \"id\" : 42 , "), Some(42));
         assert_eq!(id_at_start(br#"{"outcome":{"id":1"#), None);
         assert_eq!(id_at_start(b"xxxx"), None);
-    }
-
-    #[test]
-    fn a_document_over_several_lines_becomes_one() {
-        let mut json = b"{\r\n \"a\": \"x\\ny\"\n}".to_vec();
-        flatten(&mut json);
-        assert_eq!(json, b"{   \"a\": \"x\\ny\" }");
     }
 }

@@ -16,6 +16,7 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use tasker_wire::child::PIPES;
 use tokio::{
     net::unix::pipe,
     process::{Child, ChildStderr, ChildStdout},
@@ -108,7 +109,7 @@ fn prepared(command: &Command, child_in: &OwnedFd, child_out: &OwnedFd) -> tokio
     prepared
         .args(&command.arguments)
         .envs(command.environment.iter().map(|(name, value)| (name, value)))
-        .env("TASKER_PIPES", format!("{IN},{OUT}"))
+        .env(PIPES, format!("{IN},{OUT}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
