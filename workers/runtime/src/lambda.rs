@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 use tasker_aws::{Clients, SqsQueue, SqsSource, batch_response, unquoted};
-use tasker_queue::{Delivery, Disposition, Receipt, Source, Unreadable};
+use tasker_queue::{Delivery, Disposition, Receipt, Source, refuse};
 use tasker_wire::RunStep;
 use tasker_worker::{Command, Executor, StartError, WorkerSettings};
 use tokio::time::{Instant, timeout_at};
@@ -34,19 +34,17 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     let Deployment { queues, queue_url, settings } = deployment;
     let clients = Clients::from_env().await;
     let queue = SqsQueue::new(clients.sqs.clone(), queues);
-    // Lambda ends the process between invocations, when nothing runs.
-    let never = CancellationToken::new();
-    let source = SqsSource::new(clients.sqs, queue_url, never.clone());
     // Lambda allows ten seconds for the init phase, and a child may need more: messages wait until it is ready.
     let running = tokio::spawn({
         let invocations = invocations.clone();
         async move {
             let executor = start(command, &settings, &invocations).await?;
-            tasker_worker::run(invocations, Arc::new(queue), executor, settings, never).await;
+            // Lambda ends the process between invocations, when nothing runs.
+            tasker_worker::run(invocations, Arc::new(queue), executor, settings, CancellationToken::new()).await;
             Ok::<_, StartError>(())
         }
     });
-    let function = Arc::new(Function { source, invocations });
+    let function = Arc::new(Function { clients, queue_url, invocations });
     let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = function.clone();
         async move { function.invoke(&event.payload, event.context.deadline).await }
@@ -76,7 +74,8 @@ async fn start(command: Command, settings: &WorkerSettings, gate: &Arc<Invocatio
 }
 
 struct Function {
-    source: SqsSource<RunStep>,
+    clients: Clients,
+    queue_url: String,
     invocations: Arc<Invocations>,
 }
 
@@ -94,32 +93,39 @@ impl Function {
         let event: SqsEvent = serde_json::from_str(event.get()).map_err(|error| no_messages(&error))?;
         let begun = Instant::now();
         let ends = begun + time_until(deadline_ms);
-        let messages = self.source.deliveries(event.records);
+        let source = SqsSource::new(self.clients.sqs.clone(), self.queue_url.clone(), CancellationToken::new());
+        let messages = source.deliveries(event.records);
         let until = ends.checked_sub(TO_ANSWER).unwrap_or(begun);
-        let (answer, later) = answer(messages, until, |message| self.handle(message, ends)).await;
+        let (answer, later) = answer(messages, until, |message| self.handle(&source, message, ends)).await;
         // These messages are not at fault: they are delivered again after a short, growing delay instead of the whole visibility
         // timeout. A failure here only lengthens that delay.
         let later = later.into_iter().map(|receipt| (receipt, Disposition::RetryLater)).collect();
-        let _ = timeout_at(ends.checked_sub(TO_LEAVE).unwrap_or(begun), self.source.settle(later)).await;
+        let _ = timeout_at(ends.checked_sub(TO_LEAVE).unwrap_or(begun), source.settle(later)).await;
         Ok(answer)
     }
 
-    async fn handle(&self, Delivery { message, receipt }: Delivery<RunStep>, ends: Instant) -> Handled {
-        let safe = match message {
+    async fn handle(
+        &self,
+        source: &SqsSource<RunStep>,
+        Delivery { message, receipt }: Delivery<RunStep>,
+        ends: Instant,
+    ) -> Handled {
+        let (receipt, disposition) = match message {
             // A released step would be dispatched again immediately, and endlessly if this machine's clock is wrong.
             Ok(step) if self.invocations.began_too_late(&step, ends) => {
                 tracing::warn!(
                     message_id = receipt.id,
                     "the invocation started with too little time for a step; its message is delivered again"
                 );
-                false
+                (receipt, Disposition::RetryLater)
             }
-            Ok(step) => self.invocations.put(step, ends).await.is_ok(),
-            Err(Unreadable::Malformed(reason)) => self.source.dead_letter(&receipt, &reason).await,
-            Err(other @ Unreadable::OtherVersion(_)) => {
-                tracing::warn!(message_id = receipt.id, reason = %other, "a message has another version; it is delivered again");
-                false
-            }
+            Ok(step) => (receipt, self.invocations.put(step, ends).await.unwrap_or(Disposition::RetryLater)),
+            Err(unreadable) => refuse(receipt, unreadable),
+        };
+        let safe = match disposition {
+            Disposition::Done => true,
+            Disposition::RetryLater => false,
+            Disposition::Dead(reason) => source.dead_letter(&receipt, &reason).await,
         };
         if safe { Handled::Safe } else { Handled::NotSafe }
     }
@@ -170,6 +176,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tasker_queue::Unreadable;
+
     use super::*;
 
     fn message(id: &str) -> Delivery<RunStep> {

@@ -39,8 +39,6 @@ pub struct SqsMessage {
 pub trait Content: Clone + Debug + Send + Sync + 'static {
     /// The name of the type in lists for operators.
     const KIND: &'static str;
-    /// Whether a readable message may become a dead letter, so its body is kept until it is settled.
-    const MAY_DIE: bool = true;
 
     fn read(message: &SqsMessage) -> Result<Self, Unreadable>;
 
@@ -50,7 +48,6 @@ pub trait Content: Clone + Debug + Send + Sync + 'static {
 
 impl Content for RunStep {
     const KIND: &'static str = "RunStep";
-    const MAY_DIE: bool = false;
 
     fn read(message: &SqsMessage) -> Result<Self, Unreadable> {
         parse(&message.body, |step: &Self| step.v)
