@@ -8,7 +8,7 @@ use aws_sdk_sqs::{
 };
 use serde_json::{Value, json};
 use tasker_aws::{Queues, SqsQueue, SqsSource};
-use tasker_queue::{Outgoing, Source};
+use tasker_queue::Outgoing;
 use tasker_test_support::conformance::{Fixture, POOL, completion, conformance};
 use tasker_wire::{CompleteStep, Evaluate, Outcome, RunStep, StepId};
 use tokio_util::sync::CancellationToken;
