@@ -4,8 +4,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use aws_lambda_events::event::sqs;
 use serde_json::{json, value::to_raw_value};
-use tasker_aws::{Content, SqsSource, batch_response};
-use tasker_queue::{Consumer, Disposition, Limits, Receipt, Source, WorkError, consume};
+use tasker_aws::{SqsSource, batch_response};
+use tasker_queue::{Consumer, Content, Disposition, Limits, Receipt, Source, WorkError, consume};
 use tasker_store::StoreError;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;

@@ -7,13 +7,13 @@ use aws_sdk_sqs::{
     types::{DeleteMessageBatchRequestEntry, QueueAttributeName},
 };
 use parking_lot::Mutex;
-use tasker_queue::{Delivery, Disposition, Receipt, Source};
+use tasker_queue::{Content, Delivery, Disposition, Receipt, Source, step_of};
 use tasker_wire::StepId;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{BYTES, CallError, Content, ENTRIES, REASON, SOURCE_MESSAGE_ID, SqsMessage, hide, receive, tell, text};
-use crate::{dead_letter_queue, parse::step_of};
+use super::{BYTES, CallError, ENTRIES, REASON, SOURCE_MESSAGE_ID, SqsMessage, hide, receive, tell, text};
+use crate::dead_letter_queue;
 
 /// How long one call waits for messages: the maximum of SQS.
 const WAIT_SECONDS: u8 = 20;
@@ -68,7 +68,7 @@ impl<M: Content> SqsSource<M> {
     }
 
     fn deliver(&self, sqs_message: SqsMessage) -> Delivery<M> {
-        let (message, receipt) = (M::read(&sqs_message), sqs_message.receipt());
+        let (message, receipt) = (M::read(sqs_message.raw()), sqs_message.receipt());
         self.kept.lock().insert(receipt.id.clone(), sqs_message);
         Delivery { message, receipt }
     }
