@@ -51,8 +51,8 @@ pub trait Consumer: Send + Sync {
 }
 
 /// Works on a batch and returns a disposition for each delivery. The readable messages are worked on together, and after a defect each
-/// alone. A message at its last receive is recorded first and worked on alone; one of another version is then dead. When the infrastructure prevents the work or the time is
-/// over, nothing more is tried.
+/// alone. A message at its last receive is recorded first and worked on alone; one of another version is then dead. When the
+/// infrastructure prevents the work or the time is over, nothing more is tried.
 pub async fn consume<C: Consumer>(batch: Vec<Delivery<C::Message>>, limits: Limits, consumer: &C) -> Vec<(Receipt, Disposition)> {
     let mut worked = Batch { consumer, limits, settled: Vec::with_capacity(batch.len()), prevented: None };
     let (mut receipts, mut messages, mut last) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()), Vec::new());

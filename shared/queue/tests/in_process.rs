@@ -141,3 +141,19 @@ async fn it_is_full_with_its_capacity_and_an_outcome_that_is_done_with_makes_roo
     queue.completions().settle(vec![(delivery.receipt, Disposition::Done)]).await;
     assert!(!queue.is_full());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_of_a_dispatch_that_was_given_up_does_no_harm_when_it_is_sent_again_under_its_lease() {
+    let queue = InProcess::default();
+    let steps = queue.steps("default", Arc::<Loader>::default());
+    send(&queue, conformance::step(id(0), 1, 0)).await;
+    let stale = steps.receive(1).await.remove(0).receipt;
+    steps.settle(vec![(stale.clone(), Disposition::Dead("no".into()))]).await;
+    send(&queue, conformance::step(id(0), 1, 0)).await;
+    let current = steps.receive(1).await.remove(0).receipt;
+    assert_eq!((&current.id, current.receives), (&stale.id, 1));
+    steps.extend(&[stale], Duration::ZERO).await;
+    assert_eq!(queue.waiting(), 0);
+    steps.extend(&[current], Duration::ZERO).await;
+    assert_eq!(queue.waiting(), 1);
+}

@@ -84,7 +84,9 @@ impl<M: Content> SqsSource<M> {
 
     /// Copies a message to the dead-letter queue. If true, it may be deleted here.
     pub async fn dead_letter(&self, receipt: &Receipt, reason: &str) -> bool {
-        let Some(message) = self.kept.lock().get(&receipt.id).cloned() else { return false };
+        let Some(message) = self.kept.lock().get(&receipt.id).filter(|message| message.handle == receipt.handle).cloned() else {
+            return false;
+        };
         let attributes = attributes(&message, reason).into_iter().map(|(name, value)| (name.to_owned(), text(&value)));
         let request = self.client.send_message().queue_url(dead_letter_queue(&self.url)).message_body(&message.body);
         let sent = request.set_message_attributes(Some(attributes.collect())).send().await.map_err(CallError::of);

@@ -37,6 +37,8 @@ pub struct Pools {
     pools: HashMap<String, Pool>,
     /// The dispatches that wait or run.
     pub held: HashMap<StepId, Held>,
+    /// How many deliveries there were. A receipt's handle is such a number.
+    deliveries: u64,
     /// The bytes of the bodies in all pools.
     body_bytes: usize,
     /// Delivers nothing, because another process may own the database.
@@ -49,8 +51,8 @@ pub struct Pools {
 pub struct Held {
     pub number: i32,
     receives: u32,
-    /// Whether it waits for its next delivery. Otherwise its last delivery is current.
-    waits: bool,
+    /// The number of its current delivery. `None`: it waits for the next one.
+    delivery: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -130,10 +132,6 @@ impl<B: Bodies> Steps<B> {
     }
 }
 
-fn lease_of(receipt: &Receipt) -> Option<Lease> {
-    Some(Lease { step: receipt.id.parse().ok()?, number: receipt.handle.parse().ok()? })
-}
-
 impl Pools {
     pub fn push(&mut self, pool: &str, run: Box<RunStep>) {
         let lease = run.lease();
@@ -141,7 +139,7 @@ impl Pools {
         if held.number >= lease.number {
             return;
         }
-        *held = Held { number: lease.number, receives: 0, waits: true };
+        *held = Held { number: lease.number, receives: 0, delivery: None };
         let bytes = bytes_of(&run);
         let keep = self.body_bytes + bytes <= limits::QUEUED_BYTES;
         if keep {
@@ -152,11 +150,10 @@ impl Pools {
 
     /// Ends a delivery. Returns its lease if the delivery is current.
     fn take_back(&mut self, receipt: &Receipt) -> Option<Lease> {
-        let lease = lease_of(receipt)?;
-        let held = self.held.get_mut(&lease.step)?;
-        let is_current = held.number == lease.number && held.receives == receipt.receives && !held.waits;
-        held.waits |= is_current;
-        is_current.then_some(lease)
+        let step = receipt.id.parse().ok()?;
+        let held = self.held.get_mut(&step)?;
+        let number = held.number;
+        held.delivery.take_if(|delivery| receipt.handle == delivery.to_string()).map(|_| Lease { step, number })
     }
 
     fn deliver_again(&mut self, pool: &str, lease: Lease) {
@@ -203,7 +200,7 @@ impl Pools {
 
     /// Takes at most `max` steps of a pool, or names the bodies to load.
     fn head(&mut self, pool: &str, max: usize) -> Head {
-        let Self { pools, held, body_bytes, stopped, .. } = self;
+        let Self { pools, held, deliveries, body_bytes, stopped, .. } = self;
         let pool = pool_of(pools, pool);
         if *stopped {
             return Head::Empty;
@@ -220,8 +217,9 @@ impl Pools {
             let Some(body) = body else { continue };
             *body_bytes -= bytes_of(&body);
             let Some(held) = held.get_mut(&lease.step).filter(|_| waits) else { continue };
-            (held.receives, held.waits) = (held.receives + 1, false);
-            let receipt = Receipt { id: lease.step.to_string(), handle: lease.number.to_string(), receives: held.receives };
+            *deliveries += 1;
+            (held.receives, held.delivery) = (held.receives + 1, Some(*deliveries));
+            let receipt = Receipt { id: lease.step.to_string(), handle: deliveries.to_string(), receives: held.receives };
             ready.push(Delivery { message: Ok(*body), receipt });
         }
         if !ready.is_empty() {
@@ -258,7 +256,7 @@ impl Pools {
 }
 
 fn waits(held: &HashMap<StepId, Held>, lease: Lease) -> bool {
-    held.get(&lease.step).is_some_and(|held| held.number == lease.number && held.waits)
+    held.get(&lease.step).is_some_and(|held| held.number == lease.number && held.delivery.is_none())
 }
 
 fn pool_of<'a>(pools: &'a mut HashMap<String, Pool>, name: &str) -> &'a mut Pool {
