@@ -10,8 +10,8 @@ use std::{
 };
 
 use serde_json::json;
-use tasker_queue::InProcess;
-use tasker_wire::{Answer, Outcome, StepState, TaskId, TaskState};
+use tasker_queue::{InProcess, Outgoing, Queue};
+use tasker_wire::{Answer, CompleteStep, Outcome, StepState, TaskId, TaskState};
 use tokio_util::sync::CancellationToken;
 
 use crate::rig::{PATIENCE, Rig, engine, failure, run, success, template, workflow};
@@ -41,6 +41,26 @@ async fn steps_in_progress_at_a_kill_run_again_under_the_same_lease_and_attempt(
         assert_eq!((run.lease, run.attempt, run.resend), (1, 1, 0), "{name}");
         assert_eq!(rig.answer(run, success(json!(name))).await, Answer::Accepted);
     }
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_believed_is_given_up_and_its_step_is_sent_again() {
+    let rig = Rig::still().await;
+    rig.register(&template("w", &[("a", &[])])).await;
+    let task = rig.submit("w", json!({})).await;
+    rig.start_loops();
+    let mut run = rig.receive().await;
+    // One is dead at once; the other may be signed by a key that another process knows, until its last receive.
+    for token in ["x".to_owned(), run.token.replacen(".test.", ".new.", 1)] {
+        let answer = CompleteStep { token, ..run.complete(success(json!(1)), "scripted", 1) };
+        rig.engine.queue().send(vec![Outgoing::CompleteStep(Arc::new(answer))]).await;
+        let again = rig.receive().await;
+        assert_eq!((again.step_id, again.lease, again.attempt), (run.step_id, run.lease, run.attempt));
+        run = again;
+    }
+    assert_eq!(rig.answer(&run, success(json!(2))).await, Answer::Accepted);
     assert_eq!(rig.state(task).await, TaskState::Complete);
     rig.check().await;
 }

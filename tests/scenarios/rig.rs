@@ -56,6 +56,11 @@ impl Rig {
         tokio::spawn(run(self.engine.clone(), self.stop.clone(), at_once, handler));
     }
 
+    /// Starts the loops, without workers.
+    pub fn start_loops(&self) {
+        tokio::spawn(tasker_server::drain_queue(self.engine.clone(), self.stop.clone()));
+    }
+
     /// The next message, as a worker gets it.
     pub async fn receive(&self) -> RunStep {
         self.receive_up_to(1).await.remove(0)

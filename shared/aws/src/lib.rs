@@ -2,16 +2,14 @@
 
 mod clients;
 mod errors;
-mod parse;
 mod queues;
 mod sqs;
 mod trace;
 
 pub use clients::{Clients, https};
 pub use errors::call_error;
-pub use parse::unquoted;
 pub use queues::{Destination, Queues, dead_letter_queue, queue_of_dead_letters};
 pub use sqs::{
-    CallError, Content, Move, QueueAdmin, QueueFacts, REASON, SOURCE_MESSAGE_ID, SqsMessage, SqsQueue, SqsSource, batch_response,
+    CallError, Move, QueueAdmin, QueueFacts, REASON, SOURCE_MESSAGE_ID, SqsMessage, SqsQueue, SqsSource, batch_response,
 };
 pub use trace::{trace_header, traceparent_of};

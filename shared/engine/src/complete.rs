@@ -5,7 +5,7 @@ use std::{borrow::Borrow, sync::Arc};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tasker_domain::{Policy, Verdict, decide, token};
-use tasker_queue::Queue;
+use tasker_queue::{Disposition, Queue};
 use tasker_store::{Completion, StoreError};
 use tasker_wire::{Answer, CompleteStep, Outcome, limits};
 
@@ -67,6 +67,17 @@ impl<Q: Queue> Engine<Q> {
         };
         let position = completion.step_id.position().filter(|&position| position < template.workflow.steps.len());
         Ok(position.map_or(Admitted::Not(Answer::Forged), |position| Admitted::By(template, position)))
+    }
+}
+
+/// What becomes of the message of a completion.
+pub fn disposition(answer: Answer) -> Disposition {
+    match answer {
+        Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Ignored => Disposition::Done,
+        Answer::Refused => Disposition::Dead("the step was never dispatched under this lease".into()),
+        Answer::Forged => Disposition::Dead("the token was not issued for this step, lease and attempt".into()),
+        // The signing key is new, or the template belongs to a version that is still being deployed.
+        Answer::Unknown => Disposition::RetryLater,
     }
 }
 

@@ -31,6 +31,7 @@ use tasker_queue::{InProcess, Queue};
 use tasker_store::{DispatchSettings, Store};
 use tasker_wire::{limits, message::Lease};
 
+pub use complete::disposition;
 pub use operator::{By, OperatorError};
 pub use reaction::{React, Reaction};
 pub use register::{RegisterError, Registered};

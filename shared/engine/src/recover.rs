@@ -42,7 +42,7 @@ impl Engine<InProcess> {
     pub async fn sweep_and_recover(self: &Arc<Self>) -> Result<(), StoreError> {
         // A sweep that fails because of one row must not prevent recovery.
         let swept = self.sweep_until_nothing_is_due().await;
-        if self.queue().gave_up() | self.lost_track.swap(false, Ordering::SeqCst) {
+        if !self.queue().gave_up().is_empty() | self.lost_track.swap(false, Ordering::SeqCst) {
             self.recover().await.inspect_err(|_| self.recover_soon())?;
         }
         swept

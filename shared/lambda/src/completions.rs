@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tasker_queue::Disposition;
+use tasker_engine::disposition;
 use tasker_wire::{Answer, CompleteStep};
 
 use crate::{
@@ -25,14 +25,4 @@ pub async fn completions(instance: Instance, invocation: Invocation<QueueEvent>)
         }
     })
     .await
-}
-
-fn disposition(answer: Answer) -> Disposition {
-    match answer {
-        Answer::Accepted | Answer::Duplicate | Answer::Stale | Answer::Ignored => Disposition::Done,
-        Answer::Refused => Disposition::Dead("the step was never dispatched under this lease".into()),
-        Answer::Forged => Disposition::Dead("the token was not issued for this step, lease and attempt".into()),
-        // The signing key is new, or the template belongs to a version that is still being deployed.
-        Answer::Unknown => Disposition::RetryLater,
-    }
 }

@@ -7,7 +7,7 @@ use serde::{
     de::{DeserializeOwned, Error, IgnoredAny},
 };
 use serde_json::value::RawValue;
-use tasker_aws::unquoted;
+use tasker_queue::unquoted;
 
 pub trait FunctionEvent: DeserializeOwned + Send + 'static {
     /// Describes the event in the error about any other event.

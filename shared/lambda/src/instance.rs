@@ -6,9 +6,10 @@ use std::{
 };
 
 use aws_sdk_secretsmanager::Client;
-use tasker_aws::{Clients, Content, SqsQueue, SqsSource};
+use tasker_aws::{Clients, SqsQueue, SqsSource};
 use tasker_engine::{Engine, EngineSettings};
 use tasker_process::{BadSetting, SecretError, Stage, settings::required};
+use tasker_queue::Content;
 use tasker_store::{Connector, Store, StoreError};
 use tasker_wire::limits;
 use tokio::sync::Mutex;

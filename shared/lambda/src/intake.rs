@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use tasker_api::{ApiSettings, intake_router};
-use tasker_aws::{Content, SqsMessage};
 use tasker_domain::request::{TaskRequest, parse_task_request};
 use tasker_engine::{React, Reaction, SubmitError};
-use tasker_queue::{Disposition, Unreadable};
+use tasker_queue::{Content, Disposition, RawMessage, Unreadable};
 use tasker_store::StoreError;
 use tasker_wire::Lease;
 
@@ -28,14 +27,14 @@ struct QueuedRequest {
 impl Content for QueuedRequest {
     const KIND: &'static str = "task request";
 
-    fn read(message: &SqsMessage) -> Result<Self, Unreadable> {
+    fn read(message: RawMessage<'_>) -> Result<Self, Unreadable> {
         let mut request = parse_task_request(message.body.as_bytes())
             .map_err(|e| Unreadable::Malformed(format!("it is not a task request: {e}")))?;
         // The queue may deliver a message more than once, with the same id. A redrive keeps that id.
         if request.idempotency_key.is_none() {
-            request.idempotency_key = Some(message.first_id().to_owned());
+            request.idempotency_key = Some(message.first_id.to_owned());
         }
-        Ok(Self { request: Box::new(request), traceparent: message.traceparent() })
+        Ok(Self { request: Box::new(request), traceparent: message.traceparent })
     }
 
     fn lease(&self) -> Option<Lease> {

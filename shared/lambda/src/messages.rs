@@ -4,8 +4,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use aws_lambda_events::event::sqs;
 use serde_json::{json, value::to_raw_value};
-use tasker_aws::{Content, SqsSource, batch_response};
-use tasker_queue::{Consumer, Disposition, Limits, Receipt, Source, WorkError, consume};
+use tasker_aws::{SqsSource, batch_response};
+use tasker_queue::{Consumer, Content, Disposition, Limits, Receipt, Source, WorkError, consume};
 use tasker_store::StoreError;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -94,12 +94,9 @@ where
         Ok(entry.map_err(EngineError::from)?)
     }
 
-    async fn remove_note(&self, entry: Uuid) {
-        if let Ok(engine) = self.instance.engine().await
-            && let Err(error) = engine.store().remove_dlq_entry(entry).await
-        {
-            tracing::warn!(%entry, %error, "the DLQ entry of a handled message remains until the next sweep");
-        }
+    async fn remove_note(&self, entry: Uuid) -> Result<(), WorkError> {
+        let engine = self.instance.engine().await?;
+        Ok(engine.store().remove_dlq_entry(entry).await.map_err(EngineError::from)?)
     }
 }
 
@@ -121,8 +118,13 @@ impl<M: Content, F> Handling<'_, M, F> {
                 return false;
             }
         }
-        self.source.dead_letter(receipt, reason).await
+        dead_letter_until(until, self.source, receipt, reason).await
     }
+}
+
+/// What is not sent at `until` is delivered again.
+async fn dead_letter_until<M: Content>(until: Instant, source: &SqsSource<M>, receipt: &Receipt, reason: &str) -> bool {
+    timeout_at(until, source.dead_letter(receipt, reason)).await.unwrap_or(false)
 }
 
 impl From<EngineError> for WorkError {
@@ -131,5 +133,42 @@ impl From<EngineError> for WorkError {
             EngineError::Store(error) if !error.is_transient() => Self::Defect(error.to_string()),
             prevented => Self::Later(prevented.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_sqs::{
+        Client,
+        config::{BehaviorVersion, Credentials, Region},
+    };
+    use tasker_wire::Evaluate;
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_letter_that_sqs_does_not_answer_is_delivered_again_in_time() {
+        // It accepts connections and never answers.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", silent.local_addr().unwrap());
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("test"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .http_client(tasker_aws::https())
+            .endpoint_url(&endpoint)
+            .build();
+        let url = format!("{endpoint}/0/readiness");
+        let source: SqsSource<Evaluate> = SqsSource::new(Client::from_conf(config), url, CancellationToken::new());
+        let mut record = sqs::SqsMessage::default();
+        record.body = Some("{".into());
+        let delivery = source.deliveries([record]).remove(0);
+        let until = Instant::now() + Duration::from_millis(50);
+        let sent =
+            tokio::time::timeout(Duration::from_secs(20), dead_letter_until(until, &source, &delivery.receipt, "it is no JSON"));
+        assert_eq!(sent.await, Ok(false));
+        assert!(until.elapsed() < Duration::from_secs(2), "{:?}", until.elapsed());
     }
 }

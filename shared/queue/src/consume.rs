@@ -45,14 +45,14 @@ pub trait Consumer: Send + Sync {
     }
 
     /// Removes the record, because the message succeeded.
-    fn remove_note(&self, _note: Self::Note) -> impl Future<Output = ()> + Send {
-        async {}
+    fn remove_note(&self, _note: Self::Note) -> impl Future<Output = Result<(), WorkError>> + Send {
+        async { Ok(()) }
     }
 }
 
 /// Works on a batch and returns a disposition for each delivery. The readable messages are worked on together, and after a defect each
-/// alone. A message at its last receive is recorded first and worked on alone. When the infrastructure prevents the work or the time is
-/// over, nothing more is tried.
+/// alone. A message at its last receive is recorded first and worked on alone; one of another version is then dead. When the
+/// infrastructure prevents the work or the time is over, nothing more is tried.
 pub async fn consume<C: Consumer>(batch: Vec<Delivery<C::Message>>, limits: Limits, consumer: &C) -> Vec<(Receipt, Disposition)> {
     let mut worked = Batch { consumer, limits, settled: Vec::with_capacity(batch.len()), prevented: None };
     let (mut receipts, mut messages, mut last) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()), Vec::new());
@@ -62,6 +62,10 @@ pub async fn consume<C: Consumer>(batch: Vec<Delivery<C::Message>>, limits: Limi
             Ok(message) => {
                 receipts.push(receipt);
                 messages.push(message);
+            }
+            // Its queue gives it up now anyway, and without a reason.
+            Err(other @ Unreadable::OtherVersion(_)) if receipt.receives >= limits.max_receives => {
+                worked.settled.push((receipt, Disposition::Dead(other.to_string())));
             }
             Err(unreadable) => worked.settled.push(refuse(receipt, unreadable)),
         }
@@ -136,9 +140,10 @@ impl<C: Consumer> Batch<'_, C> {
             }
         };
         self.together(vec![receipt], Arc::new([message])).await;
-        let succeeded = matches!(self.settled.last(), Some((_, Disposition::Done)));
-        if let Some(note) = note.filter(|_| succeeded) {
-            self.consumer.remove_note(note).await;
+        let (Some(note), Some((receipt, Disposition::Done))) = (note, self.settled.last()) else { return };
+        let message_id = receipt.id.clone();
+        if let Err(reason) = self.guarded(self.consumer.remove_note(note)).await {
+            tracing::warn!(message_id, %reason, "the note of a handled message cannot be removed; it remains until the next sweep");
         }
     }
 

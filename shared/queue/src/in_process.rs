@@ -71,7 +71,7 @@ impl InProcess {
 
     /// Whether this dispatch, or a later one of its step, waits or runs.
     pub fn holds(&self, lease: Lease) -> bool {
-        self.0.pools.lock().held.get(&lease.step).is_some_and(|&number| number >= lease.number)
+        self.0.pools.lock().held.get(&lease.step).is_some_and(|held| held.number >= lease.number)
     }
 
     /// The number of steps that wait in all pools.
@@ -84,8 +84,8 @@ impl InProcess {
         self.0.pools.lock().set_stopped(stopped);
     }
 
-    /// Whether messages were given up since the last call. If so, recover: only the database knows their steps.
-    pub fn gave_up(&self) -> bool {
+    /// The dispatches whose messages were given up since the last call. If there are any, recover: only the database knows their steps.
+    pub fn gave_up(&self) -> Vec<Lease> {
         std::mem::take(&mut self.0.pools.lock().gave_up)
     }
 }
@@ -121,17 +121,12 @@ impl Source for Completions {
 
     async fn settle(&self, settled: Vec<(Receipt, Disposition)>) {
         let (done, given_up) = self.0.0.completions.settle(settled);
-        for completion in &given_up {
-            let (step_id, lease) = (completion.step_id, completion.lease);
-            tracing::error!(%step_id, lease, "a completion was given up; its step runs again");
-        }
+        // A report of a start or a heartbeat leaves the step running.
+        let ends = |completion: &CompleteStep| !matches!(completion.outcome, Outcome::Started {} | Outcome::Heartbeat {});
         let mut pools = self.0.0.pools.lock();
-        pools.gave_up |= !given_up.is_empty();
-        for completion in done.iter().chain(&given_up) {
-            // A report of a start or a heartbeat leaves the step running.
-            if !matches!(completion.outcome, Outcome::Started {} | Outcome::Heartbeat {}) {
-                pools.release(completion.lease());
-            }
+        done.iter().filter(|completion| ends(completion)).for_each(|completion| pools.release(completion.lease()));
+        for (completion, reason) in given_up.into_iter().filter(|(completion, _)| ends(completion)) {
+            pools.give_up(completion.lease(), &reason);
         }
     }
 

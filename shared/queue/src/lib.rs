@@ -1,9 +1,11 @@
 //! The interface of queues: [`Queue`] is the side that sends, [`Source`] the side that receives.
 //!
 //! A queue may deliver a message more than once, late, in any order, or not at all; no correctness depends on it. Every implementation
-//! passes the same tests, the conformance suite in `tests/support`, and is one file that depends on this crate and its own client library.
+//! passes the same tests, the conformance suite in `tests/support`, and is one file that depends on this crate and its own client library:
+//! what a message means, and what becomes of one that cannot be read, is here ([`Content`], [`consume()`]).
 
 mod consume;
+mod content;
 mod in_process;
 
 use std::{sync::Arc, time::Duration};
@@ -11,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 use tasker_wire::{CompleteStep, Evaluate, RunStep};
 
 pub use consume::{Consumer, Limits, WorkError, consume, refuse};
+pub use content::{Content, RawMessage, step_of, unquoted};
 pub use in_process::{Bodies, Completions, InProcess, MAX_RECEIVES, Steps, WakeUps};
 
 /// A message to send. The kind of message says which queue it goes to.

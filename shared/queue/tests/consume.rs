@@ -42,15 +42,20 @@ impl Consumer for Scripted {
         Ok(Some((*message).to_owned()))
     }
 
-    async fn remove_note(&self, note: String) {
+    async fn remove_note(&self, note: String) -> Result<(), WorkError> {
         self.0.lock().push(format!("remove note {note}"));
+        match note.as_str() {
+            "keeps a panicking note" => panic!("as planned"),
+            "keeps a hanging note" => std::future::pending().await,
+            _ => Ok(()),
+        }
     }
 }
 
 fn delivery(message: &'static str, receives: u32) -> Delivery<&'static str> {
     let unreadable = match message {
         "malformed" => Some(Unreadable::Malformed("no JSON".into())),
-        "newer" => Some(Unreadable::OtherVersion(2)),
+        "newer" | "newest" => Some(Unreadable::OtherVersion(2)),
         _ => None,
     };
     let receipt = Receipt { id: message.into(), handle: String::new(), receives };
@@ -110,4 +115,23 @@ async fn a_message_at_its_last_receive_is_noted_and_worked_on_alone_and_its_note
     let (settled, done) = consumed(&["last a", "b", "last panics", "c"]).await;
     assert_eq!(done, ["b c", "note a", "a", "remove note a", "note panics", "panics"]);
     assert_eq!(["a", "b", "c", "panics"].map(|id| of(&settled, id)), [Done, Done, Done, RetryLater]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_note_that_cannot_be_removed_costs_no_disposition_and_no_more_than_the_deadline() {
+    let batch = ["a", "last keeps a panicking note", "last keeps a hanging note", "last b"];
+    let begin = Instant::now();
+    let (settled, done) = consumed(&batch).await;
+    assert_eq!(begin.elapsed(), Duration::from_secs(60));
+    let dispositions = ["a", "keeps a panicking note", "keeps a hanging note", "b"].map(|id| of(&settled, id));
+    assert_eq!(dispositions, [Done, Done, Done, RetryLater]);
+    assert_eq!(done.last().unwrap(), "remove note keeps a hanging note", "nothing is tried when the time is over");
+}
+
+#[tokio::test]
+async fn a_message_of_another_version_is_dead_with_its_reason_at_its_last_receive() {
+    let (settled, done) = consumed(&["newer", "last newest"]).await;
+    assert_eq!(of(&settled, "newer"), RetryLater);
+    assert_eq!(of(&settled, "newest"), Dead("it has version 2; this version reads 1".into()));
+    assert!(done.is_empty());
 }

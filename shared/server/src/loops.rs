@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, Retryable};
 use futures::FutureExt;
-use tasker_engine::{Engine, PAUSES};
+use tasker_engine::{Engine, PAUSES, disposition};
 use tasker_queue::{Consumer, Disposition, InProcess, Limits, MAX_RECEIVES, Source, WorkError, consume};
 use tasker_store::StoreError;
 use tasker_wire::{CompleteStep, Evaluate, limits};
@@ -52,8 +52,8 @@ impl Consumer for Completer {
     type Note = ();
 
     async fn work(&self, completions: Arc<[Arc<CompleteStep>]>) -> Result<Vec<Disposition>, WorkError> {
-        patiently(&self.shutdown, || self.engine.complete(completions.clone())).await?;
-        Ok(vec![Disposition::Done; completions.len()])
+        let answers = patiently(&self.shutdown, || self.engine.complete(completions.clone())).await?;
+        Ok(answers.into_iter().map(disposition).collect())
     }
 }
 

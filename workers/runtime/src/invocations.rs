@@ -47,7 +47,7 @@ struct Held {
     /// The end of the last invocation that waits for the step.
     ends: Instant,
     /// One per message that brought the step.
-    messages: Vec<oneshot::Sender<()>>,
+    messages: Vec<oneshot::Sender<Disposition>>,
 }
 
 impl Held {
@@ -67,9 +67,9 @@ impl Invocations {
         needed(step) > left && needed(step) < self.timeout
     }
 
-    /// Takes a step of an invocation that ends at `ends`. The receiver completes when its outcome is accepted. A step whose receivers
-    /// are dropped before it starts is removed.
-    pub fn put(&self, step: RunStep, ends: Instant) -> oneshot::Receiver<()> {
+    /// Takes a step of an invocation that ends at `ends`. The receiver gets the disposition of its message, which is `Done` once its
+    /// outcome is accepted. A step whose receivers are dropped before it starts is removed.
+    pub fn put(&self, step: RunStep, ends: Instant) -> oneshot::Receiver<Disposition> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state.lock();
         state.remove_abandoned();
@@ -141,17 +141,21 @@ impl Source for Invocations {
     }
 
     async fn settle(&self, settled: Vec<(Receipt, Disposition)>) {
-        for (receipt, _) in settled {
+        for (receipt, disposition) in settled {
             let held = self.state.lock().held.remove(&receipt);
             for message in held.into_iter().flat_map(|held| held.messages) {
                 // An invocation that has ended has answered without it.
-                let _ = message.send(());
+                let _ = message.send(disposition.clone());
             }
         }
     }
 
-    /// Not needed: the visibility timeout is longer than an invocation.
-    async fn extend(&self, _deliveries: &[Receipt], _time: Duration) {}
+    /// A returned step is delivered again by its queue. A longer time is not needed: the visibility timeout exceeds an invocation's.
+    async fn extend(&self, deliveries: &[Receipt], time: Duration) {
+        if time.is_zero() {
+            self.settle(deliveries.iter().map(|receipt| (receipt.clone(), Disposition::RetryLater)).collect()).await;
+        }
+    }
 }
 
 /// The failure of a step that no invocation of this function can finish.
@@ -225,6 +229,18 @@ mod tests {
         let second = invocations.put(step(0, 30), ends);
         assert!(invocations.state.lock().waiting.is_empty());
         invocations.settle(taken.into_iter().map(|delivery| (delivery.receipt, Disposition::Done)).collect()).await;
-        assert_eq!((first.await, second.await), (Ok(()), Ok(())));
+        assert_eq!((first.await, second.await), (Ok(Disposition::Done), Ok(Disposition::Done)));
+    }
+
+    #[tokio::test]
+    async fn a_step_that_is_returned_or_dead_is_not_acknowledged_as_done() {
+        let (invocations, ends) = (Invocations::new(A_MINUTE), Instant::now() + A_MINUTE);
+        let waiting = [0, 1, 2].map(|no| invocations.put(step(no, 30), ends));
+        let [returned, later, dead] = invocations.receive(10).await.try_into().unwrap_or_else(|_| panic!("three steps"));
+        invocations.extend(&[returned.receipt], Duration::ZERO).await;
+        let is_dead = Disposition::Dead("no".into());
+        invocations.settle(vec![(later.receipt, Disposition::RetryLater), (dead.receipt, is_dead.clone())]).await;
+        let told = futures::future::join_all(waiting).await;
+        assert_eq!(told, [Ok(Disposition::RetryLater), Ok(Disposition::RetryLater), Ok(is_dead)]);
     }
 }

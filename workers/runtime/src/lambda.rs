@@ -2,17 +2,16 @@
 //! accepted as failures of the batch. The process is frozen between invocations, so nothing relies on time passing there.
 
 use std::{
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aws_lambda_events::{event::sqs::SqsEvent, sqs::SqsBatchResponse};
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures::future::{join_all, try_join_all};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tasker_aws::{Clients, SqsQueue, SqsSource, batch_response, unquoted};
-use tasker_queue::{Delivery, Disposition, Receipt, Source, Unreadable};
+use tasker_aws::{Clients, SqsQueue, SqsSource, batch_response};
+use tasker_queue::{Consumer, Delivery, Disposition, Limits, Receipt, Source, WorkError, consume, unquoted};
 use tasker_wire::RunStep;
 use tasker_worker::{Command, Executor, StartError, WorkerSettings};
 use tokio::time::{Instant, timeout_at};
@@ -34,19 +33,17 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     let Deployment { queues, queue_url, settings } = deployment;
     let clients = Clients::from_env().await;
     let queue = SqsQueue::new(clients.sqs.clone(), queues);
-    // Lambda ends the process between invocations, when nothing runs.
-    let never = CancellationToken::new();
-    let source = SqsSource::new(clients.sqs, queue_url, never.clone());
     // Lambda allows ten seconds for the init phase, and a child may need more: messages wait until it is ready.
     let running = tokio::spawn({
         let invocations = invocations.clone();
         async move {
             let executor = start(command, &settings, &invocations).await?;
-            tasker_worker::run(invocations, Arc::new(queue), executor, settings, never).await;
+            // Lambda ends the process between invocations, when nothing runs.
+            tasker_worker::run(invocations, Arc::new(queue), executor, settings, CancellationToken::new()).await;
             Ok::<_, StartError>(())
         }
     });
-    let function = Arc::new(Function { source, invocations });
+    let function = Arc::new(Function { clients, queue_url, invocations });
     let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = function.clone();
         async move { function.invoke(&event.payload, event.context.deadline).await }
@@ -76,17 +73,31 @@ async fn start(command: Command, settings: &WorkerSettings, gate: &Arc<Invocatio
 }
 
 struct Function {
-    source: SqsSource<RunStep>,
+    clients: Clients,
+    queue_url: String,
     invocations: Arc<Invocations>,
 }
 
-/// The result of a message in its invocation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Handled {
-    /// Its outcome is accepted, so the message may leave the queue.
-    Safe,
-    NotSafe,
-    Panicked,
+/// The steps of an invocation that ends at `ends`.
+struct Invoked<'a> {
+    invocations: &'a Invocations,
+    ends: Instant,
+}
+
+impl Consumer for Invoked<'_> {
+    type Message = RunStep;
+    type Note = ();
+
+    async fn work(&self, steps: Arc<[RunStep]>) -> Result<Vec<Disposition>, WorkError> {
+        let run = async |step: &RunStep| {
+            // A released step would be dispatched again immediately, and endlessly if this machine's clock is wrong.
+            if self.invocations.began_too_late(step, self.ends) {
+                return Err(WorkError::Later(format!("the invocation started with too little time for step {}", step.step_id)));
+            }
+            Ok(self.invocations.put(step.clone(), self.ends).await.unwrap_or(Disposition::RetryLater))
+        };
+        try_join_all(steps.iter().map(run)).await
+    }
 }
 
 impl Function {
@@ -94,34 +105,14 @@ impl Function {
         let event: SqsEvent = serde_json::from_str(event.get()).map_err(|error| no_messages(&error))?;
         let begun = Instant::now();
         let ends = begun + time_until(deadline_ms);
-        let messages = self.source.deliveries(event.records);
+        let source = SqsSource::new(self.clients.sqs.clone(), self.queue_url.clone(), CancellationToken::new());
         let until = ends.checked_sub(TO_ANSWER).unwrap_or(begun);
-        let (answer, later) = answer(messages, until, |message| self.handle(message, ends)).await;
-        // These messages are not at fault: they are delivered again after a short, growing delay instead of the whole visibility
-        // timeout. A failure here only lengthens that delay.
-        let later = later.into_iter().map(|receipt| (receipt, Disposition::RetryLater)).collect();
-        let _ = timeout_at(ends.checked_sub(TO_LEAVE).unwrap_or(begun), self.source.settle(later)).await;
-        Ok(answer)
-    }
-
-    async fn handle(&self, Delivery { message, receipt }: Delivery<RunStep>, ends: Instant) -> Handled {
-        let safe = match message {
-            // A released step would be dispatched again immediately, and endlessly if this machine's clock is wrong.
-            Ok(step) if self.invocations.began_too_late(&step, ends) => {
-                tracing::warn!(
-                    message_id = receipt.id,
-                    "the invocation started with too little time for a step; its message is delivered again"
-                );
-                false
-            }
-            Ok(step) => self.invocations.put(step, ends).await.is_ok(),
-            Err(Unreadable::Malformed(reason)) => self.source.dead_letter(&receipt, &reason).await,
-            Err(other @ Unreadable::OtherVersion(_)) => {
-                tracing::warn!(message_id = receipt.id, reason = %other, "a message has another version; it is delivered again");
-                false
-            }
-        };
-        if safe { Handled::Safe } else { Handled::NotSafe }
+        let steps = Invoked { invocations: &self.invocations, ends };
+        let later = not_done(source.deliveries(event.records), until, &steps, &source).await;
+        let response = batch_response(later.iter().map(|(receipt, _)| receipt.id.clone()));
+        // Delivered again after a short, growing delay instead of the whole visibility timeout. A failure here only lengthens that delay.
+        let _ = timeout_at(ends.checked_sub(TO_LEAVE).unwrap_or(begun), source.settle(later)).await;
+        Ok(response)
     }
 }
 
@@ -136,66 +127,59 @@ fn no_messages(error: &serde_json::Error) -> Diagnostic {
     Diagnostic { error_type: "InvocationFailed".into(), error_message }
 }
 
-/// Handles messages concurrently. At `until` it returns the failures of the batch, and the receipts of those that did not panic. A
-/// panic affects only its own message.
-async fn answer<F>(
-    messages: Vec<Delivery<RunStep>>,
+/// Works on each message alone, because a step may take the whole invocation, and all at the same time. At `until` it returns those to
+/// deliver again.
+async fn not_done<C: Consumer<Message = RunStep>>(
+    deliveries: Vec<Delivery<RunStep>>,
     until: Instant,
-    handle: impl Fn(Delivery<RunStep>) -> F,
-) -> (SqsBatchResponse, Vec<Receipt>)
-where
-    F: Future<Output = Handled>,
-{
-    let mut handled: Vec<_> = messages.iter().map(|message| (message.receipt.clone(), Handled::NotSafe)).collect();
-    let handle = &handle;
-    let one = |(place, message)| {
-        AssertUnwindSafe(async move { handle(message).await }).catch_unwind().map(move |result| (place, result))
-    };
-    let mut handling: FuturesUnordered<_> = messages.into_iter().enumerate().map(one).collect();
-    while let Ok(Some((place, result))) = timeout_at(until, handling.next()).await {
-        handled[place].1 = result.unwrap_or_else(|_| {
-            tracing::error!(message_id = handled[place].0.id, "handling a message panicked; it is delivered again");
-            Handled::Panicked
-        });
-    }
-    drop(handling);
-    handled.retain(|(_, handled)| *handled != Handled::Safe);
-    if !handled.is_empty() {
-        tracing::warn!(messages = handled.len(), "messages without an accepted outcome are delivered again");
-    }
-    let answer = batch_response(handled.iter().map(|(receipt, _)| receipt.id.clone()));
-    let later = handled.into_iter().filter(|(_, handled)| *handled == Handled::NotSafe).map(|(receipt, _)| receipt);
-    (answer, later.collect())
+    consumer: &C,
+    source: &SqsSource<RunStep>,
+) -> Vec<(Receipt, Disposition)> {
+    // Only the queue knows its maximum of receives.
+    let limits = Limits { max_receives: u32::MAX, until: Some(until) };
+    let each = deliveries.into_iter().map(async |delivery| {
+        let (receipt, disposition) = consume(vec![delivery], limits, consumer).await.pop()?;
+        let is_done = match disposition {
+            Disposition::Done => true,
+            Disposition::RetryLater => false,
+            Disposition::Dead(reason) => timeout_at(until, source.dead_letter(&receipt, &reason)).await.unwrap_or(false),
+        };
+        (!is_done).then_some((receipt, Disposition::RetryLater))
+    });
+    join_all(each).await.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn message(id: &str) -> Delivery<RunStep> {
-        let receipt = Receipt { id: id.into(), handle: id.into(), receives: 1 };
-        Delivery { message: Err(Unreadable::OtherVersion(2)), receipt }
+    struct Scripted;
+
+    impl Consumer for Scripted {
+        type Message = RunStep;
+        type Note = ();
+
+        async fn work(&self, steps: Arc<[RunStep]>) -> Result<Vec<Disposition>, WorkError> {
+            match steps[0].step_name.as_str() {
+                "panics" => panic!("as planned"),
+                "hangs" => std::future::pending().await,
+                "is done" => Ok(vec![Disposition::Done]),
+                _ => Ok(vec![Disposition::RetryLater]),
+            }
+        }
+    }
+
+    fn delivery(name: &str) -> Delivery<RunStep> {
+        let step = crate::testing::step(tasker_wire::TaskId::from_fresh(uuid::Uuid::nil()).step(0), name);
+        Delivery { message: Ok(step), receipt: Receipt { id: name.into(), handle: name.into(), receives: 1 } }
     }
 
     #[tokio::test]
     async fn a_panic_fails_its_own_message_and_unfinished_messages_are_delivered_again() {
-        let messages = ["panics", "is done", "hangs", "is refused"].map(message).to_vec();
-        let until = Instant::now() + Duration::from_millis(50);
-        let answered = answer(messages, until, |message| async move {
-            match message.receipt.id.as_str() {
-                "panics" => panic!("as planned"),
-                "hangs" => std::future::pending().await,
-                "is done" => Handled::Safe,
-                _ => Handled::NotSafe,
-            }
-        });
-        let (answer, later) = answered.await;
-        let failed: Vec<String> = answer.batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
-        assert_eq!(failed, ["panics", "hangs", "is refused"]);
-        assert_eq!(
-            later.iter().map(|m| m.id.as_str()).collect::<Vec<_>>(),
-            ["hangs", "is refused"],
-            "a message that panicked keeps its visibility timeout"
-        );
+        let source = SqsSource::new(Clients::from_env().await.sqs, String::new(), CancellationToken::new());
+        let deliveries = ["panics", "is done", "hangs", "is refused"].map(delivery).to_vec();
+        let later = not_done(deliveries, Instant::now() + Duration::from_millis(50), &Scripted, &source).await;
+        let again: Vec<_> = later.into_iter().map(|(receipt, disposition)| (receipt.id, disposition)).collect();
+        assert_eq!(again, ["panics", "hangs", "is refused"].map(|id| (id.to_owned(), Disposition::RetryLater)));
     }
 }

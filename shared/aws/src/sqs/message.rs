@@ -1,14 +1,14 @@
 //! A message of SQS, from a receive or from an event of Lambda.
 
-use std::{collections::HashMap, fmt::Debug, sync::Arc};
+use std::collections::HashMap;
 
 use aws_lambda_events::event::sqs;
 use aws_sdk_sqs::types::{Message, MessageAttributeValue};
-use tasker_queue::{Receipt, Unreadable};
-use tasker_wire::{CompleteStep, Evaluate, Lease, RunStep, message::is_traceparent};
+use tasker_queue::{RawMessage, Receipt};
+use tasker_wire::message::is_traceparent;
 
 use super::text;
-use crate::{parse::parse, traceparent_of};
+use crate::traceparent_of;
 
 /// The attribute with the reason of a dead letter.
 pub const REASON: &str = "reason";
@@ -35,56 +35,6 @@ pub struct SqsMessage {
     pub attributes: HashMap<String, MessageAttributeValue>,
 }
 
-/// The type of a queue's messages.
-pub trait Content: Clone + Debug + Send + Sync + 'static {
-    /// The name of the type in lists for operators.
-    const KIND: &'static str;
-    /// Whether a readable message may become a dead letter, so its body is kept until it is settled.
-    const MAY_DIE: bool = true;
-
-    fn read(message: &SqsMessage) -> Result<Self, Unreadable>;
-
-    /// The lease of the dispatch that it is about.
-    fn lease(&self) -> Option<Lease>;
-}
-
-impl Content for RunStep {
-    const KIND: &'static str = "RunStep";
-    const MAY_DIE: bool = false;
-
-    fn read(message: &SqsMessage) -> Result<Self, Unreadable> {
-        parse(&message.body, |step: &Self| step.v)
-    }
-
-    fn lease(&self) -> Option<Lease> {
-        Some(self.lease())
-    }
-}
-
-impl Content for Arc<CompleteStep> {
-    const KIND: &'static str = "CompleteStep";
-
-    fn read(message: &SqsMessage) -> Result<Self, Unreadable> {
-        parse(&message.body, |completion: &Self| completion.v)
-    }
-
-    fn lease(&self) -> Option<Lease> {
-        Some(CompleteStep::lease(self))
-    }
-}
-
-impl Content for Evaluate {
-    const KIND: &'static str = "Evaluate";
-
-    fn read(message: &SqsMessage) -> Result<Self, Unreadable> {
-        parse(&message.body, |wake_up: &Self| wake_up.v)
-    }
-
-    fn lease(&self) -> Option<Lease> {
-        Some(Lease { step: self.step_id, number: self.lease })
-    }
-}
-
 impl SqsMessage {
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.get(name)?.string_value()
@@ -105,6 +55,10 @@ impl SqsMessage {
     /// The id from when it was first sent, before any redrive.
     pub fn first_id(&self) -> &str {
         self.attribute(SOURCE_MESSAGE_ID).unwrap_or(&self.id)
+    }
+
+    pub fn raw(&self) -> RawMessage<'_> {
+        RawMessage { body: &self.body, first_id: self.first_id(), traceparent: self.traceparent() }
     }
 
     pub fn receipt(&self) -> Receipt {

@@ -19,7 +19,7 @@ use aws_sdk_sqs::{
 use tasker_queue::Receipt;
 
 pub use admin::{Move, QueueAdmin, QueueFacts};
-pub use message::{Content, REASON, SOURCE_MESSAGE_ID, SqsMessage};
+pub use message::{REASON, SOURCE_MESSAGE_ID, SqsMessage};
 pub use receive::SqsSource;
 pub use send::SqsQueue;
 

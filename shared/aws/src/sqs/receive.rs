@@ -7,13 +7,13 @@ use aws_sdk_sqs::{
     types::{DeleteMessageBatchRequestEntry, QueueAttributeName},
 };
 use parking_lot::Mutex;
-use tasker_queue::{Delivery, Disposition, Receipt, Source, Unreadable};
+use tasker_queue::{Content, Delivery, Disposition, Receipt, Source, step_of};
 use tasker_wire::StepId;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{BYTES, CallError, Content, ENTRIES, REASON, SOURCE_MESSAGE_ID, SqsMessage, hide, receive, tell, text};
-use crate::{dead_letter_queue, parse::step_of};
+use super::{BYTES, CallError, ENTRIES, REASON, SOURCE_MESSAGE_ID, SqsMessage, hide, receive, tell, text};
+use crate::dead_letter_queue;
 
 /// How long one call waits for messages: the maximum of SQS.
 const WAIT_SECONDS: u8 = 20;
@@ -26,12 +26,14 @@ const REASON_CHARS: usize = 500;
 const SECONDS_A_RECEIVE: u32 = 2;
 const LONGEST_SECONDS: u32 = 900;
 
+/// A receipt that a later delivery to this source replaced is ignored. One that a delivery to another process replaced may show the message
+/// early, because SQS accepts it.
 pub struct SqsSource<M> {
     client: Client,
     url: String,
     /// Once cancelled, a receive ends after the current call.
     shutdown: CancellationToken,
-    /// Messages that may become dead letters, by handle.
+    /// The last delivery of each message that is not settled, by the message's id.
     kept: Mutex<HashMap<String, SqsMessage>>,
     content: PhantomData<fn() -> M>,
 }
@@ -66,21 +68,25 @@ impl<M: Content> SqsSource<M> {
     }
 
     fn deliver(&self, sqs_message: SqsMessage) -> Delivery<M> {
-        let (message, receipt) = (M::read(&sqs_message), sqs_message.receipt());
-        if M::MAY_DIE || matches!(message, Err(Unreadable::Malformed(_))) {
-            self.kept.lock().insert(receipt.handle.clone(), sqs_message);
-        }
+        let (message, receipt) = (M::read(sqs_message.raw()), sqs_message.receipt());
+        self.kept.lock().insert(receipt.id.clone(), sqs_message);
         Delivery { message, receipt }
+    }
+
+    fn is_current(&self, receipt: &Receipt) -> bool {
+        self.kept.lock().get(&receipt.id).is_some_and(|message| message.handle == receipt.handle)
     }
 
     /// The step that an unreadable delivery is about, if it names one.
     pub fn step_of(&self, receipt: &Receipt) -> Option<StepId> {
-        step_of(&self.kept.lock().get(&receipt.handle)?.body)
+        step_of(&self.kept.lock().get(&receipt.id)?.body)
     }
 
     /// Copies a message to the dead-letter queue. If true, it may be deleted here.
     pub async fn dead_letter(&self, receipt: &Receipt, reason: &str) -> bool {
-        let Some(message) = self.kept.lock().remove(&receipt.handle) else { return false };
+        let Some(message) = self.kept.lock().get(&receipt.id).filter(|message| message.handle == receipt.handle).cloned() else {
+            return false;
+        };
         let attributes = attributes(&message, reason).into_iter().map(|(name, value)| (name.to_owned(), text(&value)));
         let request = self.client.send_message().queue_url(dead_letter_queue(&self.url)).message_body(&message.body);
         let sent = request.set_message_attributes(Some(attributes.collect())).send().await.map_err(CallError::of);
@@ -142,12 +148,15 @@ impl<M: Content> Source for SqsSource<M> {
     async fn settle(&self, settled: Vec<(Receipt, Disposition)>) {
         let (mut done, mut later) = (Vec::new(), Vec::new());
         for (receipt, disposition) in settled {
+            if !self.is_current(&receipt) {
+                continue;
+            }
             let is_done = match disposition {
                 Disposition::Done => true,
                 Disposition::RetryLater => false,
                 Disposition::Dead(reason) => self.dead_letter(&receipt, &reason).await,
             };
-            self.kept.lock().remove(&receipt.handle);
+            self.kept.lock().remove(&receipt.id);
             if is_done { done.push(receipt) } else { later.push(receipt) }
         }
         self.delete(&done).await;
@@ -156,12 +165,13 @@ impl<M: Content> Source for SqsSource<M> {
     }
 
     async fn extend(&self, deliveries: &[Receipt], time: Duration) {
+        let current = deliveries.iter().filter(|receipt| self.is_current(receipt));
+        let current: Vec<_> = current.map(|receipt| (receipt, time.as_secs())).collect();
         if time.is_zero() {
             let mut kept = self.kept.lock();
-            deliveries.iter().for_each(|receipt| drop(kept.remove(&receipt.handle)));
+            current.iter().for_each(|(receipt, _)| drop(kept.remove(&receipt.id)));
         }
-        let deliveries: Vec<_> = deliveries.iter().map(|receipt| (receipt, time.as_secs())).collect();
-        hide(&self.client, &self.url, &deliveries).await;
+        hide(&self.client, &self.url, &current).await;
     }
 }
 

@@ -99,23 +99,23 @@ impl<M: Clone> Channel<M> {
         Ok(taken)
     }
 
-    /// Returns the settled messages and those that are given up.
-    pub fn settle(&self, settled: Vec<(Receipt, Disposition)>) -> (Vec<M>, Vec<M>) {
+    /// Returns the messages that are done, and those that are given up, each with the reason.
+    pub fn settle(&self, settled: Vec<(Receipt, Disposition)>) -> (Vec<M>, Vec<(M, String)>) {
         let (mut done, mut given_up) = (Vec::with_capacity(settled.len()), Vec::new());
         let mut state = self.state.lock();
         for (receipt, disposition) in settled {
             let Some((id, kept)) = state.take_back(&receipt) else { continue };
-            let ended = match disposition {
-                Disposition::RetryLater if kept.receives < MAX_RECEIVES => {
-                    state.waiting.insert((Instant::now() + pause(kept.receives), id), kept);
-                    self.arrived.notify_one();
-                    continue;
-                }
-                Disposition::Done => &mut done,
-                Disposition::RetryLater | Disposition::Dead(_) => &mut given_up,
-            };
+            if disposition == Disposition::RetryLater && kept.receives < MAX_RECEIVES {
+                state.waiting.insert((Instant::now() + pause(kept.receives), id), kept);
+                self.arrived.notify_one();
+                continue;
+            }
             state.bytes -= kept.bytes;
-            ended.push(kept.message);
+            match disposition {
+                Disposition::Done => done.push(kept.message),
+                Disposition::Dead(reason) => given_up.push((kept.message, reason)),
+                Disposition::RetryLater => given_up.push((kept.message, "it failed at its last receive".into())),
+            }
         }
         self.settled.notify_waiters();
         (done, given_up)

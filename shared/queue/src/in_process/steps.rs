@@ -22,6 +22,9 @@ pub trait Bodies: Send + Sync + 'static {
 }
 
 /// The steps of one pool. A returned step is loaded again when its turn comes.
+///
+/// It is never given up, however often it is returned: a worker returns only what it could not start or finish, and every fault of a
+/// step is an outcome.
 #[derive(Debug)]
 pub struct Steps<B> {
     pub(super) queue: InProcess,
@@ -32,13 +35,24 @@ pub struct Steps<B> {
 #[derive(Debug, Default)]
 pub struct Pools {
     pools: HashMap<String, Pool>,
-    /// The lease under which a step waits or runs.
-    pub held: HashMap<StepId, i32>,
+    /// The dispatches that wait or run.
+    pub held: HashMap<StepId, Held>,
+    /// How many deliveries there were. A receipt's handle is such a number.
+    deliveries: u64,
     /// The bytes of the bodies in all pools.
     body_bytes: usize,
     /// Delivers nothing, because another process may own the database.
     stopped: bool,
-    pub gave_up: bool,
+    pub gave_up: Vec<Lease>,
+}
+
+/// The current dispatch of a step.
+#[derive(Debug, Default)]
+pub struct Held {
+    pub number: i32,
+    receives: u32,
+    /// The number of its current delivery. `None`: it waits for the next one.
+    delivery: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +67,6 @@ struct Entry {
     lease: Lease,
     body: Option<Box<RunStep>>,
     loading: bool,
-    receives: u32,
 }
 
 /// The head of a pool.
@@ -84,31 +97,26 @@ impl<B: Bodies> Source for Steps<B> {
     }
 
     async fn settle(&self, settled: Vec<(Receipt, Disposition)>) {
-        for (receipt, disposition) in settled {
-            let Some(lease) = lease_of(&receipt) else { continue };
-            match disposition {
-                // The completion releases the lease.
-                Disposition::Done => {}
-                Disposition::RetryLater => {
-                    let (queue, pool) = (self.queue.clone(), self.pool.clone());
-                    tokio::spawn(async move {
-                        tokio::time::sleep(pause(receipt.receives)).await;
-                        queue.0.pools.lock().give_back(&pool, lease, receipt.receives);
-                    });
-                }
-                Disposition::Dead(_) => {
-                    let mut pools = self.queue.0.pools.lock();
-                    pools.release(lease);
-                    pools.gave_up = true;
-                }
+        // The completion of a step that is done releases its lease.
+        for (receipt, disposition) in settled.into_iter().filter(|(_, disposition)| *disposition != Disposition::Done) {
+            let Some(lease) = self.queue.0.pools.lock().take_back(&receipt) else { continue };
+            if let Disposition::Dead(reason) = disposition {
+                self.queue.0.pools.lock().give_up(lease, &reason);
+                continue;
             }
+            let (queue, pool) = (self.queue.clone(), self.pool.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(pause(receipt.receives)).await;
+                queue.0.pools.lock().deliver_again(&pool, lease);
+            });
         }
     }
 
     async fn extend(&self, deliveries: &[Receipt], time: Duration) {
+        let mut pools = self.queue.0.pools.lock();
         for receipt in deliveries.iter().filter(|_| time.is_zero()) {
-            let Some(lease) = lease_of(receipt) else { continue };
-            self.queue.0.pools.lock().give_back(&self.pool, lease, receipt.receives);
+            let Some(lease) = pools.take_back(receipt) else { continue };
+            pools.deliver_again(&self.pool, lease);
         }
     }
 }
@@ -124,39 +132,48 @@ impl<B: Bodies> Steps<B> {
     }
 }
 
-fn lease_of(receipt: &Receipt) -> Option<Lease> {
-    Some(Lease { step: receipt.id.parse().ok()?, number: receipt.handle.parse().ok()? })
-}
-
 impl Pools {
     pub fn push(&mut self, pool: &str, run: Box<RunStep>) {
         let lease = run.lease();
         let held = self.held.entry(lease.step).or_default();
-        if *held >= lease.number {
+        if held.number >= lease.number {
             return;
         }
-        *held = lease.number;
+        *held = Held { number: lease.number, receives: 0, delivery: None };
         let bytes = bytes_of(&run);
         let keep = self.body_bytes + bytes <= limits::QUEUED_BYTES;
         if keep {
             self.body_bytes += bytes;
         }
-        pool_of(&mut self.pools, pool).add(Entry { lease, body: keep.then_some(run), loading: false, receives: 0 });
+        pool_of(&mut self.pools, pool).add(Entry { lease, body: keep.then_some(run), loading: false });
     }
 
-    /// Returns the step of a current delivery to its pool.
-    fn give_back(&mut self, pool: &str, lease: Lease, receives: u32) {
-        let waits = pool_of(&mut self.pools, pool).waiting.iter().any(|entry| entry.lease == lease);
-        if self.held.get(&lease.step) == Some(&lease.number) && !waits {
-            pool_of(&mut self.pools, pool).add(Entry { lease, body: None, loading: false, receives });
+    /// Ends a delivery. Returns its lease if the delivery is current.
+    fn take_back(&mut self, receipt: &Receipt) -> Option<Lease> {
+        let step = receipt.id.parse().ok()?;
+        let held = self.held.get_mut(&step)?;
+        let number = held.number;
+        held.delivery.take_if(|delivery| receipt.handle == delivery.to_string()).map(|_| Lease { step, number })
+    }
+
+    fn deliver_again(&mut self, pool: &str, lease: Lease) {
+        if waits(&self.held, lease) {
+            pool_of(&mut self.pools, pool).add(Entry { lease, body: None, loading: false });
         }
     }
 
-    /// Releases a dispatch that was answered or given up.
+    /// Releases a dispatch that was answered.
     pub fn release(&mut self, lease: Lease) {
-        if self.held.get(&lease.step) == Some(&lease.number) {
+        if self.held.get(&lease.step).is_some_and(|held| held.number == lease.number) {
             self.held.remove(&lease.step);
         }
+    }
+
+    /// Releases a dispatch whose message, or whose outcome, was given up.
+    pub fn give_up(&mut self, lease: Lease, reason: &str) {
+        tracing::error!(step_id = %lease.step, lease = lease.number, reason, "a message was given up; its step is sent again");
+        self.release(lease);
+        self.gave_up.push(lease);
     }
 
     pub fn forget(&mut self, task: TaskId) {
@@ -172,8 +189,8 @@ impl Pools {
     }
 
     pub fn waiting(&self) -> usize {
-        let claimed = |e: &&Entry| self.held.get(&e.lease.step) == Some(&e.lease.number);
-        self.pools.values().map(|pool| pool.waiting.iter().filter(claimed).count()).sum()
+        let count = |pool: &Pool| pool.waiting.iter().filter(|entry| waits(&self.held, entry.lease)).count();
+        self.pools.values().map(count).sum()
     }
 
     pub fn set_stopped(&mut self, stopped: bool) {
@@ -183,7 +200,7 @@ impl Pools {
 
     /// Takes at most `max` steps of a pool, or names the bodies to load.
     fn head(&mut self, pool: &str, max: usize) -> Head {
-        let Self { pools, held, body_bytes, stopped, .. } = self;
+        let Self { pools, held, deliveries, body_bytes, stopped, .. } = self;
         let pool = pool_of(pools, pool);
         if *stopped {
             return Head::Empty;
@@ -191,19 +208,19 @@ impl Pools {
         let mut ready = Vec::new();
         while ready.len() < max {
             let Some(entry) = pool.waiting.front() else { break };
-            // A later dispatch replaced it.
-            let superseded = held.get(&entry.lease.step) != Some(&entry.lease.number);
-            if !superseded && entry.body.is_none() {
+            // Otherwise it was answered, or a later dispatch replaced it.
+            let waits = waits(held, entry.lease);
+            if waits && entry.body.is_none() {
                 break;
             }
-            let entry = pool.waiting.pop_front().expect("there is a front");
-            let Some(body) = entry.body else { continue };
+            let Entry { lease, body, .. } = pool.waiting.pop_front().expect("there is a front");
+            let Some(body) = body else { continue };
             *body_bytes -= bytes_of(&body);
-            if !superseded {
-                let (id, handle) = (entry.lease.step.to_string(), entry.lease.number.to_string());
-                let receipt = Receipt { id, handle, receives: entry.receives + 1 };
-                ready.push(Delivery { message: Ok(*body), receipt });
-            }
+            let Some(held) = held.get_mut(&lease.step).filter(|_| waits) else { continue };
+            *deliveries += 1;
+            (held.receives, held.delivery) = (held.receives + 1, Some(*deliveries));
+            let receipt = Receipt { id: lease.step.to_string(), handle: deliveries.to_string(), receives: held.receives };
+            ready.push(Delivery { message: Ok(*body), receipt });
         }
         if !ready.is_empty() {
             return Head::Ready(ready);
@@ -229,13 +246,17 @@ impl Pools {
                 entry.loading = false;
             } else if later.contains(&entry.lease) {
                 entry.loading = false;
-            } else if leases.contains(&entry.lease) && held.get(&entry.lease.step) == Some(&entry.lease.number) {
+            } else if leases.contains(&entry.lease) && waits(held, entry.lease) {
                 held.remove(&entry.lease.step);
             }
         }
         pool.waiting.retain(|e| !(e.loading && leases.contains(&e.lease)));
         pool.changed.notify_waiters();
     }
+}
+
+fn waits(held: &HashMap<StepId, Held>, lease: Lease) -> bool {
+    held.get(&lease.step).is_some_and(|held| held.number == lease.number && held.delivery.is_none())
 }
 
 fn pool_of<'a>(pools: &'a mut HashMap<String, Pool>, name: &str) -> &'a mut Pool {

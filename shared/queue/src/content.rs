@@ -1,10 +1,70 @@
-//! Reads messages, and distinguishes malformed ones from those of another version.
+//! Reads messages from the texts that a queue carries, and distinguishes malformed ones from those of another version.
 
-use std::fmt::Display;
+use std::{
+    fmt::{Debug, Display},
+    sync::Arc,
+};
 
 use serde::{Deserialize, de::DeserializeOwned};
-use tasker_queue::Unreadable;
-use tasker_wire::{StepId, TaskId, message::VERSION};
+use tasker_wire::{CompleteStep, Evaluate, Lease, RunStep, StepId, TaskId, message::VERSION};
+
+use crate::Unreadable;
+
+/// A message as a queue carries it. Its content is not trusted.
+#[derive(Debug)]
+pub struct RawMessage<'a> {
+    pub body: &'a str,
+    /// The id from when it was first sent, before any redrive.
+    pub first_id: &'a str,
+    pub traceparent: Option<String>,
+}
+
+/// The type of a queue's messages.
+pub trait Content: Clone + Debug + Send + Sync + 'static {
+    /// The name of the type in lists for operators.
+    const KIND: &'static str;
+
+    fn read(message: RawMessage<'_>) -> Result<Self, Unreadable>;
+
+    /// The lease of the dispatch that it is about.
+    fn lease(&self) -> Option<Lease>;
+}
+
+impl Content for RunStep {
+    const KIND: &'static str = "RunStep";
+
+    fn read(message: RawMessage<'_>) -> Result<Self, Unreadable> {
+        parse(message.body, |step: &Self| step.v)
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        Some(self.lease())
+    }
+}
+
+impl Content for Arc<CompleteStep> {
+    const KIND: &'static str = "CompleteStep";
+
+    fn read(message: RawMessage<'_>) -> Result<Self, Unreadable> {
+        parse(message.body, |completion: &Self| completion.v)
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        Some(CompleteStep::lease(self))
+    }
+}
+
+impl Content for Evaluate {
+    const KIND: &'static str = "Evaluate";
+
+    fn read(message: RawMessage<'_>) -> Result<Self, Unreadable> {
+        parse(message.body, |wake_up: &Self| wake_up.v)
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        Some(Lease { step: self.step_id, number: self.lease })
+    }
+}
 
 #[derive(Deserialize)]
 struct Versioned {
@@ -13,7 +73,7 @@ struct Versioned {
 
 /// Reads a message, whose version `version` returns. A message of another version may have another shape, so the version of an
 /// unreadable one is read separately.
-pub(crate) fn parse<T: DeserializeOwned>(body: &str, version: impl Fn(&T) -> u32) -> Result<T, Unreadable> {
+fn parse<T: DeserializeOwned>(body: &str, version: impl Fn(&T) -> u32) -> Result<T, Unreadable> {
     let malformed = |e: serde_json::Error| Unreadable::Malformed(format!("it is not a message of this queue: {}", unquoted(&e)));
     let (error, v) = match serde_json::from_str::<T>(body) {
         Ok(message) if version(&message) == VERSION => return Ok(message),
@@ -41,7 +101,7 @@ pub fn unquoted(error: &impl Display) -> String {
 }
 
 /// The step that an unreadable message is about, if it names one.
-pub(crate) fn step_of(body: &str) -> Option<StepId> {
+pub fn step_of(body: &str) -> Option<StepId> {
     #[derive(Deserialize)]
     struct About {
         task_id: Option<TaskId>,
@@ -54,13 +114,12 @@ pub(crate) fn step_of(body: &str) -> Option<StepId> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tasker_wire::Evaluate;
     use uuid::Uuid;
 
     use super::*;
 
     fn read(body: &str) -> Result<Evaluate, Unreadable> {
-        parse(body, |wake_up: &Evaluate| wake_up.v)
+        Evaluate::read(RawMessage { body, first_id: "", traceparent: None })
     }
 
     #[test]
