@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_without_a_parent_begins_here_and_what_is_none_is_none() {
+    fn a_trace_without_a_parent_starts_here_and_a_malformed_header_is_ignored() {
         let begun = traceparent_of("Root=1-4bf92f35-77b34da6a3ce929d0e0e4736").unwrap();
         assert_eq!(begun, "00-4bf92f3577b34da6a3ce929d0e0e4736-a3ce929d0e0e4736-00");
         for text in ["", "Root=2-a-b", "Root=1-x-y", "Root=1-00000000-000000000000000000000000"] {

@@ -112,8 +112,8 @@ impl<Q: Queue> Engine<Q> {
         self.lost_track.store(true, Ordering::SeqCst);
     }
 
-    /// Runs a verb to its end even if its caller is dropped: a future that is dropped between commit and send would lose its dispatches.
-    /// A verb that fails by anything but its caller's fault may have lost some too.
+    /// Runs a verb to its end even if its caller is dropped: a future dropped between commit and send would lose its dispatches.
+    /// A verb that fails may have lost dispatches too, unless the failure is the caller's fault.
     async fn to_its_end<T, E, F>(self: &Arc<Self>, verb: impl FnOnce(Arc<Self>) -> F) -> Result<T, E>
     where
         T: Send + 'static,

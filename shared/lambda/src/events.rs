@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn each_function_reads_its_own_events_and_says_what_it_takes_when_it_is_given_another() {
+    fn each_function_reads_its_own_events_and_names_them_in_the_error_about_others() {
         let messages = r#"{"Records": [{"messageId": "m", "receiptHandle": "h", "body": "{}"}]}"#;
         let schedule = r#"{"source": "aws.events", "detail-type": "Scheduled Event"}"#;
         let request = include_str!("../tests/events/apigateway_v2.json");

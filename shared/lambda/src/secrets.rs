@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signing_keys_are_read_and_bad_ones_are_told_without_repeating_them() {
+    fn signing_keys_are_read_and_errors_do_not_repeat_them() {
         let secret = STANDARD.encode([7u8; 32]);
         let keys = signing_keys(&format!(
             r#"{{"keys": [{{"id": "new", "secret": "{secret}"}}, {{"id": "old", "secret": "{secret}"}}]}}"#

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_level_is_wrong_and_not_a_target() {
+    fn an_unknown_level_is_an_error_and_not_a_target() {
         for text in ["inof", "info,worker", "worker=loud", "info,", ",", "a=b=c"] {
             assert_eq!(parse(text).unwrap_err(), "expected levels, as debug or info,tasker_engine=debug", "{text}");
         }

@@ -12,7 +12,7 @@ use crate::{Delivery, Disposition, Receipt, Unreadable};
 pub struct Limits {
     /// After this number of receives the source gives a message up.
     pub max_receives: u32,
-    /// The deadline. What is not done then is delivered again.
+    /// The deadline. Messages that are not done by then are delivered again.
     pub until: Option<Instant>,
 }
 
@@ -160,8 +160,8 @@ impl<C: Consumer> Batch<'_, C> {
         let result = match ended {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(WorkError::Defect(format!("it panicked: {}", panic_text(&*panic)))),
-            // The work continues or is cancelled. Both are safe: what was done is a duplicate next time.
-            Err(_) => Err(WorkError::Later("the time is over".into())),
+            // The work continues or is cancelled. Both are safe: the next delivery of a completed message is a duplicate.
+            Err(_) => Err(WorkError::Later("the deadline passed".into())),
         };
         if let Err(WorkError::Later(reason)) = &result {
             self.prevented = Some(reason.clone());

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_be_read_is_told_from_what_another_version_may_read() {
+    fn a_malformed_message_is_distinguished_from_one_of_another_version() {
         let step = TaskId::from_fresh(Uuid::from_u128(1 << 90)).step(16_384);
         let good = json!({"v": 1, "step_id": step, "lease": 3}).to_string();
         assert_eq!(read(&good).unwrap().lease, 3);

@@ -79,7 +79,7 @@ fn of(settled: &[(String, Disposition)], id: &str) -> Disposition {
 }
 
 #[tokio::test]
-async fn what_can_be_read_is_worked_on_together_and_what_cannot_is_dead_or_left_to_another_version() {
+async fn readable_messages_are_worked_on_together_and_unreadable_ones_are_dead_or_retried() {
     let (settled, done) = consumed(&["a", "malformed", "forged", "newer"]).await;
     assert_eq!(done, ["a forged"]);
     assert_eq!(["a", "forged"].map(|id| of(&settled, id)), [Done, Dead("forged".into())]);
@@ -104,7 +104,7 @@ async fn once_the_infrastructure_prevents_the_work_nothing_more_is_tried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_done_when_the_time_is_over_comes_again() {
+async fn messages_that_are_not_done_at_the_deadline_are_delivered_again() {
     let (settled, done) = consumed(&["a", "hangs", "last b"]).await;
     assert_eq!(["a", "hangs", "b"].map(|id| of(&settled, id)), [RetryLater, RetryLater, RetryLater]);
     assert_eq!(done, ["a hangs"]);

@@ -131,7 +131,7 @@ async fn bodies_beyond_the_bound_are_loaded_when_their_turn_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_full_with_its_capacity_and_an_outcome_that_is_done_with_makes_room() {
+async fn the_queue_is_full_at_its_capacity_and_a_settled_outcome_frees_capacity() {
     let queue = InProcess::with_capacity(1);
     let completion = conformance::completion(1);
     send(&queue, conformance::step(completion.step_id, completion.lease, 0)).await;

@@ -74,13 +74,13 @@ class Model:
         return {"mode": mode, **self.values}
 
 
-class WhatAHandlerIsGiven(unittest.TestCase):
-    def test_the_context_comes_only_to_who_asks_for_it_by_either_name(self):
+class HandlerArguments(unittest.TestCase):
+    def test_a_handler_receives_the_context_only_if_it_has_a_parameter_for_it(self):
         self.assertEqual(run_once(lambda: 1), {"success": {"result": {"result": 1}}})
         self.assertEqual(run_once(lambda context: context.step_name), {"success": {"result": {"result": "a_step"}}})
         self.assertEqual(run_once(lambda _context: _context.step_name), {"success": {"result": {"result": "a_step"}}})
 
-    def test_dependencies_and_inputs_come_by_name_whatever_the_order_of_the_decorators(self):
+    def test_dependencies_and_inputs_are_passed_by_name_in_any_order_of_the_decorators(self):
         def add(parent, amount, missing, nobody):
             return {"sum": parent["total"] + amount, "missing": missing, "nobody": nobody}
 
@@ -134,7 +134,7 @@ class WhatAHandlerIsGiven(unittest.TestCase):
         self.assertEqual(run_once(look)["success"]["result"]["result"], [False, False, False, None])
 
 
-class WhatBecomesOfAResult(unittest.TestCase):
+class ResultConversion(unittest.TestCase):
     def test_values_are_wrapped_as_in_every_sdk(self):
         for value, result in [
             ({"a": 1}, {"a": 1}),
@@ -174,7 +174,7 @@ class WhatBecomesOfAResult(unittest.TestCase):
             deep = deep.pop()
 
 
-class WhatBecomesOfAnError(unittest.TestCase):
+class ErrorConversion(unittest.TestCase):
     def raised(self, error):
         def fail():
             raise error

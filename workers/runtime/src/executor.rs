@@ -35,7 +35,7 @@ pub(crate) struct Report {
 pub(crate) struct Capacity {
     /// Whether there is a process for new steps.
     pub ready: bool,
-    /// Steps in quarantine, which take no places of new ones.
+    /// Steps in quarantine, which do not count against the places of new steps.
     pub aside: usize,
 }
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_in_quarantine_leave_room_for_new_ones_up_to_the_number_of_places() {
+    fn steps_in_quarantine_leave_places_for_as_many_new_steps() {
         let capacity = |aside| Capacity { ready: true, aside }.steps(10);
         assert_eq!([0, 3, 10, 25].map(capacity), [10, 13, 20, 20]);
         assert_eq!(Capacity { ready: false, aside: 3 }.steps(10), 0);

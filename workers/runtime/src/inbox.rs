@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_given_back_or_settled_is_delivered_again() {
+    async fn a_returned_or_settled_lease_is_delivered_again() {
         let inbox = inbox_of(["a", "b", "c"].map(|id| vec![delivery(id, 0)]).into());
         let first = receipts(inbox.receive(10).await);
         inbox.extend(&first, Duration::ZERO).await;

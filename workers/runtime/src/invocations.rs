@@ -144,7 +144,7 @@ impl Source for Invocations {
         for (receipt, disposition) in settled {
             let held = self.state.lock().held.remove(&receipt);
             for message in held.into_iter().flat_map(|held| held.messages) {
-                // An invocation that has ended has answered without it.
+                // The invocation may have ended and responded without this message.
                 let _ = message.send(disposition.clone());
             }
         }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_for_an_invocation_that_is_over_is_forgotten() {
+    async fn steps_that_wait_for_an_ended_invocation_are_removed() {
         let (invocations, ends) = (Invocations::new(A_MINUTE), Instant::now() + A_MINUTE);
         drop(invocations.put(step(0, 30), ends));
         let _waiting = invocations.put(step(1, 30), ends);

@@ -69,7 +69,7 @@ struct Worker<S, Q> {
     executor: Executor,
     settings: WorkerSettings,
     held: Vec<Held>,
-    /// The current receive. It is never dropped for another one, because an aborted call may have received messages.
+    /// The current receive. It is never cancelled to start another one, because a cancelled call may have received messages.
     receiving: Option<BoxFuture<'static, Vec<Delivery<RunStep>>>>,
     /// Current calls to the source that settle or extend.
     calls: FuturesUnordered<BoxFuture<'static, ()>>,

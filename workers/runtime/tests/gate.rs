@@ -1,4 +1,4 @@
-//! The gate: the last word on whether a step is started.
+//! The gate decides whether a step starts.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -68,7 +68,7 @@ async fn the_gate_is_asked_again_when_a_step_would_run_again() {
 }
 
 #[tokio::test]
-async fn a_step_that_waits_at_the_gate_holds_up_no_other() {
+async fn a_step_that_waits_at_the_gate_does_not_delay_others() {
     let gate = Slow::default();
     let rig = Rig::gated(gate.clone()).await;
     rig.steps.put([step(0, "ok", json!({}))]);

@@ -32,7 +32,7 @@ fn failure(outcome: Outcome) -> Failure {
 }
 
 #[tokio::test]
-async fn outcomes_are_sent_and_no_message_comes_again_not_even_of_a_handler_that_fails() {
+async fn outcomes_are_sent_and_no_message_is_delivered_again_even_after_a_failure() {
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
     let steps = [step(0, "ok", json!({})), step(1, "fail", json!({"permanent": true})), step(2, "no such handler", json!({}))];
@@ -45,7 +45,7 @@ async fn outcomes_are_sent_and_no_message_comes_again_not_even_of_a_handler_that
 }
 
 #[tokio::test]
-async fn what_the_queue_refuses_until_the_deadline_comes_again_and_is_answered_by_the_outcome_that_was_kept() {
+async fn a_message_whose_outcome_was_refused_until_the_deadline_is_answered_later_by_the_kept_outcome() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let _function = Program::function(&aws);
     let notes = folder.path().join("runs");
@@ -66,7 +66,7 @@ async fn what_the_queue_refuses_until_the_deadline_comes_again_and_is_answered_b
 }
 
 #[tokio::test]
-async fn an_outcome_left_over_from_an_earlier_invocation_is_sent_in_a_later_one_that_does_not_speak_of_it() {
+async fn a_kept_outcome_is_sent_during_a_later_invocation_of_other_messages() {
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
     aws.refuse(Some("token 0"));
@@ -78,7 +78,7 @@ async fn an_outcome_left_over_from_an_earlier_invocation_is_sent_in_a_later_one_
 }
 
 #[tokio::test]
-async fn a_step_for_which_an_invocation_began_with_too_little_time_stays_in_the_queue_and_is_put_off() {
+async fn a_step_whose_invocation_started_with_too_little_time_is_delivered_again_later() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let _function = Program::function(&aws);
     assert_eq!(aws.invoke([message(&step(0, "ok", json!({})))], AMPLE).await, NOTHING);
@@ -132,7 +132,7 @@ async fn one_dispatch_in_two_messages_is_run_once_and_answers_both() {
 }
 
 #[tokio::test]
-async fn a_malformed_message_is_done_with_once_it_is_in_the_dead_letter_queue() {
+async fn a_malformed_message_is_settled_once_it_is_in_the_dead_letter_queue() {
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
     aws.refuse(Some("stubborn"));
@@ -146,7 +146,7 @@ async fn a_malformed_message_is_done_with_once_it_is_in_the_dead_letter_queue() 
 }
 
 #[tokio::test]
-async fn a_message_of_another_version_is_put_off_and_not_buried() {
+async fn a_message_of_another_version_is_retried_and_not_dead_lettered() {
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
     let messages = [raw_message("newer", r#"{"v": 2, "of": "another shape"}"#), message(&step(0, "ok", json!({})))];
@@ -156,7 +156,7 @@ async fn a_message_of_another_version_is_put_off_and_not_buried() {
 }
 
 #[tokio::test]
-async fn what_comes_before_the_child_is_ready_waits_for_it_within_its_own_time() {
+async fn an_early_message_waits_for_the_child_within_its_own_deadline() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let (open, notes) = (folder.path().join("open"), folder.path().join("runs"));
     let line = format!("while [ ! -e '{}' ]; do sleep 0.1; done; exec {}", open.display(), python("steps.py"));
@@ -231,7 +231,7 @@ async fn the_child_has_the_function_s_role_and_none_of_the_runtime_s_settings() 
 }
 
 #[tokio::test]
-async fn each_answered_step_is_one_log_line_that_finds_its_task_and_tells_no_payload() {
+async fn each_answered_step_is_one_log_line_with_its_ids_and_without_its_payload() {
     let aws = Aws::start().await;
     let function = Program::function(&aws);
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";

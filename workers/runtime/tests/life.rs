@@ -1,4 +1,4 @@
-//! A worker's life: it starts or says why not, takes no more than it can run, loses no outcome, drains, and leaves nothing behind.
+//! The life cycle of a worker: it starts or reports why not, receives no more than it can run, loses no outcome, and drains.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 

@@ -110,7 +110,7 @@ async fn an_idle_child_that_is_killed_is_replaced() {
 }
 
 #[tokio::test]
-async fn what_breaks_the_protocol_is_as_a_death_and_the_reason_is_told() {
+async fn a_protocol_violation_counts_as_a_death_and_its_reason_is_logged() {
     for (callable, reason) in [
         ("garbage", "not in the worker protocol: `this is not of the protocol`"),
         ("unknown_number", "answered step number 999999"),
@@ -129,7 +129,7 @@ async fn what_breaks_the_protocol_is_as_a_death_and_the_reason_is_told() {
 }
 
 #[tokio::test]
-async fn an_outcome_that_is_none_fails_its_step_for_good_and_the_child_lives_on() {
+async fn an_invalid_outcome_fails_its_step_permanently_and_the_child_continues() {
     let rig = Rig::with(&python("bare.py"), WorkerSettings::new("test")).await;
     let bad = [r#"{"victory":{}}"#, r#"{"success":{}}"#, "7", r#"{"failure":{"message":"m"}}"#, "null"];
     rig.steps.put(bad.iter().enumerate().map(|(no, outcome)| step(no as i32, outcome, json!({}))));
@@ -143,7 +143,7 @@ async fn an_outcome_that_is_none_fails_its_step_for_good_and_the_child_lives_on(
 }
 
 #[tokio::test]
-async fn a_result_of_10_mb_passes_and_one_beyond_any_line_is_told_to_be_too_large() {
+async fn a_result_of_10_mb_passes_and_one_above_the_line_limit_fails_as_too_large() {
     let rig = Rig::start().await;
     rig.steps.put([step(0, "large", json!({"bytes": 10_000_000}))]);
     assert_eq!(rig.success(0).await["text"].as_str().unwrap().len(), 10_000_000);
@@ -157,7 +157,7 @@ async fn a_result_of_10_mb_passes_and_one_beyond_any_line_is_told_to_be_too_larg
 }
 
 #[tokio::test]
-async fn a_flood_of_200_mb_of_log_lines_hurts_nobody_and_grows_nothing() {
+async fn a_flood_of_200_mb_of_log_lines_delays_no_step_and_memory_stays_bounded() {
     let rig = Rig::start().await;
     let before = resident_bytes();
     rig.steps.put([step(0, "flood", json!({})), step(1, "ok", json!({}))]);

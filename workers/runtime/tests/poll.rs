@@ -30,7 +30,7 @@ async fn a_message_is_deleted_only_when_its_outcome_was_accepted() {
 }
 
 #[tokio::test]
-async fn what_runs_long_is_kept_invisible_for_the_queue_s_own_time_again() {
+async fn the_message_of_a_long_step_is_extended_by_the_queues_visibility_timeout() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let _worker = Program::polling(&aws, &[]);
     let gate = folder.path().join("gate");
@@ -53,7 +53,7 @@ async fn no_more_is_received_than_there_are_free_places() {
 }
 
 #[tokio::test]
-async fn sigterm_drains_what_runs_and_makes_visible_at_once_what_was_not_answered_and_what_still_came() {
+async fn sigterm_drains_running_steps_and_makes_all_other_messages_visible_immediately() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let worker = Program::polling(&aws, &["--drain-timeout", "2"]);
     let (notes, gate) = (folder.path().join("runs"), folder.path().join("gate"));
@@ -91,7 +91,7 @@ async fn one_dispatch_in_two_messages_is_run_once_and_both_are_deleted() {
 }
 
 #[tokio::test]
-async fn a_malformed_message_is_buried_and_deleted_and_one_of_another_version_or_that_cannot_be_buried_is_put_off() {
+async fn a_malformed_message_is_dead_lettered_and_one_of_another_version_is_retried() {
     let aws = Aws::start().await;
     aws.refuse(Some("stubborn"));
     let _worker = Program::polling(&aws, &[]);

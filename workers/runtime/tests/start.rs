@@ -64,7 +64,7 @@ fn a_name_of_its_instance_that_is_no_text_ends_it_with_one_sentence_that_names_i
 }
 
 #[tokio::test]
-async fn a_function_must_be_told_its_time_out_and_who_polls_has_none() {
+async fn the_timeout_setting_is_required_on_lambda_and_not_used_when_polling() {
     let what = "the function's timeout in seconds, from 1 to 900";
     assert_eq!(said(&[], &[("TASKER_TIMEOUT_SECONDS", "")]).await, format!("TASKER_TIMEOUT_SECONDS is not set: give {what}"));
     for wrong in ["0", "901", "a minute"] {

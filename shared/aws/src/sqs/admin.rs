@@ -37,7 +37,7 @@ impl QueueFacts {
     }
 }
 
-/// A run of SQS that moves a whole dead-letter queue. SQS remembers at most ten per queue.
+/// A message move task (`StartMessageMoveTask`) of a whole dead-letter queue. SQS lists the last ten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
     /// RUNNING, COMPLETED, CANCELLING, CANCELLED or FAILED.

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_that_is_sent_again_keeps_the_first_id_that_it_had_and_loses_its_reason() {
+    fn a_redriven_dead_letter_keeps_its_first_id_and_loses_its_reason() {
         let letter =
             SqsMessage { id: "b".into(), ..SqsMessage::default() }.with(REASON, "it is no JSON").with("traceparent", "00-…");
         let again = letter.attributes_to_keep();

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_with_a_letter_fits_beside_its_body_and_into_what_sqs_takes() {
+    fn the_attributes_of_a_dead_letter_fit_beside_its_body_within_the_limits_of_sqs() {
         let letter = |bytes: usize| SqsMessage { id: "first".into(), body: "x".repeat(bytes), ..SqsMessage::default() };
         let names = |bytes| attributes(&letter(bytes), "no\u{ffff}\n way").iter().map(|(name, _)| *name).collect::<Vec<_>>();
         assert_eq!(attributes(&letter(9), "no\u{ffff}\n way")[1], (REASON, "no way".to_owned()));

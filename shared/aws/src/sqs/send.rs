@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_sqs_says_nothing_of_was_not_sent() {
+    fn a_message_that_sqs_does_not_confirm_was_not_sent() {
         let (sent, failed) = (HashSet::from(["0"]), HashMap::from([("1", "no (InternalError)".to_owned())]));
         let refused = |id| result(id, &sent, &failed).unwrap_err().to_string();
         assert!(result("0", &sent, &failed).is_ok());

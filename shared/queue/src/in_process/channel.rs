@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_completion_that_is_too_much_waits_until_there_is_room() {
+    async fn a_completion_above_the_capacity_waits_until_capacity_is_free() {
         let channel = Channel::new(10);
         channel.send(1, 20, Duration::ZERO).await;
         let begin = Instant::now();

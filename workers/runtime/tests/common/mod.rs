@@ -234,7 +234,7 @@ impl Rig {
         self.ended().await
     }
 
-    /// Drops the worker as it is.
+    /// Drops the worker without a shutdown.
     pub fn abort(self) {
         self.running.abort();
     }
@@ -266,7 +266,7 @@ pub fn runs(path: &Path) -> Vec<(String, i32)> {
     text.lines().map(|line| line.split_once(' ').unwrap()).map(|(name, pid)| (name.to_owned(), pid.parse().unwrap())).collect()
 }
 
-/// Waits until something outside of this process is so.
+/// Waits until a condition outside of this process holds.
 pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let mut looks = tokio::time::interval(Duration::from_millis(5));
     let watching = async {

@@ -1,4 +1,4 @@
-//! As much of AWS as a worker meets, in memory.
+//! An in-memory test double of the AWS services that a worker uses.
 
 use std::{
     collections::VecDeque,
@@ -49,7 +49,7 @@ struct Inner {
     refused: Mutex<Option<String>>,
     waiting: Mutex<VecDeque<Value>>,
     given: AtomicUsize,
-    /// The most messages that a poller asked for and had in hand.
+    /// The largest number of messages that a poller held or was about to receive.
     most_in_hand: AtomicUsize,
     changed: Notify,
 }
@@ -68,7 +68,7 @@ impl Aws {
         Self { address, inner }
     }
 
-    /// Invokes the function with so much time; what it answers, as `("response" or "error", document)`.
+    /// Invokes the function with `left` until its deadline. Returns its answer as `("response" or "error", document)`.
     pub async fn invoke_with(&self, event: Value, left: Duration) -> (String, Value) {
         let before = self.inner.answers.lock().unwrap().len();
         self.inner.events.lock().unwrap().push_back((format!("request-{before}"), left, event));
@@ -76,7 +76,7 @@ impl Aws {
         self.wait_for("the answer of an invocation", |inner| inner.answers.lock().unwrap().get(before).cloned()).await
     }
 
-    /// Invokes the function with messages; the ids of those that must come again.
+    /// Invokes the function with messages. Returns the ids of the messages that must be delivered again.
     pub async fn invoke(&self, messages: impl IntoIterator<Item = Value>, left: Duration) -> Vec<String> {
         let event = json!({ "Records": messages.into_iter().collect::<Vec<_>>() });
         let (kind, answer) = self.invoke_with(event, left).await;
@@ -114,7 +114,7 @@ impl Aws {
         calls.iter().filter(|call| call.action == action).map(|call| call.body.clone()).collect()
     }
 
-    /// The seconds for which a message was hidden anew, each time.
+    /// The visibility timeouts that were set for a message, in seconds.
     pub fn hidden_for(&self, id: &str) -> Vec<u64> {
         let receipt = format!("receipt of {id}");
         let calls = self.calls("ChangeMessageVisibilityBatch");

@@ -33,7 +33,7 @@ impl Program {
         Self::with(aws, &[&["--poll"], flags].concat(), &[])
     }
 
-    /// With these flags and further settings; an empty setting is as good as none.
+    /// With these flags and further settings. An empty setting counts as unset.
     pub fn with(aws: &Aws, flags: &[&str], settings: &[(&str, &str)]) -> Self {
         Self::of(python("steps.py").split(' '), aws, flags, settings)
     }
