@@ -26,7 +26,7 @@ pub struct Client {
 
 #[derive(Debug)]
 pub struct ApiResponse {
-    /// JSON.
+    /// The body: a JSON document, unchanged.
     pub text: String,
     from: String,
 }

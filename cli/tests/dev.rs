@@ -40,7 +40,7 @@ fn end_by(mut dev: Dev, signal: Signal) -> ExitStatus {
 
 /// A folder that every user may enter, so that PostgreSQL stays in it.
 fn home() -> Place {
-    let home = Place::default();
+    let home = Place::create();
     fs::set_permissions(home.dir.path(), Permissions::from_mode(0o755)).unwrap();
     home
 }

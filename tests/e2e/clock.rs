@@ -21,7 +21,7 @@ fn a_clock_ten_minutes_off_in_our_process_decides_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for off in [OFF, -OFF] {
         let database = runtime.block_on(tasker_test_support::database());
-        let place = Place::default();
+        let place = Place::create();
         fs::create_dir(place.path("marks")).unwrap();
         place.template(&template());
         // The handlers have the right time.

@@ -27,7 +27,7 @@ pub struct System {
 
 impl System {
     pub fn over(cluster: &Cluster, user: &str) -> Self {
-        let place = Place::default();
+        let place = Place::create();
         place.template(&template());
         let dev = Dev::start(&place, &["--database-url", &cluster.url(user), "--worker", &python_worker("python")]);
         Self { place, dev, accepted: Accepted::default() }

@@ -31,7 +31,7 @@ fn started(place: &Place) -> usize {
 
 #[test]
 fn after_a_kill_of_everything_a_second_start_finishes_the_tasks_and_no_attempt_has_changed() {
-    let place = Place::default();
+    let place = Place::create();
     fs::create_dir(place.path("marks")).unwrap();
     place.template(&gate(1));
     place.template(&gate(2));
@@ -68,7 +68,7 @@ fn after_a_kill_of_everything_a_second_start_finishes_the_tasks_and_no_attempt_h
 
 #[test]
 fn a_kill_of_the_process_alone_leaves_no_worker_and_its_database_is_adopted() {
-    let place = Place::default();
+    let place = Place::create();
     fs::create_dir(place.path("marks")).unwrap();
     place.template(&gate(1));
     let worker = python_worker("python");
@@ -91,7 +91,7 @@ fn a_kill_of_the_process_alone_leaves_no_worker_and_its_database_is_adopted() {
 
 #[test]
 fn when_its_postgresql_is_killed_the_system_goes_on_without_a_restart() {
-    let place = Place::default();
+    let place = Place::create();
     fs::create_dir(place.path("marks")).unwrap();
     place.template(&gate(1));
     let worker = python_worker("python");

@@ -37,7 +37,7 @@ impl Kill {
 }
 
 fn place() -> Place {
-    let place = Place::default();
+    let place = Place::create();
     place.template(&template());
     place
 }

@@ -9,7 +9,7 @@ use tasker_test_support::{
 
 #[test]
 fn the_sample_workflows_give_their_results() {
-    let place = Place::default();
+    let place = Place::create();
     let templates = root().join("config/templates");
     let worker = format!("rust={}", binary("tasker-example-rust").display());
     let python = format!("python=python3 {}", root().join("workers/python/examples/order_handlers.py").display());

@@ -8,7 +8,7 @@ const STEPS: usize = 10_000;
 
 #[test]
 fn ten_thousand_ready_steps_on_one_slow_child_finish_with_their_first_attempt() {
-    let place = Place::default();
+    let place = Place::create();
     let steps: Vec<Value> = (0..STEPS).map(|n| json!({"name": format!("s{n}"), "handler": {"callable": "brief"}})).collect();
     place.template(&json!({"name": "slow", "namespace": "e2e", "version": "1.0.0", "steps": steps}));
     let worker = python_worker("python");

@@ -15,7 +15,7 @@ fn fails(place: &Place, arguments: &[&str]) -> String {
 
 #[test]
 fn a_port_that_is_taken_is_named() {
-    let place = Place::default();
+    let place = Place::create();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let stderr = fails(&place, &["--port", &port]);
@@ -24,7 +24,7 @@ fn a_port_that_is_taken_is_named() {
 
 #[test]
 fn a_data_dir_in_use_is_named_with_its_user() {
-    let place = Place::default();
+    let place = Place::create();
     let dev = Dev::start(&place, &[]);
     let output = dev_command(&place, &[]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -35,7 +35,7 @@ fn a_data_dir_in_use_is_named_with_its_user() {
 
 #[test]
 fn missing_postgresql_is_named_with_the_remedy() {
-    let place = Place::default();
+    let place = Place::create();
     let empty = tempfile::tempdir().unwrap();
     let output = dev_command(&place, &[]).env("PG_BIN", empty.path()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -45,7 +45,7 @@ fn missing_postgresql_is_named_with_the_remedy() {
 
 #[test]
 fn a_worker_command_that_dies_at_once_is_named_with_what_it_said() {
-    let place = Place::default();
+    let place = Place::create();
     let stderr = fails(&place, &["--worker", "broken=python3 -c 'import nothing_like_this'"]);
     assert!(stderr.contains("broken") && stderr.contains("nothing_like_this"), "{stderr}");
     let stderr = fails(&place, &["--worker", "absent=/no/such/program"]);
@@ -54,7 +54,7 @@ fn a_worker_command_that_dies_at_once_is_named_with_what_it_said() {
 
 #[test]
 fn a_bad_template_is_reported_and_the_others_are_served() {
-    let place = Place::default();
+    let place = Place::create();
     place.template(&json!({"name": "good", "version": "1.0.0", "steps": [{"name": "a", "handler": {"callable": "gate"}}]}));
     std::fs::write(place.path("templates").join("bad.yaml"), "name: bad\nsteps: {}\n").unwrap();
     let worker = python_worker("python");

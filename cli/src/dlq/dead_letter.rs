@@ -14,7 +14,7 @@ const TASK_REQUEST: &str = "task request";
 pub struct DeadLetter {
     /// The dead-letter queue.
     pub queue: String,
-    /// SQS's id.
+    /// The id that SQS gave the message; a redrive gives it a new one.
     pub message_id: String,
     /// See [`kind_of`].
     pub kind: &'static str,

@@ -24,7 +24,7 @@ pub struct DispatchSettings {
 impl Store {
     /// Dispatches steps whose retry is due under these leases.
     pub async fn dispatch(&self, leases: &[Lease], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
-        let (leases, DispatchSettings { send_ms, bodies, input_bytes }) = (Columns::sorted(leases), settings);
+        let (leases, DispatchSettings { send_ms, bodies, input_bytes }) = (LeaseColumns::sorted(leases), settings);
         let params: [Param<'_>; 6] = [&leases.tasks, &leases.nos, &leases.numbers, &send_ms, &bodies, &input_bytes];
         self.changes(Lane::Steps, Prepared::Once, sql!("dispatch"), &params).await
     }
@@ -37,14 +37,14 @@ impl Store {
 
     /// Loads the messages of steps that are still enqueued, in no order.
     pub async fn load_run_steps(&self, leases: &[Lease], input_bytes: i64) -> Result<Vec<Change>, StoreError> {
-        let leases = Columns::sorted(leases);
+        let leases = LeaseColumns::sorted(leases);
         self.changes(Lane::Steps, Prepared::Never, sql!("load_run_steps"), &[&leases.tasks, &leases.nos, &input_bytes]).await
     }
 
     /// Records that the queue accepted the messages of these leases. A sweep handles each step again only after its milliseconds.
     pub async fn mark_sent(&self, sent: &[(Lease, i64)]) -> Result<(), StoreError> {
         let sent = latest(sent, |(lease, _)| *lease);
-        let leases = Columns::sorted(&sent.iter().map(|(lease, _)| *lease).collect::<Vec<_>>());
+        let leases = LeaseColumns::sorted(&sent.iter().map(|(lease, _)| *lease).collect::<Vec<_>>());
         let ms: Vec<i64> = sent.iter().map(|(_, ms)| *ms).collect();
         let params: [Param<'_>; 4] = [&leases.tasks, &leases.nos, &leases.numbers, &ms];
         self.pool.run(Lane::Steps, Prepared::Never, sql!("mark_sent"), &params).await.map(drop)
@@ -64,13 +64,13 @@ impl Store {
 }
 
 /// Leases as columns, ascending by step: all statements lock rows in this order.
-struct Columns {
+struct LeaseColumns {
     tasks: Vec<Uuid>,
     nos: Vec<StepNo>,
     numbers: Vec<i32>,
 }
 
-impl Columns {
+impl LeaseColumns {
     fn sorted(leases: &[Lease]) -> Self {
         let leases = latest(leases, |lease| *lease);
         Self {

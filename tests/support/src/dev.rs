@@ -22,15 +22,13 @@ pub struct Place {
     pub dir: tempfile::TempDir,
 }
 
-impl Default for Place {
-    fn default() -> Self {
+impl Place {
+    pub fn create() -> Self {
         let place = Self { dir: tempfile::tempdir().unwrap() };
         fs::create_dir(place.path("templates")).unwrap();
         place
     }
-}
 
-impl Place {
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
