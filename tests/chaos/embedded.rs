@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use tasker_engine::{Engine, SubmitError, Submitted};
 use tasker_queue::InProcess;
-use tasker_store::StoreError;
 use tasker_test_support::{Chance, receive};
 use tasker_wire::{Answer, CompleteStep, Evaluate, Outcome, RunStep, StepId, TaskId, message::VERSION};
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle};
@@ -289,11 +288,7 @@ impl Run<'_> {
                 Verb::TakeOver => came(engine.take_over().await, |()| Returned::Done)?,
                 Verb::Submit(_) => {
                     let answer = engine.submit(request.expect("it was made"), None).await;
-                    if matches!(answer, Err(SubmitError::Store(StoreError::Unavailable(_)))) {
-                        Returned::Lost
-                    } else {
-                        Returned::Submitted(answer)
-                    }
+                    if answer.as_ref().is_err_and(Fails::is_lost) { Returned::Lost } else { Returned::Submitted(answer) }
                 }
                 Verb::Complete(batch) => came(engine.complete(batch).await, Returned::Answers)?,
                 Verb::Evaluate(wake_ups) => came(engine.evaluate(wake_ups).await, |()| Returned::Done)?,
@@ -539,14 +534,14 @@ fn place(run: &RunStep) -> usize {
 fn came<T, E: Fails + Into<anyhow::Error>>(answer: Result<T, E>, of: impl FnOnce(T) -> Returned) -> Result<Returned> {
     match answer {
         Ok(value) => Ok(of(value)),
-        Err(e) if matches!(e.of_store(), Some(StoreError::Unavailable(_))) => Ok(Returned::Lost),
+        Err(e) if e.is_lost() => Ok(Returned::Lost),
         Err(e) => Err(e.into()),
     }
 }
 
 fn operated(answer: Result<(), tasker_engine::OperatorError>) -> Result<Returned> {
     match answer {
-        Err(e) if matches!(e.of_store(), Some(StoreError::Unavailable(_))) => Ok(Returned::Lost),
+        Err(e) if e.is_lost() => Ok(Returned::Lost),
         other => done(other).map(Returned::Operated),
     }
 }

@@ -202,7 +202,7 @@ impl Run<'_> {
         match answer {
             Ok(submitted) => task.id = Some(submitted.task),
             Err(SubmitError::Duplicate { task: id, .. }) if task.doubtful => task.id = Some(id),
-            Err(SubmitError::Store(StoreError::Unavailable(_))) => task.doubtful = true,
+            Err(SubmitError::Unconfirmed { .. }) => task.doubtful = true,
             Err(e) => bail!("submit: {e}"),
         }
         Ok(())
@@ -217,7 +217,9 @@ impl Run<'_> {
         };
         let Some((place, id)) = chosen else { return Ok(()) };
         let cancelled = match self.process.engine.cancel_task(id, by()).await {
-            Err(OperatorError::Store(StoreError::Unavailable(_))) => audited(self.rig, id, None, "cancel_task").await? > 0,
+            Err(OperatorError::Store(StoreError::Unavailable(_) | StoreError::Unanswered(_))) => {
+                audited(self.rig, id, None, "cancel_task").await? > 0
+            }
             other => done(other)?,
         };
         self.tasks.lock()[place].actions.cancelled = cancelled;

@@ -82,8 +82,8 @@ impl Process {
         let cuts = self.proxy.order(None);
         let called = match answer {
             None => Called::Lost,
+            Some(Err(e)) if e.is_lost() && !cuts.is_empty() => Called::Lost,
             Some(Err(e)) => match e.of_store() {
-                Some(StoreError::Unavailable(_)) if !cuts.is_empty() => Called::Lost,
                 Some(fault) => bail!("the database refused: {fault}"),
                 None => Called::Answered(Err(e)),
             },
@@ -107,6 +107,11 @@ pub fn note_cuts(faults: &Faults, cuts: &[Order]) {
 /// An error that may be the database's.
 pub trait Fails {
     fn of_store(&self) -> Option<&StoreError>;
+
+    /// Whether the database did not answer, so the call may have taken effect.
+    fn is_lost(&self) -> bool {
+        matches!(self.of_store(), Some(StoreError::Unavailable(_) | StoreError::Unanswered(_)))
+    }
 }
 
 impl Fails for StoreError {
@@ -118,6 +123,11 @@ impl Fails for StoreError {
 impl Fails for SubmitError {
     fn of_store(&self) -> Option<&StoreError> {
         if let Self::Store(e) = self { Some(e) } else { None }
+    }
+
+    fn is_lost(&self) -> bool {
+        // A request that is refused was certainly not accepted.
+        matches!(self, Self::Unconfirmed { .. })
     }
 }
 

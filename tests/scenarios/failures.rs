@@ -1,9 +1,9 @@
 //! A step that fails permanently, and the other branches of its task.
 
 use serde_json::json;
-use tasker_wire::{StepState, TaskId, TaskState};
+use tasker_wire::{Answer, StepState, TaskId, TaskState};
 
-use crate::rig::{Rig, by, permanent, success, template};
+use crate::rig::{Rig, by, failure, permanent, success, template, workflow};
 
 /// `bad` fails; `after` and `join` wait for it; `a` and `b` do not.
 async fn beside_a_failure() -> (Rig, TaskId) {
@@ -112,4 +112,49 @@ async fn of_two_failures_the_first_one_in_order_is_named_and_both_are_shown() {
     let failed = entries[0]["snapshot"]["failed_steps"].as_array().unwrap();
     assert_eq!(failed.iter().map(|f| &f["error"]["message"]).collect::<Vec<_>>(), ["a is wrong", "b is wrong"]);
     rig.check().await;
+}
+
+/// Refuses every text with this letter, as a database with another encoding does.
+const REFUSE: &str = "create function refuse() returns trigger language plpgsql as $$ begin
+    if concat(new.error, new.metadata, new.worker) ~ 'é' then raise exception 'no such character' using errcode = '22P05'; end if;
+    return new;
+  end $$;
+  create trigger refuse before insert or update on tasker.attempts for each row execute function refuse()";
+
+#[tokio::test]
+async fn a_failure_that_the_database_refuses_is_recorded_at_once_with_a_substitute() {
+    let rig = Rig::still().await;
+    rig.execute(REFUSE).await;
+    rig.register(&workflow("w", json!([{"name": "a", "retry": {"max_attempts": 2, "backoff": "none"}}, {"name": "b"}]))).await;
+    let task = rig.submit("w", json!({})).await;
+    let mut runs = rig.receive_all().await;
+    let (a, b) = (runs.remove("a").unwrap(), runs.remove("b").unwrap());
+    // A retryable one stays retryable; its neighbour in the batch is recorded as it is.
+    let batch = vec![a.complete(failure("café"), "w", 1), b.complete(success(json!(1)), "w", 1)];
+    assert_eq!(rig.complete(batch).await, [Answer::Accepted, Answer::Accepted]);
+    let step = rig.step(task, "a").await;
+    assert_eq!((step.state, step.attempt), (StepState::WaitingForRetry, 1));
+    assert_eq!(step.error.unwrap()["message"], "caf\\u{e9}");
+    assert_eq!(rig.step(task, "b").await.state, StepState::Complete);
+    rig.engine.evaluate(vec![rig.wake_up(task, "a").await]).await.unwrap();
+    let again = rig.receive().await;
+    let answers = rig.complete(vec![again.complete(permanent("café"), "wé", 1)]).await;
+    assert_eq!(answers, [Answer::Accepted]);
+    let step = rig.step(task, "a").await;
+    assert_eq!((step.state, step.attempt), (StepState::Error, 2));
+    assert_eq!(rig.finished(task).await, TaskState::Error);
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn a_failure_of_which_the_database_refuses_every_text_is_recorded_under_a_constant_one() {
+    let rig = Rig::still().await;
+    rig.execute(&REFUSE.replace("'é'", "'rotten'")).await;
+    rig.register(&workflow("w", json!([{"name": "a", "retry": {"max_attempts": 1}}]))).await;
+    let task = rig.submit("w", json!({})).await;
+    let run = rig.receive().await;
+    assert_eq!(rig.answer(&run, failure("a rotten apple")).await, Answer::Accepted);
+    let error = rig.step(task, "a").await.error.unwrap();
+    assert_eq!((&error["error_type"], &error["retryable"]), (&json!("unstorable"), &json!(true)));
+    assert_eq!(rig.finished(task).await, TaskState::Error);
 }

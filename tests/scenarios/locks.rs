@@ -9,7 +9,7 @@ use tasker_store::StoreError;
 use tasker_wire::{Answer, RunStep, TaskState};
 use tokio::task::JoinHandle;
 
-use crate::rig::{PATIENCE, Rig, engine, request_of, success, template};
+use crate::rig::{PATIENCE, Rig, request_of, success, template};
 
 const CHAIN: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"])];
 
@@ -87,22 +87,6 @@ async fn a_request_waits_for_a_locked_row_only_so_long_as_the_row_is_locked() {
     let submitted = tokio::time::timeout(Duration::from_secs(30), submitting).await.unwrap().unwrap().unwrap();
     assert!(submitted.created);
     rig.check().await;
-}
-
-#[tokio::test]
-async fn a_lock_that_was_not_had_in_time_is_asked_for_again() {
-    let rig = Rig::still().await;
-    rig.register(&template("w", &[("a", &[])])).await;
-    rig.submit("w", json!({})).await;
-    let run = rig.receive().await;
-    rig.execute("do $$ begin execute format('alter database %I set lock_timeout = 50', current_database()); end $$").await;
-    let engine = engine(&rig.db, InProcess::default());
-    rig.execute("begin; select from tasker.steps for update").await;
-    let completion = run.complete(success(json!(1)), "scripted", 1);
-    let refused = engine.complete(vec![completion.clone()]).await.unwrap_err();
-    assert!(refused.is_transient(), "{refused}");
-    rig.execute("rollback").await;
-    assert_eq!(engine.complete(vec![completion]).await.unwrap(), [Answer::Accepted]);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod counts;
 mod dead_letters;
 mod defects;
 mod failures;
+mod foreign_locks;
 mod identity;
 mod join;
 mod late;

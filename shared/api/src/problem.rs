@@ -56,6 +56,18 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message).retry_after(RETRY_AFTER_SECONDS)
     }
 
+    /// Nobody knows whether the request had an effect.
+    pub fn unconfirmed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "UNCONFIRMED", message)
+    }
+
+    /// The database ended the statement.
+    fn locked() -> Self {
+        let message = "the request waited too long for the database, probably for a lock of another session (GET /health/ready names \
+            them); it had no effect, send it again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "DATABASE_LOCKED", message).retry_after(RETRY_AFTER_SECONDS)
+    }
+
     /// The server is at a limit. It rejects immediately, so the caller loses no time.
     pub fn overloaded(what: &str) -> Self {
         let message = format!("too busy: {what}; the request had no effect, send it again later");
@@ -116,7 +128,11 @@ impl From<RequestError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error.reaction() {
-            // The reason names hosts and users: it is for the log.
+            // The reasons name hosts and users: they are for the log.
+            Reaction::Later if matches!(error, StoreError::TimedOut(_)) => Self::locked(),
+            Reaction::Later if matches!(error, StoreError::Unanswered(_)) => {
+                Self::unconfirmed("the database did not answer; the request may have taken effect")
+            }
             Reaction::Later => Self::unavailable("the database is not available; try again"),
             Reaction::CallersFault => Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", error.to_string()),
             Reaction::OurDefect => Self::internal().with_code("DATABASE_ERROR"),
@@ -134,6 +150,11 @@ impl From<SubmitError> for Problem {
             SubmitError::Duplicate { task, state } => Self::new(StatusCode::CONFLICT, "CONFLICT", message)
                 .with_details(ErrorDetails::Task { status: state.to_string(), task_uuid: task.uuid() }),
             SubmitError::Full => Self::overloaded("too many steps are waiting for workers"),
+            SubmitError::Unconfirmed { task } => {
+                let message =
+                    format!("{message}: GET /v1/tasks/{task} tells, and sending the request again may create a second task");
+                Self::unconfirmed(message)
+            }
             SubmitError::Store(error) => error.into(),
         }
     }

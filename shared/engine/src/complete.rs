@@ -78,6 +78,7 @@ pub fn disposition(answer: Answer) -> Disposition {
         Answer::Forged => Disposition::Dead("the token was not issued for this step, lease and attempt".into()),
         // The signing key is new, or the template belongs to a version that is still being deployed.
         Answer::Unknown => Disposition::RetryLater,
+        Answer::Locked => Disposition::Postponed,
     }
 }
 

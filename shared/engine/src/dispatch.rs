@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use tasker_domain::{template::WorkflowStep, token};
 use tasker_queue::{Outgoing, Queue};
-use tasker_store::{Change, StoreError, TaskHeader};
-use tasker_wire::{Answer, Lease, RunStep, limits, message::VERSION};
+use tasker_store::{Change, Completion, StoreError, TaskHeader};
+use tasker_wire::{Answer, Lease, RunStep, StepId, limits, message::VERSION};
 
 use crate::{
     Engine,
@@ -36,15 +36,40 @@ impl<Q: Queue> Engine<Q> {
             if let Some(page) = work.next_page() {
                 work.changes = self.store.load_run_steps(&page, limits::INPUT_BYTES as i64).await?;
             } else if let Some((places, round)) = work.next_round() {
-                match self.store.complete(&round, self.dispatch_settings()).await {
-                    Ok(changes) => work.recorded(&places, &round, changes),
-                    Err(StoreError::Data(reason)) => work.refused(places, round, &reason)?,
-                    Err(error) => return Err(error),
-                }
+                self.record(&mut work, places, round).await?;
             } else {
                 return Ok(work.answers);
             }
         }
+    }
+
+    /// Records a round of verdicts. One that a lock of another session blocks is set aside, so the others do not wait for it.
+    async fn record<'a>(&self, work: &mut Work<'a>, places: Vec<usize>, round: Vec<Completion<'a>>) -> Result<(), StoreError> {
+        let leases = || round.iter().map(|verdict| verdict.lease).collect::<Vec<_>>();
+        if self.locked.may_block(&round) {
+            let locked = self.locked_steps(&leases()).await?;
+            if !locked.is_empty() {
+                work.set_aside(places, round, &locked);
+                return Ok(());
+            }
+        }
+        match self.store.complete(&round, self.dispatch_settings()).await {
+            Ok(changes) => work.recorded(&places, &round, changes),
+            Err(StoreError::Data(reason)) => work.refused(places, round, &reason)?,
+            Err(StoreError::TimedOut(_)) => {
+                let locked = self.locked_steps(&leases()).await?;
+                work.set_aside(places, round, &locked);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Which steps of these leases a lock blocks now. Later rounds ask first for the tasks of these.
+    pub(crate) async fn locked_steps(&self, leases: &[Lease]) -> Result<Vec<StepId>, StoreError> {
+        let locked = self.store.locked_steps(leases).await?;
+        self.locked.note(leases, &locked);
+        Ok(locked)
     }
 
     /// Makes messages from changes, and wakes the callers that wait for a finished task.

@@ -5,6 +5,7 @@
 
 mod complete;
 mod dispatch;
+mod locked;
 mod operator;
 mod reaction;
 mod recover;
@@ -39,6 +40,7 @@ pub use submit::{SubmitError, Submitted};
 pub use sweep::Swept;
 pub use wait::Waiter;
 
+use locked::LockedTasks;
 use submit::Submits;
 use templates::TemplateCache;
 use wait::Waiters;
@@ -69,6 +71,7 @@ pub struct Engine<Q> {
     settings: EngineSettings,
     templates: TemplateCache,
     waiters: Arc<Waiters>,
+    locked: LockedTasks,
     submits: Arc<Submits>,
     /// Whether an answer of the database was lost, with the dispatches in it.
     lost_track: AtomicBool,
@@ -82,6 +85,7 @@ impl<Q: Queue> Engine<Q> {
             settings,
             templates: TemplateCache::default(),
             waiters: Arc::default(),
+            locked: LockedTasks::default(),
             submits: submit::together(),
             lost_track: AtomicBool::new(false),
         })

@@ -21,7 +21,7 @@ pub trait React {
 impl React for StoreError {
     fn reaction(&self) -> Reaction {
         match self {
-            Self::Unavailable(_) => Reaction::Later,
+            Self::Unavailable(_) | Self::Unanswered(_) | Self::TimedOut(_) => Reaction::Later,
             Self::Data(_) => Reaction::CallersFault,
             Self::Setting(_) | Self::Bug(_) => Reaction::OurDefect,
         }
@@ -32,7 +32,7 @@ impl React for SubmitError {
     fn reaction(&self) -> Reaction {
         match self {
             Self::UnknownTemplate { .. } | Self::Invalid(_) | Self::Duplicate { .. } => Reaction::CallersFault,
-            Self::Full => Reaction::Later,
+            Self::Full | Self::Unconfirmed { .. } => Reaction::Later,
             Self::Store(error) => error.reaction(),
         }
     }

@@ -49,6 +49,9 @@ pub enum SubmitError {
     /// Too many steps wait for workers.
     #[error("too many steps wait for workers")]
     Full,
+    /// The database did not answer. The task may have been created.
+    #[error("the database did not confirm the task {task}; it may exist")]
+    Unconfirmed { task: TaskId },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -79,22 +82,28 @@ impl<Q: Queue> Engine<Q> {
             let template = engine.template_for(&request).await?;
             let identity = identity(&request, &template)?;
             let mut new = Arc::new(new_task(request, traceparent, &template, identity));
-            let mut unanswered = 0;
+            let (mut tries, mut unanswered) = (0, false);
             loop {
                 // Before the dispatch, because the task may finish immediately after it.
                 let waiter = engine.waiters.enter(new.task);
                 let (store, settings) = (engine.store.clone(), engine.dispatch_settings());
                 let inserted = engine.submits.call(new.clone(), move |tasks| insert(store.clone(), tasks, settings)).await;
                 // `None` if the batch panicked. Its tasks may have been inserted.
-                let row = match inserted.unwrap_or_else(|| Err(StoreError::Bug("submit answered nothing".into()))) {
+                let row = match inserted.unwrap_or_else(|| Err(StoreError::Unanswered("the batch panicked".into()))) {
                     Ok(row) => row,
-                    Err(e) if e.reaction() == Reaction::Later && unanswered + 1 < TRIES => {
-                        unanswered += 1;
-                        continue;
+                    Err(error) => {
+                        tries += 1;
+                        unanswered |= matches!(error, StoreError::Unanswered(_));
+                        let again = matches!(error, StoreError::Unanswered(_) | StoreError::Unavailable(_));
+                        match again && tries < TRIES {
+                            true => continue,
+                            // An answer that is not lost says that nothing was inserted; a lost one says nothing.
+                            false if unanswered => return Err(SubmitError::Unconfirmed { task: new.task }),
+                            false => return Err(error.into()),
+                        }
                     }
-                    Err(e) => return Err(e.into()),
                 };
-                if !row.created && row.task == new.task && unanswered == 0 {
+                if !row.created && row.task == new.task && !unanswered {
                     // Another task has this random id: draw another one.
                     new = Arc::new(NewTask { task: fresh_task(), ..NewTask::clone(&new) });
                     continue;

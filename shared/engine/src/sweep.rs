@@ -8,7 +8,7 @@ use tasker_domain::{
 };
 use tasker_queue::Queue;
 use tasker_store::{Change, Completion, Lost, StoreError};
-use tasker_wire::{Evaluate, Failure, Lease, limits};
+use tasker_wire::{Answer, Evaluate, Failure, Lease, limits};
 
 use crate::{Engine, work::Work};
 
@@ -26,7 +26,15 @@ impl<Q: Queue> Engine<Q> {
     pub async fn evaluate(self: &Arc<Self>, wake_ups: Vec<Evaluate>) -> Result<(), StoreError> {
         self.to_its_end(|engine| async move {
             let leases: Vec<Lease> = wake_ups.iter().map(|e| Lease { step: e.step_id, number: e.lease }).collect();
-            let changes = engine.store.dispatch(&leases, engine.dispatch_settings()).await?;
+            let changes = match engine.store.dispatch(&leases, engine.dispatch_settings()).await {
+                Err(StoreError::TimedOut(_)) => {
+                    // The sweep, which waits for no lock, finds those that are locked.
+                    let locked = engine.locked_steps(&leases).await?;
+                    let free: Vec<Lease> = leases.into_iter().filter(|lease| !locked.contains(&lease.step)).collect();
+                    engine.store.dispatch(&free, engine.dispatch_settings()).await?
+                }
+                changes => changes?,
+            };
             engine.dispatch(Work::of(changes)).await.map(drop)
         })
         .await
@@ -44,15 +52,16 @@ impl<Q: Queue> Engine<Q> {
                 }
             }
             let sent = rest.iter().filter(|c| matches!(c, Change::Run(_) | Change::RunKey(_))).count();
-            let swept = Swept { sent, overdue: overdue.len() };
             // First what is already dispatched, so no failure below can lose it.
             engine.dispatch(Work::of(rest)).await?;
             let mut work = Work::default();
             for lost in overdue {
                 work.record(engine.overdue(&lost).await?);
             }
-            engine.dispatch(work).await?;
-            Ok(swept)
+            let answers = engine.dispatch(work).await?;
+            // A locked step is due again at once; only a later call may look at it.
+            let overdue = answers.iter().filter(|answer| **answer != Answer::Locked).count();
+            Ok(Swept { sent, overdue })
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tasker_domain::Verdict;
 use tasker_queue::{Outgoing, SendError, SendResult};
 use tasker_store::{Change, Completion, StoreError};
-use tasker_wire::{Answer, Evaluate, Failure, Lease, limits, message::VERSION};
+use tasker_wire::{Answer, Evaluate, Failure, Lease, StepId, limits, message::VERSION};
 
 use crate::BODIES;
 
@@ -13,6 +13,11 @@ use crate::BODIES;
 const RESEND_MS: i64 = 15 * 60 * 1000;
 /// The maximum of that time.
 const RESEND_MAX_MS: i64 = 6 * 3600 * 1000;
+
+/// Verdicts that may wait alone for a lock in one call. Then the rest is left to a later call.
+const WAITS_ALONE: u32 = 3;
+/// The `error_type` of a failure of which nothing could be stored.
+const UNSTORABLE: &str = "unstorable";
 
 #[derive(Default)]
 pub(crate) struct Work<'a> {
@@ -27,6 +32,8 @@ pub(crate) struct Work<'a> {
     pub answers: Vec<Answer>,
     /// A verdict of a round could not be stored, so the rest is recorded one by one.
     one_by_one: bool,
+    /// Verdicts that waited alone for a lock that the database does not name.
+    waited_alone: u32,
 }
 
 /// A step's message that is being sent.
@@ -51,7 +58,7 @@ impl<'a> Work<'a> {
 
     pub fn record(&mut self, verdict: Completion<'a>) {
         self.verdicts.push((self.answers.len(), verdict));
-        self.answers.push(Answer::Refused);
+        self.answers.push(Answer::Locked);
     }
 
     /// Fails a step permanently, because no queue can carry its message. A sweep may call this twice for a step.
@@ -118,17 +125,29 @@ impl<'a> Work<'a> {
         self.changes = changes;
     }
 
-    /// A round failed because a verdict cannot be stored. Records each verdict alone; one that fails alone fails its step.
+    /// A round waited for a lock. The verdicts on `locked` steps are answered so, and the others are recorded without them. If the
+    /// database knows of no lock any more, each is recorded alone; one that waits alone is answered so too, and at last all of them.
+    pub fn set_aside(&mut self, places: Vec<usize>, round: Vec<Completion<'a>>, locked: &[StepId]) {
+        let free = |(_, verdict): &(usize, Completion)| !locked.contains(&verdict.lease.step);
+        if !locked.is_empty() {
+            self.verdicts.extend(places.into_iter().zip(round).filter(free));
+        } else if round.len() > 1 {
+            self.one_by_one = true;
+            self.verdicts.extend(places.into_iter().zip(round));
+        } else {
+            self.waited_alone += 1;
+            if self.waited_alone == WAITS_ALONE {
+                self.verdicts.clear();
+            }
+        }
+    }
+
+    /// A round failed because a verdict cannot be stored. Records each verdict alone; one that fails alone is replaced by what can be
+    /// stored.
     pub fn refused(&mut self, places: Vec<usize>, mut round: Vec<Completion<'a>>, reason: &str) -> Result<(), StoreError> {
         self.one_by_one = true;
         if let [only] = &mut round[..] {
-            if matches!(only.verdict, Verdict::Error { .. }) {
-                return Err(StoreError::Bug(format!("a failure cannot be stored: {reason}")));
-            }
-            let why = format!("the handler's outcome cannot be stored: {reason}");
-            let verdict = Verdict::Error { failure: Failure::permanent("invalid_result", why), tolerated: false };
-            let failed = Completion::by_orchestrator(only.lease, only.attempt, verdict);
-            *only = Completion { digest: only.digest, duration_ms: only.duration_ms, if_due: only.if_due, ..failed };
+            substitute(only, reason)?;
         }
         self.verdicts.extend(places.into_iter().zip(round));
         Ok(())
@@ -151,6 +170,49 @@ impl Sent {
         );
         let resend_ms = RESEND_MS.saturating_mul(1 << run.resend.clamp(0, 16)).min(RESEND_MAX_MS);
         Some(Self { lease: run.lease(), attempt: run.attempt, resend_ms })
+    }
+}
+
+/// Replaces a verdict that the database refuses to store by the next simpler one: without metadata, then with plain ASCII texts, then with
+/// a constant text. A failure stays retryable or permanent.
+fn substitute(refused: &mut Completion, reason: &str) -> Result<(), StoreError> {
+    let had_metadata = refused.metadata.take().is_some();
+    match &mut refused.verdict {
+        Verdict::Complete(_) if had_metadata => {}
+        Verdict::Retry(_, failure) | Verdict::Error { failure, .. } => {
+            if failure.error_type == UNSTORABLE {
+                return Err(StoreError::Bug(format!("a failure cannot be stored: {reason}")));
+            }
+            let plain = plain(failure);
+            let was_plain = *failure == plain && !had_metadata;
+            let constant = || Failure {
+                message: "the database refuses its error text".into(),
+                error_type: UNSTORABLE.into(),
+                ..plain.clone()
+            };
+            *failure = if was_plain { Failure { error_code: None, ..constant() } } else { plain };
+        }
+        other => {
+            let why = format!("the handler's outcome cannot be stored: {reason}");
+            *other = Verdict::Error { failure: Failure::permanent("invalid_result", why), tolerated: false };
+        }
+    }
+    refused.worker.retain(|c| c.is_ascii());
+    Ok(())
+}
+
+/// The failure in ASCII, without its context.
+fn plain(failure: &Failure) -> Failure {
+    let ascii = |text: &str| {
+        let escaped = |c: char| if c.is_ascii() { c.to_string() } else { c.escape_unicode().to_string() };
+        text.chars().map(escaped).collect::<String>()
+    };
+    Failure {
+        message: ascii(&failure.message),
+        error_type: ascii(&failure.error_type),
+        error_code: failure.error_code.as_deref().map(ascii),
+        context: None,
+        ..failure.clone()
     }
 }
 
@@ -203,8 +265,60 @@ mod tests {
         work.refused(places, round, "odd").unwrap();
         let (places, round) = work.next_round().unwrap();
         assert!(matches!(&round[0].verdict, Verdict::Error { failure, .. } if failure.error_type == "invalid_result"));
-        assert!(work.refused(places, round, "odd").is_err(), "a failure that cannot be stored is a defect of ours");
+        work.refused(places, round, "odd").unwrap();
+        let (places, round) = work.next_round().unwrap();
+        assert!(work.refused(places, round, "odd").is_err(), "a constant text that cannot be stored is a defect of ours");
         assert_eq!(work.next_round().unwrap().0, [1]);
+    }
+
+    #[test]
+    fn a_failure_that_cannot_be_stored_stays_one_of_its_kind_and_loses_only_what_is_refused() {
+        let failure = Failure {
+            error_code: Some("café".into()),
+            context: Some(1.into()),
+            ..Failure::retryable("weather", "sunny \u{1f600}")
+        };
+        let mut refused = Completion::by_orchestrator(lease(1), 1, Verdict::Retry(7, failure));
+        substitute(&mut refused, "odd").unwrap();
+        let Verdict::Retry(7, plain) = &refused.verdict else { panic!("{refused:?}") };
+        assert_eq!((&*plain.message, &*plain.error_type), ("sunny \\u{1f600}", "weather"));
+        assert!(plain.error_code.as_deref() == Some("caf\\u{e9}") && plain.context.is_none());
+        substitute(&mut refused, "odd").unwrap();
+        let Verdict::Retry(7, constant) = &refused.verdict else { panic!("{refused:?}") };
+        assert!(constant.error_type == UNSTORABLE && constant.retryable, "{constant:?}");
+        assert!(substitute(&mut refused, "odd").is_err());
+    }
+
+    #[test]
+    fn a_success_whose_metadata_cannot_be_stored_stays_a_success() {
+        let raw = |text: &str| serde_json::value::RawValue::from_string(text.into()).unwrap();
+        let (result, metadata) = (raw("1"), raw("2"));
+        let done = Completion::by_orchestrator(lease(1), 1, Verdict::Complete(&result));
+        let mut refused = Completion { metadata: Some(&metadata), ..done };
+        substitute(&mut refused, "odd").unwrap();
+        assert!(matches!(refused.verdict, Verdict::Complete(_)) && refused.metadata.is_none());
+        substitute(&mut refused, "odd").unwrap();
+        assert!(matches!(&refused.verdict, Verdict::Error { failure, .. } if failure.error_type == "invalid_result"));
+    }
+
+    #[test]
+    fn a_verdict_on_a_locked_step_is_set_aside_and_the_others_are_recorded() {
+        let mut work = work(&[1, 2, 3]);
+        let (places, round) = work.next_round().unwrap();
+        work.set_aside(places, round, &[lease(2).step]);
+        assert_eq!(work.next_round().unwrap().0, [0, 2]);
+        assert_eq!(work.answers, [Answer::Locked; 3], "until they are recorded");
+    }
+
+    #[test]
+    fn verdicts_that_wait_for_an_unknown_lock_are_tried_alone_a_few_times_and_then_left() {
+        let mut work = work(&[1, 2, 3, 4, 5]);
+        let mut waits = 0;
+        while let Some((places, round)) = work.next_round() {
+            work.set_aside(places, round, &[]);
+            waits += 1;
+        }
+        assert_eq!(waits, 1 + WAITS_ALONE);
     }
 
     #[test]

@@ -48,7 +48,7 @@ where
     for (receipt, disposition) in Box::pin(consume(batch, limits, &handling)).await {
         let done = match disposition {
             Disposition::Done => true,
-            Disposition::RetryLater => false,
+            Disposition::RetryLater | Disposition::Postponed => false,
             Disposition::Dead(reason) => Box::pin(handling.dead_letter(&receipt, &reason, until)).await,
         };
         if !done {

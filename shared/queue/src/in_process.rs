@@ -155,6 +155,9 @@ impl Source for WakeUps {
     }
 }
 
+/// The pause of a postponed message.
+const POSTPONED: Duration = Duration::from_millis(500);
+
 fn pause(receives: u32) -> Duration {
     Duration::from_millis((25u64 << receives.min(7)).min(2000))
 }

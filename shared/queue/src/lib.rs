@@ -91,6 +91,9 @@ pub enum Disposition {
     Done,
     /// It is delivered again after a pause that grows with its receives.
     RetryLater,
+    /// Nothing is wrong with the message, but it cannot be worked on now. It is delivered again after a pause. Where the queue itself does
+    /// not count receives, this one does not count.
+    Postponed,
     /// It becomes a dead letter, with this reason.
     Dead(String),
 }

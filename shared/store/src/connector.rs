@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use tokio::task::JoinHandle;
 use tokio_postgres::{
-    Client, Config, NoTls,
+    CancelToken, Client, Config, NoTls,
     config::{Host, SslMode},
     error::SqlState,
 };
@@ -108,6 +108,14 @@ impl Connector {
             Some(error) => Err(error),
             // Without a login, the server's answer is the error. The source of logins has logged why there is none.
             None => self.connect_as(&self.config).await,
+        }
+    }
+
+    /// Asks the server to end the statement that a session runs.
+    pub(crate) async fn cancel(&self, token: CancelToken) -> Result<(), tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => token.cancel_query(tls.clone()).await,
+            None => token.cancel_query(NoTls).await,
         }
     }
 

@@ -42,7 +42,7 @@ impl Store {
         let mut found = Examination::default();
         let mut after = Uuid::nil();
         loop {
-            let rows = self.request(sql!("doctor_page"), &[&after, &PAGE_TASKS, &PAGE_STEPS]).await?;
+            let rows = self.read(sql!("doctor_page"), &[&after, &PAGE_TASKS, &PAGE_STEPS]).await?;
             let last: Option<Uuid> = rows.first().and_then(|r| r.get("task_id"));
             if let Some(row) = rows.first().filter(|_| last.is_some()) {
                 found.tasks += row.get::<_, i64>("tasks");
@@ -51,7 +51,7 @@ impl Store {
             // Beyond the last task there may be steps without one.
             let up_to = last.unwrap_or(Uuid::max());
             for sql in [sql!("doctor_tasks"), sql!("doctor_steps"), sql!("doctor_orphans")] {
-                found.add(&self.request(sql, &[&after, &up_to, &(LISTED as i64)]).await?);
+                found.add(&self.read(sql, &[&after, &up_to, &(LISTED as i64)]).await?);
             }
             let Some(last) = last else { return Ok(found) };
             after = last;

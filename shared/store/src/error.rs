@@ -5,9 +5,16 @@ use tokio_postgres::error::SqlState;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The database does not answer. The call may have taken effect; the same call can be repeated.
+    /// The database cannot be used now. The call had no effect; the same call can be repeated.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// The statement was sent and its answer did not arrive. It may have taken effect; the same call can be repeated.
+    #[error("the database did not answer: {0}")]
+    Unanswered(String),
+    /// The server ended the statement: a lock was not free in time, or it took too long. It had no effect, and other statements may
+    /// succeed meanwhile.
+    #[error("the database ended a statement: {0}")]
+    TimedOut(String),
     /// The caller's value cannot be stored (SQLSTATE class 22 or 54). Nothing was stored.
     #[error("a value cannot be stored: {0}")]
     Data(String),
@@ -20,9 +27,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The same error of a call that only reads.
+    pub(crate) fn of_a_read(self) -> Self {
+        if let Self::Unanswered(text) = self { Self::Unavailable(text) } else { self }
+    }
+
     /// The same call may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Unanswered(_) | Self::TimedOut(_))
     }
 }
 
@@ -34,14 +46,17 @@ pub(crate) fn is_conflict(error: &tokio_postgres::Error) -> bool {
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
-            return Self::Unavailable(root_cause(&error).to_string());
+            return Self::Unanswered(root_cause(&error).to_string());
         };
         let text = format!("{} ({})", db.message(), db.code().code());
+        if *db.code() == SqlState::LOCK_NOT_AVAILABLE || *db.code() == SqlState::QUERY_CANCELED {
+            return Self::TimedOut(text);
+        }
         match &db.code().code()[..2] {
             "22" | "54" => Self::Data(text),
             // Connection, transaction state of a server that is shutting down, resources, operator intervention, system
-            // error. 25006 is a server that became read-only in a failover, 28 a rotated password, 55P03 a lock_timeout, 26 a prepared
-            // statement that the session does not have; its connection is discarded.
+            // error. 25006 is a server that became read-only in a failover, 28 a rotated password, 26 a prepared statement that the
+            // session does not have; its connection is discarded.
             "08" | "25" | "26" | "28" | "40" | "53" | "55" | "57" | "58" => Self::Unavailable(text),
             _ => Self::Bug(text),
         }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{Row, types::ToSql};
 
-use crate::{Connector, StoreError, error::is_conflict, row::Argument};
+use crate::{Connector, StoreError, error::is_conflict, locks::Blocker, row::Argument, store::sql};
 
 /// A connection that was idle for this long is tested before it is used.
 const IDLE: Duration = Duration::from_secs(5);
@@ -19,8 +19,13 @@ const IDLE: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long a request waits for a connection that requests may use.
 const TURN: Duration = Duration::from_secs(5);
-/// The timeout of a statement. All our statements are much faster, so a slower one means that the server or the network is down.
+/// How long the answer to a statement may take. The server ends a statement 5 s earlier (`session.sql`), so without an answer the server
+/// or the network is down.
 const STATEMENT: Duration = Duration::from_secs(30);
+/// How long the request that cancels such a statement may take.
+const CANCEL: Duration = Duration::from_secs(5);
+/// The interval at which the log repeats what statements wait for.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
 /// How often a statement is repeated after a deadlock.
 const CONFLICT_RETRIES: u32 = 5;
 /// The pause before the first repetition. Each further one is longer.
@@ -34,12 +39,15 @@ pub(crate) const APPLICATION: &str = "tasker";
 
 pub(crate) struct Pool {
     connections: deadpool_postgres::Pool,
+    connector: Connector,
     prepares: bool,
     /// One permit for each connection that requests may use.
     requests: Semaphore,
     statements: AtomicU64,
     conflicts: AtomicU64,
     health: Mutex<Health>,
+    /// When the log last said what statements wait for.
+    said: Mutex<Option<Instant>>,
 }
 
 /// Whether the database answers. Only a call that began after the last change can change it: when an outage begins or ends, the
@@ -82,11 +90,12 @@ impl Pool {
         connector.config.application_name(APPLICATION);
         let used = AtomicU64::new(epoch_ms());
         let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = deadpool_postgres::Pool::builder(Manager::from_connect(connector.config.clone(), connector, settings))
+        let pool = deadpool_postgres::Pool::builder(Manager::from_connect(connector.config.clone(), connector.clone(), settings))
             .max_size(connections)
             .wait_timeout(Some(wait))
             .create_timeout(Some(wait))
             .recycle_timeout(Some(wait))
+            .post_create(Hook::async_fn(|client, _| Box::pin(begin_session(client))))
             .pre_recycle(Hook::async_fn(move |client, metrics| {
                 // By both clocks, because one of them may stop while a sandbox is frozen.
                 let idle = metrics.last_used().max(asleep(&used));
@@ -97,11 +106,13 @@ impl Pool {
             .map_err(|e| StoreError::Bug(e.to_string()))?;
         Ok(Self {
             connections: pool,
+            connector,
             prepares: false,
             requests: Semaphore::new(connections.saturating_sub(FOR_STEPS).max(1)),
             statements: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             health: Mutex::new(Health { down: false, since: Instant::now() }),
+            said: Mutex::default(),
         })
     }
 
@@ -140,7 +151,29 @@ impl Pool {
             }
         };
         self.observe(begun, &result);
+        if let Err(StoreError::TimedOut(reason)) = &result {
+            self.say_what_holds(reason).await;
+        }
         result
+    }
+
+    /// The sessions that may hold what our statements wait for.
+    pub(crate) async fn blockers(&self) -> Result<Vec<Blocker>, StoreError> {
+        let rows = self.try_once(Prepared::Never, sql!("blockers"), &[]).await.map_err(|failed| failed.error)?;
+        Ok(rows.iter().map(Blocker::read).collect())
+    }
+
+    /// Logs why a statement was ended and which sessions hold locks, once in [`SAY_AGAIN`].
+    async fn say_what_holds(&self, reason: &str) {
+        {
+            let mut said = self.said.lock();
+            if said.is_some_and(|at| at.elapsed() < SAY_AGAIN) {
+                return;
+            }
+            *said = Some(Instant::now());
+        }
+        let held_by: Vec<String> = self.blockers().await.unwrap_or_default().into_iter().map(|blocker| blocker.text).collect();
+        tracing::warn!(reason, held_by = held_by.join("; "), "a statement waited too long; its work is tried again");
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
@@ -152,6 +185,7 @@ impl Pool {
 
     async fn try_once(&self, prepared: Prepared, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, Failed> {
         let client = self.connections.get().await.map_err(|e| Failed { error: from_pool(e), conflict: false })?;
+        let cancel = client.cancel_token();
         self.statements.fetch_add(1, Relaxed);
         let rows = async {
             let typed = params.iter().map(|&param| (param as &(dyn ToSql + Sync), param.sql_type()));
@@ -166,10 +200,14 @@ impl Pool {
             Ok(Ok(rows)) => return Ok(rows),
             Ok(Err(e)) => Failed { conflict: is_conflict(&e), error: e.into() },
             Err(_) => {
-                Failed { error: StoreError::Unavailable(format!("no answer within {} s", STATEMENT.as_secs())), conflict: false }
+                // It may still run on the server. Cancelled by a connection of its own, which nothing waits for.
+                let connector = self.connector.clone();
+                tokio::spawn(async move { tokio::time::timeout(CANCEL, connector.cancel(cancel)).await });
+                Failed { error: StoreError::Unanswered(format!("no answer within {} s", STATEMENT.as_secs())), conflict: false }
             }
         };
-        if failed.error.is_transient() && !failed.conflict {
+        let session_is_sound = failed.conflict || matches!(failed.error, StoreError::TimedOut(_));
+        if failed.error.is_transient() && !session_is_sound {
             // A server that became read-only or is shutting down would reject the next caller too.
             drop(Object::take(client));
         }
@@ -179,7 +217,7 @@ impl Pool {
     /// Logs the begin and the end of an outage once each.
     fn observe(&self, begun: Instant, result: &Result<Vec<Row>, StoreError>) {
         match result {
-            Err(StoreError::Unavailable(reason)) if self.learned(begun, true) => {
+            Err(StoreError::Unavailable(reason) | StoreError::Unanswered(reason)) if self.learned(begun, true) => {
                 tracing::error!(
                     reason,
                     "the database is not available; requests are rejected and work waits until it is available again"
@@ -220,6 +258,11 @@ fn epoch_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Sets what a session must not take from the role or the database.
+async fn begin_session(client: &ClientWrapper) -> Result<(), HookError> {
+    client.simple_query(sql!("session")).await.map(drop).map_err(HookError::Backend)
+}
+
 /// The network may have closed an idle connection silently, above all while the whole process was frozen.
 async fn verify(client: &ClientWrapper, idle: Duration) -> Result<(), HookError> {
     if idle < IDLE {
@@ -233,9 +276,9 @@ async fn verify(client: &ClientWrapper, idle: Duration) -> Result<(), HookError>
 
 fn from_pool(error: PoolError) -> StoreError {
     match error {
-        PoolError::Backend(e) => match StoreError::from(e) {
-            // A rejected login is an outage, not a bug: the database may not exist yet.
-            StoreError::Bug(text) => StoreError::Unavailable(text),
+        PoolError::Backend(e) | PoolError::PostCreateHook(HookError::Backend(e)) => match StoreError::from(e) {
+            // A rejected login is an outage, not a bug: the database may not exist yet. No statement was sent.
+            StoreError::Bug(text) | StoreError::Unanswered(text) => StoreError::Unavailable(text),
             other => other,
         },
         PoolError::Timeout(_) => StoreError::Unavailable("no connection in time".into()),

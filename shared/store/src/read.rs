@@ -29,9 +29,9 @@ impl Store {
         let (rows, skip) = (i64::from(per_page), i64::from(page) * i64::from(per_page));
         let mut params = filter_params(filter, &states);
         params.extend([&rows as Param<'_>, &skip]);
-        let rows = self.request(sql!("list_tasks"), &params).await?;
+        let rows = self.read(sql!("list_tasks"), &params).await?;
         let ids: Vec<Uuid> = rows.iter().map(|r| r.get(0)).collect();
-        let rows = self.request(sql!("get_tasks"), &[&ids, &(limits::LISTED_BYTES as i64)]).await?;
+        let rows = self.read(sql!("get_tasks"), &[&ids, &(limits::LISTED_BYTES as i64)]).await?;
         Ok(rows.iter().map(TaskSummary::read).collect())
     }
 
@@ -40,7 +40,7 @@ impl Store {
         let states = state_words(filter);
         let mut params = filter_params(filter, &states);
         params.push(&limits::COUNTED_ROWS);
-        let rows = self.request(sql!("count_tasks"), &params).await?;
+        let rows = self.read(sql!("count_tasks"), &params).await?;
         Ok(rows.first().map_or(0, |r| r.get(0)))
     }
 
@@ -58,7 +58,7 @@ impl Store {
         let ids: Vec<Uuid> = tasks.iter().map(|t| t.uuid()).collect();
         let rows = match self.pool.run(Lane::Requests, Prepared::Once, sql!("task_details"), &[&ids]).await {
             Ok(rows) => rows,
-            Err(e) => return tasks.iter().map(|_| Err(e.clone())).collect(),
+            Err(e) => return tasks.iter().map(|_| Err(e.clone().of_a_read())).collect(),
         };
         // Several callers may ask for the same task.
         let row_of = |task: &TaskId| rows.iter().find(|row| row.get::<_, Uuid>("task_id") == task.uuid());
@@ -66,7 +66,7 @@ impl Store {
     }
 
     pub async fn task_state(&self, task: TaskId) -> Result<Option<TaskState>, StoreError> {
-        let rows = self.request(sql!("task_state"), &[&task.uuid()]).await?;
+        let rows = self.read(sql!("task_state"), &[&task.uuid()]).await?;
         Ok(rows.first().map(|r| task_state(r.get("state"))))
     }
 
@@ -81,13 +81,13 @@ impl Store {
     }
 
     async fn steps_where(&self, task: TaskId, no: Option<i32>, result_bytes: i64) -> Result<Option<Vec<StepDetail>>, StoreError> {
-        let rows = self.request(sql!("list_steps"), &[&task.uuid(), &no, &result_bytes]).await?;
+        let rows = self.read(sql!("list_steps"), &[&task.uuid(), &no, &result_bytes]).await?;
         Ok((!rows.is_empty()).then(|| rows.iter().filter_map(|row| StepDetail::read(task, row)).collect()))
     }
 
     /// For each manually resolved step of a task, who resolved it last.
     pub async fn resolutions(&self, task: TaskId) -> Result<Vec<Resolution>, StoreError> {
-        let rows = self.request(sql!("list_resolutions"), &[&task.uuid()]).await?;
+        let rows = self.read(sql!("list_resolutions"), &[&task.uuid()]).await?;
         Ok(rows.iter().map(|row| Resolution::read(task, row)).collect())
     }
 

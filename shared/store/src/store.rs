@@ -55,6 +55,11 @@ impl Store {
         self.pool.run(Lane::Requests, Prepared::Never, sql, params).await
     }
 
+    /// Runs a statement that only reads, so one without an answer had no effect.
+    pub(crate) async fn read(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.request(sql, params).await.map_err(StoreError::of_a_read)
+    }
+
     /// Runs a statement that returns rows of `tasker.change`.
     pub(crate) async fn changes(
         &self,

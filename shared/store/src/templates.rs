@@ -62,19 +62,19 @@ impl Store {
 
     /// The newest revision of every version of a template.
     pub async fn latest_revisions(&self, namespace: &str, name: &str) -> Result<Vec<StoredTemplate>, StoreError> {
-        let rows = self.request(sql!("latest_revisions"), &[&namespace, &name]).await?;
+        let rows = self.read(sql!("latest_revisions"), &[&namespace, &name]).await?;
         Ok(rows.iter().map(|row| from_row!(row, StoredTemplate { template_id, version, revision, sha256 })).collect())
     }
 
     /// The definition of a revision, as JSON text.
     pub async fn template_definition(&self, template_id: Uuid) -> Result<Option<String>, StoreError> {
-        let rows = self.request(sql!("template_by_id"), &[&template_id]).await?;
+        let rows = self.read(sql!("template_by_id"), &[&template_id]).await?;
         Ok(rows.first().map(|row| row.get("definition")))
     }
 
     /// The newest revision of every version of every template, at most [`limits::LISTED_TEMPLATES`].
     pub async fn templates(&self, namespace: Option<&str>) -> Result<Vec<TemplateVersion>, StoreError> {
-        let rows = self.request(sql!("list_templates"), &[&namespace, &limits::LISTED_TEMPLATES]).await?;
+        let rows = self.read(sql!("list_templates"), &[&namespace, &limits::LISTED_TEMPLATES]).await?;
         let read = |row: &Row| TemplateVersion {
             identity: [row.get(0), row.get(1), row.get(2)],
             description: row.get("description"),
@@ -85,13 +85,13 @@ impl Store {
 
     /// The namespaces that have templates, each with the number of its template versions.
     pub async fn namespaces(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        let rows = self.request(sql!("count_templates"), &[]).await?;
+        let rows = self.read(sql!("count_templates"), &[]).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     /// The newest revision of a version of a template.
     pub async fn template(&self, namespace: &str, name: &str, version: &str) -> Result<Option<TemplateRevision>, StoreError> {
-        let rows = self.request(sql!("get_template"), &[&namespace, &name, &version]).await?;
+        let rows = self.read(sql!("get_template"), &[&namespace, &name, &version]).await?;
         let read = |row: &Row| from_row!(row, TemplateRevision { template_id, revision, created_at; definition: raw(row.get("definition")) });
         Ok(rows.first().map(read))
     }

@@ -18,6 +18,8 @@ pub enum Answer {
     Ignored,
     /// Its token was not signed by us, or not for this step, lease and attempt.
     Forged,
+    /// Another session holds a lock on a row that it changes. Nothing changed; it is tried again later.
+    Locked,
     /// Its token names a key or a template that this process does not know. Another process may, or this one later.
     Unknown,
 }

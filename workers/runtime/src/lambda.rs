@@ -141,7 +141,7 @@ async fn not_done<C: Consumer<Message = RunStep>>(
         let (receipt, disposition) = consume(vec![delivery], limits, consumer).await.pop()?;
         let is_done = match disposition {
             Disposition::Done => true,
-            Disposition::RetryLater => false,
+            Disposition::RetryLater | Disposition::Postponed => false,
             Disposition::Dead(reason) => timeout_at(until, source.dead_letter(&receipt, &reason)).await.unwrap_or(false),
         };
         (!is_done).then_some((receipt, Disposition::RetryLater))

@@ -153,7 +153,7 @@ impl<M: Content> Source for SqsSource<M> {
             }
             let is_done = match disposition {
                 Disposition::Done => true,
-                Disposition::RetryLater => false,
+                Disposition::RetryLater | Disposition::Postponed => false,
                 Disposition::Dead(reason) => self.dead_letter(&receipt, &reason).await,
             };
             self.kept.lock().remove(&receipt.id);

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{MAX_RECEIVES, pause};
+use super::{MAX_RECEIVES, POSTPONED, pause};
 use crate::{Delivery, Disposition, Receipt};
 
 #[derive(Debug)]
@@ -33,7 +33,28 @@ struct State<M> {
 struct Kept<M> {
     message: M,
     bytes: usize,
-    receives: u32,
+    /// All deliveries, which the handle of a receipt counts.
+    deliveries: u32,
+    /// The deliveries that were postponed.
+    postponed: u32,
+}
+
+impl<M> Kept<M> {
+    fn receives(&self) -> u32 {
+        self.deliveries - self.postponed
+    }
+
+    /// How long it waits until its next delivery; `None` if it leaves the queue.
+    fn wait_after(&mut self, disposition: &Disposition) -> Option<Duration> {
+        match disposition {
+            Disposition::Postponed => {
+                self.postponed += 1;
+                Some(POSTPONED)
+            }
+            Disposition::RetryLater if self.receives() < MAX_RECEIVES => Some(pause(self.receives())),
+            _ => None,
+        }
+    }
 }
 
 impl<M: Clone> Channel<M> {
@@ -54,7 +75,7 @@ impl<M: Clone> Channel<M> {
                     state.bytes += bytes;
                     state.last += 1;
                     let place = (Instant::now() + delay, state.last);
-                    state.waiting.insert(place, Kept { message, bytes, receives: 0 });
+                    state.waiting.insert(place, Kept { message, bytes, deliveries: 0, postponed: 0 });
                     break;
                 }
             }
@@ -83,8 +104,8 @@ impl<M: Clone> Channel<M> {
         while taken.len() < max {
             let Some(next) = waiting.first_entry().filter(|next| next.key().0 <= now) else { break };
             let ((_, id), mut kept) = next.remove_entry();
-            kept.receives += 1;
-            let receipt = Receipt { id: id.to_string(), handle: String::new(), receives: kept.receives };
+            kept.deliveries += 1;
+            let receipt = Receipt { id: id.to_string(), handle: kept.deliveries.to_string(), receives: kept.receives() };
             taken.push(Delivery { message: Ok(kept.message.clone()), receipt });
             in_flight.insert(id, kept);
         }
@@ -104,9 +125,9 @@ impl<M: Clone> Channel<M> {
         let (mut done, mut given_up) = (Vec::with_capacity(settled.len()), Vec::new());
         let mut state = self.state.lock();
         for (receipt, disposition) in settled {
-            let Some((id, kept)) = state.take_back(&receipt) else { continue };
-            if disposition == Disposition::RetryLater && kept.receives < MAX_RECEIVES {
-                state.waiting.insert((Instant::now() + pause(kept.receives), id), kept);
+            let Some((id, mut kept)) = state.take_back(&receipt) else { continue };
+            if let Some(wait) = kept.wait_after(&disposition) {
+                state.waiting.insert((Instant::now() + wait, id), kept);
                 self.arrived.notify_one();
                 continue;
             }
@@ -114,7 +135,9 @@ impl<M: Clone> Channel<M> {
             match disposition {
                 Disposition::Done => done.push(kept.message),
                 Disposition::Dead(reason) => given_up.push((kept.message, reason)),
-                Disposition::RetryLater => given_up.push((kept.message, "it failed at its last receive".into())),
+                Disposition::RetryLater | Disposition::Postponed => {
+                    given_up.push((kept.message, "it failed at its last receive".into()))
+                }
             }
         }
         self.settled.notify_waiters();
@@ -135,8 +158,8 @@ impl<M: Clone> Channel<M> {
 impl<M> State<M> {
     /// The message of a delivery that is still current.
     fn take_back(&mut self, receipt: &Receipt) -> Option<(u64, Kept<M>)> {
-        let id = receipt.id.parse().ok()?;
-        self.in_flight.get(&id).filter(|kept| kept.receives == receipt.receives)?;
+        let (id, delivery) = (receipt.id.parse().ok()?, receipt.handle.parse().ok());
+        self.in_flight.get(&id).filter(|kept| Some(kept.deliveries) == delivery)?;
         self.in_flight.remove_entry(&id)
     }
 }
