@@ -26,12 +26,17 @@ fn health<Q>(status: &str, app: &App<Q>) -> Health {
     Health { status: status.into(), timestamp: now(), worker_id: app.settings.worker_id.clone() }
 }
 
-/// `GET /health/ready`. Only the database is checked: every other component runs in this process.
+/// `GET /health/ready`. 503 names every problem: of the database, and those that other parts of this process have reported.
 pub(crate) async fn ready<Q: Queue>(State(app): State<App<Q>>) -> Result<Json<Readiness>, Problem> {
     let begin = Instant::now();
+    let mut problems = app.settings.problems.list();
     match tokio::time::timeout(PATIENCE, app.engine.store().ping()).await {
+        Ok(Err(error)) if error.is_transient() => problems.push("the database is not available".into()),
         Ok(answer) => answer.map(drop)?,
-        Err(_) => return Err(Problem::unavailable(format!("the database did not answer within {} s", PATIENCE.as_secs()))),
+        Err(_) => problems.push(format!("the database did not answer within {} s", PATIENCE.as_secs())),
+    }
+    if !problems.is_empty() {
+        return Err(Problem::unready(problems));
     }
     let healthy = |duration_ms| HealthCheck { duration_ms, status: "healthy".into() };
     let database = healthy(begin.elapsed().as_millis() as u64);

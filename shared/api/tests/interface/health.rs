@@ -46,3 +46,18 @@ async fn a_database_that_hangs_makes_the_process_unready_in_time() {
     let ready = tokio::time::timeout(std::time::Duration::from_secs(4), rig.get("/health/ready")).await.unwrap();
     assert_eq!((ready.status.as_u16(), ready.headers["retry-after"].as_bytes()), (503, &b"2"[..]));
 }
+
+#[tokio::test]
+async fn a_process_is_unready_while_any_part_of_it_has_a_problem_and_names_them_all() {
+    let rig = Rig::new().await;
+    rig.problems.set("ownership", ["nothing is handed over".to_owned()]);
+    rig.problems.set("locks", ["a table is locked".to_owned()]);
+    let unready = rig.get("/health/ready").await;
+    assert_eq!((unready.status.as_u16(), unready.code()), (503, "SERVICE_UNAVAILABLE"));
+    assert_eq!(unready.body["error"]["message"], "a table is locked; nothing is handed over");
+    assert_eq!(unready.body["error"]["details"], json!({"problems": ["a table is locked", "nothing is handed over"]}));
+    assert_eq!(rig.get("/health/live").await.status, 200);
+    rig.problems.set("ownership", None);
+    rig.problems.set("locks", None);
+    assert_eq!(rig.get("/health/ready").await.status, 200);
+}
