@@ -22,9 +22,13 @@ pub async fn run(client: &Client, format: Format) -> Result {
 }
 
 fn view(report: &DoctorReport) -> String {
-    let checked = format!("checked {} tasks and {} steps", report.checked.tasks, report.checked.steps);
+    let mut checked = format!("checked {} tasks and {} steps", report.checked.tasks, report.checked.steps);
     if report.differences.is_empty() {
-        return format!("{checked}: no differences");
+        checked.push_str(": no differences");
+    }
+    report.locks.iter().for_each(|held| checked.push_str(&format!("\nanother session holds {}", output::line(held))));
+    if report.differences.is_empty() {
+        return checked;
     }
     let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "null".into());
     let row = |d: &CounterDifference| {

@@ -6,6 +6,7 @@ mod attempts;
 mod backoffs;
 mod basics;
 mod cancel;
+mod clock;
 mod counts;
 mod dead_letters;
 mod defects;

@@ -2,6 +2,7 @@
 
 use axum::{Json, extract::State, http::Uri};
 use tasker_queue::Queue;
+use tasker_store::Blocker;
 use tasker_wire::rest::DoctorReport;
 
 use crate::{App, problem::Problem, request::QueryReader, shape};
@@ -9,5 +10,11 @@ use crate::{App, problem::Problem, request::QueryReader, shape};
 /// `GET /v1/doctor`
 pub(crate) async fn examine<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Result<Json<DoctorReport>, Problem> {
     QueryReader::new(&uri).finish()?;
-    Ok(Json(shape::report(app.engine.store().examine().await?)))
+    let store = app.engine.store();
+    // First, because a locked table ends the examination.
+    let blockers = store.blockers().await?;
+    if let Some(Blocker { text, .. }) = blockers.iter().find(|blocker| blocker.all) {
+        return Err(Problem::unavailable(format!("another session holds {text}; the rows cannot be read until it ends")));
+    }
+    Ok(Json(shape::report(store.examine().await?, blockers)))
 }

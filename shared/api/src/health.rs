@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use axum::{Json, extract::State};
 use jiff::Timestamp;
 use tasker_queue::Queue;
+use tasker_store::Blocker;
 use tasker_wire::rest::{Health, HealthCheck, Readiness, ReadinessChecks, ReadinessInfo};
 
 use crate::{App, problem::Problem};
@@ -26,12 +27,23 @@ fn health<Q>(status: &str, app: &App<Q>) -> Health {
     Health { status: status.into(), timestamp: now(), worker_id: app.settings.worker_id.clone() }
 }
 
-/// `GET /health/ready`. Only the database is checked: every other component runs in this process.
+/// `GET /health/ready`. 503 names every problem: of the database, and those that other parts of this process have reported.
 pub(crate) async fn ready<Q: Queue>(State(app): State<App<Q>>) -> Result<Json<Readiness>, Problem> {
     let begin = Instant::now();
-    match tokio::time::timeout(PATIENCE, app.engine.store().ping()).await {
-        Ok(answer) => answer.map(drop)?,
-        Err(_) => return Err(Problem::unavailable(format!("the database did not answer within {} s", PATIENCE.as_secs()))),
+    let mut problems = app.settings.problems.list();
+    let mut locks = Vec::new();
+    match tokio::time::timeout(PATIENCE, app.engine.store().blockers()).await {
+        Ok(Err(error)) if error.is_transient() => problems.push("the database is not available".into()),
+        Ok(blockers) => {
+            for Blocker { text, all } in blockers? {
+                // Locked rows delay only their own tasks.
+                if all { &mut problems } else { &mut locks }.push(format!("another session holds {text}"));
+            }
+        }
+        Err(_) => problems.push(format!("the database did not answer within {} s", PATIENCE.as_secs())),
+    }
+    if !problems.is_empty() {
+        return Err(Problem::unready(problems));
     }
     let healthy = |duration_ms| HealthCheck { duration_ms, status: "healthy".into() };
     let database = healthy(begin.elapsed().as_millis() as u64);
@@ -47,6 +59,8 @@ pub(crate) async fn ready<Q: Queue>(State(app): State<App<Q>>) -> Result<Json<Re
         },
         info: ReadinessInfo {
             circuit_breaker_state: "Closed".into(),
+            clock_jumps: app.engine.clock_jumps(),
+            locks,
             environment: app.engine.settings().environment.clone(),
             operational_state: "Normal".into(),
             orchestration_database_pool_size: connections,

@@ -24,7 +24,7 @@ use axum::{
 };
 use parking_lot::Mutex;
 use tasker_engine::Engine;
-use tasker_process::panic_text;
+use tasker_process::{Problems, panic_text};
 use tasker_queue::Queue;
 use tasker_wire::limits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -39,11 +39,17 @@ pub struct ApiSettings {
     pub worker_id: String,
     /// Requests in progress; further ones are rejected. Health checks do not count.
     pub max_requests: usize,
+    /// What makes this process unready; `/health/ready` names it.
+    pub problems: Problems,
 }
 
 impl Default for ApiSettings {
     fn default() -> Self {
-        Self { worker_id: format!("tasker-{}", std::process::id()), max_requests: limits::REQUESTS }
+        Self {
+            worker_id: format!("tasker-{}", std::process::id()),
+            max_requests: limits::REQUESTS,
+            problems: Problems::default(),
+        }
     }
 }
 

@@ -68,6 +68,11 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "DATABASE_LOCKED", message).retry_after(RETRY_AFTER_SECONDS)
     }
 
+    /// The process runs, and should get no requests. All problems are in the message and in the details.
+    pub fn unready(problems: Vec<String>) -> Self {
+        Self::unavailable(problems.join("; ")).with_details(ErrorDetails::Problems { problems })
+    }
+
     /// The server is at a limit. It rejects immediately, so the caller loses no time.
     pub fn overloaded(what: &str) -> Self {
         let message = format!("too busy: {what}; the request had no effect, send it again later");

@@ -3,6 +3,7 @@
 //! Each verb loads what it needs, decides by pure code of `tasker-domain`, records everything in one statement, and only then sends.
 //! The engine keeps no workflow state between calls: its caches hold immutable data, and messages are only wake-ups.
 
+mod clock;
 mod complete;
 mod dispatch;
 mod locked;
@@ -40,6 +41,7 @@ pub use submit::{SubmitError, Submitted};
 pub use sweep::Swept;
 pub use wait::Waiter;
 
+use clock::ClockWatch;
 use locked::LockedTasks;
 use submit::Submits;
 use templates::TemplateCache;
@@ -72,6 +74,7 @@ pub struct Engine<Q> {
     templates: TemplateCache,
     waiters: Arc<Waiters>,
     locked: LockedTasks,
+    clock: ClockWatch,
     submits: Arc<Submits>,
     /// Whether an answer of the database was lost, with the dispatches in it.
     lost_track: AtomicBool,
@@ -86,6 +89,7 @@ impl<Q: Queue> Engine<Q> {
             templates: TemplateCache::default(),
             waiters: Arc::default(),
             locked: LockedTasks::default(),
+            clock: ClockWatch::default(),
             submits: submit::together(),
             lost_track: AtomicBool::new(false),
         })

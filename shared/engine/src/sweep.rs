@@ -1,16 +1,22 @@
 //! Evaluate and sweep: dispatch what time makes due, and what was lost.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tasker_domain::{
     Policy, Verdict,
-    decide::{decide_failure, decide_lost},
+    decide::{decide, decide_failure, decide_lost},
 };
 use tasker_queue::Queue;
 use tasker_store::{Change, Completion, Lost, StoreError};
-use tasker_wire::{Answer, Evaluate, Failure, Lease, limits};
+use tasker_wire::{Answer, Evaluate, Failure, Lease, Outcome, limits};
 
 use crate::{Engine, work::Work};
+
+/// A sweep that takes so long was paused, or the database was: much may have been answered meanwhile.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +49,7 @@ impl<Q: Queue> Engine<Q> {
     /// Dispatches a bounded number of steps that time made due, or whose messages were lost. Returns zeros when nothing is left.
     pub async fn sweep(self: &Arc<Self>) -> Result<Swept, StoreError> {
         self.to_its_end(|engine| async move {
+            let begun = Instant::now();
             let changes = engine.store.sweep(limits::SWEEP_ROWS, engine.dispatch_settings()).await?;
             let (mut overdue, mut rest) = (Vec::new(), Vec::new());
             for change in changes {
@@ -55,8 +62,14 @@ impl<Q: Queue> Engine<Q> {
             // First what is already dispatched, so no failure below can lose it.
             engine.dispatch(Work::of(rest)).await?;
             let mut work = Work::default();
-            for lost in overdue {
-                work.record(engine.overdue(&lost).await?);
+            if !overdue.is_empty() {
+                if begun.elapsed() > PAUSE {
+                    engine.was_paused(begun.elapsed());
+                }
+                let grace = engine.grace().await?;
+                for lost in overdue {
+                    work.record(engine.overdue(&lost, grace).await?);
+                }
             }
             let answers = engine.dispatch(work).await?;
             // A locked step is due again at once; only a later call may look at it.
@@ -66,11 +79,14 @@ impl<Q: Queue> Engine<Q> {
         .await
     }
 
-    async fn overdue(&self, lost: &Lost) -> Result<Completion<'static>, StoreError> {
+    /// The verdict on a step past its deadline. If only a jump of the clock or a pause may have made it late, it gets its time again.
+    async fn overdue(&self, lost: &Lost, grace: Option<Duration>) -> Result<Completion<'static>, StoreError> {
         let template = self.templates.get(&self.store, &lost.template).await?;
-        let verdict = match template.as_ref().and_then(|template| template.step(lost.lease.step)) {
-            Some(step) => decide_overdue(lost, &step.policy, self.jitter(lost.lease)),
-            None => look_later(lost),
+        let verdict = match (template.as_ref().and_then(|template| template.step(lost.lease.step)), grace) {
+            (None, _) => look_later(lost),
+            (Some(_), Some(length)) if lost.awaits_callback => Verdict::AwaitCallback(length.as_millis() as u64),
+            (Some(step), Some(_)) => decide(&Outcome::Started {}, &step.policy, lost.attempt, 0.0),
+            (Some(step), None) => decide_overdue(lost, &step.policy, self.jitter(lost.lease)),
         };
         Ok(Completion { if_due: true, ..Completion::by_orchestrator(lost.lease, lost.attempt, verdict) })
     }

@@ -30,6 +30,7 @@ pub async fn readiness(instance: Instance, invocation: Invocation<ReadinessEvent
 /// Sweeps until nothing is due or the time is over.
 async fn sweep(instance: &Instance, deadline: Deadline) -> InvocationResult {
     let engine = instance.engine().await?;
+    engine.watch_clock().await?;
     let Swept { mut sent, mut overdue } = Swept::default();
     loop {
         let swept = engine.sweep().await?;

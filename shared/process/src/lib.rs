@@ -1,9 +1,10 @@
-//! Shared by every program: settings from the environment, logs, graceful shutdown, secrets, and batched calls. It knows no AWS, no
-//! database and no HTTP.
+//! Shared by every program: settings from the environment, logs, graceful shutdown, secrets, current problems, and batched calls. It knows
+//! no AWS, no database and no HTTP.
 
 mod batcher;
 mod errors;
 mod logs;
+mod problems;
 mod secrets;
 pub mod settings;
 mod shutdown;
@@ -11,6 +12,7 @@ mod shutdown;
 pub use batcher::Batcher;
 pub use errors::{panic_text, root_cause};
 pub use logs::{Stream, begin_logs};
+pub use problems::Problems;
 pub use secrets::{Secret, SecretError, SecretSource, Secrets, Stage};
 pub use settings::BadSetting;
 pub use shutdown::Shutdown;

@@ -8,11 +8,15 @@ use tasker_engine::{Engine, PAUSES, disposition};
 use tasker_queue::{Consumer, Disposition, InProcess, Limits, MAX_RECEIVES, Source, WorkError, consume};
 use tasker_store::StoreError;
 use tasker_wire::{CompleteStep, Evaluate, limits};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The interval of the sweep. Retries have timers of their own; the sweep finds what those lost.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
+/// The interval at which the sweep looks whether the clock of the database jumped.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
+/// A loop that runs so much too late was paused with its process: a laptop slept, or somebody stopped it.
+const PAUSE: Duration = Duration::from_secs(5);
 /// Loops that apply completions. While one waits for its commit the other gathers the next batch.
 const COMPLETERS: usize = 2;
 
@@ -90,9 +94,17 @@ async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
 async fn sweeper(engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) {
     let mut pauses = PAUSES.build();
     let mut wait = SWEEP_EVERY;
+    let mut look = Instant::now();
     let sweeps = async {
         loop {
-            tokio::time::sleep(wait).await;
+            let due = Instant::now() + wait;
+            tokio::time::sleep_until(due).await;
+            if due.elapsed() > PAUSE {
+                engine.was_paused(due.elapsed());
+            }
+            if engine.watches_clock() && look.elapsed() >= LOOK_AT_CLOCK && engine.watch_clock().await.is_ok() {
+                look = Instant::now();
+            }
             if engine.sweep_and_recover().await.is_ok() {
                 (pauses, wait) = (PAUSES.build(), SWEEP_EVERY);
             } else {

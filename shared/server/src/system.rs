@@ -84,6 +84,7 @@ async fn run_until(
     let address = listener.local_addr()?;
     let engine = engine(options, database_url)?;
     let held = ownership::take(database_url).await?;
+    engine.watch_clock().await?;
     engine.take_over().await?;
     let templates = match &options.templates {
         Some(dir) => register_all(&engine, dir, &options.workers, &tell).await?,

@@ -57,11 +57,27 @@ impl Store {
         Ok(rows.iter().map(|r| Lease { step: task_id(r.get(0)).step(r.get(1)), number: r.get(2) }).collect())
     }
 
+    /// Makes due again what waits only because the clock was set back. Returns the number of steps.
+    pub async fn after_set_back(&self) -> Result<i64, StoreError> {
+        let mut moved = 0;
+        loop {
+            let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("after_set_back"), &[&SET_BACK]).await?;
+            let now = rows.first().map_or(0, |row| row.get(0));
+            moved += now;
+            if now < SET_BACK {
+                return Ok(moved);
+            }
+        }
+    }
+
     /// Returns the steps that the previous process had started to `enqueued`, for the queue of this process.
     pub async fn return_started(&self) -> Result<(), StoreError> {
         self.pool.run(Lane::Steps, Prepared::Never, sql!("return_started"), &[]).await.map(drop)
     }
 }
+
+/// Steps that one statement moves after the clock was set back.
+const SET_BACK: i64 = 5_000;
 
 /// Leases as columns, ascending by step: all statements lock rows in this order.
 struct LeaseColumns {

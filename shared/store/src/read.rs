@@ -91,9 +91,9 @@ impl Store {
         Ok(rows.iter().map(|row| Resolution::read(task, row)).collect())
     }
 
-    /// The database's time, which proves that it answers and has our schema. It never queues behind requests.
-    pub async fn ping(&self) -> Result<Timestamp, StoreError> {
-        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("ping"), &[]).await?;
+    /// The database's time. It never queues behind requests.
+    pub async fn clock(&self) -> Result<Timestamp, StoreError> {
+        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("clock"), &[]).await?;
         rows.first().map(|r| r.get(0)).ok_or_else(|| StoreError::Bug("the clock returned no row".into()))
     }
 }

@@ -126,6 +126,7 @@ fn the_kinds_of_error_details_are_distinguished_and_written_unchanged() {
         r#"{"diff":["- /a: 1"],"version":"1.0.0"}"#,
         r#"{"status":"complete","task_uuid":"01990000-0000-7000-8000-000000000001"}"#,
         r#"{"status":"cancelled","step_uuid":null}"#,
+        r#"{"problems":["a sentence"]}"#,
     ] {
         let text = format!(r#"{{"error":{{"code":"X","details":{details},"message":"m"}}}}"#);
         let error: ErrorBody = serde_json::from_str(&text).unwrap();

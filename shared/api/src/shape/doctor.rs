@@ -1,15 +1,19 @@
 //! The report of the doctor.
 
-use tasker_store::doctor::{Difference, Examination};
+use tasker_store::{
+    Blocker,
+    doctor::{Difference, Examination},
+};
 use tasker_wire::{
     TaskId,
     rest::{CounterDifference, DoctorReport, Examined},
 };
 
-pub(crate) fn report(found: Examination) -> DoctorReport {
+pub(crate) fn report(found: Examination, blockers: Vec<Blocker>) -> DoctorReport {
     DoctorReport {
         checked: Examined { steps: found.steps, tasks: found.tasks },
         differences: found.differences.into_iter().map(difference).collect(),
+        locks: blockers.into_iter().map(|blocker| blocker.text).collect(),
         total: found.total,
     }
 }

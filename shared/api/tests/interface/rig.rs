@@ -9,6 +9,7 @@ use axum::{
 };
 use serde_json::{Value, json, value::RawValue};
 use tasker_engine::Engine;
+use tasker_process::Problems;
 use tasker_queue::InProcess;
 use tasker_test_support::Database;
 use tasker_wire::{Outcome, RunStep, outcome::Failure};
@@ -22,6 +23,7 @@ pub const CAPACITY: usize = 8;
 pub struct Rig {
     pub database: Database,
     pub engine: Arc<Engine<InProcess>>,
+    pub problems: Problems,
     router: Router,
 }
 
@@ -46,11 +48,12 @@ impl Rig {
     /// Over a database that may not be there.
     pub fn at(url: &str, database: Database) -> Self {
         let engine = tasker_test_support::engine(url, InProcess::with_capacity(CAPACITY));
+        let problems = Problems::default();
         let router = tasker_api::router(
             engine.clone(),
-            tasker_api::ApiSettings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS },
+            tasker_api::ApiSettings { worker_id: "worker-1".into(), max_requests: MAX_REQUESTS, problems: problems.clone() },
         );
-        Self { database, engine, router }
+        Self { database, engine, problems, router }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

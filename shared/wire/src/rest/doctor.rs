@@ -10,6 +10,8 @@ pub struct DoctorReport {
     pub checked: Examined,
     /// The first differences.
     pub differences: Vec<CounterDifference>,
+    /// The sessions of other programs that have held locks on our tables for more than 5 s.
+    pub locks: Vec<String>,
     /// The number of all differences.
     pub total: i64,
 }

@@ -49,7 +49,12 @@ pub struct HealthCheck {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReadinessInfo {
     pub circuit_breaker_state: String,
+    /// How often the clock of the database jumped since this process began.
+    pub clock_jumps: u64,
     pub environment: String,
+    /// The sessions of other programs that have held locks on rows of ours for more than 5 s. Absent if there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
     pub operational_state: String,
     pub orchestration_database_pool_size: usize,
     pub version: String,

@@ -44,6 +44,8 @@ pub enum ErrorDetails {
     Task { status: String, task_uuid: Uuid },
     /// The step whose state does not allow the action; null if the state of its task does not.
     Step { status: String, step_uuid: Option<Uuid> },
+    /// Why the server is not ready.
+    Problems { problems: Vec<String> },
     /// From a newer server.
     Other(Value),
 }

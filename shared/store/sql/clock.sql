@@ -1,0 +1,2 @@
+-- The time that all decisions use.
+select tasker.clock()
