@@ -36,8 +36,6 @@
 -- The hot path has no foreign keys; `tasker-ctl doctor` checks the references.
 -- States are text with a CHECK, because clients must look up enum types.
 
-create schema if not exists tasker;
-
 -- The only clock that decisions use; tests replace `clock` to move it. `clock_after(null)` is infinity.
 create function tasker.clock() returns timestamptz language sql stable as 'select now()';
 create function tasker.clock_after(p_ms bigint) returns timestamptz language sql stable as

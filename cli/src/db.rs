@@ -12,9 +12,18 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum DbCommand {
     /// Apply the missing migrations
-    Migrate(DatabaseArgs),
+    Migrate(MigrateArgs),
     /// List all migrations, and whether they are applied
     Status(DatabaseArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Only print the rights that ROLE needs to run tasker on a migrated database, as SQL for the owner of its schema
+    #[arg(long, value_name = "ROLE", num_args = 0..=1, default_missing_value = "tasker_runtime")]
+    print_grants: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -35,13 +44,19 @@ pub fn database_url(flag: Option<&str>) -> std::result::Result<Option<String>, B
 }
 
 pub async fn run(command: &DbCommand, format: Format) -> Result {
-    let (DbCommand::Migrate(database) | DbCommand::Status(database)) = command;
-    let what = "the database's address, as postgres://USER:PASSWORD@HOST:PORT/DATABASE, or --database-url";
-    let url = database_url(database.database_url.as_deref())?.ok_or(BadSetting::Missing { name: DATABASE_URL, what })?;
     match command {
-        DbCommand::Migrate(_) => migrate(&url, format).await,
-        DbCommand::Status(_) => status(&url, format).await,
+        DbCommand::Migrate(MigrateArgs { print_grants: Some(role), .. }) => {
+            let grants = tasker_server::runtime_grants(role);
+            output::print_document(&json!({ "grants": grants }), format, || grants.clone())
+        }
+        DbCommand::Migrate(MigrateArgs { database, .. }) => migrate(&required_url(database)?, format).await,
+        DbCommand::Status(database) => status(&required_url(database)?, format).await,
     }
+}
+
+fn required_url(database: &DatabaseArgs) -> std::result::Result<String, BadSetting> {
+    let what = "the database's address, as postgres://USER:PASSWORD@HOST:PORT/DATABASE, or --database-url";
+    database_url(database.database_url.as_deref())?.ok_or(BadSetting::Missing { name: DATABASE_URL, what })
 }
 
 async fn migrate(database_url: &str, format: Format) -> Result {

@@ -17,6 +17,7 @@ pub use database::{check_url, migrate, migration_status};
 pub use loops::drain_queue;
 pub use options::{Options, WorkerCommand};
 pub use system::{Event, run};
+pub use tasker_store::runtime_grants;
 pub use templates::yaml_files;
 
 /// One sentence that names the problem and the remedy.

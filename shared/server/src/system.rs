@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context, bail};
 use tasker_domain::token::SigningKey;
 use tasker_engine::{Engine, EngineSettings};
-use tasker_process::Shutdown;
+use tasker_process::{Problems, Shutdown};
 use tasker_queue::InProcess;
-use tasker_store::Store;
+use tasker_store::{Ownership, Store};
 use tasker_wire::limits;
 use tasker_worker::Executor;
 use tokio::{
@@ -82,8 +82,8 @@ async fn run_until(
     tell: impl Fn(Event),
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
-    let engine = engine(options, database_url)?;
     let held = ownership::take(database_url).await?;
+    let engine = engine(options, database_url, &held)?;
     engine.watch_clock().await?;
     engine.take_over().await?;
     let templates = match &options.templates {
@@ -100,13 +100,15 @@ async fn run_until(
     let mut engine_loops = JoinSet::new();
     engine_loops.spawn(drain_queue(engine.clone(), loops_end.clone()));
     let taken = CancellationToken::new();
-    engine_loops.spawn(ownership::keep(held, database_url.to_owned(), engine.clone(), loops_end.clone(), taken.clone()));
+    let problems = Problems::default();
+    let owner = ownership::Owner { engine: engine.clone(), problems: problems.clone() };
+    engine_loops.spawn(owner.keep(held, loops_end.clone(), taken.clone()));
     let mut workers = JoinSet::new();
     for (settings, executor) in executors {
         let (source, queue) = (Arc::new(engine.steps(&settings.pool)), Arc::new(engine.queue().clone()));
         workers.spawn(tasker_worker::run(source, queue, executor, settings, shutdown.clone()));
     }
-    let router = tasker_api::router(engine, tasker_api::ApiSettings::default());
+    let router = tasker_api::router(engine, tasker_api::ApiSettings { problems, ..Default::default() });
     let bounds = Bounds { connections: affordable(limits::CONNECTIONS), head: Duration::from_secs(limits::HEAD_SECONDS) };
     let server = connections::serve(listener, router, bounds, shutdown.cancelled());
     tell(Event::Ready { address, templates });
@@ -150,7 +152,7 @@ fn bind(port: u16) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn engine(options: &Options, database_url: &str) -> anyhow::Result<Arc<Engine<InProcess>>> {
+fn engine(options: &Options, database_url: &str, held: &Ownership) -> anyhow::Result<Arc<Engine<InProcess>>> {
     let queue = InProcess::default();
     let settings = EngineSettings {
         environment: options.environment.clone(),
@@ -161,8 +163,7 @@ fn engine(options: &Options, database_url: &str) -> anyhow::Result<Arc<Engine<In
         send_lease: None,
         in_process: Some(queue.clone()),
     };
-    // The ownership needs a lock of a session, so these are sessions of the server and not of a pooler.
-    let store = Store::direct(database_url, CONNECTIONS)?;
+    let store = Store::owned(held, database_url, CONNECTIONS)?;
     Ok(Engine::new(store, queue, settings))
 }
 

@@ -1,3 +1,3 @@
--- Counts the sessions of this database that belong to the product's pools.
+-- The sessions of this database that belong to the product's pools.
 -- $1 their application name
-select count(*) from pg_stat_activity where datname = current_database() and application_name = $1
+select pid from pg_stat_activity where datname = current_database() and application_name = $1

@@ -1,10 +1,18 @@
--- Sets what a session must not take from its role or database: the isolation level that the invariants need, and the times after which
--- the server itself ends a statement. A lock is given up after deadlock_timeout (1 s) has passed, a statement before its caller gives
--- it up. Sessions may stay idle.
+-- Begins every session: what our statements rely on, whatever the role or the database sets. The invariants hold at this isolation level: a
+-- statement that waited for a lock reads the row again. Keep-alives let the server end the session of a machine that is gone, with its
+-- locks. A database with another encoding is refused.
 set default_transaction_isolation = 'read committed';
-set lock_timeout = '2s';
-set statement_timeout = '25s';
-set idle_in_transaction_session_timeout = 0;
+set default_transaction_deferrable = off;
 set idle_session_timeout = 0;
--- From PostgreSQL 17 on.
-select set_config('transaction_timeout', '0', false) where current_setting('transaction_timeout', true) is not null
+set tcp_keepalives_idle = 10;
+set tcp_keepalives_interval = 5;
+set tcp_keepalives_count = 3;
+set tcp_user_timeout = 25000;
+do $$ begin
+  if pg_catalog.getdatabaseencoding() <> 'UTF8' then
+    raise exception using errcode = 'TK001', message = pg_catalog.format(
+      'the encoding of the database %I is %s, which cannot store every text; use a database that was created with '
+      '`create database NAME encoding ''UTF8'' template template0`',
+      pg_catalog.current_database(), pg_catalog.getdatabaseencoding());
+  end if;
+end $$;

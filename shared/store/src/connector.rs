@@ -13,11 +13,24 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::StoreError;
+use crate::{
+    StoreError,
+    session::{Fence, Session},
+};
 
 type Connected = Result<(Client, JoinHandle<()>), tokio_postgres::Error>;
 
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long opening a connection may take altogether, with its TLS, login and first statements.
+const OPEN: Duration = Duration::from_secs(10);
+/// The pause before a connection that carries nothing is probed, and between two probes.
+const KEEP_ALIVE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(5)];
+/// Unanswered probes that end a connection.
+const PROBES: u32 = 3;
+/// How long sent data may stay unacknowledged before the connection ends.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(25);
+/// The driver's value where a URL names none.
+const DRIVERS_KEEP_ALIVE: Duration = Duration::from_secs(2 * 60 * 60);
 
 #[derive(Clone)]
 pub struct Login {
@@ -43,6 +56,7 @@ pub struct Connector {
     pub(crate) config: Config,
     tls: Option<MakeRustlsConnect>,
     logins: Option<Arc<dyn Credentials>>,
+    session: Session,
 }
 
 impl Connector {
@@ -76,7 +90,20 @@ impl Connector {
             config.connect_timeout(CONNECT);
         }
         config.ssl_mode(if wanted { SslMode::Require } else { SslMode::Disable });
-        Ok(Self { config, tls, logins: None })
+        keep_alive(&mut config);
+        Ok(Self { config, tls, logins: None, session: Session::default() })
+    }
+
+    /// Begins each session with further statements.
+    pub(crate) fn with_settings(mut self, statements: &str) -> Self {
+        self.session.more.push_str(statements);
+        self
+    }
+
+    /// Opens connections only while that ownership is held.
+    pub(crate) fn fenced(mut self, fence: Fence) -> Self {
+        self.session.fence = Some(fence);
+        self
     }
 
     /// Asks `logins` for a login at each connection.
@@ -90,8 +117,23 @@ impl Connector {
         self.config.get_user().is_some() || self.config.get_password().is_some()
     }
 
-    /// Opens a connection, and the tokio task that drives it. An error of the connection reaches the call that it breaks.
-    pub(crate) async fn connect(&self) -> Connected {
+    /// Opens a connection in a bounded time, and the tokio task that drives it.
+    pub(crate) async fn open(&self) -> Result<(Client, JoinHandle<()>), StoreError> {
+        match tokio::time::timeout(OPEN, self.connect()).await {
+            Ok(opened) => Ok(opened?),
+            Err(_) => Err(StoreError::Unavailable(format!("no session within {} s", OPEN.as_secs()))),
+        }
+    }
+
+    /// Opens a connection, begins its session, and returns the tokio task that drives it. An error of the connection reaches the call
+    /// that it breaks.
+    async fn connect(&self) -> Connected {
+        let (client, connection) = self.log_in().await?;
+        client.batch_execute(&self.session.statements()).await?;
+        Ok((client, connection))
+    }
+
+    async fn log_in(&self) -> Connected {
         let Some(logins) = &self.logins else { return self.connect_as(&self.config).await };
         let mut refused = 0;
         let mut last = None;
@@ -136,6 +178,23 @@ impl Connector {
 impl Connect for Connector {
     fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
         Box::pin(Self::connect(self))
+    }
+}
+
+/// A connection whose other side is gone ends within half a minute, unless the URL says otherwise.
+fn keep_alive(config: &mut Config) {
+    let [idle, interval] = KEEP_ALIVE;
+    if config.get_keepalives_idle() == DRIVERS_KEEP_ALIVE {
+        config.keepalives_idle(idle);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(interval);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(PROBES);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(UNACKNOWLEDGED);
     }
 }
 
@@ -228,6 +287,18 @@ mod tests {
         ] {
             assert_eq!(uses_tls(remote), tls, "{remote}");
         }
+    }
+
+    #[test]
+    fn a_connection_that_is_half_open_ends_by_itself_as_soon_as_the_url_says_or_within_half_a_minute() {
+        let ours = Connector::by_url("postgres://u@h/d?sslmode=disable").unwrap().config;
+        assert_eq!(ours.get_keepalives_idle() + PROBES * ours.get_keepalives_interval().unwrap(), Duration::from_secs(25));
+        assert_eq!((ours.get_keepalives_retries(), ours.get_tcp_user_timeout()), (Some(3), Some(&Duration::from_secs(25))));
+        let theirs = "host=h sslmode=disable keepalives_idle=60 keepalives_interval=20 keepalives_retries=9 tcp_user_timeout=70";
+        let theirs = Connector::by_url(theirs).unwrap().config;
+        assert_eq!((theirs.get_keepalives_idle().as_secs(), theirs.get_keepalives_retries()), (60, Some(9)));
+        assert_eq!(theirs.get_keepalives_interval().unwrap().as_secs(), 20);
+        assert_eq!(theirs.get_tcp_user_timeout().unwrap().as_secs(), 70);
     }
 
     #[test]

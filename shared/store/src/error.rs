@@ -1,7 +1,9 @@
 //! Errors of the store, by how a caller can react.
 
 use tasker_process::root_cause;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::session::REFUSED;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -45,10 +47,20 @@ pub(crate) fn is_conflict(error: &tokio_postgres::Error) -> bool {
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
+        Self::of(&error)
+    }
+}
+
+impl StoreError {
+    /// What an error of the driver or the server means for its caller.
+    pub(crate) fn of(error: &tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
-            return Self::Unanswered(root_cause(&error).to_string());
+            return Self::Unanswered(root_cause(error).to_string());
         };
-        let text = format!("{} ({})", db.message(), db.code().code());
+        if db.code().code() == REFUSED {
+            return Self::Setting(db.message().to_owned());
+        }
+        let text = words(db);
         if *db.code() == SqlState::LOCK_NOT_AVAILABLE || *db.code() == SqlState::QUERY_CANCELED {
             return Self::TimedOut(text);
         }
@@ -61,4 +73,16 @@ impl From<tokio_postgres::Error> for StoreError {
             _ => Self::Bug(text),
         }
     }
+}
+
+/// The server's message, its code, and what may remedy it. Its detail stays out: it may repeat the values of a row.
+fn words(error: &DbError) -> String {
+    let remedy = match (error.code(), error.hint()) {
+        (&SqlState::INSUFFICIENT_PRIVILEGE, _) => {
+            "; `tasker-ctl db migrate --print-grants` prints the rights that a role needs".to_owned()
+        }
+        (_, Some(hint)) => format!("; {hint}"),
+        (_, None) => String::new(),
+    };
+    format!("{} ({}){remedy}", error.message(), error.code().code())
 }

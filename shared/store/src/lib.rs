@@ -3,6 +3,7 @@
 //! Each file in `sql/` has one statement; the functions that they call are in `migrations/`. A call is one statement in autocommit, so
 //! no transaction stays open, and a call that failed or lost its response can be repeated as a whole.
 
+mod access;
 mod change;
 mod complete;
 mod connector;
@@ -17,12 +18,14 @@ mod ownership;
 mod pool;
 mod read;
 mod row;
+mod session;
 mod step;
 mod store;
 mod submit;
 mod task;
 mod templates;
 
+pub use access::runtime_grants;
 pub use change::{Change, Lost, RunRow, TaskHeader};
 pub use complete::Completion;
 pub use connector::{Connector, Credentials, Login};

@@ -1,8 +1,11 @@
 //! Migrates a database to this version's schema: forward only, one migration at a time. Concurrent runs are safe.
 
-use refinery_core::{Migration, Runner};
+use std::fmt::Display;
 
-use crate::{Connector, StoreError};
+use refinery_core::{Migration, Runner, error::Kind};
+use tokio_postgres::{Client, error::SqlState};
+
+use crate::{Connector, StoreError, access::Access, ownership::check_sessions};
 
 /// The files of `migrations/`. This list replaces refinery's macro, whose own dependencies take half a minute to build.
 macro_rules! migrations {
@@ -18,42 +21,65 @@ const HISTORY: &str = "tasker.schema_history";
 /// An arbitrary constant. The holder of this lock migrates.
 const LOCK: i64 = 0x7461_736b_6572;
 
-/// Applies the missing migrations, and returns their names.
+/// A role or a database may bound statements and locks more tightly than a migration can bear.
+const SETTINGS: &str = "set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set lock_timeout = '60s';";
+
+/// Applies the missing migrations, and returns their names. Writes nothing if none is missing.
 pub async fn migrate(database_url: &str) -> Result<Vec<String>, StoreError> {
     migrate_by(&Connector::by_url(database_url)?).await
 }
 
 /// As [`migrate`], over an existing connector.
 pub async fn migrate_by(connector: &Connector) -> Result<Vec<String>, StoreError> {
+    let connector = connector.clone().with_settings(SETTINGS);
     // A separate connection: the lock belongs to its session and ends with it.
-    let (mut client, _) = connector.connect().await?;
-    client.batch_execute("create schema if not exists tasker").await.or_else(|e| {
-        // Concurrent runs may both find it missing.
-        if e.code().is_some_and(|c| c.code() == "23505" || c.code() == "42P06") { Ok(()) } else { Err(e) }
-    })?;
-    client.batch_execute("set lock_timeout = '60s'").await?;
+    let (mut client, _) = connector.open().await?;
+    let access = Access::read(&client).await?;
+    if access.has_history && is_up_to_date(&mut client, &access).await? {
+        return Ok(Vec::new());
+    }
+    access.check_may_migrate()?;
+    check_sessions(&connector).await?;
+    if !access.has_schema {
+        create_schema(&client).await?;
+    }
     client.execute_typed("select pg_advisory_lock($1)", &[(&LOCK, tokio_postgres::types::Type::INT8)]).await?;
-    let runner = runner();
-    let report = runner.run_async(&mut client).await;
+    let report = runner().run_async(&mut client).await;
     let report = report.map_err(|e| match client.is_closed() {
         true => StoreError::Unavailable("the connection was lost; run the migrations again".into()),
-        false => other_schema(&e),
+        false => refused(&e),
     })?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }
 
 /// All migrations of this version, and whether each is applied.
 pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>, StoreError> {
-    let (mut client, _) = Connector::by_url(database_url)?.connect().await?;
-    let exists = client.query_typed("select to_regclass('tasker.schema_history') is not null", &[]).await?;
+    let (mut client, _) = Connector::by_url(database_url)?.open().await?;
+    let access = Access::read(&client).await?;
+    let applied = if access.has_history { applied(&mut client, &access).await? } else { Vec::new() };
     let runner = runner();
-    let applied = if exists[0].get(0) {
-        runner.get_applied_migrations_async(&mut client).await.map_err(|e| StoreError::Bug(e.to_string()))?
-    } else {
-        Vec::new()
-    };
     let known = runner.get_migrations().iter();
     Ok(known.map(|m| (m.to_string(), applied.iter().any(|a| a.version() == m.version()))).collect())
+}
+
+async fn create_schema(client: &Client) -> Result<(), StoreError> {
+    let created = client.batch_execute("create schema tasker").await;
+    // Concurrent runs may both find it missing.
+    Ok(created.or_else(|e| if e.code().is_some_and(|c| c.code() == "23505" || c.code() == "42P06") { Ok(()) } else { Err(e) })?)
+}
+
+/// Whether exactly this version's migrations are applied.
+async fn is_up_to_date(client: &mut Client, access: &Access) -> Result<bool, StoreError> {
+    let applied = applied(client, access).await?;
+    let runner = runner();
+    let known = runner.get_migrations();
+    let Some(foreign) = applied.iter().find(|applied| !known.contains(applied)) else { return Ok(applied.len() == known.len()) };
+    Err(other_schema(&format!("{foreign} is applied, which this version does not have or has with other content")))
+}
+
+async fn applied(client: &mut Client, access: &Access) -> Result<Vec<Migration>, StoreError> {
+    access.check_may_read()?;
+    runner().get_applied_migrations_async(client).await.map_err(|e| refused(&e))
 }
 
 fn runner() -> Runner {
@@ -63,11 +89,24 @@ fn runner() -> Runner {
     runner
 }
 
-/// A migration fails on a schema that another program or an unreleased version created.
-fn other_schema(error: &refinery_core::Error) -> StoreError {
-    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+/// What the server or refinery says against a migration.
+fn refused(error: &refinery_core::Error) -> StoreError {
+    // Its own text hides what the server says.
+    let Kind::Connection(what, source) = error.kind() else { return other_schema(error) };
+    let Some(by_server) = source.downcast_ref::<tokio_postgres::Error>() else { return other_schema(error) };
+    match StoreError::of(by_server) {
+        StoreError::Bug(why) if by_server.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            StoreError::Setting(format!("{what}: {why}; run `tasker-ctl db migrate` as the owner of the schema tasker"))
+        }
+        // A schema that another program or an unreleased version created.
+        StoreError::Bug(why) => other_schema(&format!("{what}: {why}")),
+        other => other,
+    }
+}
+
+fn other_schema(why: &impl Display) -> StoreError {
     StoreError::Setting(format!(
-        "the database cannot be migrated to this version's schema ({cause}); use another database or data directory, or the version that created it"
+        "the database cannot be migrated to this version's schema ({why}); use another database or data directory, or the version that created it"
     ))
 }
 

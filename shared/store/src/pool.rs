@@ -88,6 +88,7 @@ pub(crate) type Param<'a> = &'a (dyn Argument + Sync);
 impl Pool {
     pub(crate) fn new(mut connector: Connector, connections: usize, wait: Duration) -> Result<Self, StoreError> {
         connector.config.application_name(APPLICATION);
+        let connector = connector.with_settings(sql!("session_of_pool"));
         let used = AtomicU64::new(epoch_ms());
         let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = deadpool_postgres::Pool::builder(Manager::from_connect(connector.config.clone(), connector.clone(), settings))
@@ -95,7 +96,6 @@ impl Pool {
             .wait_timeout(Some(wait))
             .create_timeout(Some(wait))
             .recycle_timeout(Some(wait))
-            .post_create(Hook::async_fn(|client, _| Box::pin(begin_session(client))))
             .pre_recycle(Hook::async_fn(move |client, metrics| {
                 // By both clocks, because one of them may stop while a sandbox is frozen.
                 let idle = metrics.last_used().max(asleep(&used));
@@ -258,11 +258,6 @@ fn epoch_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Sets what a session must not take from the role or the database.
-async fn begin_session(client: &ClientWrapper) -> Result<(), HookError> {
-    client.simple_query(sql!("session")).await.map(drop).map_err(HookError::Backend)
-}
-
 /// The network may have closed an idle connection silently, above all while the whole process was frozen.
 async fn verify(client: &ClientWrapper, idle: Duration) -> Result<(), HookError> {
     if idle < IDLE {
@@ -276,9 +271,9 @@ async fn verify(client: &ClientWrapper, idle: Duration) -> Result<(), HookError>
 
 fn from_pool(error: PoolError) -> StoreError {
     match error {
-        PoolError::Backend(e) | PoolError::PostCreateHook(HookError::Backend(e)) => match StoreError::from(e) {
+        PoolError::Backend(e) => match StoreError::from(e) {
             // A rejected login is an outage, not a bug: the database may not exist yet. No statement was sent.
-            StoreError::Bug(text) | StoreError::Unanswered(text) => StoreError::Unavailable(text),
+            StoreError::Bug(text) | StoreError::Unanswered(text) | StoreError::TimedOut(text) => StoreError::Unavailable(text),
             other => other,
         },
         PoolError::Timeout(_) => StoreError::Unavailable("no connection in time".into()),

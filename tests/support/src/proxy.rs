@@ -1,4 +1,5 @@
-//! A proxy between a program and a server: it breaks connections, refuses new ones, and loses answers of PostgreSQL.
+//! A proxy between a program and a server: it breaks connections, leaves them half open, refuses new ones, and loses answers of
+//! PostgreSQL.
 
 use std::{
     io,
@@ -32,7 +33,10 @@ pub struct Proxy {
 
 struct State {
     open: AtomicBool,
+    /// New connections are accepted and never answered.
+    silent: AtomicBool,
     cut: watch::Sender<()>,
+    halved: watch::Sender<()>,
     refused: AtomicUsize,
     /// Answers that still come through; the next one is lost and its connection cut. Negative: none is lost.
     answers_left: AtomicI64,
@@ -61,7 +65,9 @@ impl Proxy {
         let address = listener.local_addr().expect("a bound listener has an address");
         let state = Arc::new(State {
             open: AtomicBool::new(true),
+            silent: AtomicBool::new(false),
             cut: watch::Sender::default(),
+            halved: watch::Sender::default(),
             refused: AtomicUsize::new(0),
             answers_left: AtomicI64::new(-1),
         });
@@ -84,6 +90,13 @@ impl Proxy {
         self.state.open.store(true, SeqCst);
     }
 
+    /// Ends the server's side of every connection and says nothing to the client, as a proxy that lost its state does. New connections
+    /// are served, unless they are to be `silent` too.
+    pub fn leave_half_open(&self, silent: bool) {
+        self.state.silent.store(silent, SeqCst);
+        self.state.halved.send_replace(());
+    }
+
     /// How many connections were refused.
     pub fn refused(&self) -> usize {
         self.state.refused.load(SeqCst)
@@ -101,23 +114,28 @@ impl Proxy {
 }
 
 impl State {
-    async fn serve(self: Arc<Self>, client: TcpStream, host: Host, port: u16) {
-        let mut cut = self.cut.subscribe();
+    async fn serve(self: Arc<Self>, mut client: TcpStream, host: Host, port: u16) {
+        let (mut cut, mut halved) = (self.cut.subscribe(), self.halved.subscribe());
         if !self.open.load(SeqCst) {
             self.refused.fetch_add(1, SeqCst);
             return;
         }
-        let Ok(server) = connect(&host, port).await else { return };
-        tokio::select! {
-            () = self.carry(client, server) => {}
-            _ = cut.changed() => {}
+        if !self.silent.load(SeqCst) {
+            let Ok(server) = connect(&host, port).await else { return };
+            tokio::select! {
+                () = self.carry(&mut client, server) => return,
+                _ = cut.changed() => return,
+                _ = halved.changed() => {}
+            }
         }
+        // Takes what the client sends until it hangs up.
+        let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
     }
 
     /// Copies both ways until one side ends, or an answer is lost.
-    async fn carry(&self, client: TcpStream, server: Box<dyn Stream>) {
+    async fn carry(&self, client: &mut TcpStream, server: Box<dyn Stream>) {
         let _ = client.set_nodelay(true);
-        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = split(server);
         let up = tokio::io::copy(&mut from_client, &mut to_server);
         let down = async {

@@ -14,6 +14,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tasker_store::StoreError;
 use tokio::{
     process::Child,
     time::{Instant, sleep, timeout},
@@ -243,6 +244,7 @@ async fn accepts(cluster: &Cluster) -> Result<bool> {
     match error.code() {
         None | Some(&SqlState::CANNOT_CONNECT_NOW) => Ok(false),
         Some(&SqlState::TOO_MANY_CONNECTIONS) => Ok(true),
-        Some(_) => Err(error).with_context(|| format!("PostgreSQL of {} rejects our connection", cluster.dir.display())),
+        Some(_) => Err(StoreError::from(error))
+            .with_context(|| format!("PostgreSQL of {} rejects our connection", cluster.dir.display())),
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tasker_store::StoreError;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
@@ -53,9 +54,11 @@ pub async fn open(data: &DataDir, url: &str, port: u16) -> Result<Tls> {
             password
         }
     };
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.context("cannot connect to PostgreSQL")?;
+    let connected = tokio_postgres::connect(url, NoTls).await.map_err(StoreError::from);
+    let (client, connection) = connected.context("cannot connect to PostgreSQL")?;
     let connection = tokio::spawn(connection);
-    client.batch_execute(&format!("alter role {ROLE} password '{password}'")).await.context("cannot set the password")?;
+    let set = client.batch_execute(&format!("alter role {ROLE} password '{password}'")).await.map_err(StoreError::from);
+    set.context("cannot set the password")?;
     drop(client);
     let _ = connection.await;
     Ok(Tls { port, user: ROLE, password, authority: data.path().join("ca.crt") })

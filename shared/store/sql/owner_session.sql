@@ -1,2 +1,0 @@
--- The process id of this session.
-select pg_backend_pid()
