@@ -19,6 +19,7 @@ from tasker_worker import (  # noqa: E402
     inputs,
     step_handler,
 )
+from tasker_worker.cancellation import Stop  # noqa: E402
 from tasker_worker.results import encode  # noqa: E402
 from tasker_worker.runner import outcome_of  # noqa: E402
 
@@ -206,10 +207,35 @@ class ErrorConversion(unittest.TestCase):
         self.assertEqual((failure["error_type"], failure["retryable"]), ("handler_not_found", False))
         self.assertIn("a_known_one", failure["message"])
 
-    def test_another_method_is_a_handler_of_its_own(self):
-        step_handler("payments.refund")(lambda: {"refunded": True})
-        handler = {"callable": "payments", "method": "refund"}
-        self.assertEqual(outcome_of(step("", handler=handler)), {"success": {"result": {"refunded": True}}})
+    def test_another_method_is_a_handler_of_its_own_or_else_the_callable_s_which_sees_it(self):
+        step_handler("payments")(lambda context: {"method": context.method})
+        step_handler("payments.refund")(lambda context: {"refunded": context.method})
+        for method, result in [
+            ("refund", {"refunded": "refund"}),
+            ("void", {"method": "void"}),
+            (None, {"method": "call"}),
+        ]:
+            handler = {"callable": "payments", **({"method": method} if method else {})}
+            self.assertEqual(outcome_of(step("", handler=handler)), {"success": {"result": result}})
+
+    def test_a_handler_that_is_not_registered_is_told_with_the_nearest_name(self):
+        step_handler("charge_card")(lambda: None)
+        step_handler("refund_all.dry")(lambda: None)
+        for callable_name, method, near in [
+            ("chrage_card", "call", "charge_card"),
+            ("charge_crad", "void", "charge_card"),
+            ("refund_al", "dry", "refund_all.dry"),
+        ]:
+            handler = {"callable": callable_name, "method": method}
+            message = outcome_of(step("", handler=handler))["failure"]["message"]
+            self.assertIn(f"did you mean '{near}'?", message)
+        self.assertNotIn("did you mean", outcome_of(step("zzz"))["failure"]["message"])
+
+    def test_a_step_that_is_stopped_before_it_starts_does_not_run(self):
+        stop = Stop()
+        stop.request()
+        step_handler("never_runs")(lambda: self.fail("it ran"))
+        self.assertEqual(outcome_of(step("never_runs"), stop=stop), {"released": {}})
 
     def test_two_handlers_under_one_name_are_refused(self):
         step_handler("twice")(lambda: 1)
