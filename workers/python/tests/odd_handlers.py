@@ -397,6 +397,15 @@ async def async_waits(context):
         print("cleaned up", flush=True)
 
 
+@step_handler("async_raises_when_stopped")
+async def async_raises_when_stopped(context):
+    context.heartbeat()
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        raise Nameless("odd") from None
+
+
 @step_handler("async_listens")
 async def async_listens(context):
     context.heartbeat()

@@ -213,7 +213,7 @@ class Results(OddHandlers):
 
     def test_a_failure_with_odd_arguments_is_that_failure(self):
         failure = self.failure("odd_failure")
-        said = {"message": "<Mute>", "error_type": "None", "retryable": True, "error_code": "<Mute>"}
+        said = {"message": "<Mute>", "error_type": "handler_error", "retryable": True, "error_code": "<Mute>"}
         self.assertEqual(failure, {**said, "context": {"metadata": "text"}})
         failure = self.failure("failure_with_metadata")
         said = {"message": "no", "error_type": "my_type", "retryable": False}
@@ -289,10 +289,15 @@ class AsyncHandlers(OddHandlers):
         self.outcome("shared")["success"]
 
     def test_a_handler_that_catches_its_cancellation_answers_by_itself(self):
-        number = self.start("async_listens")
-        self.assertEqual(self.child.receive(), {"id": number, "heartbeat": {}})
-        self.child.stop(number)
-        self.assertEqual(self.outcomes(number), [{"success": {"result": {"stopped": True}}}])
+        for callable_name in ("async_listens", "async_raises_when_stopped"):
+            number = self.start(callable_name)
+            self.assertEqual(self.child.receive(), {"id": number, "heartbeat": {}})
+            self.child.stop(number)
+            [outcome] = self.outcomes(number)
+            if "failure" in outcome:
+                self.assertEqual(outcome["failure"]["message"], "Nameless: odd")
+            else:
+                self.assertEqual(outcome, {"success": {"result": {"stopped": True}}})
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def failure(
     """A failure as JSON of the protocol. ``context`` must be said already; of all else this takes anything."""
     said: dict[str, Any] = {
         "message": text_of(message),
-        "error_type": text_of(error_type) or ErrorType.HANDLER_ERROR.value,
+        "error_type": text_of("" if error_type is None else error_type) or ErrorType.HANDLER_ERROR.value,
         "retryable": truth(retryable, True),
     }
     if error_code is not None:

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO, Callable, NoReturn
 from . import registry
 from .cancellation import Stop
 from .context import StepContext
-from .results import encode, failure, line, outcome_of_exception, outcome_of_value
+from .results import LAST_WORDS, encode, failure, line, outcome_of_exception, outcome_of_value
 from .version import __version__
-from .words import text_of
+from .words import name_of, text_of
 
 PROTOCOL = 1
 
@@ -128,8 +128,12 @@ class Worker:
         def beat() -> None:
             self._write(line({"id": number, "heartbeat": {}}))
 
-        own_decimal_context()
-        return encode(number, outcome_of(step, beat, stop))
+        try:
+            own_decimal_context()
+            return encode(number, outcome_of(step, beat, stop))
+        except BaseException:
+            # Only without memory, or if even the code that describes errors is wrong.
+            return LAST_WORDS % number
 
     def _end(self, number: int, answer: bytes) -> None:
         del self._stops[number]
@@ -147,7 +151,7 @@ class Worker:
 
 def own_decimal_context() -> None:
     """Gives the step a decimal context of its own: a copy of the variables still names the object of all steps."""
-    decimal = sys.modules.get("decimal")
+    decimal = sys.modules.get("_decimal")
     if decimal is not None:
         decimal.setcontext(decimal.getcontext().copy())
 
@@ -173,6 +177,6 @@ def outcome_of(
             value = result_of(value, stop)
         return outcome_of_value(value)
     except BaseException as error:
-        if stop.is_requested() and type(error).__name__ == "CancelledError":
+        if stop.is_requested() and name_of(type(error)) == "CancelledError":
             return {"released": {}}
         return outcome_of_exception(error)
