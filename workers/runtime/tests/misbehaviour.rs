@@ -167,6 +167,38 @@ async fn a_failure_of_20_mb_stays_the_failure_that_it_is_and_its_process_lives_o
 }
 
 #[tokio::test]
+async fn odd_failures_of_the_python_sdk_arrive_as_themselves() {
+    let sdk = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../python");
+    let command = format!("PYTHONPATH={0}/src python3 -m tasker_worker {0}/tests/odd_handlers.py", sdk.display());
+    let rig = Rig::with(&command, WorkerSettings::new("test")).await;
+    for (no, (callable, error_type, retryable, words)) in [
+        ("timedelta", "retryable_error", true, "busy"),
+        ("mute", "handler_error", true, "Mute: <Mute>"),
+        ("text_as_context", "permanent_error", false, "declined"),
+        ("datetime", "retryable_error", true, "busy"),
+        ("surrogate", "retryable_error", true, "no such file: caf\u{fffd}.csv"),
+        ("nan", "retryable_error", true, "busy"),
+        ("decimal", "permanent_error", false, "declined"),
+        ("mixed", "permanent_error", false, "declined"),
+        ("deep", "permanent_error", false, "declined"),
+        ("large_text", "permanent_error", false, "xxx"),
+        ("large_context", "permanent_error", false, "declined"),
+        ("always_changing", "invalid_result", true, "another thread changed"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        rig.steps.put([step(no as i32, callable, json!({}))]);
+        let failure = rig.failure(no as i32).await;
+        assert_eq!((failure.error_type.as_str(), failure.retryable), (error_type, retryable), "{callable}");
+        assert!(failure.message.starts_with(words), "{callable}: {}", failure.message);
+        let left_out = failure.context.is_some_and(|context| context.get("left_out").is_some());
+        assert!(!left_out, "{callable}: the runtime could read the context");
+    }
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn a_result_of_10_mb_passes_and_one_above_the_line_limit_fails_as_too_large() {
     let rig = Rig::start().await;
     rig.steps.put([step(0, "large", json!({"bytes": 10_000_000}))]);

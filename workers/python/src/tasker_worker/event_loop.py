@@ -6,6 +6,7 @@ It runs in a thread of its own, and nothing that a handler does ends it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 import threading
@@ -32,10 +33,16 @@ def start(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any], stop: Stop
     """Starts an awaitable as a task. Called by the loop."""
     try:
         task = loop.create_task(finish(awaitable, done))
-        # By way of the loop, so that the task has begun before it is cancelled and can always say how it ended.
-        stop.cancels_by(lambda: loop.call_soon_threadsafe(task.cancel))
     except BaseException as error:
         done.set_exception(error)
+        return
+
+    def cancel() -> None:
+        # By way of the loop, so that the task has begun before it is cancelled and can always say how it ended.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(task.cancel)
+
+    stop.cancels_by(cancel)
 
 
 async def finish(awaitable: Awaitable[Any], done: Future[Any]) -> None:
