@@ -1,6 +1,7 @@
 """The arguments of a handler, and the outcomes of what it returns or raises."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -105,6 +106,19 @@ class HandlerArguments(unittest.TestCase):
         self.assertFalse(failure["retryable"])
         self.assertIn("amount is missing", failure["message"])
         self.assertEqual(failure["error_code"], "validation_error")
+
+    def test_a_model_without_a_name_or_an_error_without_a_text_does_not_hide_that_the_value_does_not_fit(self):
+        class Mute(ValueError):
+            def __str__(self):
+                raise RuntimeError("no text")
+
+        def refuse(**values):
+            raise Mute
+
+        model = functools.partial(refuse)
+        failure = run_once(depends_on(parent=("parent", model))(lambda parent: None))["failure"]
+        self.assertEqual((failure["retryable"], failure["error_code"]), (False, "validation_error"))
+        self.assertTrue(failure["message"].startswith("the result of step 'parent' does not fit functools.partial("))
 
     def test_the_accessors_of_the_context_answer_as_in_every_sdk(self):
         seen = {}

@@ -9,6 +9,7 @@ from typing import Any, Callable, TypeVar
 from .context import StepContext
 from .errors import PermanentError
 from .results import failure
+from .words import attribute, text_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -138,5 +139,5 @@ def made(model: Any, value: Any, what: str) -> Any:
             return model(**{key: part for key, part in value.items() if key in known})
         return model(**value)
     except (TypeError, ValueError, AttributeError) as error:
-        message = f"{what} does not fit {model.__name__}: {error}"
+        message = f"{what} does not fit {text_of(attribute(model, '__name__', model))}: {text_of(error)}"
         raise PermanentError(message, error_code="validation_error") from error
