@@ -6,6 +6,7 @@ pub mod answer;
 pub mod child;
 pub mod fault;
 pub mod ids;
+pub mod kept;
 pub mod limits;
 pub mod message;
 pub mod outcome;

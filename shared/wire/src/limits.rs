@@ -2,7 +2,8 @@
 
 /// Bytes of a task's context. Every message of the task contains it, and an SQS message holds 1 MiB.
 pub const CONTEXT_BYTES: usize = 256 * 1024;
-/// Bytes of the metadata of an outcome or operator action, and of a failure's `context`.
+/// Bytes of the metadata of an outcome or operator action, and of a failure's `context`. Workers cut a context to it, and the SDKs also
+/// metadata. With [`ERROR_CHARS`] it keeps a failure below the 1 MiB of an SQS message.
 pub const METADATA_BYTES: usize = 256 * 1024;
 /// Bytes of any result: the limit of a synchronous Lambda response. A handler with more data stores it and returns a reference.
 pub const RESULT_BYTES: usize = 6 * 1024 * 1024;
@@ -46,7 +47,7 @@ pub const BACKOFF_MS: u64 = 24 * 3600 * 1000;
 pub const TIMEOUT_SECONDS: u32 = 24 * 3600;
 /// Seconds that a step may wait for its callback.
 pub const CALLBACK_SECONDS: u32 = 30 * 24 * 3600;
-/// Characters kept of an error message.
+/// Characters kept of a failure's message, type and code. Workers cut them already, so that a failure always fits its queue.
 pub const ERROR_CHARS: usize = 4_000;
 /// Seconds that a request may wait for a task to finish. API Gateway gives up after 29.
 pub const WAIT_SECONDS: u32 = 25;
@@ -79,6 +80,9 @@ pub const HOLD_MS: i64 = 60_000;
 pub const SILENCE_SECONDS: u32 = 10;
 /// Bytes of one line from a child process. Above [`RESULT_BYTES`], so that a step whose result is too large fails with that reason.
 pub const WORKER_LINE_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of one line from a child process that are read at all. Of a longer line than [`WORKER_LINE_BYTES`] only a failure's texts are kept,
+/// so that the failure stays itself; beyond this limit the line is taken as endless, and its process is killed.
+pub const ENDLESS_LINE_BYTES: usize = 256 * 1024 * 1024;
 /// Bytes kept of one line of a child's stdout or stderr. Log collectors cut longer ones anyway.
 pub const LOG_LINE_BYTES: usize = 8 * 1024;
 /// Lines kept per second of a child's stdout, and as many of its stderr. A flood must not hide other logs.

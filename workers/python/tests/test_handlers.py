@@ -1,6 +1,7 @@
 """The arguments of a handler, and the outcomes of what it returns or raises."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -19,6 +20,7 @@ from tasker_worker import (  # noqa: E402
     inputs,
     step_handler,
 )
+from tasker_worker.cancellation import Stop  # noqa: E402
 from tasker_worker.results import encode  # noqa: E402
 from tasker_worker.runner import outcome_of  # noqa: E402
 
@@ -104,6 +106,19 @@ class HandlerArguments(unittest.TestCase):
         self.assertFalse(failure["retryable"])
         self.assertIn("amount is missing", failure["message"])
         self.assertEqual(failure["error_code"], "validation_error")
+
+    def test_a_model_without_a_name_or_an_error_without_a_text_does_not_hide_that_the_value_does_not_fit(self):
+        class Mute(ValueError):
+            def __str__(self):
+                raise RuntimeError("no text")
+
+        def refuse(**values):
+            raise Mute
+
+        model = functools.partial(refuse)
+        failure = run_once(depends_on(parent=("parent", model))(lambda parent: None))["failure"]
+        self.assertEqual((failure["retryable"], failure["error_code"]), (False, "validation_error"))
+        self.assertTrue(failure["message"].startswith("the result of step 'parent' does not fit functools.partial("))
 
     def test_the_accessors_of_the_context_answer_as_in_every_sdk(self):
         seen = {}
@@ -206,10 +221,35 @@ class ErrorConversion(unittest.TestCase):
         self.assertEqual((failure["error_type"], failure["retryable"]), ("handler_not_found", False))
         self.assertIn("a_known_one", failure["message"])
 
-    def test_another_method_is_a_handler_of_its_own(self):
-        step_handler("payments.refund")(lambda: {"refunded": True})
-        handler = {"callable": "payments", "method": "refund"}
-        self.assertEqual(outcome_of(step("", handler=handler)), {"success": {"result": {"refunded": True}}})
+    def test_another_method_is_a_handler_of_its_own_or_else_the_callable_s_which_sees_it(self):
+        step_handler("payments")(lambda context: {"method": context.method})
+        step_handler("payments.refund")(lambda context: {"refunded": context.method})
+        for method, result in [
+            ("refund", {"refunded": "refund"}),
+            ("void", {"method": "void"}),
+            (None, {"method": "call"}),
+        ]:
+            handler = {"callable": "payments", **({"method": method} if method else {})}
+            self.assertEqual(outcome_of(step("", handler=handler)), {"success": {"result": result}})
+
+    def test_a_handler_that_is_not_registered_is_told_with_the_nearest_name(self):
+        step_handler("charge_card")(lambda: None)
+        step_handler("refund_all.dry")(lambda: None)
+        for callable_name, method, near in [
+            ("chrage_card", "call", "charge_card"),
+            ("charge_crad", "void", "charge_card"),
+            ("refund_al", "dry", "refund_all.dry"),
+        ]:
+            handler = {"callable": callable_name, "method": method}
+            message = outcome_of(step("", handler=handler))["failure"]["message"]
+            self.assertIn(f"did you mean '{near}'?", message)
+        self.assertNotIn("did you mean", outcome_of(step("zzz"))["failure"]["message"])
+
+    def test_a_step_that_is_stopped_before_it_starts_does_not_run(self):
+        stop = Stop()
+        stop.request()
+        step_handler("never_runs")(lambda: self.fail("it ran"))
+        self.assertEqual(outcome_of(step("never_runs"), stop=stop), {"released": {}})
 
     def test_two_handlers_under_one_name_are_refused(self):
         step_handler("twice")(lambda: 1)

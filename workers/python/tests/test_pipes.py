@@ -29,6 +29,12 @@ def talk(context):
     print("to stdout")
     context.heartbeat()
 
+@step_handler("until_stopped")
+def until_stopped(context):
+    while context.heartbeat():
+        time.sleep(0.01)
+    return {"cancelled": context.is_cancelled()}
+
 @step_handler("hang")
 def hang():
     time.sleep(3600)
@@ -38,9 +44,7 @@ def hang():
 class Child:
     """A worker process and our ends of its pipes."""
 
-    def __init__(self, folder):
-        handlers = pathlib.Path(folder) / "handlers.py"
-        handlers.write_text(HANDLERS)
+    def __init__(self, handlers):
         child_in, to_child = os.pipe()
         from_child, child_out = os.pipe()
         self.process = subprocess.Popen(
@@ -55,7 +59,13 @@ class Child:
         self.answers = os.fdopen(from_child)
 
     def send(self, number, message):
-        self.steps.write(json.dumps({"id": number, "step": message}) + "\n")
+        self.send_line(json.dumps({"id": number, "step": message}))
+
+    def stop(self, number):
+        self.send_line(json.dumps({"id": number, "stop": {}}))
+
+    def send_line(self, line):
+        self.steps.write(line + "\n")
         self.steps.flush()
 
     def receive(self):
@@ -72,7 +82,9 @@ class APipedWorker(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        self.child = Child(folder.name)
+        handlers = pathlib.Path(folder.name) / "handlers.py"
+        handlers.write_text(HANDLERS)
+        self.child = Child(handlers)
         self.ready = self.child.receive()["ready"]
 
     def tearDown(self):
@@ -83,7 +95,7 @@ class APipedWorker(unittest.TestCase):
     def test_it_says_which_handlers_it_has(self):
         self.assertEqual(self.ready["protocol"], 1)
         self.assertEqual(self.ready["sdk"], "python")
-        self.assertEqual(self.ready["handlers"], ["hang", "meet", "talk"])
+        self.assertEqual(self.ready["handlers"], ["hang", "meet", "talk", "until_stopped"])
         self.child.end()
 
     def test_it_runs_steps_at_once(self):
@@ -99,6 +111,51 @@ class APipedWorker(unittest.TestCase):
         self.assertEqual(self.child.receive(), {"id": 7, "heartbeat": {}})
         self.assertEqual(self.child.receive(), {"id": 7, "outcome": {"success": {"result": {}}}})
         self.assertEqual(self.child.end(), "to stdout\n")
+
+    def outcome(self, number):
+        """The next outcome, which must be that of this step."""
+        while True:
+            answer = self.child.receive()
+            self.assertEqual(answer["id"], number)
+            if "outcome" in answer:
+                return answer["outcome"]
+
+    def test_a_handler_that_asks_learns_that_its_step_is_no_longer_wanted(self):
+        self.child.send(7, step("until_stopped"))
+        self.assertEqual(self.child.receive(), {"id": 7, "heartbeat": {}})
+        self.child.stop(7)
+        self.assertEqual(self.outcome(7), {"success": {"result": {"cancelled": True}}})
+        # Neither the stop of an answered step nor that of an unknown one means anything.
+        self.child.stop(7)
+        self.child.stop(99)
+        self.child.send(8, step("talk"))
+        self.assertEqual(self.outcome(8), {"success": {"result": {}}})
+        self.child.end()
+
+    def test_lines_and_keys_that_it_does_not_know_are_ignored(self):
+        for line in [
+            '{"pause": 3}',
+            '{"id": 4, "pause": {}}',
+            "[]",
+            "7",
+            "null",
+            "not JSON",
+            '{"id": "x", "stop": {}}',
+        ]:
+            self.child.send_line(line)
+        self.child.send_line(json.dumps({"id": 1, "new": [1], "step": {**step("talk"), "also_new": {}}}))
+        self.assertEqual(self.outcome(1), {"success": {"result": {}}})
+        self.child.end()
+
+    def test_a_step_that_python_cannot_read_is_a_failure_and_the_next_one_runs(self):
+        line = json.dumps({"id": 1, "step": step("talk", context={"n": "N"})}).replace('"N"', "1" * 5000)
+        self.child.send_line(line)
+        failure = self.outcome(1)["failure"]
+        self.assertEqual((failure["error_type"], failure["retryable"]), ("invalid_input", False))
+        self.assertIn("4300", failure["message"])
+        self.child.send(2, step("talk"))
+        self.assertEqual(self.outcome(2), {"success": {"result": {}}})
+        self.child.end()
 
     def test_it_ends_when_its_pipe_closes_although_a_handler_hangs(self):
         self.child.send(1, step("hang"))

@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use serde_json::json;
 use tasker_queue::{Outgoing, Queue, SendError, SendResult};
 use tasker_wire::{CompleteStep, Outcome, limits, outcome::Failure};
 use tokio::time::Instant;
@@ -28,18 +29,27 @@ struct Unsent {
     message: Arc<CompleteStep>,
     /// Whether it ends the step.
     answer: bool,
+    /// Whether it was too large for the queue and is cut: nothing smaller is possible.
+    cut: bool,
 }
 
 impl Unsent {
-    /// Whether it is the failure that replaces an outcome that was too large: nothing smaller is possible.
-    fn is_small(&self) -> bool {
-        matches!(&self.message.outcome, Outcome::Failure(failure) if failure.error_type == TOO_LARGE)
-    }
-
-    /// Replaces an outcome that is too large for the queue by a failure.
-    fn replaced(mut self, error: &SendError) -> Self {
-        let message = format!("the handler's outcome cannot be sent: {error}. Store large data elsewhere and return a reference");
-        Arc::make_mut(&mut self.message).outcome = Outcome::Failure(Failure::permanent(TOO_LARGE, message));
+    /// The same, small enough for the queue: a failure without its context, and a failure that says so instead of anything else.
+    fn cut(mut self, error: &SendError) -> Self {
+        self.cut = true;
+        let outcome = &mut Arc::make_mut(&mut self.message).outcome;
+        *outcome = match std::mem::replace(outcome, Outcome::Released {}) {
+            Outcome::Failure(failure) => {
+                let context =
+                    failure.context.is_some().then(|| json!({ "left_out": format!("a context that cannot be sent: {error}") }));
+                Outcome::Failure(Failure { context, ..failure }.kept())
+            }
+            _ => {
+                let message =
+                    format!("the handler's outcome cannot be sent: {error}. Store large data elsewhere and return a reference");
+                Outcome::Failure(Failure::permanent(TOO_LARGE, message))
+            }
+        };
         self
     }
 }
@@ -56,7 +66,7 @@ impl<Q: Queue> Outbox<Q> {
     pub fn put(&mut self, message: CompleteStep) {
         let answer = !matches!(message.outcome, Outcome::Started {} | Outcome::Heartbeat {});
         if answer || !self.down {
-            self.fresh.push(Unsent { message: Arc::new(message), answer });
+            self.fresh.push(Unsent { message: Arc::new(message), answer, cut: false });
         }
     }
 
@@ -104,8 +114,8 @@ impl<Q: Queue> Outbox<Q> {
             match result {
                 Ok(()) if unsent.answer => accepted.push(unsent.message),
                 Ok(()) => {}
-                Err(error @ SendError::TooLarge { .. }) if unsent.answer && !unsent.is_small() => {
-                    self.fresh.push(unsent.replaced(&error));
+                Err(error @ SendError::TooLarge { .. }) if unsent.answer && !unsent.cut => {
+                    self.fresh.push(unsent.cut(&error));
                 }
                 Err(error) => {
                     refusals += 1;
@@ -140,34 +150,62 @@ mod tests {
     use super::*;
     use crate::testing::step;
 
-    /// Accepts only failures; everything else is too large.
+    /// Accepts messages of up to 1 MiB, as SQS does.
     #[derive(Default)]
     struct Small(Mutex<Vec<Arc<CompleteStep>>>);
 
+    const MOST: usize = 1_048_576;
+
     impl Queue for Small {
         async fn send(&self, messages: Vec<Outgoing>) -> Vec<SendResult> {
-            let take = |outgoing: Outgoing| match outgoing {
-                Outgoing::CompleteStep(m) if matches!(m.outcome, Outcome::Failure(_)) => {
-                    self.0.lock().push(m);
-                    Ok(())
+            let take = |outgoing: Outgoing| {
+                let Outgoing::CompleteStep(message) = outgoing else { panic!("a worker sends outcomes only") };
+                let bytes = serde_json::to_string(&message).unwrap().len();
+                if bytes > MOST {
+                    return Err(SendError::TooLarge { bytes, most: MOST });
                 }
-                _ => Err(SendError::TooLarge { bytes: 2_000_000, most: 1_048_576 }),
+                self.0.lock().push(message);
+                Ok(())
             };
             messages.into_iter().map(take).collect()
         }
     }
 
-    #[tokio::test]
-    async fn an_outcome_that_is_too_large_for_the_queue_becomes_a_failure_that_says_so() {
+    /// The failure that the queue accepts in place of an outcome that is too large.
+    async fn accepted_for(outcome: Outcome) -> Failure {
         let queue = Arc::new(Small::default());
         let mut outbox = Outbox::new(queue.clone());
-        let success = Outcome::Success { result: to_raw_value("large").unwrap(), metadata: None };
-        outbox.put(step(StepId { task: TaskId::from_fresh(Uuid::from_u128(1 << 90)), no: 0 }, "f").complete(success, "w", 1));
+        outbox.put(step(StepId { task: TaskId::from_fresh(Uuid::from_u128(1 << 90)), no: 0 }, "f").complete(outcome, "w", 1));
         assert!(outbox.deliver().await.is_empty(), "it is not accepted yet");
         assert_eq!(outbox.deliver().await.len(), 1);
         let sent = queue.0.lock();
         let Outcome::Failure(failure) = &sent[0].outcome else { panic!("a failure") };
+        failure.clone()
+    }
+
+    #[tokio::test]
+    async fn a_result_that_is_too_large_for_the_queue_becomes_a_failure_that_says_so() {
+        let success = Outcome::Success { result: to_raw_value(&"x".repeat(2_000_000)).unwrap(), metadata: None };
+        let failure = accepted_for(success).await;
         assert!(failure.error_type == TOO_LARGE && !failure.retryable, "{failure:?}");
-        assert!(failure.message.contains("2000000") && failure.message.contains("1048576"), "{failure:?}");
+        assert!(failure.message.contains("of 2000") && failure.message.contains("1048576"), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_is_too_large_for_the_queue_is_cut_and_stays_the_failure_that_it_is() {
+        for retryable in [true, false] {
+            let large = Failure {
+                error_code: Some("card".into()),
+                delay_seconds: Some(2.0),
+                retryable,
+                context: Some(json!("x".repeat(2_000_000))),
+                ..Failure::permanent("my_type", "declined ".repeat(200_000))
+            };
+            let failure = accepted_for(Outcome::Failure(large.clone())).await;
+            assert!(failure.message.starts_with("declined declined ") && failure.message.chars().count() == limits::ERROR_CHARS);
+            assert!(failure.context.as_ref().unwrap()["left_out"].as_str().unwrap().contains("1048576"), "{failure:?}");
+            let cut = Failure { message: large.message.clone(), context: large.context.clone(), ..failure };
+            assert_eq!(cut, large);
+        }
     }
 }

@@ -45,6 +45,20 @@ async fn outcomes_are_sent_and_no_message_is_delivered_again_even_after_a_failur
 }
 
 #[tokio::test]
+async fn a_failure_of_many_megabytes_fits_the_queue_and_stays_the_failure_that_it_is() {
+    let aws = Aws::start().await;
+    let _function = Program::function(&aws);
+    assert_eq!(aws.invoke([message(&step(0, "fail_at_length", json!({"characters": 10_000_000})))], AMPLE).await, NOTHING);
+    let failure = failure(aws.outcome(0));
+    assert_eq!(
+        (failure.error_type.as_str(), failure.error_code.as_deref(), failure.retryable),
+        ("permanent_error", Some("long"), false)
+    );
+    assert!(failure.message.starts_with("éé") && failure.message.ends_with("é…"));
+    assert!(failure.context.unwrap()["first"].as_str().unwrap().starts_with("éé"));
+}
+
+#[tokio::test]
 async fn a_message_whose_outcome_was_refused_until_the_deadline_is_answered_later_by_the_kept_outcome() {
     let (aws, folder) = (Aws::start().await, TempDir::new().unwrap());
     let _function = Program::function(&aws);

@@ -143,6 +143,62 @@ async fn an_invalid_outcome_fails_its_step_permanently_and_the_child_continues()
 }
 
 #[tokio::test]
+async fn a_failure_of_20_mb_stays_the_failure_that_it_is_and_its_process_lives_on() {
+    let rig = Rig::with(&python("bare.py"), WorkerSettings::new("test")).await;
+    let long = [
+        r#"{"failure":{"message":"<20 MB>","error_type":"mine","retryable":true,"error_code":"c"}}"#,
+        r#"{"failure":{"retryable":true,"error_code":"c","context":{"a":["<20 MB>"]},"error_type":"mine","message":"xx"}}"#,
+        r#"{"failure":{"context":["<20 MB>",NaN],"error_code":"c","message":"x<byte>","error_type":"mine","retryable":true}}"#,
+        r#"{"failure":{"context":[NaN],"error_code":"c","message":"x\ud800\u0078","error_type":"mine","retryable":true}}"#,
+    ];
+    let which = r#"{"success":{"result":<pid>}}"#;
+    rig.steps.put([step(100, which, json!({}))]);
+    let pid = rig.success(100).await;
+    rig.steps.put(long.iter().enumerate().map(|(no, outcome)| step(no as i32, outcome, json!({}))));
+    for no in 0..long.len() as i32 {
+        let failure = rig.failure(no).await;
+        assert_eq!((failure.error_type.as_str(), failure.error_code.as_deref()), ("mine", Some("c")), "{failure:?}");
+        assert!(failure.retryable && failure.message.starts_with('x') && failure.message.chars().count() <= 4000);
+    }
+    rig.steps.put([step(101, r#"{"success":{"result":"<20 MB>"}}"#, json!({})), step(102, which, json!({}))]);
+    assert_eq!(rig.failure(101).await.error_type, "result_too_large");
+    assert_eq!(rig.success(102).await, pid);
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn odd_failures_of_the_python_sdk_arrive_as_themselves() {
+    let sdk = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../python");
+    let command = format!("PYTHONPATH={0}/src python3 -m tasker_worker {0}/tests/odd_handlers.py", sdk.display());
+    let rig = Rig::with(&command, WorkerSettings::new("test")).await;
+    for (no, (callable, error_type, retryable, words)) in [
+        ("timedelta", "retryable_error", true, "busy"),
+        ("mute", "handler_error", true, "Mute: <Mute>"),
+        ("text_as_context", "permanent_error", false, "declined"),
+        ("datetime", "retryable_error", true, "busy"),
+        ("surrogate", "retryable_error", true, "no such file: caf\u{fffd}.csv"),
+        ("nan", "retryable_error", true, "busy"),
+        ("decimal", "permanent_error", false, "declined"),
+        ("mixed", "permanent_error", false, "declined"),
+        ("deep", "permanent_error", false, "declined"),
+        ("large_text", "permanent_error", false, "xxx"),
+        ("large_context", "permanent_error", false, "declined"),
+        ("always_changing", "invalid_result", true, "another thread changed"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        rig.steps.put([step(no as i32, callable, json!({}))]);
+        let failure = rig.failure(no as i32).await;
+        assert_eq!((failure.error_type.as_str(), failure.retryable), (error_type, retryable), "{callable}");
+        assert!(failure.message.starts_with(words), "{callable}: {}", failure.message);
+        let left_out = failure.context.is_some_and(|context| context.get("left_out").is_some());
+        assert!(!left_out, "{callable}: the runtime could read the context");
+    }
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn a_result_of_10_mb_passes_and_one_above_the_line_limit_fails_as_too_large() {
     let rig = Rig::start().await;
     rig.steps.put([step(0, "large", json!({"bytes": 10_000_000}))]);

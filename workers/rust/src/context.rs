@@ -5,20 +5,25 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tasker_wire::RunStep;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{PermanentError, worker::Heartbeat};
+
+/// Whether the step is no longer wanted. The sender is dropped when the step is answered.
+pub(crate) type Stop = watch::Receiver<bool>;
 
 /// One attempt of one step: its inputs, by the accessors that the SDKs of all languages share. A clone is cheap.
 #[derive(Clone)]
 pub struct StepContext {
     step: Arc<RunStep>,
     heartbeat: Heartbeat,
+    stop: Stop,
 }
 
 impl StepContext {
-    pub(crate) fn new(step: Arc<RunStep>, heartbeat: Heartbeat) -> Self {
-        Self { step, heartbeat }
+    pub(crate) fn new(step: Arc<RunStep>, heartbeat: Heartbeat, stop: Stop) -> Self {
+        Self { step, heartbeat, stop }
     }
 
     /// The id of the task that the step belongs to.
@@ -44,6 +49,12 @@ impl StepContext {
     /// The name that the handler is registered under, as in `handler.callable` of the template.
     pub fn handler_name(&self) -> &str {
         &self.step.handler.callable
+    }
+
+    /// The method that the template selects, as in `handler.method`; `call` by default. A handler that is registered as
+    /// `callable.method` need not look at it.
+    pub fn method(&self) -> &str {
+        &self.step.handler.method
     }
 
     /// The namespace of the task's template.
@@ -152,9 +163,23 @@ impl StepContext {
         self.step.checkpoint.as_ref().map_or(Value::Null, |text| field(text.get(), key))
     }
 
-    /// Reports that the handler is still running. This does not extend the step's timeout.
-    pub fn heartbeat(&self) {
+    /// Reports that the handler is still running, and returns whether it should go on: `!is_cancelled()`. This does not extend the
+    /// step's timeout.
+    pub fn heartbeat(&self) -> bool {
         (self.heartbeat)();
+        !self.is_cancelled()
+    }
+
+    /// Whether the step is no longer wanted, so that its outcome will be ignored. The handler's future is dropped at its next `.await`;
+    /// this is for what it runs elsewhere, such as in `tokio::task::spawn_blocking`.
+    pub fn is_cancelled(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits until the step is no longer wanted, or until it is answered. This is for tasks that the handler spawns.
+    pub async fn cancelled(&self) {
+        // An error says that the step is answered.
+        let _ = self.stop.clone().wait_for(|stopped| *stopped).await;
     }
 }
 

@@ -1,9 +1,20 @@
 //! The errors of a handler.
 
-use std::{any::Any, error::Error, time::Duration};
+use std::{
+    any::Any,
+    error::Error,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use tasker_wire::outcome::Failure;
+
+use crate::words::{json_of, text_of};
+
+/// Causes of an error that are told.
+const CAUSES: usize = 16;
 
 /// A failure that another attempt cannot cure: a declined card, an invalid request.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -28,9 +39,9 @@ impl PermanentError {
         Self { error_code: Some(error_code.into()), ..self }
     }
 
-    /// Adds JSON for operators.
-    pub fn with_context(self, context: Value) -> Self {
-        Self { context: Some(context), ..self }
+    /// Adds JSON for operators. A value that does not serialize is replaced by a text that says why.
+    pub fn with_context(self, context: impl Serialize) -> Self {
+        Self { context: Some(json_of(&context)), ..self }
     }
 }
 
@@ -64,9 +75,9 @@ impl RetryableError {
         Self { error_code: Some(error_code.into()), ..self }
     }
 
-    /// Adds JSON for operators.
-    pub fn with_context(self, context: Value) -> Self {
-        Self { context: Some(context), ..self }
+    /// Adds JSON for operators. A value that does not serialize is replaced by a text that says why.
+    pub fn with_context(self, context: impl Serialize) -> Self {
+        Self { context: Some(json_of(&context)), ..self }
     }
 }
 
@@ -97,11 +108,18 @@ impl<E: Error + Send + Sync + 'static> From<E> for StepError {
             let delay_seconds = retry_after.map(|pause| pause.as_secs_f64());
             return Self(Failure { error_code: error_code.clone(), context: context.clone(), delay_seconds, ..failure });
         }
-        let causes: Vec<String> =
-            std::iter::successors(error.source(), |error| (*error).source()).map(ToString::to_string).collect();
+        let causes = causes(&error);
         let context = (!causes.is_empty()).then(|| json!({ "causes": causes }));
-        Self(Failure { context, ..Failure::retryable("handler_error", error.to_string()) })
+        let message = text_of(&error).unwrap_or_else(|| format!("a {} that has no text", std::any::type_name::<E>()));
+        Self(Failure { context, ..Failure::retryable("handler_error", message) })
     }
+}
+
+/// The texts of an error's causes, of which there may be endlessly many.
+fn causes(error: &dyn Error) -> Vec<String> {
+    let causes = || std::iter::successors(error.source(), |error| (*error).source()).take(CAUSES);
+    let texts = move || causes().map(|cause| text_of(&cause).unwrap_or_default()).collect();
+    catch_unwind(AssertUnwindSafe(texts)).unwrap_or_default()
 }
 
 #[cfg(test)]

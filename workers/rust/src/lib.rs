@@ -26,6 +26,7 @@ mod context;
 mod error;
 mod result;
 mod run;
+mod words;
 mod worker;
 
 pub use context::StepContext;

@@ -4,16 +4,19 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tasker_wire::{Outcome, outcome::Failure};
 
+use crate::words::metadata_of;
+
 /// A result that is more than a value: one with metadata, a checkpoint, or a failure with every field.
 #[derive(Debug)]
 pub struct StepResult(Outcome);
 
 impl StepResult {
-    /// A success with metadata, which operators see and children of the step do not.
+    /// A success with metadata, which operators see and children of the step do not. Metadata that does not serialize is replaced by a
+    /// text that says why, and it is cut to 256 KiB.
     pub fn success(result: impl Serialize, metadata: impl Serialize) -> Self {
-        let outcome = match (to_raw_value(&result), to_raw_value(&metadata)) {
-            (Ok(result), Ok(metadata)) => Outcome::Success { result, metadata: Some(metadata) },
-            (Err(error), _) | (_, Err(error)) => not_json(&error),
+        let outcome = match to_raw_value(&result) {
+            Ok(result) => Outcome::Success { result, metadata: Some(metadata_of(&metadata)) },
+            Err(error) => not_json(&error),
         };
         Self(outcome)
     }

@@ -1,18 +1,23 @@
 //! The child's side of the protocol: reads steps as lines from one pipe, and writes outcomes as lines to the other.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use tasker_wire::child::{Beat, PIPES, PROTOCOL, Ready, ReadyLine, ReplyLine, StepLine, write_line};
+use serde::{Deserialize, de::IgnoredAny};
+use tasker_wire::{
+    Failure, Outcome, RunStep,
+    child::{Beat, PIPES, PROTOCOL, Ready, ReadyLine, ReplyLine, write_line},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use crate::{Heartbeat, Worker};
@@ -75,7 +80,8 @@ fn serve(worker: Worker, pipes: Pipes) -> io::Result<()> {
         let (lines, waiting) = mpsc::channel(1024);
         let ready = ready_line(&worker);
         let writing = tokio::spawn(write_lines(writer, ready, waiting));
-        read_steps(reader, Arc::new(worker), lines).await?;
+        let steps = Arc::new(Steps { worker, lines, stops: Mutex::default() });
+        read_lines(reader, &steps).await?;
         // The pipe is closed, so no outcome can be sent any more. Handlers may hang, so the process exits immediately.
         writing.abort();
         std::process::exit(0);
@@ -90,7 +96,31 @@ fn ready_line(worker: &Worker) -> Vec<u8> {
     line
 }
 
-async fn read_steps(mut pipe: pipe::Receiver, worker: Arc<Worker>, lines: mpsc::Sender<ReplyLine>) -> io::Result<()> {
+/// The steps that run in this process.
+struct Steps {
+    worker: Worker,
+    lines: mpsc::Sender<ReplyLine>,
+    /// Of each running step, where to say that it is no longer wanted.
+    stops: Mutex<HashMap<u64, watch::Sender<bool>>>,
+}
+
+/// A line of the runtime: a step, or that a step is no longer wanted.
+#[derive(Deserialize)]
+struct Incoming {
+    id: u64,
+    step: Option<RunStep>,
+    stop: Option<IgnoredAny>,
+}
+
+/// A step that cannot be read otherwise.
+#[derive(Deserialize)]
+struct UnreadableStep {
+    id: u64,
+    #[serde(rename = "step")]
+    _step: IgnoredAny,
+}
+
+async fn read_lines(mut pipe: pipe::Receiver, steps: &Arc<Steps>) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(CHUNK);
     let mut searched = 0;
     loop {
@@ -100,8 +130,7 @@ async fn read_steps(mut pipe: pipe::Receiver, worker: Arc<Worker>, lines: mpsc::
         }
         let mut taken = 0;
         while let Some(at) = memchr::memchr(b'\n', &bytes[searched..]) {
-            let incoming: StepLine = serde_json::from_slice(&bytes[taken..searched + at])?;
-            tokio::spawn(answer(worker.clone(), incoming, lines.clone()));
+            receive(&bytes[taken..searched + at], steps).await;
             searched += at + 1;
             taken = searched;
         }
@@ -110,13 +139,48 @@ async fn read_steps(mut pipe: pipe::Receiver, worker: Arc<Worker>, lines: mpsc::
     }
 }
 
-async fn answer(worker: Arc<Worker>, StepLine { id, step }: StepLine, lines: mpsc::Sender<ReplyLine>) {
-    let beats = lines.clone();
+/// Starts or stops a step. Ignores lines and keys that it does not know.
+async fn receive(line: &[u8], steps: &Arc<Steps>) {
+    match serde_json::from_slice(line) {
+        Ok(Incoming { id, step: Some(step), .. }) => {
+            let (sender, stop) = watch::channel(false);
+            steps.stops().insert(id, sender);
+            tokio::spawn(answer(steps.clone(), id, step, stop));
+        }
+        Ok(Incoming { id, stop: Some(_), .. }) => {
+            if let Some(sender) = steps.stops().get(&id) {
+                sender.send_replace(true);
+            }
+        }
+        Ok(_) => {}
+        Err(error) => match serde_json::from_slice(line) {
+            Ok(UnreadableStep { id, .. }) => {
+                let failure = Failure::permanent("invalid_input", format!("the step cannot be read: {error}"));
+                steps.send(id, Outcome::Failure(failure)).await;
+            }
+            Err(_) => eprintln!("a line of the runtime was ignored: {error}"),
+        },
+    }
+}
+
+async fn answer(steps: Arc<Steps>, id: u64, step: RunStep, stop: watch::Receiver<bool>) {
+    let beats = steps.lines.clone();
     // If the channel is full, the waiting lines show that this worker is alive.
     let heartbeat: Heartbeat = Arc::new(move || drop(beats.try_send(ReplyLine { id, outcome: None, heartbeat: Some(Beat {}) })));
-    let outcome = worker.call(Arc::new(step), heartbeat).await;
-    // The receiver exists until the process ends.
-    let _ = lines.send(ReplyLine { id, outcome: Some(outcome), heartbeat: None }).await;
+    let outcome = steps.worker.call_until(Arc::new(step), heartbeat, stop).await;
+    steps.stops().remove(&id);
+    steps.send(id, outcome).await;
+}
+
+impl Steps {
+    fn stops(&self) -> std::sync::MutexGuard<'_, HashMap<u64, watch::Sender<bool>>> {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(&self, id: u64, outcome: Outcome) {
+        // The receiver exists until the process ends.
+        let _ = self.lines.send(ReplyLine { id, outcome: Some(outcome), heartbeat: None }).await;
+    }
 }
 
 /// Writes waiting lines, many in one write.

@@ -1,11 +1,19 @@
 //! The registry of handlers.
 
-use std::{collections::BTreeMap, pin::Pin, process::ExitCode, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use futures::FutureExt;
 use tasker_wire::{Outcome, RunStep, outcome::Failure};
+use tokio::sync::watch;
 
-use crate::{IntoOutcome, StepContext, StepError, run};
+use crate::{IntoOutcome, StepContext, StepError, context::Stop, run, words::text_of};
 
 /// Reports that the handler of a step is still running.
 pub type Heartbeat = Arc<dyn Fn() + Send + Sync>;
@@ -54,13 +62,29 @@ impl Worker {
 
     /// Runs the handler of a step. A panic is a retryable failure; an unknown handler is a permanent one.
     pub async fn call(&self, step: Arc<RunStep>, heartbeat: Heartbeat) -> Outcome {
+        let (_sender, stop) = watch::channel(false);
+        self.call_until(step, heartbeat, stop).await
+    }
+
+    /// Runs the handler of a step until it ends or the step is no longer wanted; then the handler's future is dropped.
+    pub(crate) async fn call_until(&self, step: Arc<RunStep>, heartbeat: Heartbeat, stop: Stop) -> Outcome {
         let Some(handler) = self.find(&step) else { return self.not_found(&step) };
-        let running = std::panic::AssertUnwindSafe(async { handler(StepContext::new(step, heartbeat)).await });
-        running.catch_unwind().await.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            let message = format!("the handler panicked: {}", text.unwrap_or("without a message"));
-            Outcome::Failure(Failure::retryable("handler_panicked", message))
-        })
+        if *stop.borrow() {
+            return Outcome::Released {};
+        }
+        // Its destructors may panic too, so it is dropped in here.
+        let running = AssertUnwindSafe(async {
+            let mut stopped = stop.clone();
+            tokio::select! {
+                biased;
+                outcome = async { handler(StepContext::new(step, heartbeat, stop)).await } => outcome,
+                Ok(()) = async { stopped.wait_for(|stopped| *stopped).await.map(drop) } => Outcome::Released {},
+            }
+        });
+        match running.catch_unwind().await.unwrap_or_else(panicked) {
+            Outcome::Failure(failure) => Outcome::Failure(failure.kept()),
+            outcome => outcome,
+        }
     }
 
     /// Runs the steps from the pipes of `tasker-worker` or `tasker-ctl dev` until the pipes close.
@@ -70,19 +94,19 @@ impl Worker {
         run::run(self)
     }
 
-    /// A method other than `call` is a handler of its own, registered as `callable.method`.
+    /// The handler that is registered as `callable.method`, or else as `callable`.
     fn find(&self, step: &RunStep) -> Option<&Call> {
-        match step.handler.method.as_str() {
-            "call" => self.handlers.get(&step.handler.callable),
-            _ => self.handlers.get(&wanted(step)),
-        }
+        self.handlers.get(&wanted(step)).or_else(|| self.handlers.get(&step.handler.callable))
     }
 
     fn not_found(&self, step: &RunStep) -> Outcome {
         let names: Vec<&str> = self.names().collect();
+        let name = wanted(step);
+        let near = nearest(&name, &names).or_else(|| nearest(&step.handler.callable, &names));
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        let message = format!("no handler is registered as `{}`; registered here: {known}", wanted(step));
-        Outcome::Failure(Failure::permanent("handler_not_found", message))
+        let message = format!("no handler is registered as `{name}`{hint}; registered here: {known}");
+        Outcome::Failure(Failure::permanent("handler_not_found", message).kept())
     }
 }
 
@@ -91,6 +115,38 @@ fn wanted(step: &RunStep) -> String {
         "call" => step.handler.callable.clone(),
         method => format!("{}.{method}", step.handler.callable),
     }
+}
+
+/// The name that differs from `name` in the fewest characters, if these are no more than a third.
+fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+    let distances = names.iter().map(|known| (distance(name, known), *known));
+    distances.filter(|(distance, _)| 3 * distance <= name.chars().count()).min().map(|(_, known)| known)
+}
+
+/// How many characters are inserted, deleted or replaced between two names.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+    for (at, a) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
+        for (no, b) in other.chars().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[no + 1];
+            row[no + 1] = replaced.min(row[no] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// The failure of a handler that panicked.
+fn panicked(payload: Box<dyn Any + Send>) -> Outcome {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = text.and_then(|text| text_of(&text)).unwrap_or_else(|| "without a message".into());
+    let outcome = Outcome::Failure(Failure::retryable("handler_panicked", format!("the handler panicked: {text}")));
+    // Anything may be thrown, also what panics when it is dropped.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+    outcome
 }
 
 #[cfg(test)]
@@ -163,6 +219,35 @@ mod tests {
             let failure = &call(worker, "f", json!({})).await["failure"];
             assert_eq!((&failure["error_type"], &failure["retryable"]), (&json!("handler_panicked"), &json!(true)));
             assert_eq!(failure["message"], json!("the handler panicked: no way"));
+        }
+    }
+
+    #[tokio::test]
+    async fn another_method_is_a_handler_of_its_own_or_else_the_callable_s_which_sees_it() {
+        for (method, expected) in [("refund", "own: refund"), ("void", "payments: void"), ("call", "payments: call")] {
+            let said = |name: &'static str| {
+                move |context: StepContext| async move { Ok::<_, StepError>(format!("{name}: {}", context.method())) }
+            };
+            let worker = Worker::new().handler("payments", said("payments")).handler("payments.refund", said("own"));
+            let outcome = call(worker, "", json!({"handler": {"callable": "payments", "method": method}})).await;
+            assert_eq!(outcome, json!({"success": {"result": expected}}));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_is_not_registered_is_told_with_the_nearest_name() {
+        let nothing = |_| async { Ok::<_, StepError>(()) };
+        for (callable, method, near) in [
+            ("chrage_card", "call", Some("charge_card")),
+            ("charge_crad", "void", Some("charge_card")),
+            ("refund_al", "dry", Some("refund_all.dry")),
+            ("ship", "call", None),
+        ] {
+            let worker = Worker::new().handler("charge_card", nothing).handler("refund_all.dry", nothing);
+            let outcome = call(worker, "", json!({"handler": {"callable": callable, "method": method}})).await;
+            let message = outcome["failure"]["message"].as_str().unwrap();
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            assert!(message.contains(&format!("`{hint}; registered here: charge_card, refund_all.dry")), "{message}");
         }
     }
 

@@ -8,7 +8,12 @@ from typing import Any, Callable
 class StepContext:
     """One attempt of one step: its inputs, with the accessors that all SDKs share."""
 
-    def __init__(self, step: dict[str, Any], beat: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        step: dict[str, Any],
+        beat: Callable[[], None] | None = None,
+        is_stopped: Callable[[], bool] | None = None,
+    ) -> None:
         """``step`` is the message that dispatched the step."""
         handler = step["handler"]
         self.task_uuid: str = step["task_id"]
@@ -17,6 +22,7 @@ class StepContext:
         self.namespace_name: str = step["namespace"]
         self.step_name: str = step["step_name"]
         self.handler_name: str = handler["callable"]
+        self.method: str = handler.get("method") or "call"
         self.input_data: Any = step["context"]
         self.step_config: dict[str, Any] = handler.get("initialization") or {}
         self.step_inputs: Any = step.get("step_inputs") or {}
@@ -26,6 +32,7 @@ class StepContext:
         self.timeout_seconds: int = step["timeout_seconds"]
         self.checkpoint: dict[str, Any] | None = step.get("checkpoint")
         self._beat = beat
+        self._is_stopped = is_stopped
 
     def get_input(self, key: str) -> Any:
         """One key of the task's context, or ``None`` if it is missing."""
@@ -87,7 +94,14 @@ class StepContext:
         """The accumulated results at the last checkpoint, or ``None``."""
         return (self.checkpoint or {}).get("accumulated")
 
-    def heartbeat(self) -> None:
-        """Reports that the handler is still running. This does not extend the step's timeout."""
+    def heartbeat(self) -> bool:
+        """Reports that the handler is still running, and returns whether it should go on: ``not is_cancelled()``.
+        This does not extend the step's timeout."""
         if self._beat is not None:
             self._beat()
+        return not self.is_cancelled()
+
+    def is_cancelled(self) -> bool:
+        """Whether the step is no longer wanted, so that its outcome will be ignored. A handler that runs for long asks
+        this and returns; an async handler is cancelled instead, at its next ``await``."""
+        return self._is_stopped is not None and self._is_stopped()

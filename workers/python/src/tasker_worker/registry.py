@@ -9,6 +9,7 @@ from typing import Any, Callable, TypeVar
 from .context import StepContext
 from .errors import PermanentError
 from .results import failure
+from .words import attribute, text_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -83,20 +84,29 @@ def names() -> list[str]:
 
 
 def find(callable_name: str, method: str) -> Handler | None:
-    """The handler of a step. A method other than ``call`` is a handler of its own: ``callable.method``."""
-    return _handlers.get(wanted(callable_name, method))
+    """The handler of a step: ``callable.method``, else ``callable``, which reads ``context.method``."""
+    return _handlers.get(wanted(callable_name, method)) or _handlers.get(callable_name)
 
 
 def wanted(callable_name: str, method: str) -> str:
-    """The name under which the handler of a step must be registered."""
+    """The name of the handler that a step wants most."""
     return callable_name if method == "call" else f"{callable_name}.{method}"
 
 
 def not_found(callable_name: str, method: str) -> dict[str, Any]:
     """The outcome of a step whose handler is not registered."""
+    # Imported here, because few workers ever need it.
+    import difflib
+
+    name = wanted(callable_name, method)
+    near = difflib.get_close_matches(name, names(), n=1) or difflib.get_close_matches(callable_name, names(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     known = ", ".join(names()) or "none"
-    message = f"no handler is registered as {wanted(callable_name, method)!r}; registered here: {known}"
-    return {"failure": failure(message, "handler_not_found", False)}
+    return {
+        "failure": failure(
+            f"no handler is registered as {name!r}{hint}; registered here: {known}", "handler_not_found", False
+        )
+    }
 
 
 def arguments(handler: Handler, context: StepContext) -> dict[str, Any]:
@@ -129,5 +139,5 @@ def made(model: Any, value: Any, what: str) -> Any:
             return model(**{key: part for key, part in value.items() if key in known})
         return model(**value)
     except (TypeError, ValueError, AttributeError) as error:
-        message = f"{what} does not fit {model.__name__}: {error}"
+        message = f"{what} does not fit {text_of(attribute(model, '__name__', model))}: {text_of(error)}"
         raise PermanentError(message, error_code="validation_error") from error

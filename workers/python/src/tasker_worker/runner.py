@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import json
 import os
+import re
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, Callable, NoReturn
 
 from . import registry
+from .cancellation import Stop
 from .context import StepContext
-from .results import encode, failure, line, outcome_of_exception, outcome_of_value
+from .results import LAST_WORDS, encode, failure, line, outcome_of_exception, outcome_of_value
 from .version import __version__
+from .words import name_of, text_of
 
 PROTOCOL = 1
 
 #: The runtime sends no more steps than it has places, which are at most 1,000. Threads are created on demand.
 MOST_THREADS = 1000
+
+#: The number of a step, in a line that cannot be read.
+NUMBER = re.compile(rb'\s*\{\s*"id"\s*:\s*([0-9]{1,19})\s*,\s*"step"')
 
 
 def run() -> NoReturn:
@@ -31,10 +38,9 @@ def run() -> NoReturn:
     writer = Writer(outcomes)
     handlers = registry.names()
     writer.write(line({"ready": {"protocol": PROTOCOL, "sdk": "python", "version": __version__, "handlers": handlers}}))
-    pool = ThreadPoolExecutor(max_workers=MOST_THREADS, thread_name_prefix="step")
+    worker = Worker(writer.write)
     for text in steps:
-        message = json.loads(text)
-        pool.submit(answer, message["id"], message["step"], writer.write)
+        worker.receive(text)
     # The pipe is closed, so no outcome can be sent any more. Handlers may hang, so this does not wait for threads.
     os._exit(0)
 
@@ -79,32 +85,98 @@ class Writer:
                 os._exit(0)
 
 
-def answer(number: int, step: dict[str, Any], write: Callable[[bytes], None]) -> None:
-    """Runs a step and writes its outcome."""
+class Worker:
+    """The steps that run in this process."""
 
-    def beat() -> None:
-        write(line({"id": number, "heartbeat": {}}))
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        """Every step starts in a copy of the context of this call."""
+        self._write = write
+        self._context = contextvars.copy_context()
+        self._stops: dict[int, Stop] = {}
+        self._pool = ThreadPoolExecutor(max_workers=MOST_THREADS, thread_name_prefix="step")
 
-    write(encode(number, outcome_of(step, beat)))
+    def receive(self, text: bytes) -> None:
+        """Starts or stops a step. Ignores lines and keys that it does not know."""
+        try:
+            message = json.loads(text)
+            number = message["id"] if isinstance(message, dict) else None
+        except (ValueError, KeyError, RecursionError) as error:
+            return self._refuse(text, error)
+        if not isinstance(number, int):
+            return
+        if isinstance(message.get("step"), dict):
+            self._start(number, message["step"])
+        elif "stop" in message:
+            stop = self._stops.get(number)
+            if stop is not None:
+                stop.request()
+
+    def _start(self, number: int, step: dict[str, Any]) -> None:
+        stop = self._stops[number] = Stop()
+        try:
+            self._pool.submit(self._run, number, step, stop)
+        except RuntimeError as error:
+            # There is no other thread to be had, but one that is free later may still find the step.
+            if stop.claim():
+                self._end(number, encode(number, outcome_of_exception(error)))
+
+    def _run(self, number: int, step: dict[str, Any], stop: Stop) -> None:
+        if stop.claim():
+            self._end(number, self._context.copy().run(self._answer, number, step, stop))
+
+    def _answer(self, number: int, step: dict[str, Any], stop: Stop) -> bytes:
+        def beat() -> None:
+            self._write(line({"id": number, "heartbeat": {}}))
+
+        try:
+            own_decimal_context()
+            return encode(number, outcome_of(step, beat, stop))
+        except BaseException:
+            # Only without memory, or if even the code that describes errors is wrong.
+            return LAST_WORDS % number
+
+    def _end(self, number: int, answer: bytes) -> None:
+        del self._stops[number]
+        self._write(answer)
+
+    def _refuse(self, text: bytes, error: Exception) -> None:
+        """Answers a step that cannot be read, such as one with a number of more digits than Python takes."""
+        number = NUMBER.match(text)
+        if number is None:
+            print(f"a line of the runtime was ignored: {text_of(error, 200)}", file=sys.stderr)
+            return
+        problem = f"the step cannot be read: {text_of(error)}"
+        self._write(encode(int(number[1]), {"failure": failure(problem, "invalid_input", False)}))
 
 
-def outcome_of(step: dict[str, Any], beat: Callable[[], None] | None = None) -> dict[str, Any]:
+def own_decimal_context() -> None:
+    """Gives the step a decimal context of its own: a copy of the variables still names the object of all steps."""
+    decimal = sys.modules.get("_decimal")
+    if decimal is not None:
+        decimal.setcontext(decimal.getcontext().copy())
+
+
+def outcome_of(
+    step: dict[str, Any], beat: Callable[[], None] | None = None, stop: Stop | None = None
+) -> dict[str, Any]:
     """Runs the handler of a step and returns its outcome, which is a failure if it raises."""
+    stop = stop or Stop()
     try:
+        if stop.is_requested():
+            return {"released": {}}
         name, method = step["handler"]["callable"], step["handler"].get("method", "call")
         handler = registry.find(name, method)
         if handler is None:
             return registry.not_found(name, method)
-        context = StepContext(step, beat)
+        context = StepContext(step, beat, stop.is_requested)
         value = handler.function(**registry.arguments(handler, context))
-        if inspect.iscoroutine(value):
+        if inspect.isawaitable(value):
             # Imported here, because most workers have no async handler and start faster without it.
-            import asyncio
+            from .event_loop import result_of
 
-            value = asyncio.run(value)
+            value = result_of(value, stop)
         return outcome_of_value(value)
-    except SystemExit as error:
-        # sys.exit() ends only this thread, so without an outcome the step would never be answered.
-        return {"failure": failure(f"the handler called sys.exit({error.code!r})", "handler_error", True)}
     except BaseException as error:
+        if stop.is_requested() and name_of(type(error)) == "CancelledError":
+            return {"released": {}}
         return outcome_of_exception(error)

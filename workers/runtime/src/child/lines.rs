@@ -1,9 +1,11 @@
-//! Reads a child's pipe line by line. Keeps at most one overlong line in memory.
+//! Reads a child's pipe line by line. Keeps no more of a line in memory than the limit; of a longer one only its outline.
 
 use std::io;
 
 use tasker_wire::limits;
 use tokio::{io::AsyncReadExt, net::unix::pipe};
+
+use super::{outline::Outline, protocol::id_at_start};
 
 /// Bytes of one read.
 const CHUNK: usize = 64 * 1024;
@@ -17,19 +19,23 @@ pub(super) struct Lines {
     taken: usize,
     /// Bytes at the front that contain no further line end, so that a long line is searched only once.
     searched: usize,
+    /// The current line, if it is above the limit.
+    long: Option<Outline>,
 }
 
 pub(super) enum Next<'a> {
     Line(&'a [u8]),
     /// The line is not complete yet.
     Partial,
-    /// The line is above the limit; this is its beginning.
+    /// The line of a step was above the limit; this is its outline.
+    Outline(Vec<u8>),
+    /// The line is above the limit, and of no step or endless; this is its beginning.
     TooLong(&'a [u8]),
 }
 
 impl Lines {
     pub fn new(pipe: pipe::Receiver) -> Self {
-        Self { pipe, bytes: Vec::with_capacity(CHUNK), taken: 0, searched: 0 }
+        Self { pipe, bytes: Vec::with_capacity(CHUNK), taken: 0, searched: 0, long: None }
     }
 
     /// Waits for more bytes. `Ok(0)` if the child has closed the pipe. Cancel-safe.
@@ -57,11 +63,22 @@ impl Lines {
         if let Some(end) = end {
             (self.taken, self.searched) = (end + 1, end + 1);
         }
-        match end {
-            _ if line.len() > limits::WORKER_LINE_BYTES => Next::TooLong(&self.bytes[line]),
-            Some(_) => Next::Line(&self.bytes[line]),
-            None => Next::Partial,
+        if self.long.is_none() && line.len() > limits::WORKER_LINE_BYTES {
+            if id_at_start(&self.bytes[line.clone()]).is_none() {
+                return Next::TooLong(&self.bytes[line]);
+            }
+            self.long = Some(Outline::default());
         }
+        let Some(mut long) = self.long.take() else {
+            return if end.is_some() { Next::Line(&self.bytes[line]) } else { Next::Partial };
+        };
+        long.read(&self.bytes[line]);
+        if end.is_some() {
+            return Next::Outline(long.into_text());
+        }
+        self.taken = self.searched;
+        let long = self.long.insert(long);
+        if long.is_endless() { Next::TooLong(long.text()) } else { Next::Partial }
     }
 
     fn make_room(&mut self) {

@@ -7,6 +7,7 @@ mod in_flight;
 mod lines;
 mod log_fields;
 mod logs;
+mod outline;
 mod process;
 mod protocol;
 mod spawn;
@@ -307,6 +308,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
             let line = match child.lines.next() {
                 Next::Partial => return Ok(()),
                 Next::Line(line) => protocol::read(line),
+                Next::Outline(line) => protocol::read_outline(&line),
                 Next::TooLong(start) => {
                     let (id, shown) = (protocol::id_at_start(start), protocol::excerpt(start));
                     return Err(self.too_long(id, &shown).await?);
@@ -354,13 +356,9 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         let Some(running) = id.and_then(|id| self.in_flight.finish(id)) else {
             return Ok(End::Died(format!("it wrote a line of more than {} bytes: `{shown}`", limits::WORKER_LINE_BYTES)));
         };
-        let (most, kept) = (limits::WORKER_LINE_BYTES, limits::RESULT_BYTES);
-        let message = format!(
-            "the outcome has more than {most} bytes; at most {kept} are allowed. Store the data elsewhere and return a reference"
-        );
         let culprit = std::iter::once(&*running.step).collect();
-        self.answer(running, Outcome::Failure(Failure::permanent("result_too_large", message))).await?;
-        // The rest of the line may be endless.
+        self.answer(running, protocol::too_large()).await?;
+        // The rest of the line seems to be endless.
         Ok(End::Culprits("a step answered more than is allowed", culprit))
     }
 

@@ -144,6 +144,7 @@ async fn first_line(lines: &mut Lines) -> Option<Vec<u8>> {
     loop {
         match lines.next() {
             Next::Line(line) | Next::TooLong(line) => return Some(line.to_vec()),
+            Next::Outline(line) => return Some(line),
             Next::Partial => {}
         }
         if lines.fill().await.unwrap_or(0) == 0 {

@@ -161,5 +161,11 @@ def fail(context):
     raise RetryableError("later", retry_after=2)
 
 
+@step_handler("fail_at_length")
+def fail_at_length(context):
+    long = "é" * context.get_input("characters")
+    raise PermanentError(long, error_code="long", context={"first": long, "second": [long]})
+
+
 if __name__ == "__main__":
     run()
