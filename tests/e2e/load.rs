@@ -35,6 +35,8 @@ fn failures(no: usize) -> i64 {
 pub struct Accepted {
     tasks: Vec<(String, i64)>,
     asked: usize,
+    /// Requests of which nobody knows whether they were accepted: answered by 504, or not at all.
+    unconfirmed: usize,
 }
 
 /// The answers to many requests at once.
@@ -51,18 +53,21 @@ impl Accepted {
         self.tasks.len()
     }
 
-    /// Submits tasks one after the other. A request that is refused or not answered promises nothing.
+    /// Submits tasks one after the other. A request that is not answered promises nothing; one that is refused has no effect.
     pub fn ask(&mut self, dev: &Dev, tasks: usize) {
         for _ in 0..tasks {
             let failures = failures(self.asked);
             self.asked += 1;
-            if let Ok((201, _, body)) = http("POST", &format!("{}/v1/tasks", dev.url), Some(body(failures))) {
-                self.tasks.push((body["task_uuid"].as_str().unwrap().to_owned(), failures));
+            match http("POST", &format!("{}/v1/tasks", dev.url), Some(body(failures))) {
+                Ok((201, _, body)) => self.tasks.push((body["task_uuid"].as_str().unwrap().to_owned(), failures)),
+                Ok((504, ..)) | Err(_) => self.unconfirmed += 1,
+                Ok(_) => {}
             }
         }
     }
 
-    /// Submits tasks all at once. Each request must be answered: with a task, or with 503 and `Retry-After`.
+    /// Submits tasks all at once. Each request must be answered: with a task, with 503 and `Retry-After` if it had no effect, or with 504 and
+    /// the id of the task that it may have created.
     pub fn ask_at_once(&mut self, dev: &Dev, tasks: usize) -> Answers {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let asked = self.asked;
@@ -89,6 +94,14 @@ impl Accepted {
                 match status {
                     201 => self.tasks.push((body["task_uuid"].as_str().unwrap().to_owned(), failures(no))),
                     503 => assert!(again && body["error"]["code"] == "SERVICE_UNAVAILABLE", "{body}"),
+                    504 => {
+                        self.unconfirmed += 1;
+                        assert!(
+                            body["error"]["code"] == "UNCONFIRMED"
+                                && body["error"]["message"].as_str().is_some_and(|m| m.contains("GET /v1/tasks/")),
+                            "{body}"
+                        );
+                    }
                     _ => panic!("{status}: {body}"),
                 }
             }
@@ -116,6 +129,13 @@ impl Accepted {
             }
         }
         assert!(lost <= lost_attempts, "{lost} attempts were used that no handler caused; {lost_attempts} may be");
+        let all = dev.get("/v1/tasks")["pagination"]["total_count"].as_u64().unwrap() as usize;
+        let most = self.tasks.len() + self.unconfirmed;
+        assert!(
+            (self.tasks.len()..=most).contains(&all),
+            "{all} tasks exist; {} were accepted, {most} may have been",
+            self.tasks.len()
+        );
         wait_until("no task runs any more", || dev.get("/v1/tasks?status=running")["pagination"]["total_count"] == 0);
     }
 }

@@ -1,6 +1,7 @@
 //! The database commits, and its answer is lost: a repetition of the call has no further effect.
 
 use serde_json::json;
+use tasker_engine::SubmitError;
 use tasker_queue::InProcess;
 use tasker_test_support::Proxy;
 use tasker_wire::{Answer, StepState};
@@ -34,6 +35,24 @@ async fn a_submit_whose_answer_was_lost_meets_itself() {
     assert_eq!((runs["a"].task_id, runs["a"].lease), (task, 1));
     assert_eq!(rig.answer(&runs["a"], success(json!(1))).await, Answer::Accepted);
     rig.check().await;
+}
+
+#[tokio::test]
+async fn a_submit_whose_answers_are_all_lost_is_not_refused_but_unconfirmed_and_names_its_task() {
+    let (rig, proxy) = behind_a_proxy().await;
+    let silent = tokio::spawn(async move {
+        // The answer to the repetition is lost too.
+        loop {
+            proxy.lose_after(0);
+            tokio::task::yield_now().await;
+        }
+    });
+    let unconfirmed = rig.try_submit(json!({"name": "w"})).await.unwrap_err();
+    let SubmitError::Unconfirmed { task } = unconfirmed else { panic!("{unconfirmed}") };
+    silent.abort();
+    let stored = rig.count(&format!("select count(*) from tasker.tasks where task_id = '{task}'")).await;
+    assert_eq!(stored, 1, "it was stored although nobody heard of it");
+    assert_eq!(rig.count("select count(*) from tasker.tasks").await, 2);
 }
 
 #[tokio::test]

@@ -9,6 +9,10 @@ pub mod step_action;
 pub mod task_request;
 pub mod template;
 
-/// The runtime's own file: the crate keeps its protocol to itself.
+/// The runtime's own files: the crate keeps its protocol to itself.
+#[path = "../../../workers/runtime/src/child/outline.rs"]
+#[allow(dead_code, reason = "the runtime reads streams by it, and only whole lines are read here")]
+mod outline;
 #[path = "../../../workers/runtime/src/child/protocol.rs"]
+#[allow(dead_code, reason = "as above")]
 mod protocol;
