@@ -53,6 +53,10 @@ impl Accepted {
         self.tasks.len()
     }
 
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.tasks.iter().map(|(task, _)| task.as_str())
+    }
+
     /// Submits tasks one after the other. A request that is not answered promises nothing; one that is refused has no effect.
     pub fn ask(&mut self, dev: &Dev, tasks: usize) {
         for _ in 0..tasks {

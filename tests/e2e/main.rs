@@ -5,6 +5,7 @@
 mod clock;
 mod cluster;
 mod database_outages;
+mod foreign_locks;
 mod full_disk;
 mod kill;
 mod load;

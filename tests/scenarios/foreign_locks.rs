@@ -144,7 +144,7 @@ async fn the_sessions_that_hold_locks_for_long_are_named() {
     let task = rig.submit("w", json!({})).await;
     let rows = lock(&rig, &[task]).await;
     let pid: i32 = rows.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
-    rig.until("select max(clock_timestamp() - xact_start) > interval '6 s' from pg_stat_activity where application_name = 'an operator'")
+    rig.until("select max(clock_timestamp() - xact_start) > interval '1500 ms' from pg_stat_activity where datname = current_database() and application_name = 'an operator'")
         .await;
     let blockers = rig.engine.store().blockers().await.unwrap();
     let [rows_of] = &blockers[..] else { panic!("{blockers:?}") };

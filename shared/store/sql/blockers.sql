@@ -1,4 +1,5 @@
--- The sessions that have held locks on our tables for more than 5 s, and may block our statements. Own statements end sooner.
+-- The sessions that have held locks on our tables for more than a second, and may block our statements. Those of our own pools end by
+-- themselves within 5 s, or hang.
 -- A lock on a whole table that excludes writers blocks every statement, also while its session still waits for it.
 -- Returns (text, all), the oldest transaction first. Sessions of other users show their columns only to pg_read_all_stats.
 with locks as (
@@ -16,5 +17,5 @@ select format('%s of %s: pid %s%s%s%s', case when h.whole then 'a lock' else 'lo
     to_char(a.xact_start at time zone 'UTC', '", since "YYYY-MM-DD"T"HH24:MI:SS"Z"')) as text,
   h.whole as "all"
 from held h join pg_stat_activity a on a.pid = h.pid
-where coalesce(a.xact_start < clock_timestamp() - interval '5 s', true)
+where coalesce(a.xact_start < clock_timestamp() - case a.application_name when 'tasker' then interval '5 s' else interval '1 s' end, true)
 order by a.xact_start nulls last limit 20

@@ -11,7 +11,7 @@ use crate::{
     store::sql,
 };
 
-/// A session that has held locks on our tables for more than 5 s.
+/// A session that has held locks on our tables for more than a second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocker {
     /// What it holds, and who it is: its pid, application, and the start of its transaction.

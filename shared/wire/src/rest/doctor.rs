@@ -10,7 +10,7 @@ pub struct DoctorReport {
     pub checked: Examined,
     /// The first differences.
     pub differences: Vec<CounterDifference>,
-    /// The sessions of other programs that have held locks on our tables for more than 5 s.
+    /// The sessions of other programs that have held locks on our tables for more than a second.
     pub locks: Vec<String>,
     /// The number of all differences.
     pub total: i64,

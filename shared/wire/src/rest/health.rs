@@ -52,7 +52,7 @@ pub struct ReadinessInfo {
     /// How often the clock of the database jumped since this process began.
     pub clock_jumps: u64,
     pub environment: String,
-    /// The sessions of other programs that have held locks on rows of ours for more than 5 s. Absent if there is none.
+    /// The sessions of other programs that have held locks on rows of ours for more than a second. Absent if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<String>,
     pub operational_state: String,
