@@ -88,15 +88,14 @@ impl Server {
         let child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
         // The command holds our copies of the pipe's end.
         drop(command);
-        let mut stdout = BufReader::new(reader);
+        let mut server = Self { url: String::new(), child, stdout: BufReader::new(reader) };
         let mut line = String::new();
-        loop {
+        while !line.starts_with("ready: ") {
             line.clear();
-            assert!(stdout.read_line(&mut line).unwrap() > 0, "it ended before it was ready");
-            if let Some(rest) = line.strip_prefix("ready: ") {
-                return Self { url: rest.split(' ').next().unwrap().to_owned(), child, stdout };
-            }
+            assert!(server.stdout.read_line(&mut line).unwrap() > 0, "it ended before it was ready");
         }
+        server.url = line.split(' ').nth(1).unwrap().to_owned();
+        server
     }
 
     fn is_live(&self) -> bool {

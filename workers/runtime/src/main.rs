@@ -16,6 +16,7 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use deployment::Deployment;
 use tasker_process::{LAST_WORDS, Shutdown, Stream, as_init, begin_logs, flush, settings};
 use tasker_worker::Command;
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -60,10 +61,13 @@ fn main() -> ExitCode {
     as_init().map_or_else(|| run_to_exit(arguments), ExitCode::from)
 }
 
-#[tokio::main]
-async fn run_to_exit(arguments: Arguments) -> ExitCode {
-    let code = if arguments.stdio { stdio::main(arguments).await } else { main_of_deployment(arguments).await };
+fn run_to_exit(arguments: Arguments) -> ExitCode {
+    let runtime = Runtime::new().expect("threads can be started");
+    let code = runtime
+        .block_on(async { if arguments.stdio { stdio::main(arguments).await } else { main_of_deployment(arguments).await } });
     flush(LAST_WORDS);
+    // Without a bound it would wait for outcomes that nobody reads.
+    runtime.shutdown_timeout(LAST_WORDS);
     code
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::fd::OwnedFd,
     process::{Child, ChildStderr, Command, Stdio},
     sync::mpsc,
@@ -113,6 +113,22 @@ fn a_closed_stderr_and_a_full_disk_under_it_hold_up_nothing() {
         let output = process.wait_with_output().unwrap();
         assert_eq!((output.status.code(), output.stdout.split(|byte| *byte == b'\n').count()), (Some(0), 4));
     }
+}
+
+#[test]
+fn outcomes_that_nobody_reads_do_not_hold_up_its_end() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
+    command.args(["--stdio", "--drain-timeout", "1", "--"]).args(python("habits.py").split(' '));
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    for no in 0..3 {
+        writeln!(stdin, "{}", serde_json::to_string(&step(no, "large", json!({"bytes": 200_000}))).unwrap()).unwrap();
+    }
+    // The first outcome has begun, and the pipe takes no more.
+    let mut stdout = process.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 10]).unwrap();
+    kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
 }
 
 #[test]

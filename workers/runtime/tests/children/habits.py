@@ -22,6 +22,11 @@ def chatter(context):
     return {"pid": os.getpid()}
 
 
+@step_handler("large")
+def large(context):
+    return {"text": "x" * context.get_input("bytes")}
+
+
 @step_handler("orphans")
 def orphans(context):
     """Starts processes whose parents end before them, and waits until all of these parents have ended."""
