@@ -39,7 +39,7 @@ async fn run_program() -> io::Result<u8> {
     let mut command = Command::new(env::current_exe()?);
     let mut words = env::args_os();
     command.arg0(words.next().unwrap_or_default()).args(words);
-    // Of its own, so that Ctrl-C at a container's terminal arrives once: through us.
+    // A group of its own, so that Ctrl-C at a container's terminal arrives once: through us. It must not read from that terminal.
     let program = command.process_group(0).spawn()?;
     let pid = Pid::from_raw(program.id().cast_signed());
     loop {

@@ -30,16 +30,11 @@ pub enum Stream {
 }
 
 impl Stream {
-    fn is_terminal(self) -> bool {
+    pub(crate) fn is_terminal(self) -> bool {
         match self {
             Self::Stdout => io::stdout().is_terminal(),
             Self::Stderr => io::stderr().is_terminal(),
         }
-    }
-
-    /// Whether it gets lines for people. Everything else gets lines for programs.
-    pub(crate) fn is_for_people(self) -> bool {
-        self.is_terminal()
     }
 
     /// Whether it is a terminal that takes colours and redrawn lines: `TERM=dumb` and `NO_COLOR` refuse both.

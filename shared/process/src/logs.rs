@@ -30,7 +30,7 @@ pub fn begin_logs(to: Stream, own: &[(&'static str, LevelFilter)]) -> Result<(),
     // The layer would report its own errors on stderr, and wait for it.
     let lines = fmt::layer().with_writer(move || &**to.lines()).with_ansi(to.takes_styles()).log_internal_errors(false);
     let lines =
-        if to.is_for_people() { lines.compact().boxed() } else { lines.json().flatten_event(true).with_span_list(false).boxed() };
+        if to.is_terminal() { lines.compact().boxed() } else { lines.json().flatten_event(true).with_span_list(false).boxed() };
     tracing_subscriber::registry().with(lines.with_filter(levels)).init();
     panic::set_hook(Box::new(log_panic));
     asked.map(drop)

@@ -144,6 +144,29 @@ fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
 }
 
 #[test]
+fn logs_are_coloured_on_a_terminal_that_takes_colours() {
+    let shown = |variable: (&str, &str)| {
+        let mut command = Command::new("python3");
+        command.args([
+            "-c",
+            "import pty, sys; pty.spawn(sys.argv[1:])",
+            env!("CARGO_BIN_EXE_tasker-worker"),
+            "--poll",
+            "--",
+            "true",
+        ]);
+        command.env_remove("NO_COLOR").env_remove("TASKER_QUEUES").env("TERM", "xterm-256color").env(variable.0, variable.1);
+        let shown = String::from_utf8(command.stdin(Stdio::null()).output().unwrap().stdout).unwrap();
+        assert!(shown.contains("TASKER_QUEUES is not set"), "{shown}");
+        shown
+    };
+    assert!(shown(("NO_COLOR", "")).contains('\u{1b}'));
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        assert!(!shown(variable).contains('\u{1b}'), "{variable:?}");
+    }
+}
+
+#[test]
 fn handlers_do_not_inherit_that_a_broken_pipe_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("status");
