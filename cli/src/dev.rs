@@ -4,7 +4,7 @@ use std::{collections::HashSet, path::PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use tasker_process::{Shutdown, Stream, begin_logs, settings};
+use tasker_process::{Shutdown, Stream, begin_logs, say, settings};
 use tasker_server::{Event, Options, WorkerCommand};
 
 use crate::{
@@ -62,13 +62,14 @@ pub async fn run(args: DevArgs) -> Result {
     Ok(tasker_server::run(&options, shutdown, |event| tell(event, &pools)).await?)
 }
 
+/// Never waits for a reader: stdout and stderr may be closed or stuck, and the server runs all the same.
 fn tell(event: Event, pools: &[String]) {
     match event {
-        Event::Warning(text) => eprintln!("{}", output::line(&text)),
+        Event::Warning(text) => say(Stream::Stderr, &output::line(&text)),
         Event::Ready { address, templates } => {
             let workers = if pools.is_empty() { "none".to_owned() } else { pools.join(", ") };
-            // stdout may be closed; the server runs all the same.
-            let _ = output::print(&format!("ready: http://{address} · {templates} templates · workers: {workers}"));
+            let ready = format!("ready: http://{address} · {templates} templates · workers: {workers}");
+            say(Stream::Stdout, &output::line(&ready));
         }
     }
 }

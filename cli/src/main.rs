@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
-use tasker_process::settings;
+use tasker_process::{LAST_WORDS, as_init, flush, settings};
 
 use crate::{client::Client, output::Format};
 
@@ -88,15 +88,23 @@ enum CtlCommand {
     Postgres(postgres::PostgresCommand),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            output::report(&failure);
-            failure.exit.code().into()
-        }
+fn main() -> ExitCode {
+    settings::forget_empty();
+    let cli = Cli::parse();
+    match cli.command {
+        // In a container, handlers leave orphans.
+        CtlCommand::Dev(_) => as_init().map_or_else(|| run_to_exit(cli), ExitCode::from),
+        _ => run_to_exit(cli),
     }
+}
+
+#[tokio::main]
+async fn run_to_exit(cli: Cli) -> ExitCode {
+    let ended = run(cli).await;
+    flush(LAST_WORDS);
+    let Err(failure) = ended else { return ExitCode::SUCCESS };
+    output::report(&failure);
+    failure.exit.code().into()
 }
 
 async fn run(Cli { global, command }: Cli) -> error::Result {

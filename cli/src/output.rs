@@ -3,14 +3,16 @@
 
 use std::{
     fmt::Display,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
 };
 
 use anyhow::Context;
 use clap::ValueEnum;
-use comfy_table::{Cell, ContentArrangement, Table, presets::NOTHING};
+use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tasker_process::{LAST_WORDS, Stream, flush, say};
 
 use crate::{
     client::ApiResponse,
@@ -49,16 +51,18 @@ pub fn print_response<T: DeserializeOwned>(response: &ApiResponse, format: Forma
     }
 }
 
+/// Prints an error to stderr. If nothing reads that, only the exit code tells.
 pub fn report(failure: &CommandError) {
-    // If stderr is closed, only the exit code tells.
-    let _ = writeln!(io::stderr(), "error: {}", harmless(&failure.message));
+    say(Stream::Stderr, &format!("error: {}", harmless(&failure.message)));
+    flush(LAST_WORDS);
 }
 
-/// Prints a remark to stderr, on a terminal only.
-pub fn remark(text: &str) {
-    if io::stderr().is_terminal() {
-        let _ = writeln!(io::stderr(), "{}", harmless(text));
-    }
+/// Prints to stderr what a command has started, before it waits: if it is interrupted, this is all that its caller knows. For programs it
+/// is one line of JSON; stdout stays the one document at the end.
+pub fn announce(document: &Value, format: Format, view: impl FnOnce() -> String) {
+    let text = if format == Format::Json { line(&document.to_string()) } else { harmless(&view()) };
+    say(Stream::Stderr, &text);
+    flush(LAST_WORDS);
 }
 
 fn write_out(text: &str) -> Result {
@@ -94,15 +98,50 @@ pub fn shortened(text: &str, characters: usize) -> String {
     if shown.chars().count() <= characters { shown } else { shown.chars().take(characters - 1).chain(['…']).collect() }
 }
 
-/// A table without lines, at most as wide as the terminal.
+/// Columns with sentences, which may be wrapped. All others have ids, names and numbers, which are copied and stay whole.
+const SENTENCES: [&str; 3] = ["DESCRIPTION", "NOTE", "REASON"];
+/// A column of sentences is no narrower than this, or than its longest sentence.
+const SENTENCE_WIDTH: usize = 24;
+/// Characters between two columns.
+const GAP: u16 = 2;
+
+/// A table without lines. On a terminal that is too narrow for it, each row becomes a paragraph. Elsewhere the width has no limit.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.iter().map(|cell| line(cell)).collect()).collect();
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
-    table.add_rows(rows.into_iter().map(|row| row.iter().map(|cell| Cell::new(line(cell))).collect::<Vec<_>>()));
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+    let width = table.width().map_or(usize::MAX, usize::from);
+    table.add_rows(rows.iter().map(|row| row.iter().map(Cell::new).collect::<Vec<_>>()));
+    let contents: Vec<usize> = table.column_max_content_widths().into_iter().map(usize::from).collect();
+    let is_sentence = |index: usize| header.get(index).is_some_and(|name| SENTENCES.contains(name));
+    let least = contents.iter().enumerate().map(|(index, content)| {
+        let least = if is_sentence(index) { SENTENCE_WIDTH.min(*content) } else { *content };
+        least + usize::from(GAP)
+    });
+    // The last column's gap is cut off.
+    if least.sum::<usize>().saturating_sub(GAP.into()) > width {
+        return rows.iter().map(|row| paragraph(header, row, width)).collect::<Vec<_>>().join("\n\n");
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, GAP));
+        if !is_sentence(index) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     table.trim_fmt()
+}
+
+/// A row as lines of `NAME  value`, without empty values. A value that has no place beside the names begins a line.
+fn paragraph(header: &[&str], row: &[String], width: usize) -> String {
+    let names = header.iter().map(|name| name.len()).max().unwrap_or(0);
+    let known = header.iter().zip(row).filter(|(_, value)| !value.is_empty());
+    known
+        .map(|(name, value)| {
+            let fits = names + usize::from(GAP) + value.chars().count() <= width;
+            if fits { format!("{name:names$}  {value}") } else { format!("{name}\n{value}") }
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A count with its noun, such as `1 step` or `2 steps`.

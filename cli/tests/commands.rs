@@ -353,6 +353,29 @@ async fn an_empty_variable_is_an_unset_one() {
 }
 
 #[tokio::test]
+async fn an_empty_variable_of_a_library_is_an_unset_one_too() {
+    let server = Server::saying([(200, r#"{"QueueUrls":[]}"#.into())]).await;
+    let queues = async |variables: &[(&str, &str)]| {
+        let mut command = program(&["queues"]);
+        let usual = [("AWS_REGION", "eu-central-1"), ("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hidden")];
+        command.envs(usual).env("AWS_ENDPOINT_URL", &server.url).env("TASKER_QUEUES", format!("{}/000000000000/t-", server.url));
+        err(&command.envs(variables.iter().copied()).output().await.unwrap())
+    };
+    let usual = queues(&[]).await;
+    assert!(usual.starts_with("error: there are no queues of a deployment"), "{usual}");
+    for name in
+        ["AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_ENDPOINT_URL_SQS", "HOME", "PATH", "SSL_CERT_FILE", "TMPDIR", "HTTPS_PROXY"]
+    {
+        for empty in ["", " "] {
+            assert_eq!(queues(&[(name, empty)]).await, usual, "{name}={empty:?}");
+        }
+    }
+    assert_eq!(queues(&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "eu-central-1")]).await, usual);
+    let nowhere = queues(&[("AWS_ENDPOINT_URL", ""), ("AWS_REGION", "nowhere-1")]).await;
+    assert!(nowhere.starts_with("error: cannot list the queues, because SQS did not answer"), "{nowhere}");
+}
+
+#[tokio::test]
 async fn a_wrong_variable_is_named_with_what_was_expected_and_without_a_secret() {
     for (line, name, value, expected) in [
         ("db status", "DATABASE_URL", "mysql://me:s3cret@db/x", "the database URL cannot be read"),

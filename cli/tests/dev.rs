@@ -97,7 +97,10 @@ fn a_second_server_on_the_same_data_names_the_process_that_holds_it() {
 #[test]
 fn an_empty_variable_is_an_unset_one() {
     let home = home();
-    let dev = start_with(&home, &["DATABASE_URL", "TASKER_ENV", "TASKER_LOG", "TASKER_URL", "PG_BIN"].map(|name| (name, "")));
+    let empty =
+        ["DATABASE_URL", "TASKER_ENV", "TASKER_LOG", "TASKER_URL", "PG_BIN", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "NO_COLOR"];
+    let white = ["TASKER_POOL", "AWS_REGION", "SSL_CERT_FILE"];
+    let dev = start_with(&home, &[empty.map(|name| (name, "")).as_slice(), &white.map(|name| (name, " "))].concat());
     assert!(lives(server(&home)), "the private database is used");
     assert_eq!(end_by(dev, Signal::SIGTERM).code(), Some(0));
 }

@@ -121,7 +121,8 @@ fn add((counts, totals): &mut (Counts, Report), report: Report) {
 }
 
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+    let given = std::env::var(variable).ok().filter(|text| !text.is_empty());
+    given.map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
 }
 
 #[test]

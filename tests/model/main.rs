@@ -160,7 +160,8 @@ fn left(faults: u8, reports: u8, actions: u8) -> Left {
 }
 
 fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().expect("it is a number"))
+    let given = std::env::var(name).ok().filter(|text| !text.is_empty());
+    given.map_or(otherwise, |text| text.parse().expect("it is a number"))
 }
 
 fn tell(shape: Shape, tries: u8, left: Left, detail: Detail, found: &Explored) {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
+use tasker_wire::limits;
 
 use super::{
     dead_letter::DeadLetter,
@@ -53,7 +54,7 @@ pub fn rows(dead_letters: &[DeadLetter]) -> String {
             dead_letter.message_id.clone(),
             dead_letter.kind.to_owned(),
             dead_letter.task_id.map(|id| id.to_string()).unwrap_or_default(),
-            shortened(&dead_letter.step_shown(), 40),
+            shortened(&dead_letter.step_shown(), limits::NAME_CHARS),
             dead_letter.age_seconds.map(age).unwrap_or_default(),
             dead_letter.fingerprint.clone(),
             shortened(&dead_letter.reason, REASON),

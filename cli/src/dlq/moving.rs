@@ -38,6 +38,10 @@ pub async fn start<'a>(admin: &'a QueueAdmin, queue: &'a str, per_second: u32) -
 impl Moving<'_> {
     /// Waits for the end, and prints the number of moved dead letters.
     pub async fn finish(self, format: Format) -> Result {
+        let Self { queue, back, .. } = &self;
+        output::announce(&json!({"mechanism": "move", "queue": queue, "to": back}), format, || {
+            format!("SQS moves the dead letters of {queue} to {back}, also if this command is stopped")
+        });
         if format == Format::Table {
             output::print("mechanism: move (StartMessageMoveTask)")?;
         }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tasker_wire::limits;
 
 use super::{dead_letter::DeadLetter, look::Remaining};
 use crate::{
@@ -44,7 +45,7 @@ impl HandledDeadLetter {
         };
         let DeadLetter { queue, message_id, kind, task_id, .. } = &self.dead_letter;
         let about = match task_id {
-            Some(task) => format!("task {task} step {}", shortened(&self.dead_letter.step_shown(), 40)),
+            Some(task) => format!("task {task} step {}", shortened(&self.dead_letter.step_shown(), limits::NAME_CHARS)),
             None => (*kind).to_owned(),
         };
         format!("{queue}  {message_id}  {about}  {}", shortened(&outcome, 200))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use serde_json::json;
 use tasker_wire::rest::{CancelTask, StepResponse, SubmitTask, TaskResponse};
 use uuid::Uuid;
 
@@ -88,7 +89,7 @@ pub struct CreateTaskArgs {
     /// Why it is submitted
     #[arg(short = 'd', long, visible_alias = "description", default_value = "CLI task creation")]
     reason: String,
-    /// Wait until the task is finished; --wait=60 waits at most 60 seconds
+    /// Wait until the task is finished; --wait=60 waits at most 60 seconds. Its id is on stderr before the wait
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = wait::INDEFINITELY,
           value_parser = wait::parse_limit)]
     wait: Option<Duration>,
@@ -131,8 +132,7 @@ async fn create(args: &CreateTaskArgs, client: &Client, format: Format) -> Resul
     let response = client.send(Method::POST, &["v1", "tasks"], &body).await?;
     let task: TaskResponse = response.read()?;
     let Some(limit) = args.wait else { return output::print_response(&response, format, view::created) };
-    // Printed before the wait, so that the id is known if the wait fails.
-    output::remark(&view::created(&task));
+    output::announce(&json!({ "task_uuid": task.task_uuid }), format, || view::created(&task));
     await_end(task.task_uuid, limit, client, format).await
 }
 

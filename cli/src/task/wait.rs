@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tasker_process::Stream;
 use tasker_wire::{
     StepState, TaskState, limits,
     rest::{StepReadiness, TaskResponse},
@@ -82,8 +83,11 @@ pub fn verdict(task: &TaskResponse) -> Result {
     }
 }
 
-/// A progress line on stderr, on a terminal only.
+/// A progress line on stderr, if that is a terminal that can redraw it.
 fn progress() -> ProgressBar {
+    if !Stream::Stderr.takes_styles() {
+        return ProgressBar::hidden();
+    }
     let style = ProgressStyle::with_template("{bar:24} {pos}/{len} steps  {elapsed}  {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let progress = ProgressBar::new(0).with_style(style);

@@ -22,7 +22,7 @@ from tasker_localstack.instance import Instance
 
 LOG = logging.getLogger(__name__)
 # The folder of this LocalStack, which contains `logs/`.
-FOLDER = Path(os.environ.get("TASKER_LOCALSTACK_DIR", "."))
+FOLDER = Path(os.environ.get("TASKER_LOCALSTACK_DIR") or ".")
 # The variables that a function inherits from this process.
 PASSED_ON = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 # Bytes of an invocation's log that LocalStack receives.

@@ -209,13 +209,19 @@ class Instance:
         ms = (time.perf_counter() - self._began) * 1000
         pid = self._process.pid if self._container is None else self._container.pid()
         try:
-            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+            # Process 1 of a container only waits for orphans: the program is its child.
+            kib = _rss_kib(pid) if self._container is None else _rss_kib(pid) + sum(map(_rss_kib, children))
         except OSError:
             return
-        kib = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
         line = json.dumps({"function": self._function, "ms": round(ms, 1), "rss_kib": kib})
         with (self._logs / "cold-starts.jsonl").open("a", encoding="utf-8") as log:
             log.write(line + "\n")
+
+
+def _rss_kib(pid: int | str | None) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
 
 
 def _error(kind: str, message: str) -> Answer:

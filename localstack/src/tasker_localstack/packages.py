@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 # longer than the rest of a deployment.
 BUCKET = "hot-reload"
 # The Python for the handlers of the sample workers: the machine's own by default, as users have it.
-PYTHON = os.environ.get("TASKER_WORKER_PYTHON", "python3")
+PYTHON = os.environ.get("TASKER_WORKER_PYTHON") or "python3"
 
 
 def package_all(functions: Iterable[str], programs: Path, folder: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ use std::{
 use futures::future::BoxFuture;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tasker_process::{Stream, begin_logs, settings};
+use tasker_process::{LAST_WORDS, Stream, begin_logs, flush, settings};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// The engine's debug lines about steps connect the logs of the functions.
 const FOLLOWED: &[(&str, LevelFilter)] = &[("tasker_engine", LevelFilter::DEBUG)];
+/// How long the logs of an invocation may take.
+const TO_LOG: Duration = Duration::from_millis(200);
 
 pub struct Invocation<E> {
     pub(crate) event: E,
@@ -61,6 +63,18 @@ where
     F: Fn(Instance, Invocation<E>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = InvocationResult> + Send + 'static,
 {
+    settings::forget_empty();
+    let code = serve_until_failure(handler).await;
+    flush(LAST_WORDS);
+    code
+}
+
+async fn serve_until_failure<E, F, Fut>(handler: F) -> ExitCode
+where
+    E: FunctionEvent,
+    F: Fn(Instance, Invocation<E>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = InvocationResult> + Send + 'static,
+{
     if let Err(error) = begin_logs(Stream::Stdout, FOLLOWED) {
         tracing::error!("{error}");
         return ExitCode::FAILURE;
@@ -83,7 +97,12 @@ where
         let LambdaEvent { payload: CheckedEvent(event), context } = event;
         let handled = handler(instance.clone(), Invocation { event, deadline: Deadline(context.deadline) });
         // Boxed, because the compiler rejects the type of the whole future as too large.
-        Box::pin(handled)
+        Box::pin(async move {
+            let result = handled.await;
+            // The process is frozen once the response is sent.
+            flush(TO_LOG);
+            result
+        })
     });
     match lambda_runtime::run(service).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,10 @@
-//! Shared by every program: settings from the environment, logs, graceful shutdown, secrets, current problems, and batched calls. It knows
-//! no AWS, no database and no HTTP.
+//! Shared by every program: settings from the environment, logs, graceful shutdown, the duties of process 1, secrets, current problems, and
+//! batched calls. It knows no AWS, no database and no HTTP.
 
 mod batcher;
 mod errors;
+mod init;
+mod lines;
 mod logs;
 mod problems;
 mod secrets;
@@ -11,7 +13,9 @@ mod shutdown;
 
 pub use batcher::Batcher;
 pub use errors::{panic_text, root_cause};
-pub use logs::{Stream, begin_logs};
+pub use init::as_init;
+pub use lines::{LAST_WORDS, Stream, flush, say};
+pub use logs::begin_logs;
 pub use problems::Problems;
 pub use secrets::{Secret, SecretError, SecretSource, Secrets, Stage};
 pub use settings::BadSetting;

@@ -1,48 +1,50 @@
-//! Logs. `TASKER_LOG` sets the levels. A terminal gets compact, coloured lines; any other stream gets one JSON object per line.
+//! Logs. `TASKER_LOG` sets the levels. A terminal gets compact lines, coloured if it takes colours; any other stream gets one JSON object
+//! per line. A log line never waits for its reader.
 
-use std::io::{self, IsTerminal};
-
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{
-    filter::Targets,
-    fmt::{self, MakeWriter},
-    prelude::*,
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    panic, thread,
 };
 
-use crate::settings::{self, BadSetting};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::Targets, fmt, prelude::*};
+
+use crate::{
+    errors::panic_text,
+    lines::{LAST_WORDS, Stream, flush},
+    settings::{self, BadSetting},
+};
 
 /// The default levels. Libraries report only warnings and errors.
 const USUAL: &str =
     "info,lambda_runtime=warn,lambda_http=warn,refinery_core=warn,tokio_postgres=warn,deadpool=error,aws_config=warn";
+/// Logged at every level: dropped lines and panics.
+const ALWAYS: (&str, LevelFilter) = ("tasker_process", LevelFilter::WARN);
 
-/// Where a process logs: stdout, unless that carries its results.
-#[derive(Debug, Clone, Copy)]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
-
-/// Starts the logs of this process. `own` adds levels to the defaults. An error is for the caller to report: logs with the default levels
-/// have started.
+/// Starts the logs of this process, on stdout unless that carries its results. `own` adds levels to the defaults. An error is for the
+/// caller to report: logs with the default levels have started.
 pub fn begin_logs(to: Stream, own: &[(&'static str, LevelFilter)]) -> Result<(), BadSetting> {
-    match to {
-        Stream::Stdout => begin(io::stdout, io::stdout().is_terminal(), own),
-        Stream::Stderr => begin(io::stderr, io::stderr().is_terminal(), own),
-    }
-}
-
-fn begin<W>(writer: W, is_terminal: bool, own: &[(&'static str, LevelFilter)]) -> Result<(), BadSetting>
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
     let asked = settings::read("TASKER_LOG", parse);
     let usual = || parse(USUAL).expect("the default levels are valid").with_targets(own.iter().copied());
-    let levels = asked.clone().ok().flatten().unwrap_or_else(usual);
-    let lines = fmt::layer().with_writer(writer);
+    let levels = asked.clone().ok().flatten().unwrap_or_else(usual).with_targets([ALWAYS]);
+    // The layer would report its own errors on stderr, and wait for it.
+    let lines = fmt::layer().with_writer(move || &**to.lines()).with_ansi(to.takes_styles()).log_internal_errors(false);
     let lines =
-        if is_terminal { lines.compact().boxed() } else { lines.json().flatten_event(true).with_span_list(false).boxed() };
+        if to.is_terminal() { lines.compact().boxed() } else { lines.json().flatten_event(true).with_span_list(false).boxed() };
     tracing_subscriber::registry().with(lines.with_filter(levels)).init();
+    panic::set_hook(Box::new(log_panic));
     asked.map(drop)
+}
+
+/// In place of the standard library's, which waits for stderr.
+fn log_panic(panic: &panic::PanicHookInfo<'_>) {
+    let (thread, place) = (thread::current(), panic.location().map(ToString::to_string));
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(thread = thread.name(), place, backtrace, "a panic: {}", panic_text(panic.payload()));
+    if thread.name() == Some("main") {
+        flush(LAST_WORDS);
+    }
 }
 
 /// Reads `LEVEL` and `TARGET=LEVEL`, separated by commas.

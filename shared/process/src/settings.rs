@@ -1,7 +1,22 @@
-//! Settings from environment variables, by one rule: an empty variable counts as unset, and a wrong one is an error that names the
-//! variable and the expected value. The error does not repeat a value that may be a secret.
+//! Settings from environment variables, by one rule: a variable that is empty, or only white space, counts as unset, and a wrong one is an
+//! error that names the variable and the expected value. The error does not repeat a value that may be a secret.
 
-use std::{env, ffi::OsString, fmt::Display, ops::RangeInclusive, path::PathBuf};
+use std::{
+    convert::Infallible,
+    env,
+    ffi::{OsStr, OsString},
+    fmt::Display,
+    io,
+    ops::RangeInclusive,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::Command,
+};
+
+use crate::{Stream, say};
+
+/// Variables that libraries read by rules of their own, beside those of AWS.
+const OF_LIBRARIES: [&str; 5] = ["HOME", "PATH", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR"];
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSetting {
@@ -20,7 +35,7 @@ impl BadSetting {
 
 /// An optional setting.
 pub fn optional(name: &'static str) -> Result<Option<String>, BadSetting> {
-    not_empty(env::var_os(name)).map(|value| text(name, value)).transpose()
+    given(env::var_os(name)).map(|value| text(name, value)).transpose()
 }
 
 /// A required setting. `what` describes the expected value.
@@ -40,7 +55,35 @@ pub fn number<T: TryFrom<i64>>(name: &'static str, what: &str, allowed: RangeInc
 
 /// An optional file or folder.
 pub fn path(name: &str) -> Option<PathBuf> {
-    not_empty(env::var_os(name)).map(PathBuf::from)
+    given(env::var_os(name)).map(PathBuf::from)
+}
+
+/// Makes the rule hold for libraries too: if a variable that one of them reads is empty, runs this program anew without it, as the same
+/// process. A `main` calls this before anything else.
+pub fn forget_empty() {
+    let is_of_library = |name: &OsStr| name.to_str().is_some_and(|name| name.starts_with("AWS_") || OF_LIBRARIES.contains(&name));
+    let empty: Vec<OsString> = env::vars_os()
+        .filter(|(name, value)| is_of_library(name) && given(Some(value.clone())).is_none())
+        .map(|(name, _)| name)
+        .collect();
+    if empty.is_empty() {
+        return;
+    }
+    let Err(error) = run_without(&empty);
+    say(
+        Stream::Stderr,
+        &format!("warning: {empty:?} are empty and stay so for libraries, because this program cannot start again: {error}"),
+    );
+}
+
+fn run_without(variables: &[OsString]) -> io::Result<Infallible> {
+    let mut words = env::args_os();
+    let mut again = Command::new(env::current_exe()?);
+    again.arg0(words.next().unwrap_or_default()).args(words);
+    variables.iter().for_each(|name| {
+        again.env_remove(name);
+    });
+    Err(again.exec())
 }
 
 /// Checks the name of an environment, which selects the overlays of templates.
@@ -52,8 +95,9 @@ pub fn environment(name: &str) -> Result<String, &'static str> {
     Err("an environment has 1 to 64 of the characters A-Z a-z 0-9 _ -")
 }
 
-fn not_empty(value: Option<OsString>) -> Option<OsString> {
-    value.filter(|value| !value.is_empty())
+/// White space is what `NAME= ` in a file of variables leaves. No setting has such a value.
+fn given(value: Option<OsString>) -> Option<OsString> {
+    value.filter(|value| value.to_str().is_none_or(|text| !text.trim().is_empty()))
 }
 
 fn text(name: &'static str, value: OsString) -> Result<String, BadSetting> {
@@ -76,8 +120,12 @@ mod tests {
 
     #[test]
     fn an_empty_variable_is_an_unset_one() {
-        assert_eq!(not_empty(Some("".into())), not_empty(None));
-        assert_eq!(not_empty(Some("0".into())), Some("0".into()));
+        for empty in ["", " ", "\t\r\n"] {
+            assert_eq!(given(Some(empty.into())), None, "{empty:?}");
+        }
+        for value in ["0".into(), " 0 ".into(), OsString::from_vec(vec![0xff])] {
+            assert_eq!(given(Some(value.clone())), Some(value));
+        }
     }
 
     #[test]

@@ -1,17 +1,22 @@
-//! Shutdown of a process: the first signal starts a graceful end, the second one ends it immediately.
+//! Shutdown of a process: the first signal starts a graceful end, the second one ends it immediately. A signal that is ignored when the
+//! process starts stays ignored, as `nohup` (SIGHUP) and a script's `&` (SIGINT) ask for.
 
-use std::{io, pin::pin};
+use std::{fs, future::poll_fn, io, pin::pin, task::Poll};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Receives SIGTERM, SIGINT and SIGHUP, so they no longer end the process by themselves.
-pub struct Shutdown([Signal; 3]);
+/// Receives those of SIGTERM, SIGINT and SIGHUP that are not ignored, so they no longer end the process by themselves.
+pub struct Shutdown(Vec<(SignalKind, Signal)>);
 
 impl Shutdown {
     /// Starts to listen. A signal that arrives before [`Shutdown::run`] counts as its first one.
     pub fn listen() -> io::Result<Self> {
-        Ok(Self([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?]))
+        let ignored = ignored_signals();
+        let heard = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+            .into_iter()
+            .filter(|kind| ignored & (1 << (kind.as_raw_value() - 1)) == 0);
+        Ok(Self(heard.map(|kind| Ok((kind, signal(kind)?))).collect::<io::Result<_>>()?))
     }
 
     /// Runs `work` until it ends. The first signal cancels its token. The second one drops the work, and returns `None`.
@@ -30,13 +35,20 @@ impl Shutdown {
 
     /// Waits for the next signal.
     pub async fn signal(&mut self) -> SignalKind {
-        let Self([terminate, interrupt, hangup]) = self;
-        tokio::select! {
-            _ = terminate.recv() => SignalKind::terminate(),
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = hangup.recv() => SignalKind::hangup(),
-        }
+        poll_fn(|context| {
+            let came = self.0.iter_mut().find_map(|(kind, signal)| signal.poll_recv(context).is_ready().then_some(*kind));
+            came.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
+}
+
+/// The signals that this process ignores: bit `n - 1` for signal `n`. Without Linux's `/proc`, which alone shows this to safe code, none:
+/// then every signal is heard.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@ impl Chance {
 
     /// A stream that no two runs share, unless `variable` repeats it. Prints how to repeat it.
     pub fn of_run(variable: &str) -> Self {
-        let given = std::env::var(variable).ok().map(|s| s.parse().unwrap_or_else(|_| panic!("{variable} is no number: {s}")));
+        let given = std::env::var(variable)
+            .ok()
+            .filter(|s| !s.is_empty())
+            .map(|s| s.parse().unwrap_or_else(|_| panic!("{variable} is no number: {s}")));
         let seed = given.unwrap_or_else(|| uuid::Uuid::new_v4().as_u128() as u64);
         println!("{variable}={seed} repeats this run");
         Self::new(seed)

@@ -24,6 +24,9 @@ const TO_ANSWER: Duration = Duration::from_secs(1);
 /// How long before its end an invocation stops changing the visibility of failed messages.
 const TO_LEAVE: Duration = Duration::from_millis(300);
 
+/// How long the logs of an invocation may take.
+const TO_LOG: Duration = Duration::from_millis(200);
+
 /// A start that exceeds the child's timeout by more than this was frozen with its process.
 const FROZEN: Duration = Duration::from_secs(5);
 
@@ -46,7 +49,12 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     let function = Arc::new(Function { clients, queue_url, invocations });
     let invoked = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = function.clone();
-        async move { function.invoke(&event.payload, event.context.deadline).await }
+        async move {
+            let response = function.invoke(&event.payload, event.context.deadline).await;
+            // The process is frozen once the response is sent.
+            tasker_process::flush(TO_LOG);
+            response
+        }
     });
     tokio::select! {
         ended = lambda_runtime::run(invoked) => ended.map_err(|error| error.to_string().into()),

@@ -14,8 +14,9 @@ use std::{error::Error, ops::RangeInclusive, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use deployment::Deployment;
-use tasker_process::{Shutdown, Stream, begin_logs, settings};
+use tasker_process::{LAST_WORDS, Shutdown, Stream, as_init, begin_logs, flush, settings};
 use tasker_worker::Command;
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -49,16 +50,28 @@ struct Arguments {
     command: Vec<String>,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    settings::forget_empty();
     let arguments = Arguments::parse();
-    if arguments.stdio {
-        return stdio::main(arguments).await;
-    }
-    if !arguments.poll && settings::path("AWS_LAMBDA_RUNTIME_API").is_none() {
+    if !arguments.stdio && !arguments.poll && settings::path("AWS_LAMBDA_RUNTIME_API").is_none() {
         let message = "give --stdio or --poll; without either, this is a function, and AWS_LAMBDA_RUNTIME_API is not set\n";
         Arguments::command().error(ErrorKind::MissingRequiredArgument, message).exit();
     }
+    // In a container, handlers leave orphans.
+    as_init().map_or_else(|| run_to_exit(arguments), ExitCode::from)
+}
+
+fn run_to_exit(arguments: Arguments) -> ExitCode {
+    let runtime = Runtime::new().expect("threads can be started");
+    let code = runtime
+        .block_on(async { if arguments.stdio { stdio::main(arguments).await } else { main_of_deployment(arguments).await } });
+    flush(LAST_WORDS);
+    // Without a bound it would wait for outcomes that nobody reads.
+    runtime.shutdown_timeout(LAST_WORDS);
+    code
+}
+
+async fn main_of_deployment(arguments: Arguments) -> ExitCode {
     match deployed(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -85,7 +98,13 @@ async fn deployed(arguments: Arguments) -> Result<()> {
 async fn until_signalled<T, F: Future<Output = Result<T>>>(work: impl FnOnce(CancellationToken) -> F) -> Result<T> {
     let Some(ended) = Shutdown::listen()?.run(work).await else {
         tracing::error!("a second signal ends this worker; its running steps run again");
-        std::process::exit(1);
+        exit_now();
     };
     ended
+}
+
+/// Ends the process without waiting for what it does.
+fn exit_now() -> ! {
+    flush(LAST_WORDS);
+    std::process::exit(1)
 }

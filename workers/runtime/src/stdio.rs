@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use tasker_process::{Stream, begin_logs};
+use tasker_process::{Stream, begin_logs, say};
 use tasker_queue::{Delivery, Disposition, Outgoing, Queue, Receipt, SendError, SendResult, Source};
 use tasker_wire::{RunStep, message};
 use tasker_worker::{Command, Executor, WorkerSettings};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Arguments, until_signalled};
+use crate::{Arguments, exit_now, until_signalled};
 
 /// Runs until stdin ends or a signal. Logs go to stderr.
 pub async fn main(arguments: Arguments) -> ExitCode {
@@ -26,7 +26,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
         Ok(bad_lines) => format!("{bad_lines} lines of stdin were not steps and were skipped"),
         Err(error) => error.to_string(),
     };
-    eprintln!("error: {problem}");
+    say(Stream::Stderr, &format!("error: {problem}"));
     ExitCode::FAILURE
 }
 
@@ -118,7 +118,7 @@ impl Queue for Stdout {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 // No retry can succeed. The child ends with this process.
                 tracing::error!("stdout is closed; outcomes can no longer be written");
-                std::process::exit(1);
+                exit_now();
             }
             result => result.map_err(|error| SendError::Refused(error.to_string())),
         };

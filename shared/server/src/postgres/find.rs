@@ -56,7 +56,7 @@ fn missing(installed: &[Installed], ordered: Option<&Path>, needed: Option<u32>)
 /// The folders to search, by precedence, with those of Debian's and Red Hat's packages and of builds from source.
 fn folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = asked_of_pg_config().into_iter().collect();
-    folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+    folders.extend(tasker_process::settings::path("PATH").iter().flat_map(env::split_paths));
     folders.extend(children("/usr/lib/postgresql", ""));
     folders.extend(children("/usr", "pgsql-"));
     folders.push("/usr/local/pgsql/bin".into());
