@@ -34,6 +34,9 @@ pub struct TaskRequest {
     pub parent_correlation_id: Option<Uuid>,
     /// Overrides the template's identity strategy.
     pub idempotency_key: Option<String>,
+    /// The id of the message that brought the request, the same in all its deliveries. It is the task's identity only where there is no
+    /// other one; the body of a request cannot set it.
+    pub message_id: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +86,12 @@ pub fn key_identity(namespace: &str, name: &str, key: &str) -> [u8; 32] {
     digest(["key", namespace, name, key].into_iter())
 }
 
-/// The SHA-256 of parts, each prefixed with its length so that parts cannot merge. The first part separates the two kinds of identity.
+/// The identity of a task that has no other one and was requested by a message: a second delivery of it means the same task.
+pub fn message_identity(namespace: &str, name: &str, message_id: &str) -> [u8; 32] {
+    digest(["message", namespace, name, message_id].into_iter())
+}
+
+/// The SHA-256 of parts, each prefixed with its length so that parts cannot merge. The first part separates the kinds of identity.
 fn digest<'a>(parts: impl Iterator<Item = &'a str>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -148,6 +156,7 @@ fn read(mut object: Object, context: Box<RawValue>) -> TaskRequest {
         correlation_id: parsed(&mut object, "correlation_id", "a UUID", |text| Uuid::parse_str(text).ok()),
         parent_correlation_id: parsed(&mut object, "parent_correlation_id", "a UUID", |text| Uuid::parse_str(text).ok()),
         idempotency_key: object.checked("idempotency_key", refuse_line),
+        message_id: None,
     };
     // Tasker's clients send it. It is checked and not used: the database's own clock decides.
     let _ = parsed(&mut object, "requested_at", "a time such as 2026-01-02T03:04:05", time);
