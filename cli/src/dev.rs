@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::PathBuf};
 use anyhow::Context;
 use clap::Args;
 use tasker_process::{Shutdown, Stream, begin_logs, say, settings};
-use tasker_server::{Event, Options, WorkerCommand};
+use tasker_server::{Event, Options, Templates, WorkerCommand};
 
 use crate::{
     db::database_url,
@@ -24,7 +24,7 @@ pub struct DevArgs {
     /// The folder of the private database
     #[arg(long, default_value = ".tasker", value_name = "DIR")]
     data_dir: PathBuf,
-    /// A folder of templates to register at startup
+    /// A folder of templates to register at startup, with its folders
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
     /// A worker to start: it runs the steps whose `worker` is NAME. If it is the only worker, it runs all other steps too. May be repeated
@@ -67,8 +67,14 @@ fn tell(event: Event, pools: &[String]) {
     match event {
         Event::Warning(text) => say(Stream::Stderr, &output::line(&text)),
         Event::Ready { address, templates } => {
+            let templates = match templates {
+                Some(Templates { files, registered }) => {
+                    format!("{registered} templates of {}", output::counted(files, "file"))
+                }
+                None => "no folder of templates".to_owned(),
+            };
             let workers = if pools.is_empty() { "none".to_owned() } else { pools.join(", ") };
-            let ready = format!("ready: http://{address} · {templates} templates · workers: {workers}");
+            let ready = format!("ready: http://{address} · {templates} · workers: {workers}");
             say(Stream::Stdout, &output::line(&ready));
         }
     }

@@ -45,7 +45,7 @@ impl JsonSource {
 }
 
 /// Reads a text file of at most `limit` bytes.
-pub fn read_file(path: &Path, limit: usize) -> Result<String> {
+fn read_file(path: &Path, limit: usize) -> Result<String> {
     let place = path.display().to_string();
     let file = File::open(path).map_err(|error| CommandError::usage(format!("cannot open {place}: {error}")))?;
     read_bounded(file, &place, limit)

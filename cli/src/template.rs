@@ -1,21 +1,21 @@
 //! `tasker-ctl template …`: checks workflow templates without a server, registers them, and shows registered ones.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use semver::Version;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use tasker_domain::template;
+use tasker_server::{TemplateFile, template_files};
 use tasker_wire::{
-    Fault, limits,
+    Fault,
     rest::{RegisteredTemplate, StepDefinition, TemplateDetail, TemplateListResponse, TemplateSummary},
 };
 
 use crate::{
     client::Client,
     error::{CommandError, Exit, Result},
-    input::read_file,
     output::{self, Format, fields, line, table},
 };
 
@@ -33,7 +33,7 @@ pub enum TemplateCommand {
 
 #[derive(Debug, Args)]
 pub struct TemplateFiles {
-    /// YAML files, or folders of them
+    /// YAML files, or folders of them and of such folders
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -59,7 +59,7 @@ pub struct ShowTemplateArgs {
 
 /// Checks files. Faults are the result of this command, so they go to stdout.
 fn validate(files: &TemplateFiles, format: Format) -> Result {
-    let checks: Vec<Check> = expand(&files.files)?.iter().map(|path| check(path)).collect::<Result<_>>()?;
+    let checks: Vec<Check> = found(files)?.into_iter().map(check).collect();
     output::print_document(&checks, format, || checks.iter().map(Check::view).collect::<Vec<_>>().join("\n"))?;
     let bad = checks.iter().filter(|check| !check.valid).count();
     match bad {
@@ -76,13 +76,13 @@ struct Check {
     notes: Vec<Fault>,
 }
 
-fn check(path: &Path) -> Result<Check> {
-    let file = path.display().to_string();
-    let (faults, notes) = match template::parse(&read_file(path, limits::TEMPLATE_BYTES)?) {
+fn check(TemplateFile { path, refusal, parsed, .. }: TemplateFile) -> Check {
+    let (found, notes) = match parsed {
         Ok((template, notes)) => (template::refuse_unsupported(&template), notes),
         Err(faults) => (faults.0, Vec::new()),
     };
-    Ok(Check { file, valid: faults.is_empty(), faults, notes })
+    let faults: Vec<Fault> = refusal.map(|why| Fault::new("", why)).into_iter().chain(found).collect();
+    Check { file: path.display().to_string(), valid: faults.is_empty(), faults, notes }
 }
 
 impl Check {
@@ -94,21 +94,13 @@ impl Check {
     }
 }
 
-/// The files, and those in the folders sorted by name.
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            let found = tasker_server::yaml_files(path);
-            files.extend(found.map_err(|error| CommandError::usage(format!("cannot read {}: {error}", path.display())))?);
-        } else {
-            files.push(path.clone());
-        }
-    }
-    if files.is_empty() {
+/// The files, and those in the folders and their folders.
+fn found(files: &TemplateFiles) -> Result<Vec<TemplateFile>> {
+    let found = template_files(&files.files);
+    if found.is_empty() {
         return Err(CommandError::usage("no template found: expected files that end in .yaml or .yml"));
     }
-    Ok(files)
+    Ok(found)
 }
 
 pub async fn run(command: &TemplateCommand, client: &Client, format: Format) -> Result {
@@ -123,8 +115,12 @@ pub async fn run(command: &TemplateCommand, client: &Client, format: Format) -> 
 /// Registers one file after the other. A bad one does not stop the others. The exit code is that of the first failure.
 async fn register(files: &TemplateFiles, client: &Client, format: Format) -> Result {
     let (mut answers, mut failure) = (Vec::new(), None);
-    for path in expand(&files.files)? {
-        match register_one(&path, client, format).await {
+    for TemplateFile { path, text, refusal, .. } in found(files)? {
+        let registered = match refusal {
+            Some(why) => Err(CommandError::new(Exit::Error, why)),
+            None => register_one(text, client, format).await,
+        };
+        match registered {
             Ok(answer) => answers.push(answer),
             Err(one) if one.exit == Exit::Unavailable => return Err(one),
             Err(one) => {
@@ -141,8 +137,8 @@ async fn register(files: &TemplateFiles, client: &Client, format: Format) -> Res
     failure.map_or(Ok(()), Err)
 }
 
-async fn register_one(path: &Path, client: &Client, format: Format) -> Result<Box<RawValue>> {
-    let answer = client.post_yaml(&["v1", "templates"], read_file(path, limits::TEMPLATE_BYTES)?).await?;
+async fn register_one(text: String, client: &Client, format: Format) -> Result<Box<RawValue>> {
+    let answer = client.post_yaml(&["v1", "templates"], text).await?;
     if format == Format::Table {
         let RegisteredTemplate { namespace, name, version, revision, created, notes } = answer.read()?;
         let what = if created { "registered" } else { "unchanged" };
@@ -214,19 +210,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_are_expanded_to_their_yaml_files_by_name() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["b.yml", "a.yaml", "c.txt"] {
-            std::fs::write(dir.path().join(name), "").unwrap();
-        }
-        let files = expand(&[dir.path().to_owned()]).unwrap();
-        assert_eq!(files, [dir.path().join("a.yaml"), dir.path().join("b.yml")]);
-    }
-
-    #[test]
     fn a_folder_without_templates_is_a_usage_error() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(expand(&[dir.path().to_owned()]).unwrap_err().exit, Exit::Usage);
+        let files = TemplateFiles { files: vec![dir.path().to_owned()] };
+        assert_eq!(found(&files).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

@@ -305,6 +305,38 @@ async fn templates_are_checked_without_a_server() {
 }
 
 #[tokio::test]
+async fn one_bad_file_of_a_folder_hides_nothing_of_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("inner")).unwrap();
+    std::fs::write(at("broken.yaml"), b"name: caf\xe9").unwrap();
+    std::os::unix::fs::symlink(at("nowhere"), at("dangling.yaml")).unwrap();
+    std::fs::write(at("good.yaml"), TEMPLATE.replace("order", "good")).unwrap();
+    std::fs::write(at("inner/copy.yaml"), TEMPLATE.replace("callable: charge", "callable: other")).unwrap();
+    std::fs::write(at("order.yaml"), TEMPLATE).unwrap();
+    let shown = |name: &str| at(name).display().to_string();
+    let output = program(&["template", "validate", dir.path().to_str().unwrap()]).output().await.unwrap();
+    let expected = [
+        format!("{}: is not UTF-8 from byte 9 on", shown("broken.yaml")),
+        format!("{}: cannot be read: No such file or directory (os error 2)", shown("dangling.yaml")),
+        format!("{}: valid", shown("good.yaml")),
+        format!("{}: shop/order 1.0.0 is also in {}; none of them is registered", shown("inner/copy.yaml"), shown("order.yaml")),
+        format!("{}: shop/order 1.0.0 is also in {}; none of them is registered", shown("order.yaml"), shown("inner/copy.yaml")),
+    ];
+    assert_eq!((code(&output), out(&output)), (1, expected.join("\n") + "\n"));
+    assert_eq!(err(&output), "error: 4 of 5 templates cannot be registered\n");
+
+    let answer = json!({"namespace": "shop", "name": "good", "version": "1.0.0", "revision": 1, "created": true, "notes": []});
+    let server = Server::answering([(201, answer)]).await;
+    let output = server.run(&["template", "register", dir.path().to_str().unwrap()]).await;
+    assert_eq!((code(&output), out(&output).as_str()), (1, "registered: good 1.0.0 in shop, revision 1\n"));
+    assert_eq!(server.asked().len(), 1, "nothing of the pair is sent");
+    assert!(
+        ["broken.yaml", "dangling.yaml", "inner/copy.yaml", "order.yaml"].iter().all(|name| err(&output).contains(&shown(name)))
+    );
+}
+
+#[tokio::test]
 async fn a_template_is_registered_as_it_is_written() {
     let answer = json!({"namespace": "shop", "name": "order", "version": "1.0.0", "revision": 1, "created": true,
         "notes": [{"place": "/schema", "message": "has no effect"}]});

@@ -5,13 +5,14 @@
 use std::{
     fs::{self, Permissions},
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    process::ExitStatus,
+    process::{ExitStatus, Stdio},
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::json;
 use tasker_test_support::dev::{Dev, Place, Starting, dev_command};
 
 fn start(home: &Place) -> Dev {
@@ -119,6 +120,48 @@ fn a_wrong_variable_ends_it_with_one_sentence_that_names_it_and_starts_nothing()
         assert_eq!(said.lines().count(), 1, "{said}");
     }
     assert!(!home.path("data").exists());
+}
+
+#[test]
+fn a_folder_of_templates_is_registered_once_whatever_else_is_in_it() {
+    let home = home();
+    let at = |name: &str| home.path("templates").join(name);
+    let write = |name: &str, template: &str, callable: &str| {
+        let step = json!({"name": "a", "handler": {"callable": callable}});
+        let template = json!({"name": template, "version": "1.0.0", "steps": [step]});
+        fs::write(at(name), template.to_string()).unwrap();
+    };
+    // What is registered, with its revision; what was said of the folder.
+    let start = || {
+        let mut command = dev_command(&home, &[]);
+        command.stderr(Stdio::from(fs::File::create(home.path("stderr")).unwrap()));
+        let dev = Starting::launch(command).ready();
+        let revision = |name: &str| dev.get(&format!("/v1/templates/default/{name}/1.0.0"))["revision"].as_i64();
+        let revisions = ["deep", "good", "twice"].map(revision);
+        assert!(dev.stop());
+        (revisions, fs::read_to_string(home.path("stderr")).unwrap())
+    };
+    fs::create_dir_all(at("shop/inner")).unwrap();
+    assert!(start().1.contains("has no template: no file ends in .yaml or .yml"));
+
+    write("shop/inner/deep.yml", "deep", "a");
+    write("good.yaml", "good", "a");
+    write("twice.yaml", "twice", "a");
+    write("shop/copy of twice.yaml", "twice", "b");
+    fs::write(at("broken.yaml"), b"\xff").unwrap();
+    let (revisions, said) = start();
+    assert_eq!(revisions, [Some(1), Some(1), None]);
+    for file in ["twice.yaml: default/twice 1.0.0 is also in", "copy of twice.yaml: default/twice", "broken.yaml: is not UTF-8"] {
+        assert!(said.contains(file), "{file}: {said}");
+    }
+    assert!(said.contains("3 of 5 templates were not registered"), "{said}");
+    assert_eq!(start().0, revisions, "an unchanged folder makes no revision");
+
+    // Changed and changed back: each change is a revision, and a start without one is none.
+    for (callable, revision) in [("b", 2), ("b", 2), ("a", 3), ("a", 3)] {
+        write("good.yaml", "good", callable);
+        assert_eq!(start().0, [Some(1), Some(revision), None], "{callable}");
+    }
 }
 
 #[test]

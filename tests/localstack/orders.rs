@@ -33,11 +33,11 @@ async fn an_order_goes_through_all_functions_and_both_workers_under_one_correlat
     let (status, same) = deployment.post("/v1/tasks?on_duplicate=return", &request, &[]).await;
     assert_eq!((status, &same["task_uuid"]), (StatusCode::OK, &json!(id)));
 
-    // Each message of the intake queue means a task of its own, unless messages have the same key.
+    // The same order in several messages of the intake queue is one task, and so is the same key.
     let two = order("O-2", json!({}));
     let mut keyed: Value = two.clone();
     keyed["idempotency_key"] = json!("one wish");
-    deployment.send("intake", &[two.to_string(), keyed.to_string(), keyed.to_string(), keyed.to_string()]).await;
+    deployment.send("intake", &[two.to_string(), two.to_string(), keyed.to_string(), keyed.to_string(), keyed.to_string()]).await;
     deployment.until("the queue of intake is empty", || async { (deployment.depth("intake").await == 0).then_some(()) }).await;
     deployment.until_true("select count(*) = 3 and bool_and(state = 'complete') from tasker.tasks").await;
     assert_eq!(deployment.value("select count(*) from tasker.attempts").await.as_deref(), Some("18"), "each step ran once");

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use tasker_engine::{SubmitError, Submitted};
-use tasker_wire::{TaskState, message::RunStep};
+use tasker_wire::{Outcome, TaskState, message::RunStep};
 
 use crate::rig::{Rig, request_of, success};
 
@@ -45,6 +45,59 @@ async fn strict_means_the_same_context_however_it_is_written() {
     for other in [r#"{"a": 1, "b": {"c": [2, 1], "d": "é"}}"#, r#"{"a": 1}"#, r#"{"a": "1", "b": {"c": [1, 2], "d": "é"}}"#] {
         assert!(submit(&rig, &format!(r#"{{"name": "w", "context": {other}}}"#)).await.unwrap().created, "{other}");
     }
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn strict_distinguishes_numbers_that_are_one_double() {
+    let rig = rig("strict").await;
+    let numbers = [
+        "1000000000000000000000",
+        "1000000000000000000001",
+        "12345678901234567890",
+        "12345678901234567891",
+        "-9223372036854775809",
+        "-9223372036854775810",
+        "0.1",
+        "0.1000000000000000055511151231257827",
+    ];
+    let request = |number: &str| format!(r#"{{"name": "w", "context": {{"id": [{number}]}}}}"#);
+    for number in numbers {
+        assert!(submit(&rig, &request(number)).await.unwrap().created, "{number}");
+    }
+    for same in ["1e21", "1000000000000000000001.0", "1234567890123456789e1", "-922337203685477581E+1", "0.10"] {
+        let second = submit(&rig, &request(same)).await;
+        assert!(matches!(second, Err(SubmitError::Duplicate { .. })), "{same}: {second:?}");
+    }
+    let contexts = rig.receive_up_to(numbers.len()).await;
+    assert_eq!(contexts[1].context.get(), r#"{"id": [1000000000000000000001]}"#);
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn handlers_receive_every_digit_of_settings_results_and_checkpoints() {
+    let rig = Rig::still().await;
+    let digits = "12345678901234567890123";
+    let raw = |text: String| serde_json::value::RawValue::from_string(text).unwrap();
+    rig.register(&format!(
+        "{{name: w, version: 1.0.0, steps: [{{name: a, handler: {{callable: a, initialization: {{n: {digits}}}}}}},
+          {{name: b, dependencies: [a], handler: {{callable: b}}}}]}}"
+    ))
+    .await;
+    rig.submit("w", json!({})).await;
+    let run = rig.receive().await;
+    // As over a queue outside the process.
+    let text = serde_json::to_string(&run).unwrap();
+    assert!(text.contains(&format!(r#""initialization":{{"n":{digits}}}"#)), "{text}");
+    assert_eq!(serde_json::from_str::<RunStep>(&text).unwrap().handler.initialization["n"].get(), digits);
+    let (cursor, accumulated) = (raw(digits.into()), Some(raw(format!("[{digits}]"))));
+    rig.answer(&run, Outcome::Checkpoint { cursor, items_processed: 1, accumulated }).await;
+    let run = rig.receive().await;
+    let checkpoint = run.checkpoint.as_ref().unwrap().get();
+    assert!(checkpoint.contains(&format!(r#""cursor":{digits}"#)) && checkpoint.contains(&format!("[{digits}]")), "{checkpoint}");
+    rig.answer(&run, Outcome::Success { result: raw(format!(r#"{{"n": -{digits}.5}}"#)), metadata: None }).await;
+    let run = rig.receive().await;
+    assert_eq!(run.dependency_results["a"].get(), format!(r#"{{"n": -{digits}.5}}"#));
     rig.check().await;
 }
 

@@ -43,7 +43,7 @@ enum ActionType {
 pub fn parse_step_action(body: &[u8]) -> Result<StepAction, Faults> {
     let findings = RefCell::new(Findings::default());
     let mut members = members(body, &findings)?;
-    let completion = members.remove("completion_data");
+    let completion = members.remove("completion_data").map(Into::into);
     let action = step_action(Object::of_members(members, &findings), completion, &findings);
     findings.into_inner().finish()?;
     Ok(action)
@@ -76,7 +76,7 @@ fn step_action(mut object: Object, completion: Option<Box<RawValue>>, findings: 
         Some(ActionType::CompleteManually) => object.required_checked("completed_by", refuse_line),
         None => {
             for key in ["reset_by", "resolved_by", "completed_by"] {
-                object.value(key);
+                object.json(key);
             }
             String::new()
         }
@@ -108,8 +108,8 @@ fn completion_data(
         object.fault("completion_data", "must be a map");
         return (None, None);
     };
-    let metadata = members.remove("metadata").filter(|m| m.get() != "null");
-    let result = members.remove("result");
+    let metadata = members.remove("metadata").filter(|m| m.get() != "null").map(Into::into);
+    let result = members.remove("result").map(Into::into);
     for key in members.keys() {
         findings
             .borrow_mut()

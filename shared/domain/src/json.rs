@@ -1,13 +1,18 @@
 //! Checks JSON texts that are stored unchanged.
 //!
-//! A text that passes means the same to every parser (PostgreSQL's, Python's, ours): keys are unique, numbers fit a
-//! double, PostgreSQL can store the strings, nesting is bounded. This module does not know what a text is for.
+//! A text that passes means the same to every parser (PostgreSQL's, Python's, ours): keys are unique, numbers are in the range of
+//! doubles, PostgreSQL can store the strings, nesting is bounded. This module does not know what a text is for.
 
-use std::{borrow::Cow, cell::RefCell, collections::HashSet, fmt};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
 
+use crate::number::{Decimal, numbers};
 use tasker_wire::{Fault, fault::pointer, limits};
 
 /// The prefix of keys that serde_json reserves: it reads an object with such a key as something else.
@@ -18,23 +23,35 @@ pub fn check(text: &str) -> Result<(), Fault> {
     faults(text)?.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// A value as RFC 8785 writes it: the same for every order of keys, every spelling of a number and all white space.
-pub fn canonical(value: &Value) -> String {
-    serde_json_canonicalizer::to_string(value).expect("a JSON value has string keys and finite numbers")
+/// A text in one form: the same for every order of keys, every spelling of a number and all white space, and different for numbers
+/// of different value, however close. [`check`] must have accepted the text.
+///
+/// # Panics
+/// If the text is not JSON.
+pub fn canonical(text: &str) -> String {
+    let numbers = RefCell::new(numbers(text));
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    Canonical(&numbers).deserialize(&mut deserializer).expect("the text was checked")
 }
 
 /// All faults of a text. An error if it is not JSON or is nested too deeply to read on.
 pub(crate) fn faults(text: &str) -> Result<Vec<Fault>, Fault> {
-    let found = RefCell::new(Found::default());
+    let found = RefCell::new(Found { refused: refused_numbers(text), ..Found::default() });
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let checker = Checker { path: &Path::Root, depth: 0, found: &found };
     let read = checker.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-    let Found { faults, last, place } = found.into_inner();
+    let Found { faults, last, place, .. } = found.into_inner();
     match (read, last) {
         (Ok(()), _) => Ok(faults),
         (Err(_), Some(last)) => Err(last),
         (Err(error), None) => Err(unreadable(&error, place.unwrap_or_default())),
     }
+}
+
+/// The numbers that are not accepted, by their place in the order of all numbers, and why. serde_json's visitors do not see the digits.
+fn refused_numbers(text: &str) -> HashMap<usize, String> {
+    let refuse = |(index, number)| Some((index, Decimal::parse(number)?.refuse()?));
+    numbers(text).enumerate().filter_map(refuse).collect()
 }
 
 /// The fault of a text that is not UTF-8, is not JSON, or has a value that no JSON reader can hold. Only the last has a JSON pointer.
@@ -62,6 +79,10 @@ struct Found {
     last: Option<Fault>,
     /// Where the parser stopped, as a JSON pointer.
     place: Option<String>,
+    /// The numbers that are not accepted; see [`refused_numbers`].
+    refused: HashMap<usize, String>,
+    /// How many numbers were read.
+    numbers: usize,
 }
 
 /// The path to a value, borrowed from the stack. The JSON pointer is only built for a fault.
@@ -115,6 +136,15 @@ impl Checker<'_> {
         Err(self.stop(format!("is nested deeper than {} levels", limits::JSON_DEPTH)))
     }
 
+    fn number(&self) {
+        let mut found = self.found.borrow_mut();
+        let index = found.numbers;
+        found.numbers += 1;
+        if let Some(message) = found.refused.remove(&index) {
+            found.faults.push(Fault::new(self.path.pointer(), message));
+        }
+    }
+
     fn text(&self, text: &str) {
         if text.contains('\0') {
             self.note("contains \\u0000, which cannot be stored");
@@ -145,14 +175,17 @@ impl<'de> Visitor<'de> for Checker<'_> {
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        self.number();
         Ok(())
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        self.number();
         Ok(())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        self.number();
         Ok(())
     }
 
@@ -222,6 +255,83 @@ impl<'de> Visitor<'de> for Key {
     }
 }
 
+/// Writes a value in its canonical form. The numbers are taken from the text, in its order.
+struct Canonical<'n, N>(&'n RefCell<N>);
+
+impl<'n, 't, N: Iterator<Item = &'t str>> Canonical<'n, N> {
+    fn number<E: de::Error>(self) -> Result<String, E> {
+        let number = self.0.borrow_mut().next().and_then(Decimal::parse);
+        number.map(|number| number.canonical()).ok_or_else(|| E::custom("a number without digits"))
+    }
+}
+
+impl<'de, 't, N: Iterator<Item = &'t str>> DeserializeSeed<'de> for Canonical<'_, N> {
+    type Value = String;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, 't, N: Iterator<Item = &'t str>> Visitor<'de> for Canonical<'_, N> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<String, E> {
+        self.number()
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<String, E> {
+        self.number()
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<String, E> {
+        self.number()
+    }
+
+    fn visit_unit<E>(self) -> Result<String, E> {
+        Ok("null".into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<String, E> {
+        Ok(quoted(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<String, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(Canonical(self.0))? {
+            values.push(value);
+        }
+        Ok(format!("[{}]", values.join(",")))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<String, A::Error> {
+        let mut members = BTreeMap::new();
+        while let Some(key) = object.next_key_seed(Key)? {
+            members.insert(key, object.next_value_seed(Canonical(self.0))?);
+        }
+        Ok(object_of(members))
+    }
+}
+
+/// A string of JSON.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a text can be written")
+}
+
+/// An object of JSON, whose values are JSON already.
+pub(crate) fn object_of<K: AsRef<str>>(members: BTreeMap<K, String>) -> String {
+    let members: Vec<_> = members.into_iter().map(|(key, value)| format!("{}:{value}", quoted(key.as_ref()))).collect();
+    format!("{{{}}}", members.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -284,11 +394,22 @@ mod tests {
     }
 
     #[test]
-    fn canonical_text_is_that_of_the_rfc() {
-        let text =
-            r#"{ "b": [56.0, 1e2, 333333333.33333329, 1E30], "\u20ac": "Euro\u000a", "a": {"z": null, "y": false}, "1": 1 }"#;
-        let expected = r#"{"1":1,"a":{"y":false,"z":null},"b":[56,100,333333333.3333333,1e+30],"€":"Euro\n"}"#;
-        assert_eq!(canonical(&serde_json::from_str(text).unwrap()), expected);
+    fn canonical_text_has_sorted_keys_and_exact_numbers() {
+        let text = r#"{ "b": [56.0, 1e2, 333333333.33333329, 1000000000000000000001], "\u20ac": "Euro\u000a", "a": {"z": null, "y": false}, "1": -0 }"#;
+        let expected =
+            r#"{"1":0,"a":{"y":false,"z":null},"b":[56e0,1e2,33333333333333329e-8,1000000000000000000001e0],"€":"Euro\n"}"#;
+        assert_eq!(canonical(text), expected);
+        assert_eq!(canonical(expected), expected);
+    }
+
+    #[test]
+    fn numbers_beyond_the_bounds_are_refused_at_their_pointers() {
+        let long = format!("1.{}", "3".repeat(limits::NUMBER_DIGITS));
+        let text = format!(r#"{{"1": ["2", {long}], "b": {{"c": [1, 2, 1e-400]}}, "d": {long}}}"#);
+        let places: Vec<_> = faults(&text).unwrap().into_iter().map(|f| f.place).collect();
+        assert_eq!(places, ["/1/1", "/b/c/2", "/d"]);
+        let whole = format!("[{}]", "9".repeat(400));
+        assert_eq!(check(&whole).unwrap_err().to_string(), "/0: is a number beyond the range of a double");
     }
 
     proptest! {
@@ -300,7 +421,8 @@ mod tests {
         #[test]
         fn almost_json_never_panics(text in r#"([\[\]{}:,0-9eE.\-"a\\u]|\\u0000|\\ud800|null){0,40}"#) {
             if check(&text).is_ok() {
-                prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+                prop_assert_eq!(canonical(&canonical(&text)), canonical(&text));
             }
         }
     }

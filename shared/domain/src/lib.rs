@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod decide;
 pub mod graph;
 pub mod json;
+mod number;
 mod reader;
 pub mod request;
 pub mod template;

@@ -5,13 +5,13 @@
 use std::{cell::RefCell, collections::BTreeMap, ops::RangeInclusive};
 
 use serde::de::{self, DeserializeOwned, value::StrDeserializer};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::Value;
 
 use crate::json;
-use tasker_wire::{Fault, Faults, fault::pointer, limits};
+use tasker_wire::{Fault, Faults, Json, fault::pointer, limits};
 
-/// The members of an object, each as raw JSON.
-pub(crate) type Members = BTreeMap<String, Box<RawValue>>;
+/// The members of an object, each as its JSON.
+pub(crate) type Members = BTreeMap<String, Json>;
 
 /// No name is suggested from a longer list: many suggestions from many names would be expensive.
 const GUESSED_AMONG: usize = 1_000;
@@ -73,7 +73,7 @@ fn in_order(place: &str) -> Vec<(usize, String)> {
     place.split('/').map(token).collect()
 }
 
-/// The members of the JSON object in a body, each as raw JSON. Faults of the JSON become findings.
+/// The members of the JSON object in a body. Faults of the JSON become findings.
 pub(crate) fn members(body: &[u8], findings: &RefCell<Findings>) -> Result<Members, Fault> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Fault::new("", format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))?;
@@ -86,26 +86,23 @@ pub(crate) fn members(body: &[u8], findings: &RefCell<Findings>) -> Result<Membe
 /// An object, its place in the input, and the findings of that input.
 pub(crate) struct Object<'f> {
     place: String,
-    map: Map<String, Value>,
+    map: Members,
     known: Vec<&'static str>,
     findings: &'f RefCell<Findings>,
 }
 
 impl<'f> Object<'f> {
-    pub(crate) fn of_members(members: Members, findings: &'f RefCell<Findings>) -> Self {
-        let read = |(key, value): (String, Box<RawValue>)| (key, serde_json::from_str(value.get()).unwrap_or_default());
-        Self { place: String::new(), map: members.into_iter().map(read).collect(), known: Vec::new(), findings }
+    pub(crate) fn of_members(map: Members, findings: &'f RefCell<Findings>) -> Self {
+        Self { place: String::new(), map, known: Vec::new(), findings }
     }
 
     /// `None`, with a fault, if the value is not an object.
-    pub(crate) fn new(value: Value, place: String, findings: &'f RefCell<Findings>) -> Option<Self> {
-        match value {
-            Value::Object(map) => Some(Self { place, map, known: Vec::new(), findings }),
-            other => {
-                findings.borrow_mut().fault(place, format!("must be a map, not {}", kind_of(&other)));
-                None
-            }
-        }
+    pub(crate) fn new(json: Json, place: String, findings: &'f RefCell<Findings>) -> Option<Self> {
+        let Ok(map) = serde_json::from_str(json.get()) else {
+            findings.borrow_mut().fault(place, format!("must be a map, not {}", kind_of(&json)));
+            return None;
+        };
+        Some(Self { place, map, known: Vec::new(), findings })
     }
 
     pub(crate) fn place(&self, key: &str) -> String {
@@ -120,42 +117,42 @@ impl<'f> Object<'f> {
         self.findings.borrow_mut().note(self.place(key), message);
     }
 
-    pub(crate) fn value(&mut self, key: &'static str) -> Option<Value> {
+    /// Takes out a value as its JSON.
+    pub(crate) fn json(&mut self, key: &'static str) -> Option<Json> {
         self.known.push(key);
-        self.map.remove(key).filter(|value| !value.is_null())
+        self.map.remove(key).filter(|json| json.get() != "null")
+    }
+
+    pub(crate) fn value(&mut self, key: &'static str) -> Option<Value> {
+        self.json(key).map(|json| json.value())
     }
 
     /// A value, without taking it out.
-    pub(crate) fn peek(&self, key: &str) -> Option<&Value> {
-        self.map.get(key).filter(|value| !value.is_null())
+    pub(crate) fn peek(&self, key: &str) -> Option<&Json> {
+        self.map.get(key).filter(|json| json.get() != "null")
     }
 
     /// Renames `alias` to `key`. Both together are a fault.
     pub(crate) fn alias(&mut self, alias: &'static str, key: &'static str) {
-        let Some(value) = self.value(alias) else { return };
+        let Some(json) = self.json(alias) else { return };
         if self.peek(key).is_some() {
             self.fault(alias, format!("is another name for {key}, which is also present"));
             return;
         }
-        self.map.insert(key.to_owned(), value);
+        self.map.insert(key.to_owned(), json);
     }
 
     /// Takes out a known key that has no effect, with a note unless its value is empty.
     pub(crate) fn ignore(&mut self, key: &'static str, note: &str) {
-        let empty = |v: &Value| v.as_array().is_some_and(Vec::is_empty) || v.as_object().is_some_and(Map::is_empty);
-        if self.value(key).is_some_and(|value| !empty(&value)) {
+        if self.json(key).is_some_and(|json| !is_empty(&json)) {
             self.note(key, note);
         }
     }
 
     pub(crate) fn text(&mut self, key: &'static str) -> Option<String> {
-        match self.value(key)? {
-            Value::String(text) => Some(text),
-            other => {
-                self.fault(key, format!("must be a string, not {}", kind_of(&other)));
-                None
-            }
-        }
+        let json = self.json(key)?;
+        let text = text_of(&json);
+        text.map_err(|message| self.fault(key, message)).ok()
     }
 
     /// A required string; empty after a fault.
@@ -189,13 +186,12 @@ impl<'f> Object<'f> {
     }
 
     pub(crate) fn flag(&mut self, key: &'static str) -> Option<bool> {
-        match self.value(key)? {
-            Value::Bool(flag) => Some(flag),
-            other => {
-                self.fault(key, format!("must be true or false, not {}", kind_of(&other)));
-                None
-            }
+        let json = self.json(key)?;
+        let flag = serde_json::from_str(json.get()).ok();
+        if flag.is_none() {
+            self.fault(key, format!("must be true or false, not {}", kind_of(&json)));
         }
+        flag
     }
 
     /// A whole number in a range.
@@ -203,15 +199,16 @@ impl<'f> Object<'f> {
     where
         N: TryFrom<i128> + PartialOrd + Copy + std::fmt::Display,
     {
-        let value = self.value(key)?;
-        let Some(number) = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from)) else {
-            let found = if value.is_number() { value.to_string() } else { kind_of(&value).to_owned() };
+        let json = self.json(key)?;
+        let kind = kind_of(&json);
+        let Some(number) = json.get().parse::<i128>().ok().filter(|_| kind == NUMBER) else {
+            let found = if kind == NUMBER { shown_number(&json) } else { kind };
             self.fault(key, format!("must be a whole number, not {found}"));
             return None;
         };
         let number = N::try_from(number).ok().filter(|number| range.contains(number));
         if number.is_none() {
-            self.fault(key, format!("is {value}; it must be {} to {}", range.start(), range.end()));
+            self.fault(key, format!("is {}; it must be {} to {}", json.get(), range.start(), range.end()));
         }
         number
     }
@@ -227,12 +224,12 @@ impl<'f> Object<'f> {
     }
 
     pub(crate) fn object(&mut self, key: &'static str) -> Option<Object<'f>> {
-        let value = self.value(key)?;
-        Object::new(value, self.place(key), self.findings)
+        let json = self.json(key)?;
+        Object::new(json, self.place(key), self.findings)
     }
 
     /// An object with any content.
-    pub(crate) fn map(&mut self, key: &'static str) -> Map<String, Value> {
+    pub(crate) fn map(&mut self, key: &'static str) -> Members {
         self.object(key).map(|object| object.map).unwrap_or_default()
     }
 
@@ -240,29 +237,30 @@ impl<'f> Object<'f> {
     pub(crate) fn objects_by_key(&mut self, key: &'static str) -> Vec<(String, Object<'f>)> {
         let Some(object) = self.object(key) else { return Vec::new() };
         let place = object.place;
-        let inner = |(key, value): (String, Value)| {
-            let value = if value.is_null() { Value::Object(Map::new()) } else { value };
-            let object = Object::new(value, pointer(&place, &key), self.findings)?;
+        let inner = |(key, json): (String, Json)| {
+            let place = pointer(&place, &key);
+            let object = if json.get() == "null" {
+                Object { place, ..Object::of_members(Members::new(), self.findings) }
+            } else {
+                Object::new(json, place, self.findings)?
+            };
             Some((key, object))
         };
         object.map.into_iter().filter_map(inner).collect()
     }
 
-    pub(crate) fn list(&mut self, key: &'static str) -> Vec<Value> {
-        match self.value(key) {
-            None => Vec::new(),
-            Some(Value::Array(list)) => list,
-            Some(other) => {
-                self.fault(key, format!("must be a list, not {}", kind_of(&other)));
-                Vec::new()
-            }
-        }
+    pub(crate) fn list(&mut self, key: &'static str) -> Vec<Json> {
+        let Some(json) = self.json(key) else { return Vec::new() };
+        serde_json::from_str(json.get()).unwrap_or_else(|_| {
+            self.fault(key, format!("must be a list, not {}", kind_of(&json)));
+            Vec::new()
+        })
     }
 
     pub(crate) fn objects(&mut self, key: &'static str) -> Vec<Object<'f>> {
         let list = self.list(key);
         let place = self.place(key);
-        list.into_iter().enumerate().filter_map(|(i, value)| Object::new(value, pointer(&place, i), self.findings)).collect()
+        list.into_iter().enumerate().filter_map(|(i, json)| Object::new(json, pointer(&place, i), self.findings)).collect()
     }
 
     /// The strings of a list.
@@ -271,17 +269,14 @@ impl<'f> Object<'f> {
     pub(crate) fn texts(&mut self, key: &'static str, refuse: impl Fn(&str) -> Option<String>) -> Vec<String> {
         let list = self.list(key);
         let place = self.place(key);
-        let checked = |value| match value {
-            Value::String(text) => refuse(&text).map_or(Ok(text), Err),
-            other => Err(format!("must be a string, not {}", kind_of(&other))),
-        };
-        let report = |(i, value)| {
-            checked(value).unwrap_or_else(|message| {
+        let checked = |json: &Json| text_of(json).and_then(|text| refuse(&text).map_or(Ok(text), Err));
+        let report = |(i, json)| {
+            checked(json).unwrap_or_else(|message| {
                 self.findings.borrow_mut().fault(pointer(&place, i), message);
                 String::new()
             })
         };
-        list.into_iter().enumerate().map(report).collect()
+        list.iter().enumerate().map(report).collect()
     }
 
     /// Ends the reading. Every key that was not read is a fault.
@@ -369,14 +364,32 @@ fn refuse_text(text: &str, max_chars: usize, allowed: &[char]) -> Option<String>
     Some(format!("contains the control character U+{:04X}", u32::from(control)))
 }
 
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "empty",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a map",
+/// A string, or why the value is none.
+fn text_of(json: &Json) -> Result<String, String> {
+    serde_json::from_str(json.get()).map_err(|_| format!("must be a string, not {}", kind_of(json)))
+}
+
+const NUMBER: &str = "a number";
+
+/// A number that is not whole, as long as it fits a message.
+fn shown_number(json: &Json) -> &str {
+    Some(json.get()).filter(|text| text.len() <= SHOWN_CHARS).unwrap_or(NUMBER)
+}
+
+/// Whether a value is an empty list or an empty object.
+pub(crate) fn is_empty(json: &Json) -> bool {
+    let value = json.get();
+    (value.starts_with('[') || value.starts_with('{')) && value[1..value.len() - 1].trim().is_empty()
+}
+
+pub(crate) fn kind_of(json: &Json) -> &'static str {
+    match json.get().as_bytes().first() {
+        Some(b'n') => "empty",
+        Some(b't' | b'f') => "true or false",
+        Some(b'"') => "a string",
+        Some(b'[') => "a list",
+        Some(b'{') => "a map",
+        _ => NUMBER,
     }
 }
 
@@ -393,7 +406,7 @@ mod tests {
 
     fn read(value: Value, read: impl FnOnce(&mut Object)) -> Result<Vec<Fault>, Faults> {
         let findings = RefCell::default();
-        if let Some(mut object) = Object::new(value, String::new(), &findings) {
+        if let Some(mut object) = Object::new(Json::from(&value), String::new(), &findings) {
             read(&mut object);
             object.close();
         }

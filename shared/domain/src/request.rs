@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 use semver::Version;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -34,6 +34,9 @@ pub struct TaskRequest {
     pub parent_correlation_id: Option<Uuid>,
     /// Overrides the template's identity strategy.
     pub idempotency_key: Option<String>,
+    /// The id of the message that brought the request, the same in all its deliveries. It is the task's identity only where there is no
+    /// other one; the body of a request cannot set it.
+    pub message_id: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,26 +59,19 @@ impl From<Fault> for RequestError {
 pub fn parse_task_request(body: &[u8]) -> Result<TaskRequest, RequestError> {
     let findings = RefCell::new(Findings::default());
     let mut members = members(body, &findings)?;
-    let context = context(members.remove("context"), &findings)?;
+    let context = context(members.remove("context").map(Into::into), &findings)?;
     let request = read(Object::of_members(members, &findings), context);
     findings.into_inner().finish().map_err(RequestError::Malformed)?;
     Ok(request)
 }
 
-/// The identity of a task under the strategy `strict`: equal for the same template version and equal contexts.
-///
-/// Contexts are equal if their canonical texts (RFC 8785) and their integers beyond the precision of a double are equal.
+/// The identity of a task under the strategy `strict`: equal for the same template version and equal contexts, however they are
+/// written. Numbers are equal if their exact decimal values are.
 ///
 /// # Panics
 /// If the context is not JSON. [`parse_task_request`] checks it.
 pub fn strict_identity(namespace: &str, name: &str, version: &Version, context: &str) -> [u8; 32] {
-    let context: Value = serde_json::from_str(context).expect("the context was checked at intake");
-    let mut large = Vec::new();
-    collect_large(&context, &mut large);
-    let canonical = json::canonical(&context);
-    let version = version.to_string();
-    let parts = ["strict", namespace, name, &version, &canonical];
-    digest(parts.into_iter().chain(large.iter().map(String::as_str)))
+    digest(["strict", namespace, name, &version.to_string(), &json::canonical(context)].into_iter())
 }
 
 /// The identity of a task with an idempotency key: equal for the same key and the same template in any version.
@@ -83,7 +79,12 @@ pub fn key_identity(namespace: &str, name: &str, key: &str) -> [u8; 32] {
     digest(["key", namespace, name, key].into_iter())
 }
 
-/// The SHA-256 of parts, each prefixed with its length so that parts cannot merge. The first part separates the two kinds of identity.
+/// The identity of a task that has no other one and was requested by a message: a second delivery of it means the same task.
+pub fn message_identity(namespace: &str, name: &str, message_id: &str) -> [u8; 32] {
+    digest(["message", namespace, name, message_id].into_iter())
+}
+
+/// The SHA-256 of parts, each prefixed with its length so that parts cannot merge. The first part separates the kinds of identity.
 fn digest<'a>(parts: impl Iterator<Item = &'a str>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -91,26 +92,6 @@ fn digest<'a>(parts: impl Iterator<Item = &'a str>) -> [u8; 32] {
         hash.update(part.as_bytes());
     }
     hash.finalize().into()
-}
-
-/// The integers beyond 2^53, in the order of sorted keys. RFC 8785 writes every number as a double, which would make the ids
-/// 9007199254740992 and 9007199254740993 equal, and two orders one task.
-fn collect_large(value: &Value, large: &mut Vec<String>) {
-    match value {
-        Value::Number(number) => {
-            let magnitude = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs));
-            if magnitude.is_some_and(|magnitude| magnitude > 1 << 53) {
-                large.push(number.to_string());
-            }
-        }
-        Value::Array(list) => list.iter().for_each(|value| collect_large(value, large)),
-        Value::Object(map) => {
-            let mut members: Vec<_> = map.iter().collect();
-            members.sort_unstable_by_key(|(key, _)| *key);
-            members.into_iter().for_each(|(_, value)| collect_large(value, large));
-        }
-        _ => {}
-    }
 }
 
 fn context(context: Option<Box<RawValue>>, findings: &RefCell<Findings>) -> Result<Box<RawValue>, RequestError> {
@@ -148,11 +129,12 @@ fn read(mut object: Object, context: Box<RawValue>) -> TaskRequest {
         correlation_id: parsed(&mut object, "correlation_id", "a UUID", |text| Uuid::parse_str(text).ok()),
         parent_correlation_id: parsed(&mut object, "parent_correlation_id", "a UUID", |text| Uuid::parse_str(text).ok()),
         idempotency_key: object.checked("idempotency_key", refuse_line),
+        message_id: None,
     };
     // Tasker's clients send it. It is checked and not used: the database's own clock decides.
     let _ = parsed(&mut object, "requested_at", "a time such as 2026-01-02T03:04:05", time);
     object.ignore("options", "is not read");
-    if object.value("callback_url").is_some() {
+    if object.json("callback_url").is_some() {
         object.fault("callback_url", "is not supported yet; ask for the task's state instead");
     }
     object.close();

@@ -85,6 +85,7 @@ fn what_is_not_a_json_object_is_malformed() {
         (r#"{"name": "x", "name": "y"}"#, "/name: is a duplicate key"),
         (r#"{"name": "x", "context": {"a": {"b": 1, "b": 2}}}"#, "/context/a/b: is a duplicate key"),
         (r#"{"name": "x", "context": {"a": 1e400}}"#, "/context/a: is a number beyond the range of a double"),
+        (r#"{"name": "x", "context": {"a": [1e-400]}}"#, "/context/a/0: is a number closer to 0 than 1e-324; write 0, or a text"),
     ] {
         assert_eq!(faults(body), [expected], "{body}");
     }
@@ -135,6 +136,13 @@ fn identities_cannot_be_made_to_collide() {
         strict_identity("a", "bc", &version, r#"{"id": 9007199254740992}"#),
         strict_identity("a", "bc", &version, r#"{"id": 9007199254740993}"#),
         strict_identity("a", "bc", &version, r#"{"id": "9007199254740993"}"#),
+        strict_identity("a", "bc", &version, r#"{"id": 1000000000000000000000}"#),
+        strict_identity("a", "bc", &version, r#"{"id": 1000000000000000000001}"#),
+        strict_identity("a", "bc", &version, r#"{"id": -9223372036854775809}"#),
+        strict_identity("a", "bc", &version, r#"{"id": -9223372036854775810}"#),
+        strict_identity("a", "bc", &version, r#"{"id": 0.1}"#),
+        strict_identity("a", "bc", &version, r#"{"id": 0.1000000000000000055511151231257827}"#),
+        message_identity("a", "bc", "1.0.0"),
         key_identity("a", "bc", "1.0.0"),
         key_identity("ab", "c", "1.0.0"),
     ];
@@ -146,7 +154,7 @@ fn identities_cannot_be_made_to_collide() {
 fn identities_are_the_same_in_every_release() {
     let hex = |bytes: [u8; 32]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let strict = strict_identity("shop", "order", &Version::new(1, 2, 3), r#"{"b": 1.0, "a": "ü"}"#);
-    assert_eq!(hex(strict), "b2f7c45392c6e060bd846a05384f046ce2d01c2dbe9ad308c243c36720027f81");
+    assert_eq!(hex(strict), "0b35a76c520f900b0830094f84824d21955ede7d6f53fa3929416e8640ae42b6");
     assert_eq!(hex(key_identity("shop", "order", "k-1")), "fc904d41e26609c5a75e8b5b7f2ad57903ba6eb0d55eae10ff3f91070953d4a0");
 }
 
@@ -192,8 +200,7 @@ proptest! {
         prop_assert_eq!(json::check(&plain), Ok(()));
         let one = strict_identity("n", "t", &version, &plain);
         prop_assert_eq!(one, strict_identity("n", "t", &version, &otherwise(&value)));
-        let again: Value = serde_json::from_str(&otherwise(&value)).unwrap();
-        prop_assert_eq!(json::canonical(&value), json::canonical(&again));
+        prop_assert_eq!(json::canonical(&plain), json::canonical(&otherwise(&value)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use tasker_domain::{
     backoff::BackoffKind,
     template::{Environment, HandlerOverlay, IdentityStrategy, Overlay, Retry, Step, StepKind, Template, parse},
 };
-use tasker_wire::message::Handler;
+use tasker_wire::{Json, message::Handler};
 
 /// Text with whatever YAML may trip over, except control characters that it cannot hold unescaped.
 const TEXT: &str = "[\\PC\n\t]{0,12}";
@@ -28,12 +28,17 @@ fn any_value() -> impl Strategy<Value = Value> {
         TEXT.prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
-        prop_oneof![prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from), settings_of(inner).prop_map(Value::Object),]
+        prop_oneof![prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from), map_of(inner).prop_map(Value::Object),]
     })
 }
 
-fn settings_of(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Map<String, Value>> {
+fn map_of(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Map<String, Value>> {
     prop::collection::btree_map(KEY, value, 0..4).prop_map(|map| map.into_iter().collect())
+}
+
+fn settings() -> impl Strategy<Value = BTreeMap<String, Json>> {
+    prop::collection::btree_map(KEY, any_value(), 0..4)
+        .prop_map(|map| map.into_iter().map(|(key, value)| (key, Json::from(&value))).collect())
 }
 
 fn retry() -> impl Strategy<Value = Retry> {
@@ -55,8 +60,12 @@ fn retry() -> impl Strategy<Value = Retry> {
 }
 
 fn handler() -> impl Strategy<Value = Handler> {
-    (name(), name(), prop::option::of(name()), settings_of(any_value()))
-        .prop_map(|(callable, method, resolver, initialization)| Handler { callable, method, resolver, initialization })
+    (name(), name(), prop::option::of(name()), settings()).prop_map(|(callable, method, resolver, initialization)| Handler {
+        callable,
+        method,
+        resolver,
+        initialization,
+    })
 }
 
 /// Steps of which each depends on some of those before it, shuffled.
@@ -82,7 +91,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn environment() -> impl Strategy<Value = Environment> {
-    let handler = prop::option::of(settings_of(any_value()).prop_map(|initialization| HandlerOverlay { initialization }));
+    let handler = prop::option::of(settings().prop_map(|initialization| HandlerOverlay { initialization }));
     let overlay =
         (prop_oneof![Just("ALL".to_owned()), name()], handler, prop::option::of(1..=86_400_u32), prop::option::of(retry()))
             .prop_map(|(name, handler, timeout_seconds, retry)| Overlay { name, handler, timeout_seconds, retry });
@@ -94,22 +103,21 @@ fn template() -> impl Strategy<Value = Template> {
         prop_oneof![Just(IdentityStrategy::Strict), Just(IdentityStrategy::CallerProvided), Just(IdentityStrategy::AlwaysUnique)];
     let environments = prop::collection::btree_map(KEY, environment(), 0..3);
     let description = prop::option::of(TEXT);
-    (name(), "[a-z0-9_-]{1,29}", any::<[u64; 3]>(), description, strategies, settings_of(any_value()), steps(), environments)
-        .prop_map(|(name, namespace, [major, minor, patch], description, identity_strategy, metadata, steps, environments)| {
-            Template {
-                name,
-                namespace,
-                version: format!("{major}.{minor}.{patch}").parse().unwrap(),
-                description,
-                identity_strategy,
-                input_schema: None,
-                lifecycle: None,
-                metadata,
-                domain_events: Vec::new(),
-                steps,
-                environments,
-            }
-        })
+    (name(), "[a-z0-9_-]{1,29}", any::<[u64; 3]>(), description, strategies, settings(), steps(), environments).prop_map(
+        |(name, namespace, [major, minor, patch], description, identity_strategy, metadata, steps, environments)| Template {
+            name,
+            namespace,
+            version: format!("{major}.{minor}.{patch}").parse().unwrap(),
+            description,
+            identity_strategy,
+            input_schema: None,
+            lifecycle: None,
+            metadata,
+            domain_events: Vec::new(),
+            steps,
+            environments,
+        },
+    )
 }
 
 fn fixture() -> impl Strategy<Value = String> {
@@ -125,7 +133,7 @@ proptest! {
     fn a_printed_template_parses_to_itself(template in template()) {
         let json = serde_json::to_string(&template).unwrap();
         prop_assert_eq!(&parse(&json).unwrap().0, &template);
-        let yaml = serde_saphyr::to_string(&template).unwrap();
+        let yaml = serde_saphyr::to_string(&serde_json::from_str::<Value>(&json).unwrap()).unwrap();
         prop_assert_eq!(&parse(&yaml).map_err(|faults| TestCaseError::fail(format!("{faults}\n{yaml}")))?.0, &template);
     }
 

@@ -95,9 +95,9 @@ fn collect_keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 fn a_template_of_taskers_is_read_as_tasker_reads_it() {
     let (template, notes) = good("claim_linear");
     assert_eq!((template.name.as_str(), template.namespace.as_str()), ("settle_claim", "insurance"));
-    assert_eq!(template.metadata["documentation_url"], Value::Null);
+    assert_eq!(template.metadata["documentation_url"].get(), "null");
     let [check, assess, pay] = &template.steps[..] else { panic!() };
-    assert_eq!(check.handler.initialization["window"], "15_minutes");
+    assert_eq!(check.handler.initialization["window"].get(), r#""15_minutes""#);
     assert_eq!((assess.retry.max_attempts, assess.retry.backoff), (2, BackoffKind::Linear));
     assert_eq!((pay.retry.max_attempts, pay.retry.backoff_base_ms, pay.retry.max_backoff_ms), (3, 1_000, 30_000));
     assert_eq!((pay.handler.method.as_str(), pay.kind), ("call", StepKind::Standard));
@@ -174,9 +174,9 @@ fn an_overlay_replaces_retries_as_a_whole_and_settings_key_by_key() {
     assert_eq!((policy.retryable, policy.max_attempts, policy.backoff.kind), (true, 2, BackoffKind::Exponential));
     let (ours, _) = good("our_keys");
     let workflow = ours.workflow("production").unwrap();
-    let settings = Value::Object(step_of(&workflow, "second").handler.initialization.clone());
+    let settings = serde_json::to_value(&step_of(&workflow, "second").handler.initialization).unwrap();
     assert_eq!(settings, json!({"threshold": 1000, "nested": {"c": 3}, "extra": null}));
-    assert_eq!(step_of(&workflow, "first").handler.initialization["nested"], json!({"a": 1, "b": 2}));
+    assert_eq!(step_of(&workflow, "first").handler.initialization["nested"].value(), json!({"a": 1, "b": 2}));
     let (claim, _) = good("claim_linear");
     let workflow = claim.workflow("test").unwrap();
     assert_eq!(
@@ -302,4 +302,54 @@ fn the_digest_ignores_comments_and_ignored_keys() {
     let text = text("claim_linear");
     assert_eq!(digest(&text), digest(&format!("{text}\n# a remark\nloaded_from: elsewhere\n")));
     assert_ne!(digest(&text), digest(&text.replace("timeout_seconds: 45", "timeout_seconds: 46")));
+}
+
+#[test]
+fn settings_keep_every_digit_in_all_environments_and_through_the_stored_definition() {
+    let digits = "12345678901234567890123";
+    let yaml = format!(
+        "{{name: x, version: 1.0.0, metadata: {{m: {digits}}}, input_schema: {{maximum: {digits}}},
+          steps: [{{name: a, handler: {{callable: a, initialization: {{limit: {digits}, deep: [{{x: -{digits}}}]}}}}}}],
+          environments: {{test: {{steps: [{{name: ALL, handler: {{initialization: {{limit: {digits}4}}}}}}]}}}}}}"
+    );
+    let (template, _) = parse(&yaml).unwrap();
+    let stored = serde_json::to_string(&template).unwrap();
+    let template: Template = serde_json::from_str(&stored).unwrap();
+    assert_eq!(parse(&stored).unwrap().0, template, "a definition can be registered again");
+    let settings = |environment| {
+        let workflow = template.workflow(environment).unwrap();
+        serde_json::to_string(&step_of(&workflow, "a").handler.initialization).unwrap()
+    };
+    assert_eq!(settings("elsewhere"), format!(r#"{{"deep":[{{"x":-{digits}}}],"limit":{digits}}}"#));
+    assert_eq!(settings("test"), format!(r#"{{"deep":[{{"x":-{digits}}}],"limit":{digits}4}}"#));
+    assert_eq!(
+        (template.metadata["m"].get(), template.input_schema.as_ref().unwrap().get()),
+        (digits, &*format!(r#"{{"maximum":{digits}}}"#))
+    );
+    let other = parse(&yaml.replace("90123", "90124")).unwrap().0;
+    assert_ne!(other.sha256(), template.sha256(), "another number is another content");
+}
+
+#[test]
+fn a_schema_compares_integers_of_64_bits_exactly_and_other_numbers_as_doubles() {
+    let accepts = |schema: &str, value: &str| {
+        let (template, _) =
+            parse(&format!("{{name: x, version: 1.0.0, input_schema: {{properties: {{n: {schema}}}}}}}")).unwrap();
+        let context = serde_json::from_str(&format!(r#"{{"n": {value}}}"#)).unwrap();
+        template.workflow("test").unwrap().refuse_context(&context).is_empty()
+    };
+    for (schema, value, accepted) in [
+        ("{maximum: 9007199254740992}", "9007199254740993", false),
+        ("{const: 9007199254740992}", "9007199254740993", false),
+        ("{enum: [18446744073709551614]}", "18446744073709551615", false),
+        ("{multipleOf: 2}", "9007199254740993", false),
+        ("{type: integer}", "1000000000000000000001", true),
+        ("{multipleOf: 0.01}", "0.07", true),
+        // Beyond 64 bits, as doubles.
+        ("{maximum: 1000000000000000000000}", "1000000000000000000001", true),
+        ("{const: 1000000000000000000000}", "1000000000000000000001", true),
+        ("{uniqueItems: true}", "[1000000000000000000000, 1000000000000000000001]", false),
+    ] {
+        assert_eq!(accepts(schema, value), accepted, "{schema} {value}");
+    }
 }

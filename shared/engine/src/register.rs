@@ -1,9 +1,11 @@
 //! Registers templates as immutable revisions.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use serde_json::Value;
-
+use serde_json::value::RawValue;
 use tasker_domain::template;
 use tasker_queue::Queue;
 use tasker_store::{NewTemplate, StoreError};
@@ -89,36 +91,39 @@ impl<Q: Queue> Engine<Q> {
     }
 }
 
-/// The differences between two JSON texts, two lines each.
+/// The differences between two JSON texts, two lines each. Texts are compared, so numbers differ by their last digit.
 fn diff(old: &str, new: &str) -> Vec<String> {
-    let parse = |text| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
     let mut lines = Vec::new();
-    compare("", &parse(old), &parse(new), &mut lines);
+    compare("", old, new, &mut lines);
     lines.truncate(DIFF_LINES);
     lines
 }
 
-fn compare(place: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
+fn compare(place: &str, old: &str, new: &str, lines: &mut Vec<String>) {
     if old == new || lines.len() >= DIFF_LINES {
         return;
     }
-    match (old, new) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for key in keys {
-                compare(&pointer(place, key), a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), lines);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) => {
-            for i in 0..a.len().max(b.len()) {
-                compare(&pointer(place, i), a.get(i).unwrap_or(&Value::Null), b.get(i).unwrap_or(&Value::Null), lines);
-            }
-        }
-        _ => {
-            lines.push(format!("- {place}: {old}"));
-            lines.push(format!("+ {place}: {new}"));
-        }
+    if let (Ok(a), Ok(b)) = (members(old), members(new)) {
+        let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        keys.into_iter().for_each(|key| compare(&pointer(place, key), text(a.get(key)), text(b.get(key)), lines));
+    } else if let (Ok(a), Ok(b)) = (list(old), list(new)) {
+        (0..a.len().max(b.len())).for_each(|i| compare(&pointer(place, i), text(a.get(i)), text(b.get(i)), lines));
+    } else {
+        lines.push(format!("- {place}: {old}"));
+        lines.push(format!("+ {place}: {new}"));
     }
+}
+
+fn members(json: &str) -> serde_json::Result<BTreeMap<String, &RawValue>> {
+    serde_json::from_str(json)
+}
+
+fn list(json: &str) -> serde_json::Result<Vec<&RawValue>> {
+    serde_json::from_str(json)
+}
+
+fn text<'a>(json: Option<&&'a RawValue>) -> &'a str {
+    json.map_or("null", |json| json.get())
 }
 
 #[cfg(test)]
@@ -129,5 +134,8 @@ mod tests {
     fn a_diff_names_the_places_that_differ() {
         let lines = diff(r#"{"a": {"b": [1, 2]}, "c": 1}"#, r#"{"a": {"b": [1, 3]}, "c": 1}"#);
         assert_eq!(lines, ["- /a/b/1: 2", "+ /a/b/1: 3"]);
+        let lines = diff(r#"{"a": 12345678901234567890123}"#, r#"{"a": 12345678901234567890124, "b": [1]}"#);
+        let expected = ["- /a: 12345678901234567890123", "+ /a: 12345678901234567890124", "- /b: null", "+ /b: [1]"];
+        assert_eq!(lines, expected);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use semver::Version;
 use tasker_domain::{
-    request::{TaskRequest, key_identity, strict_identity},
+    request::{TaskRequest, key_identity, message_identity, strict_identity},
     template::IdentityStrategy,
     token::TemplateRef,
 };
@@ -232,7 +232,10 @@ fn identity(request: &TaskRequest, template: &LoadedTemplate) -> Result<Option<[
         IdentityStrategy::Strict => {
             Ok(Some(strict_identity(&workflow.namespace, &workflow.name, &workflow.version, request.context.get())))
         }
-        IdentityStrategy::AlwaysUnique => Ok(None),
+        // Each message is a task of its own, but each delivery of it is not.
+        IdentityStrategy::AlwaysUnique => {
+            Ok(request.message_id.as_ref().map(|id| message_identity(&workflow.namespace, &workflow.name, id)))
+        }
         IdentityStrategy::CallerProvided => {
             Err(invalid("/idempotency_key", "the template's identity_strategy is caller_provided: give a key".into()))
         }

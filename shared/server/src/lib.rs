@@ -6,6 +6,7 @@
 mod connections;
 mod data_dir;
 mod database;
+mod folder;
 mod loops;
 mod options;
 mod ownership;
@@ -14,11 +15,12 @@ mod system;
 mod templates;
 
 pub use database::{check_url, migrate, migration_status};
+pub use folder::{TemplateFile, template_files};
 pub use loops::drain_queue;
 pub use options::{Options, WorkerCommand};
 pub use system::{Event, run};
 pub use tasker_store::runtime_grants;
-pub use templates::yaml_files;
+pub use templates::Templates;
 
 /// One sentence that names the problem and the remedy.
 #[derive(Debug, thiserror::Error)]

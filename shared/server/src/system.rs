@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Options, Result, WorkerCommand,
+    Options, Result, Templates, WorkerCommand,
     connections::{self, Bounds, affordable},
     database::{migrate, without_password},
     loops::drain_queue,
@@ -43,8 +43,8 @@ const DEFECT: &str = "this is a defect of the orchestrator; start it again, noth
 pub enum Event {
     /// Something that the user should mend; the server continues without it.
     Warning(String),
-    /// The server is ready. `templates` is the number of registered templates of the folder.
-    Ready { address: SocketAddr, templates: usize },
+    /// The server is ready. `templates`: those of the folder, if one was given.
+    Ready { address: SocketAddr, templates: Option<Templates> },
 }
 
 /// Runs until a signal. Everything that was started has ended when this returns. At a second signal running work is dropped; it runs
@@ -87,8 +87,8 @@ async fn run_until(
     engine.watch_clock().await?;
     engine.take_over().await?;
     let templates = match &options.templates {
-        Some(dir) => register_all(&engine, dir, &options.workers, &tell).await?,
-        None => 0,
+        Some(dir) => Some(register_all(&engine, dir, &options.workers, &tell).await?),
+        None => None,
     };
     let executors = tokio::select! {
         executors = start_workers(options) => executors?,

@@ -6,36 +6,43 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, bail};
-use tasker_domain::template;
+use anyhow::{Result, bail};
+use tasker_domain::template::Template;
 use tasker_engine::{Engine, RegisterError};
 use tasker_queue::InProcess;
 
-use crate::{Event, WorkerCommand};
+use crate::{Event, WorkerCommand, template_files};
 
-/// Registers every template of a folder. A bad one is reported and skipped. Returns the number of registered templates.
+/// How many template files were found, and how many of their templates are registered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Templates {
+    pub files: usize,
+    pub registered: usize,
+}
+
+/// Registers every template of a folder and its folders. A bad one is reported and skipped.
 pub async fn register_all(
     engine: &Arc<Engine<InProcess>>,
     dir: &Path,
     workers: &[WorkerCommand],
     tell: &impl Fn(Event),
-) -> Result<usize> {
+) -> Result<Templates> {
     let warn = |text: String| tell(Event::Warning(text));
-    let files = yaml_files(dir).with_context(|| format!("the templates folder {} cannot be read", dir.display()))?;
-    let mut registered = 0;
-    for file in &files {
-        let shown = file.display();
-        let yaml = match std::fs::read_to_string(file) {
-            Ok(yaml) => yaml,
-            Err(e) => {
-                warn(format!("{shown}: cannot be read: {e}"));
-                continue;
-            }
-        };
-        match engine.register_template(&yaml).await {
+    if let Err(error) = std::fs::read_dir(dir) {
+        bail!("the templates folder {} cannot be read: {error}", dir.display());
+    }
+    let found = template_files(&[PathBuf::from(dir)]);
+    let mut templates = Templates { files: found.len(), registered: 0 };
+    for file in found {
+        let shown = file.path.display();
+        if let Some(refusal) = file.refusal {
+            warn(format!("{shown}: {refusal}"));
+            continue;
+        }
+        match engine.register_template(&file.text).await {
             Ok(_) => {
-                registered += 1;
-                for pool in pools_without_a_worker(&yaml, workers) {
+                templates.registered += 1;
+                for pool in file.parsed.iter().flat_map(|(template, _)| pools_without_a_worker(template, workers)) {
                     warn(format!("{shown}: steps of the pool {pool} will wait, because no --worker {pool}=COMMAND is given"));
                 }
             }
@@ -44,25 +51,18 @@ pub async fn register_all(
             Err(e) => warn(format!("{shown}: {e}")),
         }
     }
-    if registered < files.len() {
-        let missing = files.len() - registered;
-        warn(format!("{missing} of {} templates were not registered; fix them and start again", files.len()));
+    match templates {
+        Templates { files: 0, .. } => warn(format!("{} has no template: no file ends in .yaml or .yml", dir.display())),
+        Templates { files, registered } if registered < files => {
+            warn(format!("{} of {files} templates were not registered; fix them and start again", files - registered));
+        }
+        Templates { .. } => {}
     }
-    Ok(registered)
-}
-
-/// The template files of a folder, sorted by name.
-pub fn yaml_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let entries: std::io::Result<Vec<_>> = std::fs::read_dir(dir)?.collect();
-    let mut files: Vec<PathBuf> = entries?.into_iter().map(|e| e.path()).collect();
-    files.retain(|f| f.is_file() && f.extension().is_some_and(|e| e == "yaml" || e == "yml"));
-    files.sort();
-    Ok(files)
+    Ok(templates)
 }
 
 /// Pools without a worker. Their steps would wait indefinitely, and nothing else would report it.
-fn pools_without_a_worker(yaml: &str, workers: &[WorkerCommand]) -> HashSet<String> {
-    let Ok((template, _)) = template::parse(yaml) else { return HashSet::new() };
+fn pools_without_a_worker(template: &Template, workers: &[WorkerCommand]) -> HashSet<String> {
     let named = template.steps.iter().filter_map(|s| s.worker.clone());
     named.filter(|pool| !workers.iter().any(|w| w.pool == *pool)).collect()
 }

@@ -39,6 +39,12 @@ pub const LISTED_BYTES: usize = 4 * 1024 * 1024;
 pub const LISTED_TEMPLATES: i64 = 10_000;
 /// Nesting of a JSON document. PostgreSQL's and Python's parsers accept this much.
 pub const JSON_DEPTH: usize = 100;
+/// Digits of a number, without zeros at its ends. A double written in full has at most 767, and every comparison of two identities
+/// reads all of them.
+pub const NUMBER_DIGITS: usize = 1_000;
+/// The exponent of the first digit of the smallest number: readers with doubles, such as Python's, take a smaller one for 0. A
+/// number beyond the largest double, 1.8e308, they cannot read at all.
+pub const NUMBER_EXPONENT: i64 = -324;
 /// Attempts of a step.
 pub const MAX_ATTEMPTS: u32 = 100;
 /// Milliseconds of a backoff, or of an outcome's hint for it.

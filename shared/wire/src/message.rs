@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{StepId, TaskId, outcome::Outcome};
+use crate::{Json, StepId, TaskId, outcome::Outcome};
 
 /// The version of the messages that this code reads and writes.
 pub const VERSION: u32 = 1;
@@ -48,7 +48,7 @@ pub struct Handler {
     pub resolver: Option<String>,
     /// The template's settings for the handler.
     #[serde(default)]
-    pub initialization: serde_json::Map<String, serde_json::Value>,
+    pub initialization: BTreeMap<String, Json>,
 }
 
 fn call() -> String {

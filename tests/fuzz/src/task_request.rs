@@ -20,10 +20,11 @@ pub fn run(data: &[u8]) {
             let version = request.version.unwrap_or(semver::Version::new(0, 0, 0));
             let again = serde_json::json!({ "name": request.name, "namespace": request.namespace, "version": version.to_string(),
                 "priority": request.priority, "tags": request.tags, "initiator": request.initiator, "reason": request.reason,
-                "source_system": request.source_system, "correlation_id": request.correlation_id, "context":
-                serde_json::from_str::<serde_json::Value>(context).expect("a checked context is JSON"),
+                "source_system": request.source_system, "correlation_id": request.correlation_id,
                 "idempotency_key": request.idempotency_key });
-            let again = parse_task_request(again.to_string().as_bytes()).expect("what was accepted is accepted again");
+            // As text, because a value does not hold every number.
+            let again = format!(r#"{{"context":{},{}"#, json::canonical(context), &again.to_string()[1..]);
+            let again = parse_task_request(again.as_bytes()).expect("what was accepted is accepted again");
             assert_eq!((&request.name, &request.tags, &request.reason), (&again.name, &again.tags, &again.reason));
             assert_eq!(request.priority, again.priority);
             let identity = |context: &str| strict_identity(&request.namespace, &request.name, &version, context);

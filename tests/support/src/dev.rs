@@ -120,7 +120,7 @@ pub struct Starting {
 impl Starting {
     /// Starts it, and keeps its logs. A test that fails shows them.
     pub fn launch(mut command: Command) -> Self {
-        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (say, ready) = mpsc::channel();

@@ -1,5 +1,7 @@
 //! A step for unit tests of the library and the program.
 
+use std::collections::BTreeMap;
+
 use serde_json::value::RawValue;
 use tasker_wire::{RunStep, StepId, message};
 
@@ -23,7 +25,7 @@ pub fn step(step_id: StepId, callable: &str) -> RunStep {
             callable: callable.into(),
             method: "call".into(),
             resolver: None,
-            initialization: serde_json::Map::new(),
+            initialization: BTreeMap::new(),
         },
         context: RawValue::from_string("{}".into()).unwrap().into(),
         dependency_results: [].into(),

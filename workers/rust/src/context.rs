@@ -1,9 +1,9 @@
 //! The input of a handler.
 
-use std::sync::Arc;
+use std::{collections::HashMap, fmt::Display, sync::Arc};
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use tasker_wire::RunStep;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -68,18 +68,21 @@ impl StepContext {
     }
 
     /// The task's context, deserialized. A mismatch is a permanent failure, because every attempt receives the same context.
+    ///
+    /// A [`Value`] holds 64-bit integers and doubles only, here and in all accessors. A type that reads more, such as `u128` or
+    /// `Box<RawValue>`, gets every digit of a number.
     pub fn input_data<T: DeserializeOwned>(&self) -> Result<T, PermanentError> {
         parse(self.step.context.get(), "the task's context")
     }
 
     /// The value of one key of the task's context, or null if the key is missing.
     pub fn get_input(&self, key: &str) -> Value {
-        field(self.step.context.get(), key)
+        value(&field(self.step.context.get(), key))
     }
 
     /// The value of one key of the task's context, deserialized. A missing key reads as null.
     pub fn input<T: DeserializeOwned>(&self, key: &str) -> Result<T, PermanentError> {
-        from_value(self.get_input(key), || format!("the input `{key}`"))
+        parse(&field(self.step.context.get(), key), format_args!("the input `{key}`"))
     }
 
     /// Inputs of this step only, such as a batch cursor, or null.
@@ -88,13 +91,19 @@ impl StepContext {
     }
 
     /// The settings of the handler, from `handler.initialization` of the template.
-    pub fn step_config(&self) -> &serde_json::Map<String, Value> {
-        &self.step.handler.initialization
+    pub fn step_config(&self) -> serde_json::Map<String, Value> {
+        self.step.handler.initialization.iter().map(|(key, setting)| (key.clone(), setting.value())).collect()
     }
 
     /// One setting of the handler, or `None` if the template does not have it.
-    pub fn get_config(&self, key: &str) -> Option<&Value> {
-        self.step.handler.initialization.get(key)
+    pub fn get_config(&self, key: &str) -> Option<Value> {
+        self.step.handler.initialization.get(key).map(|setting| setting.value())
+    }
+
+    /// One setting of the handler, deserialized. A missing one reads as null.
+    pub fn config<T: DeserializeOwned>(&self, key: &str) -> Result<T, PermanentError> {
+        let text = self.step.handler.initialization.get(key).map_or("null", |setting| setting.get());
+        parse(text, format_args!("the setting `{key}`"))
     }
 
     /// The names of the steps whose results this step receives: all parents, and the nearest ancestors beyond them.
@@ -110,8 +119,7 @@ impl StepContext {
     /// The result of a parent or near ancestor, deserialized. A mismatch is a permanent failure.
     pub fn dependency<T: DeserializeOwned>(&self, step: &str) -> Result<T, PermanentError> {
         let text = self.step.dependency_results.get(step).map_or("null", |result| result.get());
-        serde_json::from_str(text)
-            .map_err(|error| PermanentError::new(format!("the result of `{step}` is not as expected: {error}")))
+        parse(text, format_args!("the result of `{step}`"))
     }
 
     /// The number of earlier attempts: 0 in the first one.
@@ -160,7 +168,7 @@ impl StepContext {
     }
 
     fn checkpoint_field(&self, key: &str) -> Value {
-        self.step.checkpoint.as_ref().map_or(Value::Null, |text| field(text.get(), key))
+        self.step.checkpoint.as_ref().map_or(Value::Null, |text| value(&field(text.get(), key)))
     }
 
     /// Reports that the handler is still running, and returns whether it should go on: `!is_cancelled()`. This does not extend the
@@ -187,17 +195,12 @@ fn value(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-fn field(text: &str, key: &str) -> Value {
-    match value(text) {
-        Value::Object(mut fields) => fields.remove(key).unwrap_or_default(),
-        _ => Value::Null,
-    }
+/// The JSON of one key of an object, or null.
+fn field(text: &str, key: &str) -> String {
+    let fields: HashMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
+    fields.get(key).map_or_else(|| "null".to_owned(), |json| json.get().to_owned())
 }
 
-fn parse<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, PermanentError> {
+fn parse<T: DeserializeOwned>(text: &str, what: impl Display) -> Result<T, PermanentError> {
     serde_json::from_str(text).map_err(|error| PermanentError::new(format!("{what} is not as expected: {error}")))
-}
-
-fn from_value<T: DeserializeOwned>(value: Value, what: impl FnOnce() -> String) -> Result<T, PermanentError> {
-    serde_json::from_value(value).map_err(|error| PermanentError::new(format!("{} is not as expected: {error}", what())))
 }

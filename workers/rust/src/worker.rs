@@ -151,7 +151,10 @@ fn panicked(payload: Box<dyn Any + Send>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::{
+        Value, json,
+        value::{RawValue, to_raw_value},
+    };
 
     use super::*;
     use crate::{PermanentError, RetryableError, StepResult};
@@ -173,11 +176,34 @@ mod tests {
     async fn a_handler_sees_its_inputs_and_its_value_is_the_result() {
         let worker = Worker::new().handler("add", |context: StepContext| async move {
             let (amount, parent): (u64, Value) = (context.input("amount")?, context.dependency("parent")?);
-            let limit = context.get_config("limit").cloned();
+            let limit = context.get_config("limit");
             Ok::<_, PermanentError>(json!({ "sum": amount + parent["total"].as_u64().unwrap(), "limit": limit }))
         });
         let outcome = call(worker, "add", json!({})).await;
         assert_eq!(outcome, json!({"success": {"result": {"sum": 10, "limit": 5}}}));
+    }
+
+    #[tokio::test]
+    async fn a_type_that_reads_more_than_a_double_gets_every_digit() {
+        let worker = Worker::new().handler("digits", |context: StepContext| async move {
+            let (amount, limit): (u128, Box<RawValue>) = (context.input("amount")?, context.config("limit")?);
+            let total: Box<RawValue> = context.dependency("parent")?;
+            Ok::<_, PermanentError>(vec![to_raw_value(&(amount + 1)).unwrap(), limit, total])
+        });
+        let text = |digits: &str| RawValue::from_string(digits.into()).unwrap();
+        let step = json!({
+            "v": 1, "task_id": uuid::Uuid::from_u128(1 << 64), "step_id": uuid::Uuid::from_u128(1 << 64), "step_name": "s", "lease": 1,
+            "attempt": 1, "max_attempts": 3, "token": "t", "timeout_seconds": 30, "correlation_id": uuid::Uuid::nil(),
+            "namespace": "default", "context": {}, "handler": {"callable": "digits"},
+            "dependency_results": {},
+        });
+        let mut step: RunStep = serde_json::from_value(step).unwrap();
+        step.context = text(r#"{"amount": 1000000000000000000000}"#).into();
+        step.handler.initialization.insert("limit".into(), text("0.1000000000000000055511151231257827").into());
+        step.dependency_results.insert("parent".into(), text("-12345678901234567890123"));
+        let outcome = serde_json::to_string(&worker.call(Arc::new(step), Arc::new(|| {})).await).unwrap();
+        let result = "[1000000000000000000001,0.1000000000000000055511151231257827,-12345678901234567890123]";
+        assert_eq!(outcome, format!(r#"{{"success":{{"result":{result}}}}}"#));
     }
 
     #[tokio::test]

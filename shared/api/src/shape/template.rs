@@ -28,7 +28,7 @@ pub(crate) fn detail(
         description: step.description,
         default_retryable: step.retry.retryable,
         default_max_attempts: step.retry.max_attempts,
-        result_schema: step.result_schema,
+        result_schema: step.result_schema.map(Into::into),
     });
     Ok(TemplateDetail {
         name,

@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
-
 use super::{ALL, Step, StepKind, Template, schema};
 use crate::{
     graph,
     reader::{Findings, guess, shown},
 };
-use tasker_wire::{Fault, limits};
+use tasker_wire::{Fault, Json, limits};
 
 /// Reports every fault. An empty name replaces one that was faulty when it was read; it is not reported again.
 pub(super) fn template(template: &Template, findings: &mut Findings) {
@@ -120,7 +118,7 @@ fn reaches(children: &[Vec<usize>], start: usize, wanted: impl Fn(usize) -> bool
 }
 
 fn schemas(template: &Template, findings: &mut Findings) {
-    let mut check = |schema: &Option<Value>, place: String| {
+    let mut check = |schema: &Option<Json>, place: String| {
         let faults = schema.as_ref().and_then(|schema| schema::compile(schema, &place).err());
         for Fault { place, message } in faults.into_iter().flatten() {
             findings.fault(place, message);

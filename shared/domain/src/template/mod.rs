@@ -13,13 +13,12 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 pub use workflow::{Workflow, WorkflowStep};
 
 use crate::{backoff::BackoffKind, reader::Findings};
-use tasker_wire::{Fault, Faults, message::Handler};
+use tasker_wire::{Fault, Faults, Json, message::Handler};
 
 /// In an environment's overlay, the name that means every step.
 pub const ALL: &str = "ALL";
@@ -31,9 +30,9 @@ pub const MAX_BACKOFF_MS: u64 = 30_000;
 /// Reads a template from YAML, or from JSON with escaped control characters. Returns the template with notes on keys without effect,
 /// or every fault. Places are JSON pointers into the file, or `line:column` if it is not YAML.
 pub fn parse(yaml: &str) -> Result<(Template, Vec<Fault>), Faults> {
-    let value = yaml::value(yaml)?;
+    let json = yaml::json(yaml)?;
     let findings = RefCell::new(Findings::default());
-    let template = read::template(value, &findings);
+    let template = read::template(json, &findings);
     let mut findings = findings.into_inner();
     if let Some(template) = &template {
         check::template(template, &mut findings);
@@ -72,15 +71,15 @@ pub struct Template {
     pub identity_strategy: IdentityStrategy,
     /// A JSON Schema for a task's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input_schema: Option<Value>,
+    pub input_schema: Option<Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
     /// Author, tags and the like, stored unchanged.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub metadata: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, Json>,
     /// Events of the whole task, stored unchanged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub domain_events: Vec<Value>,
+    pub domain_events: Vec<Json>,
     /// In the order of the file.
     #[serde(default)]
     pub steps: Vec<Step>,
@@ -160,7 +159,7 @@ pub struct Step {
     pub timeout_seconds: u32,
     /// A JSON Schema for the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result_schema: Option<Value>,
+    pub result_schema: Option<Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_config: Option<BatchConfig>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -242,7 +241,7 @@ pub struct EventDeclaration {
     pub description: Option<String>,
     /// A JSON Schema for the payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schema: Option<Value>,
+    pub schema: Option<Json>,
     #[serde(default)]
     pub delivery_mode: DeliveryMode,
     #[serde(default)]
@@ -302,5 +301,5 @@ pub struct Overlay {
 pub struct HandlerOverlay {
     /// Replaces single keys.
     #[serde(default)]
-    pub initialization: Map<String, Value>,
+    pub initialization: BTreeMap<String, Json>,
 }

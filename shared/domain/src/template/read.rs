@@ -5,7 +5,6 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use semver::Version;
-use serde_json::Value;
 
 use super::{
     BACKOFF_BASE_MS, BatchConfig, Environment, EventDeclaration, HandlerOverlay, Lifecycle, MAX_BACKOFF_MS, Overlay, Retry, Step,
@@ -13,16 +12,16 @@ use super::{
 };
 use crate::{
     backoff::BackoffKind,
-    reader::{Findings, Object, refuse_name, refuse_namespace, shown},
+    reader::{Findings, Object, is_empty, kind_of, refuse_name, refuse_namespace, shown},
 };
-use tasker_wire::{limits, message::Handler};
+use tasker_wire::{Json, limits, message::Handler};
 
 const NOT_READ: &str = "is not read; Tasker Core does not read it either";
 const NOT_YET: &str = "is kept, but nothing acts on it yet";
 const DESCRIBES: &str = "only describes; nothing acts on it";
 
-pub(super) fn template(value: Value, findings: &RefCell<Findings>) -> Option<Template> {
-    let mut file = Object::new(value, String::new(), findings)?;
+pub(super) fn template(json: Json, findings: &RefCell<Findings>) -> Option<Template> {
+    let mut file = Object::new(json, String::new(), findings)?;
     file.alias("namespace", "namespace_name");
     for key in ["lifecycle", "domain_events"] {
         note_if_there(&mut file, key);
@@ -33,7 +32,7 @@ pub(super) fn template(value: Value, findings: &RefCell<Findings>) -> Option<Tem
         version: version(&mut file),
         description: file.text("description"),
         identity_strategy: file.word("identity_strategy").unwrap_or_default(),
-        input_schema: file.value("input_schema"),
+        input_schema: file.json("input_schema"),
         lifecycle: file.object("lifecycle").map(lifecycle),
         metadata: file.map("metadata"),
         domain_events: file.list("domain_events"),
@@ -51,15 +50,14 @@ pub(super) fn template(value: Value, findings: &RefCell<Findings>) -> Option<Tem
 }
 
 fn note_if_there(object: &mut Object, key: &'static str) {
-    let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
-    if object.peek(key).is_some_and(|value| !empty(value)) {
+    if object.peek(key).is_some_and(|json| !is_empty(json)) {
         object.note(key, NOT_YET);
     }
 }
 
 fn version(file: &mut Object) -> Version {
     let none = Version::new(0, 0, 0);
-    if file.peek("version").is_some_and(Value::is_number) {
+    if file.peek("version").is_some_and(|json| kind_of(json) == "a number") {
         file.value("version");
         file.fault("version", "is a number; write a version such as \"1.0.0\"");
         return none;
@@ -102,7 +100,7 @@ fn step(mut object: Object) -> Step {
         worker: object.checked("worker", refuse_namespace),
         retry: retry(&mut object).unwrap_or_default(),
         timeout_seconds: timeout_seconds(&mut object).unwrap_or_else(super::timeout_seconds),
-        result_schema: object.value("result_schema"),
+        result_schema: object.json("result_schema"),
         batch_config: object.object("batch_config").map(batch_config),
         publishes_events: object.objects("publishes_events").into_iter().map(event).collect(),
     };
@@ -182,7 +180,7 @@ fn event(mut object: Object) -> EventDeclaration {
     let event = EventDeclaration {
         name: object.required_checked("name", refuse_name),
         description: object.text("description"),
-        schema: object.value("schema"),
+        schema: object.json("schema"),
         delivery_mode: object.word("delivery_mode").unwrap_or_default(),
         condition: object.word("condition").unwrap_or_default(),
         publisher: object.checked("publisher", refuse_name),

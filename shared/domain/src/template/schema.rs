@@ -3,17 +3,19 @@
 use jsonschema::{ValidationError, Validator, paths::LocationSegment};
 use serde_json::Value;
 
-use tasker_wire::{Fault, fault::pointer, limits};
+use tasker_wire::{Fault, Json, fault::pointer, limits};
 
 /// Characters kept of the schema library's message, which may quote a whole document.
 const MESSAGE_CHARS: usize = 300;
 
-/// Compiles a schema. The places of its faults begin with `place`.
-pub(super) fn compile(schema: &Value, place: &str) -> Result<Validator, Vec<Fault>> {
-    jsonschema::options().offline().build(schema).map_err(|first| {
+/// Compiles a schema. The places of its faults begin with `place`. It compares integers of 64 bits exactly, and other numbers as
+/// doubles.
+pub(super) fn compile(schema: &Json, place: &str) -> Result<Validator, Vec<Fault>> {
+    let schema = schema.value();
+    jsonschema::options().offline().build(&schema).map_err(|first| {
         // The library returns the first error only; the meta-schema finds all of them.
-        let mut faults: Vec<Fault> = match jsonschema::meta::validator_for(schema) {
-            Ok(meta) => meta.iter_errors(schema).take(limits::FAULTS).map(|error| fault(&error, place)).collect(),
+        let mut faults: Vec<Fault> = match jsonschema::meta::validator_for(&schema) {
+            Ok(meta) => meta.iter_errors(&schema).take(limits::FAULTS).map(|error| fault(&error, place)).collect(),
             Err(_) => Vec::new(),
         };
         if faults.is_empty() {

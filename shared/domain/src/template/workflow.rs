@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{ALL, IdentityStrategy, Overlay, Retry, Step, Template, schema};
 use crate::{Policy, backoff::Backoff, graph};
-use tasker_wire::{Fault, Faults, limits, message::Handler};
+use tasker_wire::{Fault, Faults, Json, limits, message::Handler};
 
 /// With a longer timeout, a worker reports the start of a step, so that a deadline detects the loss of the worker.
 const REPORTED_ABOVE_SECONDS: u32 = 60;
@@ -166,6 +166,6 @@ fn policy(step: &Step, index: usize, retry: &Retry, timeout_seconds: u32) -> Res
     })
 }
 
-fn compile(schema: Option<&Value>, place: &str) -> Result<Option<Validator>, Faults> {
+fn compile(schema: Option<&Json>, place: &str) -> Result<Option<Validator>, Faults> {
     schema.map(|schema| schema::compile(schema, place).map_err(Faults)).transpose()
 }

@@ -1,7 +1,7 @@
 //! Registered templates. The request that registers one is the template itself, as YAML or JSON.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use crate::Fault;
 
@@ -61,7 +61,7 @@ pub struct TemplateDetail {
     pub revision: Option<i32>,
     pub description: Option<String>,
     /// The definition as it was registered.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
     pub configuration: Option<Box<RawValue>>,
     pub steps: Vec<StepDefinition>,
 }
@@ -74,5 +74,6 @@ pub struct StepDefinition {
     pub description: Option<String>,
     pub default_retryable: bool,
     pub default_max_attempts: u32,
-    pub result_schema: Option<Value>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
+    pub result_schema: Option<Box<RawValue>>,
 }
