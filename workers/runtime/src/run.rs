@@ -17,7 +17,12 @@ use tasker_wire::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Executor, WorkerSettings, executor::Report, outbox::Outbox};
+use crate::{
+    Executor, WorkerSettings,
+    executor::Report,
+    outbox::Outbox,
+    pause::{Awake, postponed},
+};
 
 /// Concurrent calls that settle or extend deliveries. At this number nothing more is received.
 const CALLS: usize = 16;
@@ -86,7 +91,7 @@ struct Held {
 impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
     async fn work(&mut self, shutdown: &CancellationToken) {
         let mut open = true;
-        let mut give_up: Option<Instant> = None;
+        let mut draining: Option<Draining> = None;
         let mut extend_at = self.next_extension();
         let mut reports = Vec::new();
         while open || !self.held.is_empty() {
@@ -116,12 +121,14 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
                     self.extend();
                     extend_at = self.next_extension();
                 }
-                () = shutdown.cancelled(), if give_up.is_none() => {
+                () = shutdown.cancelled(), if draining.is_none() => {
                     open = false;
-                    give_up = Some(Instant::now() + self.settings.drain_timeout);
+                    draining = Some(Draining::begin(self.settings.drain_timeout));
                     self.stop_receiving();
                 }
-                Some(()) = OptionFuture::from(give_up.map(sleep_until)) => return,
+                Some(is_over) = OptionFuture::from(draining.as_mut().map(Draining::is_over)) => if is_over {
+                    return;
+                },
             }
         }
     }
@@ -217,6 +224,29 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         let Some(visibility) = self.settings.visibility.filter(|_| !receipts.is_empty()) else { return };
         let source = self.source.clone();
         self.calls.push(Box::pin(async move { source.extend(&receipts, visibility).await }));
+    }
+}
+
+/// The time that running steps have after a shutdown began.
+struct Draining {
+    ends: Instant,
+    awake: Awake,
+}
+
+impl Draining {
+    fn begin(drain_timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self { ends: now + drain_timeout, awake: Awake::since(now) }
+    }
+
+    /// Waits for the next look at the time. A pause of this process does not use up the time. Cancel-safe.
+    async fn is_over(&mut self) -> bool {
+        sleep_until(self.ends.min(self.awake.next_tick())).await;
+        let now = Instant::now();
+        if let Some(pause) = self.awake.pause(now) {
+            self.ends = postponed(self.ends, pause, now);
+        }
+        self.ends <= now
     }
 }
 

@@ -3,58 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
+mod program;
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
+    io::{BufRead, BufReader},
+    process::Command,
 };
 
 use common::{python, runs, step, until};
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::sys::signal::Signal;
+use program::Program;
 use serde_json::{Value, json};
 use tasker_wire::RunStep;
-
-struct Program {
-    process: Child,
-    stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Program {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
-        Self::of(command.args(arguments).args(["--stdio", "--"]).args(python("steps.py").split(' ')))
-    }
-
-    fn of(command: &mut Command) -> Self {
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (stdin, stdout) = (process.stdin.take(), process.stdout.take().unwrap());
-        Self { process, stdin, stdout: BufReader::new(stdout) }
-    }
-
-    fn send(&mut self, step: &RunStep) {
-        self.send_line(&serde_json::to_string(step).unwrap());
-    }
-
-    fn send_line(&mut self, line: &str) {
-        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
-    }
-
-    fn receive(&mut self) -> Value {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
-    }
-
-    fn signal(&self, signal: Signal) {
-        nix::sys::signal::kill(Pid::from_raw(self.process.id() as i32), signal).unwrap();
-    }
-
-    fn end(mut self) -> Output {
-        drop(self.stdin.take());
-        self.process.wait_with_output().unwrap()
-    }
-}
 
 #[test]
 fn steps_come_on_stdin_and_outcomes_go_to_stdout_until_stdin_ends() {

@@ -14,6 +14,8 @@ use std::{
 use tasker_wire::{RunStep, limits};
 use tokio::time::Instant;
 
+use crate::pause::postponed;
+
 /// A step that waits for a child, with the number of children that died while they ran only this step.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -32,13 +34,8 @@ pub(super) struct Running {
     pub step: Arc<RunStep>,
     pub began: Instant,
     pub next_heartbeat: Instant,
+    deadline: Instant,
     lone_deaths: i32,
-}
-
-impl Running {
-    fn deadline(&self) -> Instant {
-        self.began + Duration::from_secs(self.step.timeout_seconds.into())
-    }
 }
 
 /// All steps for one child. Each step with a place has a number.
@@ -102,7 +99,8 @@ impl InFlight {
     /// The gate admitted the step. The child runs it from now on.
     pub fn start(&mut self, id: u64, now: Instant) -> Option<&Running> {
         let Waiting { step, lone_deaths } = self.at_gate.remove(&id)?;
-        Some(self.running.entry(id).or_insert(Running { step, began: now, next_heartbeat: now, lone_deaths }))
+        let deadline = now + Duration::from_secs(step.timeout_seconds.into());
+        Some(self.running.entry(id).or_insert(Running { step, began: now, next_heartbeat: now, deadline, lone_deaths }))
     }
 
     /// The child answered. `None` if it has no such step.
@@ -121,12 +119,17 @@ impl InFlight {
 
     /// The earliest deadline of a running step.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.running.values().map(Running::deadline).min()
+        self.running.values().map(|running| running.deadline).min()
+    }
+
+    /// Gives all running steps the time of a pause again.
+    pub fn postpone(&mut self, pause: Duration, now: Instant) {
+        self.running.values_mut().for_each(|running| running.deadline = postponed(running.deadline, pause, now));
     }
 
     /// Removes the steps that are past their deadline. They are blamed for the end of their child.
     pub fn overdue(&mut self, now: Instant) -> Vec<Running> {
-        let late: Vec<u64> = self.running.iter().filter(|(_, running)| running.deadline() <= now).map(|(&id, _)| id).collect();
+        let late: Vec<u64> = self.running.iter().filter(|(_, running)| running.deadline <= now).map(|(&id, _)| id).collect();
         late.iter().filter_map(|id| self.running.remove(id)).collect()
     }
 

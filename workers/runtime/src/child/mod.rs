@@ -32,6 +32,7 @@ pub use process::StartError;
 use crate::{
     Gate, WorkerSettings,
     executor::{Capacity, Report},
+    pause::Awake,
 };
 use in_flight::{Death, InFlight, Running, Waiting};
 use lines::Next;
@@ -229,17 +230,19 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
     async fn run(&mut self, child: &mut ChildProcess) -> Result<Infallible, End> {
         let mut steps = Vec::new();
         let places = self.common.settings.max_concurrent_handlers.max(1);
+        let mut awake = Awake::since(Instant::now());
         let alarm = sleep_until(Instant::now());
         tokio::pin!(alarm);
         loop {
+            self.look_at_the_time(&mut awake, child).await?;
             self.start_steps(child).await?;
             if self.is_idle() {
                 return Err(End::Closed);
             }
-            let deadline = self.in_flight.next_deadline();
+            let look_at = self.in_flight.next_deadline().map(|deadline| deadline.min(awake.next_tick()));
             // The alarm only moves to an earlier time: an early alarm is cheap, and resetting it for every step is not.
-            if let Some(deadline) = deadline.filter(|deadline| *deadline < alarm.deadline() || alarm.is_elapsed()) {
-                alarm.as_mut().reset(deadline);
+            if let Some(look_at) = look_at.filter(|look_at| *look_at < alarm.deadline() || alarm.is_elapsed()) {
+                alarm.as_mut().reset(look_at);
             }
             tokio::select! {
                 () = self.common.reports.closed() => return Err(End::Closed),
@@ -262,14 +265,25 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                     let reason = status.map_or_else(|error| format!("its exit status cannot be read: {error}"), process::describe);
                     return Err(self.last_lines(child, reason).await);
                 }
-                () = &mut alarm, if deadline.is_some() => {
-                    // First read answers that arrived in time.
-                    child.lines.fill_now();
-                    self.read_lines(child).await?;
-                    self.time_out().await?;
-                }
+                () = &mut alarm, if look_at.is_some() => {}
             }
         }
+    }
+
+    /// Ends steps that are late. What the child has written until now counts, however late it is read.
+    async fn look_at_the_time(&mut self, awake: &mut Awake, child: &mut ChildProcess) -> Result<(), End> {
+        let now = Instant::now();
+        if let Some(pause) = awake.pause(now).filter(|_| self.in_flight.next_deadline().is_some()) {
+            let (pool, pause_ms) = (&self.common.settings.pool, pause.as_millis() as u64);
+            tracing::warn!(pool, pause_ms, "this worker stood still; its steps are given that time again");
+            self.in_flight.postpone(pause, now);
+        }
+        if self.in_flight.next_deadline().is_some_and(|deadline| deadline <= now) {
+            child.lines.fill_now();
+            self.read_lines(child).await?;
+            self.time_out(now).await?;
+        }
+        Ok(())
     }
 
     /// Starts steps while there are places, each after the decision of its gate.
@@ -364,8 +378,8 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         Ok(End::Culprits("a step answered more than is allowed", culprit))
     }
 
-    async fn time_out(&mut self) -> Result<(), End> {
-        let late = self.in_flight.overdue(Instant::now());
+    async fn time_out(&mut self, now: Instant) -> Result<(), End> {
+        let late = self.in_flight.overdue(now);
         if late.is_empty() {
             return Ok(());
         }
