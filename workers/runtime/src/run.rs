@@ -1,5 +1,5 @@
 //! The loop of a worker: receives as many steps as there are free places, runs them, sends their outcomes, and settles a delivery once
-//! its outcome is accepted. A step keeps its place until then, or until it moves to quarantine, whose size is bounded. So memory does
+//! its outcome is accepted. A step keeps its place until then, or until it is set aside, of which the number is bounded. So memory does
 //! not grow with the number of waiting steps.
 
 use std::{sync::Arc, time::Duration};
@@ -61,6 +61,7 @@ where
         settings,
         held: Vec::new(),
         receiving: None,
+        unwanted: None,
         calls: FuturesUnordered::new(),
         answered: 0,
     };
@@ -76,6 +77,8 @@ struct Worker<S, Q> {
     held: Vec<Held>,
     /// The current receive. It is never cancelled to start another one, because a cancelled call may have received messages.
     receiving: Option<BoxFuture<'static, Vec<Delivery<RunStep>>>>,
+    /// The current wait for deliveries that are no longer wanted.
+    unwanted: Option<BoxFuture<'static, Vec<Receipt>>>,
     /// Current calls to the source that settle or extend.
     calls: FuturesUnordered<BoxFuture<'static, ()>>,
     answered: u64,
@@ -98,6 +101,11 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
             if open {
                 self.begin_to_receive();
             }
+            let source = &self.source;
+            let unwanted = self.unwanted.get_or_insert_with(|| {
+                let source = source.clone();
+                async move { source.unwanted().await }.boxed()
+            });
             tokio::select! {
                 count = self.executor.reports.recv_many(&mut reports, 256) => {
                     if count == 0 {
@@ -114,6 +122,10 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
                     self.receiving = None;
                     open = !deliveries.is_empty();
                     self.take(deliveries);
+                }
+                receipts = unwanted => {
+                    self.unwanted = None;
+                    self.stop(&receipts);
                 }
                 Ok(()) = self.executor.capacity.changed(), if open => {}
                 Some(()) = self.calls.next() => {}
@@ -191,12 +203,19 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         self.settle(unreadable);
     }
 
+    /// Stops steps whose outcomes are no longer needed. Their deliveries are settled once the steps have ended.
+    fn stop(&self, receipts: &[Receipt]) {
+        let unwanted = self.held.iter().filter(|held| receipts.contains(&held.receipt));
+        unwanted.for_each(|held| self.executor.stop(held.lease));
+    }
+
     /// Settles the deliveries of accepted outcomes.
     fn accept(&mut self, outcomes: Vec<Arc<CompleteStep>>) {
         let mut settled = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             let Some(at) = self.held.iter().position(|held| held.lease == outcome.lease()) else { continue };
-            let Held { step_name, receipt, .. } = self.held.swap_remove(at);
+            let Held { lease, step_name, receipt } = self.held.swap_remove(at);
+            self.executor.is_answered(lease);
             // Before settling, because a function may be frozen once its deliveries are settled.
             if self.settings.log_answers {
                 log_answer(&step_name, &outcome);

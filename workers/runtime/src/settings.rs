@@ -9,7 +9,7 @@ pub struct WorkerSettings {
     pub pool: String,
     /// The worker's name; shown to operators with each outcome.
     pub worker: String,
-    /// Concurrent steps; no more are received. After a crash, one more may run and up to as many again may be held until its steps are
+    /// Concurrent steps; no more are received. After a crash, a few more may run and up to as many again may be held until its steps are
     /// answered; see `workers/README.md`.
     pub max_concurrent_handlers: usize,
     /// How long a child may take until it is ready.

@@ -122,6 +122,12 @@ impl ChildProcess {
         reap(self.process, self.last_lines, self.logs).await;
     }
 
+    /// Kills the child and waits until it has ended. What it wrote can still be read.
+    pub(super) async fn end(&mut self) {
+        self.process.kill();
+        self.process.ended_within(GRACE).await;
+    }
+
     /// Kills the child and returns its last lines on stderr.
     pub(super) async fn kill(self) -> Vec<String> {
         reap(self.process, self.last_lines, self.logs).await
