@@ -94,3 +94,7 @@ pub const LATE_STOP_MS: u64 = 1_000;
 /// Processes that each run one step alone, of those whose process ended beside them. Each may need as much memory as the process of new
 /// steps.
 pub const LONE_PROCESSES: usize = 3;
+/// Seconds that a worker's process may be given until it is ready: an hour, for what loads large models. The default is 30.
+pub const READY_SECONDS: i64 = 3_600;
+/// How many times as long a worker's process is waited for that visibly works, but is not ready. One that never will be ends then.
+pub const READY_TIMES: u32 = 10;

@@ -12,6 +12,7 @@ mod logs;
 mod process;
 mod protocol;
 mod spawn;
+mod startup;
 
 use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
@@ -147,7 +148,7 @@ struct Supervisor<'a> {
     unwanted: watch::Receiver<HashSet<Lease>>,
     /// Pending decisions of the gate, by the step's number. `Some` refuses the step.
     decisions: FuturesUnordered<BoxFuture<'static, (u64, Option<Outcome>)>>,
-    /// Consecutive children that died before they had a step. The pause before the next one grows with this number.
+    /// Consecutive children that died soon, before they had a step. The pause before the next one grows with this number.
     crashes_in_a_row: u32,
     /// Whether the current child had a step.
     had_a_step: bool,
@@ -216,6 +217,7 @@ impl<'a> Supervisor<'a> {
     /// Runs steps in one child, and ends it.
     async fn run_and_reap(&mut self, mut child: ChildProcess) -> Result<(), Closed> {
         self.had_a_step = false;
+        let began = Instant::now();
         let Err(end) = self.run(&mut child).await;
         self.set_ready(false);
         self.decisions.clear();
@@ -225,9 +227,15 @@ impl<'a> Supervisor<'a> {
                 return Err(Closed);
             }
             End::Culprits(why, culprits) => self.kill(child, why, culprits).await?,
-            End::Died(reason) => self.bury(child, &reason).await?,
+            End::Died(reason) => {
+                self.bury(child, &reason).await?;
+                if !self.had_a_step && began.elapsed() < self.common.settings.longest_restart_pause {
+                    self.crashed(&reason);
+                    return Ok(());
+                }
+            }
         }
-        self.crashes_in_a_row = if self.had_a_step { 0 } else { self.crashes_in_a_row + 1 };
+        self.crashes_in_a_row = 0;
         Ok(())
     }
 
@@ -305,13 +313,23 @@ impl<'a> Supervisor<'a> {
             };
             match started {
                 Ok(child) => return Ok(child),
-                Err(error) => {
-                    self.crashes_in_a_row += 1;
-                    let again_in_ms = self.pause_length().as_millis() as u64;
-                    tracing::error!(pool = self.common.settings.pool, again_in_ms, "{error}");
-                }
+                Err(error) => self.crashed(&error.to_string()),
             }
         }
+    }
+
+    /// Counts a child that ended before it had a step, and says so.
+    fn crashed(&mut self, reason: &str) {
+        self.crashes_in_a_row += 1;
+        let (pool, times, again_in_ms) =
+            (&self.common.settings.pool, self.crashes_in_a_row, self.pause_length().as_millis() as u64);
+        tracing::error!(
+            pool,
+            times,
+            again_in_ms,
+            "a worker's process ended {times} times in a row before it had a step; it is started again in {again_in_ms} ms, and steps \
+             wait without using an attempt; the last time: {reason}"
+        );
     }
 
     fn pause_length(&self) -> Duration {
