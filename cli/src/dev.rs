@@ -1,11 +1,12 @@
 //! `tasker-ctl dev`: runs the server, with a private PostgreSQL unless another database is given.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
 use tasker_process::{Shutdown, Stream, begin_logs, say, settings};
 use tasker_server::{Event, Options, Templates, WorkerCommand};
+use tasker_wire::limits;
 
 use crate::{
     db::database_url,
@@ -33,6 +34,10 @@ pub struct DevArgs {
     /// How many steps each worker runs concurrently
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     max_concurrent_handlers: u16,
+    /// How many seconds a worker may take until it is ready. One that visibly works is given ten times as long [env:
+    /// TASKER_READY_TIMEOUT_SECONDS] [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=limits::READY_SECONDS as u64))]
+    ready_timeout: Option<u64>,
     /// The environment, which selects the overlays of templates [env: TASKER_ENV] [default: development]
     #[arg(long, value_name = "NAME", value_parser = settings::environment)]
     environment: Option<String>,
@@ -43,6 +48,13 @@ pub async fn run(args: DevArgs) -> Result {
     refuse_duplicates(&args.workers)?;
     let environment = match args.environment {
         None => settings::read("TASKER_ENV", settings::environment)?,
+        given => given,
+    };
+    let ready_timeout = match args.ready_timeout {
+        None => {
+            let what = "the seconds until a worker must be ready";
+            settings::number("TASKER_READY_TIMEOUT_SECONDS", what, 1..=limits::READY_SECONDS)?
+        }
         given => given,
     };
     let database_url = database_url(args.database_url.as_deref())?;
@@ -57,6 +69,7 @@ pub async fn run(args: DevArgs) -> Result {
         templates: args.templates,
         workers: args.workers,
         max_concurrent_handlers: args.max_concurrent_handlers.into(),
+        ready_timeout: ready_timeout.map(Duration::from_secs),
         environment: environment.unwrap_or_else(|| "development".to_owned()),
     };
     Ok(tasker_server::run(&options, shutdown, |event| tell(event, &pools)).await?)

@@ -32,6 +32,7 @@ impl Fixture for Sqs {
     const MAX_RECEIVES: u32 = 4;
     const STEP_RECEIVES: Option<u32> = Some(3);
     const LIFETIME: Option<Duration> = Some(Duration::from_secs(VISIBILITY));
+    const TELLS_UNWANTED: bool = false;
     type Queue = SqsQueue;
     type Completions = SqsSource<Arc<CompleteStep>>;
     type WakeUps = SqsSource<Evaluate>;

@@ -75,7 +75,11 @@ impl<Q: Queue> Engine<Q> {
             let texts = (result.as_deref().map(RawValue::get), by.metadata.as_deref().map(RawValue::get));
             let by = (by.actor.as_str(), by.reason.as_str());
             let changes = engine.store.resolve_step((step.task, step.no), texts, by, engine.dispatch_settings()).await?;
-            engine.carry_out(changes).await
+            engine.carry_out(changes).await?;
+            if let Some(queue) = &engine.settings.in_process {
+                queue.forget_step(step);
+            }
+            Ok(())
         })
         .await
     }

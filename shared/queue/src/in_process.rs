@@ -10,7 +10,7 @@ mod steps;
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tasker_wire::{CompleteStep, Evaluate, Lease, Outcome, TaskId, limits};
+use tasker_wire::{CompleteStep, Evaluate, Lease, Outcome, StepId, TaskId, limits};
 
 use crate::{Delivery, Disposition, Outgoing, Queue, Receipt, SendResult, Source};
 use channel::Channel;
@@ -64,9 +64,19 @@ impl InProcess {
         self.0.pools.lock().held.len() >= self.0.capacity
     }
 
-    /// Drops the waiting messages of a cancelled task.
+    /// Drops the waiting messages of a cancelled task, and tells the workers that run its steps.
     pub fn forget(&self, task: TaskId) {
         self.0.pools.lock().forget(task);
+    }
+
+    /// The same for a step that was resolved.
+    pub fn forget_step(&self, step: StepId) {
+        self.0.pools.lock().forget_step(step, |_| true);
+    }
+
+    /// The same for a dispatch that is no longer its step's current one.
+    pub fn forget_lease(&self, lease: Lease) {
+        self.0.pools.lock().forget_step(lease.step, |number| number <= lease.number);
     }
 
     /// Whether this dispatch, or a later one of its step, waits or runs.

@@ -63,6 +63,15 @@ pub trait Source: Send + Sync + 'static {
 
     /// Prevents another delivery for `time` from now. [`Duration::ZERO`] allows it immediately.
     fn extend(&self, deliveries: &[Receipt], time: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Waits for deliveries whose outcomes are no longer needed, because their steps were cancelled, resolved or dispatched again. Each
+    /// is told once, and must still be settled; those that were settled meanwhile may be among them. Never returns for a source that
+    /// cannot know.
+    ///
+    /// Cancel-safe.
+    fn unwanted(&self) -> impl Future<Output = Vec<Receipt>> + Send {
+        std::future::pending()
+    }
 }
 
 /// A received message.

@@ -21,6 +21,7 @@ impl Fixture for Inside {
     const MAX_RECEIVES: u32 = MAX_RECEIVES;
     const STEP_RECEIVES: Option<u32> = None;
     const LIFETIME: Option<Duration> = None;
+    const TELLS_UNWANTED: bool = true;
     type Queue = InProcess;
     type Completions = Completions;
     type WakeUps = WakeUps;
@@ -156,4 +157,26 @@ async fn a_receipt_of_a_dispatch_that_was_given_up_does_no_harm_when_it_is_sent_
     assert_eq!(queue.waiting(), 0);
     steps.extend(&[current], Duration::ZERO).await;
     assert_eq!(queue.waiting(), 1);
+}
+
+#[tokio::test]
+async fn what_runs_of_a_cancelled_task_a_resolved_step_or_an_old_dispatch_is_told_once_as_unwanted_and_nothing_else_is() {
+    let queue = InProcess::default();
+    let steps = queue.steps(POOL, Arc::<Loader>::default());
+    let task = |no: u128| TaskId::from_fresh(Uuid::from_u128(no << 100));
+    let of = |step: StepId| Outgoing::RunStep { pool: POOL.into(), step: Box::new(conformance::step(step, 3, 0)) };
+    let [running, resolved, old, other] = [task(1).step(0), task(2).step(0), task(3).step(0), task(4).step(0)];
+    queue.send([running, resolved, old, other].map(of).to_vec()).await;
+    let receipts: Vec<_> = steps.receive(4).await.into_iter().map(|delivery| delivery.receipt).collect();
+    queue.send(vec![of(task(1).step(16_384))]).await;
+    queue.forget(task(1));
+    queue.forget_step(resolved);
+    queue.forget_lease(Lease { step: old, number: 3 });
+    queue.forget_lease(Lease { step: other, number: 2 });
+    assert_eq!(steps.unwanted().await, receipts[..3]);
+    assert!(futures::poll!(std::pin::pin!(steps.unwanted())).is_pending(), "it is told once");
+    assert!(futures::poll!(std::pin::pin!(steps.receive(4))).is_pending(), "what waited is dropped");
+    assert!(queue.holds(Lease { step: other, number: 3 }) && !queue.holds(Lease { step: resolved, number: 3 }));
+    // The answers of those that ran have no effect.
+    steps.settle(receipts.into_iter().map(|receipt| (receipt, Disposition::Done)).collect()).await;
 }

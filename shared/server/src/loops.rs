@@ -7,7 +7,7 @@ use futures::FutureExt;
 use tasker_engine::{Engine, PAUSES, disposition};
 use tasker_queue::{Consumer, Disposition, InProcess, Limits, MAX_RECEIVES, Source, WorkError, consume};
 use tasker_store::StoreError;
-use tasker_wire::{CompleteStep, Evaluate, limits};
+use tasker_wire::{Answer, CompleteStep, Evaluate, limits};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +57,10 @@ impl Consumer for Completer {
 
     async fn work(&self, completions: Arc<[Arc<CompleteStep>]>) -> Result<Vec<Disposition>, WorkError> {
         let answers = patiently(&self.shutdown, || self.engine.complete(completions.clone())).await?;
+        // A report of a handler that runs in vain: its worker is told to stop it.
+        for (completion, _) in completions.iter().zip(&answers).filter(|(_, answer)| **answer == Answer::Stale) {
+            self.engine.queue().forget_lease(completion.lease());
+        }
         Ok(answers.into_iter().map(disposition).collect())
     }
 }

@@ -1,6 +1,6 @@
 //! The options of a server.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use tasker_wire::limits;
 use tasker_worker::Command;
@@ -16,6 +16,8 @@ pub struct Options {
     pub workers: Vec<WorkerCommand>,
     /// Steps that each worker runs concurrently.
     pub max_concurrent_handlers: usize,
+    /// How long a worker may take until it is ready, if not as long as by default.
+    pub ready_timeout: Option<Duration>,
     /// Selects the overlays of templates.
     pub environment: String,
 }

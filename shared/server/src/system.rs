@@ -182,9 +182,11 @@ async fn drained(shutdown: &CancellationToken) {
 /// Starts all workers concurrently. If one does not start, the others are ended, and the error names it.
 async fn start_workers(options: &Options) -> anyhow::Result<Vec<(tasker_worker::WorkerSettings, Executor)>> {
     let starts = options.workers.iter().map(|WorkerCommand { pool, command }| async move {
+        let usual = tasker_worker::WorkerSettings::new(pool);
         let settings = tasker_worker::WorkerSettings {
             max_concurrent_handlers: options.max_concurrent_handlers,
-            ..tasker_worker::WorkerSettings::new(pool)
+            ready_timeout: options.ready_timeout.unwrap_or(usual.ready_timeout),
+            ..usual
         };
         let executor =
             Executor::child(command.clone(), &settings).await.with_context(|| format!("worker {pool} cannot be started"))?;

@@ -35,6 +35,25 @@ pub struct StepLine<Step = RunStep> {
     pub step: Step,
 }
 
+/// A line to the child that asks it to end a step: the handler is cancelled, or can ask whether it is. The child answers the step as
+/// usual. If it does not, its process is ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StopLine {
+    pub id: u64,
+    pub stop: Stop,
+}
+
+/// Written as `{}`; any value is read.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(from = "IgnoredAny")]
+pub struct Stop {}
+
+impl From<IgnoredAny> for Stop {
+    fn from(_: IgnoredAny) -> Self {
+        Self {}
+    }
+}
+
 /// A later line of the child, with either an outcome or a heartbeat.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReplyLine {
@@ -83,6 +102,7 @@ mod tests {
         let expected = r#"{"ready":{"handlers":["ship"],"protocol":1,"sdk":"rust","version":"0.1.0"}}"#;
         assert_eq!(line(&ReadyLine { ready }), format!("{expected}\n"));
         assert_eq!(line(&StepLine { id: 7, step: "a step" }), "{\"id\":7,\"step\":\"a step\"}\n");
+        assert_eq!(line(&StopLine { id: 7, stop: Stop {} }), "{\"id\":7,\"stop\":{}}\n");
         let outcome = serde_json::from_str(r#"{"success":{"result":[1,  2]}}"#).unwrap();
         assert_eq!(
             line(&ReplyLine { id: 7, outcome: Some(outcome), heartbeat: None }),

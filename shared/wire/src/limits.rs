@@ -95,3 +95,16 @@ pub const LOG_LINE_BYTES: usize = 8 * 1024;
 pub const LOG_LINES_PER_SECOND: u32 = 1_000;
 /// Seconds between two forwarded heartbeats of a step. Deadlines are tens of seconds.
 pub const HEARTBEAT_SECONDS: u64 = 5;
+/// Milliseconds in which the handler of a cancelled step may stop by itself, before its process is ended. A handler that looks every
+/// second notices, and the place is free again within seconds.
+pub const STOP_MS: u64 = 3_000;
+/// The same for a step that exceeded its timeout. Short, because its outcome must arrive within [`SILENCE_SECONDS`], and in the last 5 s
+/// of an invocation.
+pub const LATE_STOP_MS: u64 = 1_000;
+/// Processes that each run one step alone, of those whose process ended beside them. Each may need as much memory as the process of new
+/// steps.
+pub const LONE_PROCESSES: usize = 3;
+/// Seconds that a worker's process may be given until it is ready: an hour, for what loads large models. The default is 30.
+pub const READY_SECONDS: i64 = 3_600;
+/// How many times as long a worker's process is waited for that visibly works, but is not ready. One that never will be ends then.
+pub const READY_TIMES: u32 = 10;

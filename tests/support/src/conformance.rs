@@ -36,6 +36,8 @@ pub trait Fixture: Send + Sync {
     const STEP_RECEIVES: Option<u32>;
     /// The time after which a delivery expires unless it is extended. `None`: never.
     const LIFETIME: Option<Duration>;
+    /// Whether the source of steps tells which deliveries are no longer wanted.
+    const TELLS_UNWANTED: bool;
     type Queue: Queue;
     type Completions: Source<Message = Arc<CompleteStep>>;
     type WakeUps: Source<Message = Evaluate>;
@@ -79,6 +81,7 @@ pub async fn conformance<F: Fixture>(fixture: &F) {
     a_receipt_of_a_step_that_was_given_back_does_no_harm(fixture).await;
     a_dead_step_is_gone_and_told(fixture).await;
     a_step_is_given_up_at_its_last_receive_or_never(fixture).await;
+    a_delivery_that_a_later_dispatch_replaces_is_told_as_unwanted_or_never(fixture).await;
 }
 
 /// A completion that its number identifies.
@@ -452,4 +455,20 @@ async fn a_step_is_given_up_at_its_last_receive_or_never<F: Fixture>(fixture: &F
         Some(_) => assert_eq!(fixture.dead_steps(1).await, [Some(step_id(34))]),
         None => done(fixture.steps(), receive(fixture.steps(), 1).await).await,
     }
+}
+
+async fn a_delivery_that_a_later_dispatch_replaces_is_told_as_unwanted_or_never<F: Fixture>(fixture: &F) {
+    send_steps(fixture, &[step(step_id(35), 1, 0)]).await;
+    let earlier = receive(fixture.steps(), 1).await;
+    send_steps(fixture, &[step(step_id(35), 2, 0)]).await;
+    if F::TELLS_UNWANTED {
+        let told = timeout(PATIENCE, fixture.steps().unwanted()).await.expect("it is told");
+        // It may also name deliveries of earlier tests, which are settled.
+        assert!(told.contains(&earlier[0].receipt), "{told:?}");
+    }
+    assert!(timeout(QUIET, fixture.steps().unwanted()).await.is_err(), "it is told once, or never");
+    let later = receive(fixture.steps(), 1).await;
+    assert_eq!(messages(&later)[0].lease, 2);
+    done(fixture.steps(), earlier).await;
+    done(fixture.steps(), later).await;
 }

@@ -6,10 +6,11 @@ use tasker_aws::{Destination, Queues};
 use tasker_process::settings::{BadSetting, number, optional, required};
 use tasker_worker::WorkerSettings;
 
-use crate::PLACES;
+use crate::{PLACES, READY};
 
 const POOL: &str = "TASKER_POOL";
 const TIMEOUT: &str = "TASKER_TIMEOUT_SECONDS";
+const READY_TIMEOUT: &str = "TASKER_READY_TIMEOUT_SECONDS";
 const CONCURRENT: &str = "TASKER_MAX_CONCURRENT_HANDLERS";
 
 pub struct Deployment {
@@ -21,7 +22,7 @@ pub struct Deployment {
 
 impl Deployment {
     /// A flag takes precedence over its variable.
-    pub fn from_env(pool: Option<String>, concurrent: Option<u32>) -> Result<Self, BadSetting> {
+    pub fn from_env(pool: Option<String>, concurrent: Option<u32>, ready_timeout: Option<u64>) -> Result<Self, BadSetting> {
         let queues = Queues::from_env()?;
         let pool = match pool {
             Some(pool) => pool,
@@ -39,6 +40,9 @@ impl Deployment {
         if let Some(places) = concurrent {
             settings.max_concurrent_handlers = places as usize;
         }
+        if let Some(timeout) = self::ready_timeout(ready_timeout)? {
+            settings.ready_timeout = timeout;
+        }
         Ok(Self { queues, queue_url, settings })
     }
 
@@ -48,6 +52,15 @@ impl Deployment {
         let missing = BadSetting::Missing { name: TIMEOUT, what: "the function's timeout in seconds, from 1 to 900" };
         seconds.map(Duration::from_secs).ok_or(missing)
     }
+}
+
+/// How long the command may take until it is ready, if that is set.
+pub fn ready_timeout(flag: Option<u64>) -> Result<Option<Duration>, BadSetting> {
+    let seconds = match flag {
+        None => number(READY_TIMEOUT, "the seconds until the worker must be ready", READY)?,
+        given => given,
+    };
+    Ok(seconds.map(Duration::from_secs))
 }
 
 /// A name that leads an operator to the instance's logs. The process id does not: in a container it is always the same.

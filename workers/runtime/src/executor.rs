@@ -1,8 +1,8 @@
 //! The outside of an executor: steps go in, reports come out.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use tasker_wire::{Outcome, RunStep};
+use tasker_wire::{Lease, Outcome, RunStep};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     Gate, WorkerSettings,
-    child::{self, ChildProcess, Command, Common, StartError},
+    child::{self, Aside, ChildProcess, Command, Common, StartError},
 };
 
 /// Runs steps in a supervised child process. Dropping it ends the child.
@@ -19,6 +19,7 @@ pub struct Executor {
     pub(crate) steps: mpsc::Sender<Arc<RunStep>>,
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) capacity: watch::Receiver<Capacity>,
+    unwanted: watch::Sender<HashSet<Lease>>,
     handlers: Vec<String>,
     supervisor: JoinHandle<()>,
 }
@@ -35,12 +36,12 @@ pub(crate) struct Report {
 pub(crate) struct Capacity {
     /// Whether there is a process for new steps.
     pub ready: bool,
-    /// Steps in quarantine, which do not count against the places of new steps.
+    /// Steps that were set aside, which do not count against the places of new steps.
     pub aside: usize,
 }
 
 impl Capacity {
-    /// How many steps it may hold: `places`, and at most as many again for those in quarantine. The bound holds even if the process
+    /// How many steps it may hold: `places`, and at most as many again for those set aside. The bound holds even if the process
     /// keeps dying.
     pub fn steps(self, places: usize) -> usize {
         if self.ready { places + self.aside.min(places) } else { 0 }
@@ -50,8 +51,8 @@ impl Capacity {
 impl Executor {
     /// Starts a child process and waits for its list of handlers.
     ///
-    /// Later the child is restarted whenever it dies. The steps that it had run again one at a time in a second child, while new ones
-    /// run in the first. The error says in one sentence why the command cannot be used.
+    /// Later the child is restarted whenever it ends. The steps that it had run again, each alone in a child, while new ones run together
+    /// in the first. The error says in one sentence why the command cannot be used.
     pub async fn child(command: Command, settings: &WorkerSettings) -> Result<Self, StartError> {
         Self::start(command, settings, None).await
     }
@@ -65,15 +66,40 @@ impl Executor {
         let child = ChildProcess::start(&command, settings).await?;
         let handlers = child.handlers.clone();
         let places = settings.max_concurrent_handlers.max(1);
-        // `run` sends no more steps than there are places, beside those in quarantine, so sending a step never waits.
+        // `run` sends no more steps than there are places, beside those set aside, so sending a step never waits.
         let (steps, steps_end) = mpsc::channel(places);
         let (reports_end, reports) = mpsc::channel(2 * places);
         let (capacity_end, capacity) = watch::channel(Capacity { ready: true, aside: 0 });
-        // In total it sends no more than twice as many (see `Capacity`), so sending a suspect never waits either.
-        let (suspects, suspects_end) = mpsc::channel(2 * places);
-        let common = Common { command, settings: settings.clone(), gate, reports: reports_end, capacity: capacity_end, suspects };
-        let supervisor = tokio::spawn(child::supervise(common, child, steps_end, suspects_end));
-        Ok(Self { steps, reports, capacity, handlers, supervisor })
+        let (unwanted, unwanted_end) = watch::channel(HashSet::new());
+        let common = Common {
+            command,
+            settings: settings.clone(),
+            gate,
+            reports: reports_end,
+            capacity: capacity_end,
+            unwanted: unwanted_end,
+            aside: Aside::default(),
+        };
+        let supervisor = tokio::spawn(child::supervise(common, child, steps_end));
+        Ok(Self { steps, reports, capacity, unwanted, handlers, supervisor })
+    }
+
+    /// The outcome of a step is no longer needed. It is told to stop, and if it does not, its process is ended. It is answered all the
+    /// same, and then [`Self::is_answered`] must be called.
+    pub(crate) fn stop(&self, lease: Lease) {
+        self.unwanted.send_modify(|unwanted| {
+            unwanted.insert(lease);
+        });
+    }
+
+    pub(crate) fn is_answered(&self, lease: Lease) {
+        if !self.unwanted.borrow().is_empty() {
+            self.unwanted.send_if_modified(|unwanted| {
+                unwanted.remove(&lease);
+                // Nothing is to be stopped.
+                false
+            });
+        }
     }
 
     pub fn handlers(&self) -> &[String] {
@@ -94,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_in_quarantine_leave_places_for_as_many_new_steps() {
+    fn steps_set_aside_leave_places_for_as_many_new_steps() {
         let capacity = |aside| Capacity { ready: true, aside }.steps(10);
         assert_eq!([0, 3, 10, 25].map(capacity), [10, 13, 20, 20]);
         assert_eq!(Capacity { ready: false, aside: 3 }.steps(10), 0);

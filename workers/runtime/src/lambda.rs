@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tasker_aws::{Clients, SqsQueue, SqsSource, batch_response};
 use tasker_queue::{Consumer, Delivery, Disposition, Limits, Receipt, Source, WorkError, consume, unquoted};
 use tasker_wire::RunStep;
-use tasker_worker::{Command, Executor, StartError, WorkerSettings};
+use tasker_worker::{Command, Executor, StartError};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +27,6 @@ const TO_LEAVE: Duration = Duration::from_millis(300);
 /// How long the logs of an invocation may take.
 const TO_LOG: Duration = Duration::from_millis(200);
 
-/// A start that exceeds the child's timeout by more than this was frozen with its process.
-const FROZEN: Duration = Duration::from_secs(5);
-
 /// Serves invocations until Lambda ends the process. Returns only on an error.
 pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<dyn std::error::Error>> {
     let invocations = Arc::new(Invocations::new(deployment.timeout()?));
@@ -40,7 +37,7 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
     let running = tokio::spawn({
         let invocations = invocations.clone();
         async move {
-            let executor = start(command, &settings, &invocations).await?;
+            let executor = Executor::gated(command, &settings, invocations.clone()).await?;
             // Lambda ends the process between invocations, when nothing runs.
             tasker_worker::run(invocations, Arc::new(queue), executor, settings, CancellationToken::new()).await;
             Ok::<_, StartError>(())
@@ -63,20 +60,6 @@ pub async fn serve(command: Command, deployment: Deployment) -> Result<(), Box<d
             Ok(Err(error)) => Err(error.into()),
             _ => Err("the worker's loop ended unexpectedly".into()),
         },
-    }
-}
-
-/// Starts the child. If Lambda freezes the process before its first invocation, the child's timeout has passed when the process
-/// continues, although the child is not at fault.
-async fn start(command: Command, settings: &WorkerSettings, gate: &Arc<Invocations>) -> Result<Executor, StartError> {
-    loop {
-        let begun = Instant::now();
-        match Executor::gated(command.clone(), settings, gate.clone()).await {
-            Err(error) if begun.elapsed() > settings.ready_timeout + FROZEN => {
-                tracing::warn!(%error, "this process was frozen while the child started; the child is started again");
-            }
-            started => return started,
-        }
     }
 }
 

@@ -6,6 +6,7 @@ mod child;
 mod executor;
 mod gate;
 mod outbox;
+mod pause;
 mod run;
 mod settings;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::{error::Error, ops::RangeInclusive, process::ExitCode, time::Duration};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use deployment::Deployment;
 use tasker_process::{LAST_WORDS, Shutdown, Stream, as_init, begin_logs, flush, settings};
+use tasker_wire::limits;
 use tasker_worker::Command;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The allowed number of concurrent steps.
 const PLACES: RangeInclusive<i64> = 1..=1000;
+
+/// The allowed seconds until a child is ready.
+const READY: RangeInclusive<i64> = 1..=limits::READY_SECONDS;
 
 /// Runs step handlers in a supervised child process.
 ///
@@ -42,6 +46,10 @@ struct Arguments {
     /// Steps to run concurrently [default: 10, or without --stdio TASKER_MAX_CONCURRENT_HANDLERS].
     #[arg(long, value_parser = clap::value_parser!(u32).range(PLACES))]
     max_concurrent_handlers: Option<u32>,
+    /// Seconds that the command may take until it is ready, 1 to 3600; one that visibly works is given ten times as long
+    /// [default: 30, or TASKER_READY_TIMEOUT_SECONDS].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=limits::READY_SECONDS as u64))]
+    ready_timeout: Option<u64>,
     /// Seconds that running handlers have after SIGTERM.
     #[arg(long, default_value_t = 25)]
     drain_timeout: u64,
@@ -84,8 +92,8 @@ async fn main_of_deployment(arguments: Arguments) -> ExitCode {
 /// Serves the pool of a deployment, as a Lambda function or by polling.
 async fn deployed(arguments: Arguments) -> Result<()> {
     begin_logs(Stream::Stdout, &[])?;
-    let Arguments { poll, pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
-    let mut deployment = Deployment::from_env(pool, max_concurrent_handlers)?;
+    let Arguments { poll, pool, max_concurrent_handlers, ready_timeout, drain_timeout, command, .. } = arguments;
+    let mut deployment = Deployment::from_env(pool, max_concurrent_handlers, ready_timeout)?;
     deployment.settings.drain_timeout = Duration::from_secs(drain_timeout);
     let command = Command::from_words(command)?;
     if !poll {

@@ -23,7 +23,8 @@ pub async fn serve(
         format!("the queue {queue_url} cannot be read; check TASKER_QUEUES, TASKER_POOL and the worker's permissions: {error}")
     })?;
     let settings = WorkerSettings { visibility: Some(visibility), ..settings };
-    let executor = Executor::child(command, &settings).await?;
+    let start = Executor::child(command, &settings);
+    let Some(executor) = shutdown.run_until_cancelled(start).await.transpose()? else { return Ok(()) };
     let queue = SqsQueue::new(Clients::from_env().await.sqs, queues);
     tasker_worker::run(Arc::new(Inbox::new(source)), Arc::new(queue), executor, settings, shutdown.clone()).await;
     if shutdown.is_cancelled() { Ok(()) } else { Err("the worker's loop ended unexpectedly".into()) }

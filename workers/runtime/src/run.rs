@@ -1,5 +1,5 @@
 //! The loop of a worker: receives as many steps as there are free places, runs them, sends their outcomes, and settles a delivery once
-//! its outcome is accepted. A step keeps its place until then, or until it moves to quarantine, whose size is bounded. So memory does
+//! its outcome is accepted. A step keeps its place until then, or until it is set aside, of which the number is bounded. So memory does
 //! not grow with the number of waiting steps.
 
 use std::{sync::Arc, time::Duration};
@@ -17,7 +17,12 @@ use tasker_wire::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Executor, WorkerSettings, executor::Report, outbox::Outbox};
+use crate::{
+    Executor, WorkerSettings,
+    executor::Report,
+    outbox::Outbox,
+    pause::{Awake, postponed},
+};
 
 /// Concurrent calls that settle or extend deliveries. At this number nothing more is received.
 const CALLS: usize = 16;
@@ -56,6 +61,7 @@ where
         settings,
         held: Vec::new(),
         receiving: None,
+        unwanted: None,
         calls: FuturesUnordered::new(),
         answered: 0,
     };
@@ -71,6 +77,8 @@ struct Worker<S, Q> {
     held: Vec<Held>,
     /// The current receive. It is never cancelled to start another one, because a cancelled call may have received messages.
     receiving: Option<BoxFuture<'static, Vec<Delivery<RunStep>>>>,
+    /// The current wait for deliveries that are no longer wanted.
+    unwanted: Option<BoxFuture<'static, Vec<Receipt>>>,
     /// Current calls to the source that settle or extend.
     calls: FuturesUnordered<BoxFuture<'static, ()>>,
     answered: u64,
@@ -86,13 +94,18 @@ struct Held {
 impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
     async fn work(&mut self, shutdown: &CancellationToken) {
         let mut open = true;
-        let mut give_up: Option<Instant> = None;
+        let mut draining: Option<Draining> = None;
         let mut extend_at = self.next_extension();
         let mut reports = Vec::new();
         while open || !self.held.is_empty() {
             if open {
                 self.begin_to_receive();
             }
+            let source = &self.source;
+            let unwanted = self.unwanted.get_or_insert_with(|| {
+                let source = source.clone();
+                async move { source.unwanted().await }.boxed()
+            });
             tokio::select! {
                 count = self.executor.reports.recv_many(&mut reports, 256) => {
                     if count == 0 {
@@ -110,18 +123,24 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
                     open = !deliveries.is_empty();
                     self.take(deliveries);
                 }
+                receipts = unwanted => {
+                    self.unwanted = None;
+                    self.stop(&receipts);
+                }
                 Ok(()) = self.executor.capacity.changed(), if open => {}
                 Some(()) = self.calls.next() => {}
                 Some(()) = OptionFuture::from(extend_at.map(sleep_until)) => {
                     self.extend();
                     extend_at = self.next_extension();
                 }
-                () = shutdown.cancelled(), if give_up.is_none() => {
+                () = shutdown.cancelled(), if draining.is_none() => {
                     open = false;
-                    give_up = Some(Instant::now() + self.settings.drain_timeout);
+                    draining = Some(Draining::begin(self.settings.drain_timeout));
                     self.stop_receiving();
                 }
-                Some(()) = OptionFuture::from(give_up.map(sleep_until)) => return,
+                Some(is_over) = OptionFuture::from(draining.as_mut().map(Draining::is_over)) => if is_over {
+                    return;
+                },
             }
         }
     }
@@ -184,12 +203,19 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         self.settle(unreadable);
     }
 
+    /// Stops steps whose outcomes are no longer needed. Their deliveries are settled once the steps have ended.
+    fn stop(&self, receipts: &[Receipt]) {
+        let unwanted = self.held.iter().filter(|held| receipts.contains(&held.receipt));
+        unwanted.for_each(|held| self.executor.stop(held.lease));
+    }
+
     /// Settles the deliveries of accepted outcomes.
     fn accept(&mut self, outcomes: Vec<Arc<CompleteStep>>) {
         let mut settled = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             let Some(at) = self.held.iter().position(|held| held.lease == outcome.lease()) else { continue };
-            let Held { step_name, receipt, .. } = self.held.swap_remove(at);
+            let Held { lease, step_name, receipt } = self.held.swap_remove(at);
+            self.executor.is_answered(lease);
             // Before settling, because a function may be frozen once its deliveries are settled.
             if self.settings.log_answers {
                 log_answer(&step_name, &outcome);
@@ -217,6 +243,29 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         let Some(visibility) = self.settings.visibility.filter(|_| !receipts.is_empty()) else { return };
         let source = self.source.clone();
         self.calls.push(Box::pin(async move { source.extend(&receipts, visibility).await }));
+    }
+}
+
+/// The time that running steps have after a shutdown began.
+struct Draining {
+    ends: Instant,
+    awake: Awake,
+}
+
+impl Draining {
+    fn begin(drain_timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self { ends: now + drain_timeout, awake: Awake::since(now) }
+    }
+
+    /// Waits for the next look at the time. A pause of this process does not use up the time. Cancel-safe.
+    async fn is_over(&mut self) -> bool {
+        sleep_until(self.ends.min(self.awake.next_tick())).await;
+        let now = Instant::now();
+        if let Some(pause) = self.awake.pause(now) {
+            self.ends = postponed(self.ends, pause, now);
+        }
+        self.ends <= now
     }
 }
 

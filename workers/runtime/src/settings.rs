@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+#[cfg(doc)]
+use tasker_wire::limits;
+
 /// Start from [`WorkerSettings::new`] and change the fields that matter.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
@@ -9,10 +12,10 @@ pub struct WorkerSettings {
     pub pool: String,
     /// The worker's name; shown to operators with each outcome.
     pub worker: String,
-    /// Concurrent steps; no more are received. After a crash, one more may run and up to as many again may be held until its steps are
+    /// Concurrent steps; no more are received. After a crash, a few more may run and up to as many again may be held until its steps are
     /// answered; see `workers/README.md`.
     pub max_concurrent_handlers: usize,
-    /// How long a child may take until it is ready.
+    /// How long a child may take until it is ready. One that visibly works is waited for longer, up to [`limits::READY_TIMES`] times.
     pub ready_timeout: Duration,
     /// The pause before the restart of a child that died without a step. It doubles up to `longest_restart_pause`.
     pub restart_pause: Duration,

@@ -17,7 +17,7 @@ use tasker_worker::{Command, Executor, WorkerSettings};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Arguments, exit_now, until_signalled};
+use crate::{Arguments, deployment, exit_now, until_signalled};
 
 /// Runs until stdin ends or a signal. Logs go to stderr.
 pub async fn main(arguments: Arguments) -> ExitCode {
@@ -33,7 +33,7 @@ pub async fn main(arguments: Arguments) -> ExitCode {
 /// Returns the number of skipped lines.
 async fn work(arguments: Arguments, shutdown: CancellationToken) -> Result<u64, Box<dyn std::error::Error>> {
     begin_logs(Stream::Stderr, &[])?;
-    let Arguments { pool, max_concurrent_handlers, drain_timeout, command, .. } = arguments;
+    let Arguments { pool, max_concurrent_handlers, ready_timeout, drain_timeout, command, .. } = arguments;
     let mut settings = WorkerSettings {
         drain_timeout: Duration::from_secs(drain_timeout),
         ..WorkerSettings::new(pool.unwrap_or_else(|| "default".into()))
@@ -41,7 +41,11 @@ async fn work(arguments: Arguments, shutdown: CancellationToken) -> Result<u64, 
     if let Some(places) = max_concurrent_handlers {
         settings.max_concurrent_handlers = places as usize;
     }
-    let executor = Executor::child(Command::from_words(command)?, &settings).await?;
+    if let Some(timeout) = deployment::ready_timeout(ready_timeout)? {
+        settings.ready_timeout = timeout;
+    }
+    let start = Executor::child(Command::from_words(command)?, &settings);
+    let Some(executor) = shutdown.run_until_cancelled(start).await.transpose()? else { return Ok(0) };
     let stdin = Stdin::open(settings.max_concurrent_handlers);
     tasker_worker::run(stdin.clone(), Stdout.into(), executor, settings, shutdown).await;
     Ok(stdin.bad_lines.load(Ordering::Relaxed))

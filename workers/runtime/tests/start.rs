@@ -24,6 +24,11 @@ async fn a_setting_that_is_missing_or_wrong_ends_it_with_one_sentence_that_names
     for (name, value, sentence) in [
         ("TASKER_QUEUES", "", "TASKER_QUEUES is not set: give the prefix of the URLs of the deployment's queues"),
         ("TASKER_QUEUES", "nowhere", "TASKER_QUEUES is wrong: expected a URL"),
+        (
+            "TASKER_READY_TIMEOUT_SECONDS",
+            "0",
+            "TASKER_READY_TIMEOUT_SECONDS is wrong: expected the seconds until the worker must be ready, from 1 to 3600, not 0",
+        ),
         ("TASKER_LOG", "inof", "TASKER_LOG is wrong: expected levels, as debug or info,tasker_engine=debug"),
         ("TASKER_POOL", "", "TASKER_POOL is not set: give the name of the pool that this worker serves"),
         ("TASKER_POOL", "a pool", "TASKER_POOL is wrong: worker-a pool is not a valid queue name"),

@@ -3,58 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
+mod program;
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
+    io::{BufRead, BufReader},
+    process::Command,
 };
 
 use common::{python, runs, step, until};
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::sys::signal::Signal;
+use program::Program;
 use serde_json::{Value, json};
 use tasker_wire::RunStep;
-
-struct Program {
-    process: Child,
-    stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Program {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
-        Self::of(command.args(arguments).args(["--stdio", "--"]).args(python("steps.py").split(' ')))
-    }
-
-    fn of(command: &mut Command) -> Self {
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (stdin, stdout) = (process.stdin.take(), process.stdout.take().unwrap());
-        Self { process, stdin, stdout: BufReader::new(stdout) }
-    }
-
-    fn send(&mut self, step: &RunStep) {
-        self.send_line(&serde_json::to_string(step).unwrap());
-    }
-
-    fn send_line(&mut self, line: &str) {
-        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
-    }
-
-    fn receive(&mut self) -> Value {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
-    }
-
-    fn signal(&self, signal: Signal) {
-        nix::sys::signal::kill(Pid::from_raw(self.process.id() as i32), signal).unwrap();
-    }
-
-    fn end(mut self) -> Output {
-        drop(self.stdin.take());
-        self.process.wait_with_output().unwrap()
-    }
-}
 
 #[test]
 fn steps_come_on_stdin_and_outcomes_go_to_stdout_until_stdin_ends() {
@@ -182,5 +142,86 @@ async fn kill_9_of_the_worker_leaves_no_child_even_if_a_handler_hangs() {
     assert!(common::is_alive(pid));
     program.signal(Signal::SIGKILL);
     until("the child is gone", || !common::is_alive(pid)).await;
+    program.end();
+}
+
+/// A worker whose command needs a while until it is ready, where it may need a second.
+fn slow(how: &str, seconds: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
+    command.env("TASKER_READY_TIMEOUT_SECONDS", "1").args(["--stdio", "--"]).args(python("slow.py").split(' '));
+    command.args([how, seconds]);
+    command
+}
+
+#[test]
+fn a_worker_that_computes_or_writes_is_waited_for_beyond_its_time() {
+    for how in ["computes", "writes"] {
+        let mut program = Program::of(&mut slow(how, "4"));
+        program.send(&step(0, "any", json!({})));
+        assert!(program.receive()["outcome"]["success"].is_object());
+        assert_eq!(program.end().status.code(), Some(0));
+    }
+}
+
+#[test]
+fn a_worker_that_does_nothing_or_works_for_ever_is_given_up() {
+    for (how, seconds, said) in [("sleeps", "60", "does nothing"), ("computes", "60", "within 10")] {
+        let output = slow(how, seconds).stdin(std::process::Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("was not ready within") && stderr.contains(said), "{how}: {stderr}");
+        assert!(stderr.contains("raise --ready-timeout"), "{stderr}");
+        assert_eq!(stderr.contains("waiting until the worker is ready"), how == "computes", "{stderr}");
+    }
+}
+
+#[test]
+fn the_time_until_a_worker_must_be_ready_is_a_setting() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
+    command.args(["--ready-timeout", "60", "--stdio", "--"]).args(python("slow.py").split(' ')).args(["sleeps", "3"]);
+    let mut program = Program::of(command.env("TASKER_READY_TIMEOUT_SECONDS", "1"));
+    program.send(&step(0, "any", json!({})));
+    assert!(program.receive()["outcome"]["success"].is_object());
+    program.end();
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_worker_that_is_not_ready() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let began = folder.path().join("began");
+    let script = format!("touch {}; exec sleep 3600", began.display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
+    let mut program = Program::of(command.args(["--ready-timeout", "3600", "--stdio", "--", "sh", "-c", &script]));
+    until("it starts", || began.exists()).await;
+    program.signal(Signal::SIGTERM);
+    assert_eq!(program.process.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_crash_loop_says_how_often_why_and_when_it_is_tried_again_and_steps_wait() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let broken = folder.path().join("broken");
+    // The process ends soon after it is ready, or is not even ready, as long as it is broken.
+    let script =
+        format!("if [ -e {0} ]; then echo the disk is full >&2; exit 9; fi; exec {1}", broken.display(), python("steps.py"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-worker"));
+    let mut program = Program::of(command.args(["--stdio", "--", "sh", "-c", &script]));
+    let notes = folder.path().join("runs");
+    program.send(&step(0, "ok", json!({ "runs": notes })));
+    program.receive();
+    std::fs::write(&broken, "").unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(runs(&notes)[0].1), Signal::SIGKILL).unwrap();
+    let log = BufReader::new(program.process.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut log = log.map(|line| serde_json::from_str::<Value>(&line).unwrap());
+    let line = log.find(|line| line["times"] == 3).unwrap();
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("3 times in a row before it had a step"), "{message}");
+    assert!(message.contains("exited with status 9") && message.contains("the disk is full"), "{message}");
+    assert!(message.contains("started again in 800 ms"), "{message}");
+    std::thread::spawn(move || log.for_each(drop));
+    program.send(&step(1, "ok", json!({ "runs": notes })));
+    std::fs::remove_file(&broken).unwrap();
+    let answer = program.receive();
+    assert_eq!((&answer["attempt"], &answer["outcome"]["success"]["result"]), (&json!(1), &json!({"attempt": 1})));
     program.end();
 }

@@ -1,7 +1,7 @@
 //! The steps of all pools: a lease for each, and bodies up to a limit of memory.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map},
     sync::Arc,
     time::Duration,
 };
@@ -34,7 +34,7 @@ pub struct Steps<B> {
 
 #[derive(Debug, Default)]
 pub struct Pools {
-    pools: HashMap<String, Pool>,
+    pools: HashMap<Arc<str>, Pool>,
     /// The dispatches that wait or run.
     pub held: HashMap<StepId, Held>,
     /// How many deliveries there were. A receipt's handle is such a number.
@@ -47,19 +47,24 @@ pub struct Pools {
 }
 
 /// The current dispatch of a step.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Held {
     pub number: i32,
+    pool: Arc<str>,
     receives: u32,
     /// The number of its current delivery. `None`: it waits for the next one.
     delivery: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pool {
+    name: Arc<str>,
     waiting: VecDeque<Entry>,
     /// Notified when a step arrives, is loaded or may be delivered again.
     changed: Arc<Notify>,
+    /// The current deliveries whose outcomes are no longer needed.
+    unwanted: Vec<Receipt>,
+    told: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -119,6 +124,20 @@ impl<B: Bodies> Source for Steps<B> {
             pools.deliver_again(&self.pool, lease);
         }
     }
+
+    async fn unwanted(&self) -> Vec<Receipt> {
+        let told = pool_of(&mut self.queue.0.pools.lock().pools, &self.pool).told.clone();
+        loop {
+            let heard = told.notified();
+            tokio::pin!(heard);
+            heard.as_mut().enable();
+            let unwanted = std::mem::take(&mut pool_of(&mut self.queue.0.pools.lock().pools, &self.pool).unwanted);
+            if !unwanted.is_empty() {
+                return unwanted;
+            }
+            heard.await;
+        }
+    }
 }
 
 impl<B: Bodies> Steps<B> {
@@ -135,11 +154,14 @@ impl<B: Bodies> Steps<B> {
 impl Pools {
     pub fn push(&mut self, pool: &str, run: Box<RunStep>) {
         let lease = run.lease();
-        let held = self.held.entry(lease.step).or_default();
-        if held.number >= lease.number {
+        if self.held.get(&lease.step).is_some_and(|held| held.number >= lease.number) {
             return;
         }
-        *held = Held { number: lease.number, receives: 0, delivery: None };
+        let name = pool_of(&mut self.pools, pool).name.clone();
+        let held = Held { number: lease.number, pool: name, receives: 0, delivery: None };
+        if let Some(earlier) = self.held.insert(lease.step, held) {
+            tell(&mut self.pools, lease.step, &earlier);
+        }
         let bytes = bytes_of(&run);
         let keep = self.body_bytes + bytes <= limits::QUEUED_BYTES;
         if keep {
@@ -178,13 +200,22 @@ impl Pools {
 
     pub fn forget(&mut self, task: TaskId) {
         let Self { pools, held, body_bytes, .. } = self;
-        held.retain(|step, _| step.task != task);
+        let forgotten = held.extract_if(|step, _| step.task == task);
+        forgotten.for_each(|(step, held)| tell(pools, step, &held));
         for pool in pools.values_mut() {
             pool.waiting.retain(|entry| {
                 let stays = entry.lease.step.task != task;
                 *body_bytes -= entry.body.as_ref().filter(|_| !stays).map_or(0, |body| bytes_of(body));
                 stays
             });
+        }
+    }
+
+    /// Forgets the dispatch of a step, if its number is one of those. A waiting entry is dropped when its turn comes.
+    pub fn forget_step(&mut self, step: StepId, which: impl Fn(i32) -> bool) {
+        let hash_map::Entry::Occupied(held) = self.held.entry(step) else { return };
+        if which(held.get().number) {
+            tell(&mut self.pools, step, &held.remove());
         }
     }
 
@@ -259,14 +290,27 @@ fn waits(held: &HashMap<StepId, Held>, lease: Lease) -> bool {
     held.get(&lease.step).is_some_and(|held| held.number == lease.number && held.delivery.is_none())
 }
 
-fn pool_of<'a>(pools: &'a mut HashMap<String, Pool>, name: &str) -> &'a mut Pool {
+/// Tells the worker that runs a dispatch, if one does, that its outcome is no longer needed.
+fn tell(pools: &mut HashMap<Arc<str>, Pool>, step: StepId, held: &Held) {
+    let Some(delivery) = held.delivery else { return };
+    let pool = pool_of(pools, &held.pool);
+    pool.unwanted.push(Receipt { id: step.to_string(), handle: delivery.to_string(), receives: held.receives });
+    pool.told.notify_waiters();
+}
+
+fn pool_of<'a>(pools: &'a mut HashMap<Arc<str>, Pool>, name: &str) -> &'a mut Pool {
     if !pools.contains_key(name) {
-        pools.insert(name.to_owned(), Pool::default());
+        let name: Arc<str> = name.into();
+        pools.insert(name.clone(), Pool::of(name));
     }
     pools.get_mut(name).expect("it was just made")
 }
 
 impl Pool {
+    fn of(name: Arc<str>) -> Self {
+        Self { name, waiting: VecDeque::new(), changed: Arc::default(), unwanted: Vec::new(), told: Arc::default() }
+    }
+
     fn add(&mut self, entry: Entry) {
         self.waiting.push_back(entry);
         self.changed.notify_waiters();

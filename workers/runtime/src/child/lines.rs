@@ -1,6 +1,6 @@
 //! Reads a child's pipe line by line. Keeps no more of a line in memory than the limit; of a longer one only its outline.
 
-use std::io;
+use std::{io, os::fd::AsFd};
 
 use tasker_wire::limits;
 use tokio::{io::AsyncReadExt, net::unix::pipe};
@@ -44,14 +44,14 @@ impl Lines {
         self.pipe.read_buf(&mut self.bytes).await
     }
 
-    /// Reads what is in the pipe, without waiting.
+    /// Reads what is in the pipe, without waiting. It asks the kernel: tokio only knows of bytes that its driver was told about, and
+    /// after a pause its timers may fire before the driver is told of anything.
     pub fn fill_now(&mut self) {
-        loop {
-            self.make_room();
-            let room = self.bytes.len() <= limits::WORKER_LINE_BYTES + CHUNK;
-            if !room || !matches!(self.pipe.try_read_buf(&mut self.bytes), Ok(1..)) {
-                return;
-            }
+        self.make_room();
+        let mut chunk = vec![0; CHUNK];
+        while self.bytes.len() <= limits::WORKER_LINE_BYTES + CHUNK {
+            let Ok(count @ 1..) = nix::unistd::read(self.pipe.as_fd(), &mut chunk) else { return };
+            self.bytes.extend_from_slice(&chunk[..count]);
         }
     }
 

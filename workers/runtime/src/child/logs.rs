@@ -1,7 +1,14 @@
 //! Forwards a child's stdout and stderr as log lines. It never stops reading, so a flood does not block the child. It keeps a bounded
 //! part of each line and a bounded number of lines per second, and logs how many it dropped.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tasker_wire::limits;
@@ -38,6 +45,8 @@ pub(super) struct LogSource {
     pub pid: u32,
     pub stream: &'static str,
     pub last: Option<LastLines>,
+    /// Counts the bytes.
+    pub read: Arc<AtomicU64>,
 }
 
 /// Forwards until the stream ends.
@@ -50,6 +59,7 @@ pub(super) async fn forward(mut stream: impl AsyncRead + Unpin, source: LogSourc
         if count == 0 {
             break;
         }
+        source.read.fetch_add(count as u64, Ordering::Relaxed);
         lines.split(&chunk[..count], |line, cut| source.log(line, cut, &mut budget));
         // During a flood there is always data; other tasks on this thread must run too.
         tokio::task::yield_now().await;

@@ -1,7 +1,9 @@
-//! Supervises a child process: sends it steps over a pipe, enforces their timeouts, and restarts it when it dies. The steps of a dead
-//! child move to the *quarantine*: a second child of the same command that runs one step at a time and exists only while needed. So one
-//! crash does not delay later steps. [`in_flight`] decides which step is blamed for a death.
+//! Supervises a child process: sends it steps over a pipe, enforces their timeouts, and restarts it when it ends. The steps that ran
+//! beside the cause of such an end are set aside: from then on each runs alone in a process ([`aside`]), of which there are only as many
+//! as are needed. So new steps are not delayed, and no step is thrown back twice for another's fault. [`in_flight`] decides which step is
+//! blamed.
 
+mod aside;
 mod command;
 mod in_flight;
 mod lines;
@@ -11,21 +13,27 @@ mod outline;
 mod process;
 mod protocol;
 mod spawn;
+mod startup;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use tasker_wire::{
-    Outcome, RunStep,
-    child::{StepLine, write_line},
+    Lease, Outcome, RunStep,
+    child::{StepLine, Stop, StopLine, write_line},
     limits,
     outcome::Failure,
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, interval_at, sleep, sleep_until},
 };
 
+pub(crate) use aside::Aside;
 pub use command::{BadCommand, Command};
 pub(crate) use process::ChildProcess;
 pub use process::StartError;
@@ -33,8 +41,9 @@ pub use process::StartError;
 use crate::{
     Gate, WorkerSettings,
     executor::{Capacity, Report},
+    pause::Awake,
 };
-use in_flight::{Death, InFlight, Running, Waiting};
+use in_flight::{Ended, InFlight, Running, Stopped, Waiting};
 use lines::Next;
 use log_fields::LogFields;
 use protocol::Line;
@@ -45,8 +54,8 @@ enum End {
     Closed,
     /// It died or violated the protocol.
     Died(String),
-    /// Steps exceeded their timeout or answered too much. Their failures are reported; the other steps are not to blame.
-    Culprits(&'static str, LogFields),
+    /// It must be killed because of these steps. The other steps are not to blame.
+    Culprits(&'static str, Vec<(Running, Outcome)>),
 }
 
 /// The executor is closed: no more steps arrive, or nothing receives reports.
@@ -59,54 +68,104 @@ impl From<Closed> for End {
 }
 
 /// Runs steps in one child after the other until the executor is closed.
-pub(crate) async fn supervise(
-    common: Common,
-    first: ChildProcess,
-    steps: mpsc::Receiver<Arc<RunStep>>,
-    suspects: mpsc::Receiver<Waiting>,
-) {
+pub(crate) async fn supervise(common: Common, first: ChildProcess, steps: mpsc::Receiver<Arc<RunStep>>) {
     let places = common.settings.max_concurrent_handlers.max(1);
-    let main = Supervisor::new(&common, Lane::Main, steps, places);
-    let quarantine = Supervisor::new(&common, Lane::Quarantine, suspects, 1);
-    let _closed = tokio::join!(main.keep_running(first), quarantine.run_on_demand());
+    let main = Supervisor::new(&common, Lane::Main(steps), places);
+    let alone = (0..limits::LONE_PROCESSES).map(|_| Supervisor::new(&common, Lane::Alone, 1).run_on_demand());
+    let _closed = tokio::join!(main.keep_running(first), join_all(alone), tend_those_aside(&common));
 }
 
-/// Shared by both supervisors.
+/// Shared by all supervisors.
 pub(crate) struct Common {
     pub command: Command,
     pub settings: WorkerSettings,
     pub gate: Option<Arc<dyn Gate>>,
     pub reports: mpsc::Sender<Report>,
     pub capacity: watch::Sender<Capacity>,
-    /// To the quarantine.
-    pub suspects: mpsc::Sender<Waiting>,
+    /// Steps whose outcomes are no longer needed.
+    pub unwanted: watch::Receiver<HashSet<Lease>>,
+    pub aside: Aside,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+impl Common {
+    async fn report(&self, report: Report) -> Result<(), Closed> {
+        self.reports.send(report).await.map_err(|_| Closed)
+    }
+
+    /// A step that was set aside is answered. Called before the report, so that the worker's loop never sees more capacity than there is.
+    fn leaves_aside(&self) {
+        self.capacity.send_modify(|capacity| capacity.aside -= 1);
+    }
+}
+
+/// Reports that the steps that wait aside are not lost, and removes those that are no longer wanted.
+async fn tend_those_aside(common: &Common) -> Result<(), Closed> {
+    let beat = Duration::from_secs(limits::HEARTBEAT_SECONDS);
+    let mut beats = interval_at(Instant::now() + beat, beat);
+    let mut unwanted = common.unwanted.clone();
+    loop {
+        tokio::select! {
+            () = common.reports.closed() => return Err(Closed),
+            _ = beats.tick() => for step in common.aside.reported() {
+                common.report(Report { step, outcome: Outcome::Heartbeat {}, execution_time_ms: 0 }).await?;
+            },
+            Ok(()) = unwanted.changed() => {
+                let removed = common.aside.remove(&unwanted.borrow_and_update());
+                for step in removed {
+                    common.leaves_aside();
+                    common.report(Report { step, outcome: Outcome::Released {}, execution_time_ms: 0 }).await?;
+                }
+            }
+        }
+    }
+}
+
 enum Lane {
     /// Runs new steps concurrently.
-    Main,
-    /// Runs the steps of a dead child, one at a time.
-    Quarantine,
+    Main(mpsc::Receiver<Arc<RunStep>>),
+    /// Runs the steps that were set aside, one at a time.
+    Alone,
 }
 
-struct Supervisor<'a, T> {
+impl Lane {
+    /// Waits for new steps and returns how many came; 0 if no more will. Never returns for a lane that runs none.
+    async fn receive(&mut self, steps: &mut Vec<Arc<RunStep>>, most: usize) -> usize {
+        match self {
+            Self::Main(new) => new.recv_many(steps, most).await,
+            Self::Alone => std::future::pending().await,
+        }
+    }
+
+    fn is_main(&self) -> bool {
+        matches!(self, Self::Main(_))
+    }
+}
+
+struct Supervisor<'a> {
     common: &'a Common,
     lane: Lane,
-    steps: mpsc::Receiver<T>,
     in_flight: InFlight,
+    /// See [`Common::unwanted`].
+    unwanted: watch::Receiver<HashSet<Lease>>,
     /// Pending decisions of the gate, by the step's number. `Some` refuses the step.
     decisions: FuturesUnordered<BoxFuture<'static, (u64, Option<Outcome>)>>,
-    /// Consecutive children that died before they had a step. The pause before the next one grows with this number.
+    /// Consecutive children that died soon, before they had a step. The pause before the next one grows with this number.
     crashes_in_a_row: u32,
     /// Whether the current child had a step.
     had_a_step: bool,
 }
 
-impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
-    fn new(common: &'a Common, lane: Lane, steps: mpsc::Receiver<T>, places: usize) -> Self {
-        let in_flight = InFlight::with_places(places);
-        Self { common, lane, steps, in_flight, decisions: FuturesUnordered::new(), crashes_in_a_row: 0, had_a_step: false }
+impl<'a> Supervisor<'a> {
+    fn new(common: &'a Common, lane: Lane, places: usize) -> Self {
+        Self {
+            common,
+            lane,
+            in_flight: InFlight::with_places(places),
+            unwanted: common.unwanted.clone(),
+            decisions: FuturesUnordered::new(),
+            crashes_in_a_row: 0,
+            had_a_step: false,
+        }
     }
 
     /// Always keeps a child.
@@ -119,32 +178,39 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         }
     }
 
-    /// Keeps a child while there are steps.
+    /// Keeps a child while there are steps for it.
     async fn run_on_demand(mut self) -> Result<(), Closed> {
         loop {
-            self.wait_for_step().await?;
+            let starting = tokio::select! {
+                () = self.common.reports.closed() => return Err(Closed),
+                starting = self.common.aside.needs_process() => starting,
+            };
+            // The step waits aside until the process is ready, so that it goes to the first one that is.
             let child = self.start_again().await?;
+            self.take_from_aside();
+            drop(starting);
             // `Closed` may only mean idle here.
             let _ = self.run_and_reap(child).await;
         }
     }
 
-    async fn wait_for_step(&mut self) -> Result<(), Closed> {
-        if self.in_flight.is_empty() {
-            tokio::select! {
-                () = self.common.reports.closed() => return Err(Closed),
-                step = self.steps.recv() => self.in_flight.take(step.ok_or(Closed)?),
-            }
+    /// Whether a lone child has nothing to do. Takes its next step.
+    fn is_idle(&mut self) -> bool {
+        if self.lane.is_main() {
+            return false;
         }
-        Ok(())
+        self.take_from_aside();
+        self.in_flight.is_empty()
     }
 
-    fn is_idle(&self) -> bool {
-        self.lane == Lane::Quarantine && self.in_flight.is_empty() && self.steps.is_empty()
+    fn take_from_aside(&mut self) {
+        if self.in_flight.is_empty() {
+            self.common.aside.take().into_iter().for_each(|step| self.in_flight.take(step));
+        }
     }
 
     fn set_ready(&self, ready: bool) {
-        if self.lane == Lane::Main {
+        if self.lane.is_main() {
             self.common.capacity.send_modify(|capacity| capacity.ready = ready);
         }
     }
@@ -152,59 +218,119 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
     /// Runs steps in one child, and ends it.
     async fn run_and_reap(&mut self, mut child: ChildProcess) -> Result<(), Closed> {
         self.had_a_step = false;
+        let began = Instant::now();
         let Err(end) = self.run(&mut child).await;
         self.set_ready(false);
         self.decisions.clear();
-        let (pool, pid) = (&self.common.settings.pool, child.process.pid);
         match end {
             End::Closed => {
                 child.stop().await;
                 return Err(Closed);
             }
-            End::Culprits(why, LogFields { task_id, step, attempt, correlation_id }) => {
-                self.in_flight.spare();
-                child.kill().await;
-                tracing::warn!(pool, pid, task_id, step, attempt, correlation_id, "{why}; the child process was killed");
-            }
+            End::Culprits(why, culprits) => self.kill(child, why, culprits).await?,
             End::Died(reason) => {
-                let stderr = child.kill().await;
-                let death = self.in_flight.crash();
-                let LogFields { task_id, step, attempt, correlation_id } = death.steps().collect();
-                let Death { in_flight, blamed, suspects } = death;
-                tracing::warn!(pool, pid, in_flight, task_id, step, attempt, correlation_id, "the child process died: {reason}");
-                self.quarantine(suspects).await;
-                if let Some(blamed) = blamed {
-                    self.answer(blamed, crashed(&reason, &stderr)).await?;
+                self.bury(child, &reason).await?;
+                if !self.had_a_step && began.elapsed() < self.common.settings.longest_restart_pause {
+                    self.crashed(&reason);
+                    return Ok(());
                 }
             }
         }
-        self.crashes_in_a_row = if self.had_a_step { 0 } else { self.crashes_in_a_row + 1 };
+        self.crashes_in_a_row = 0;
         Ok(())
     }
 
-    async fn quarantine(&mut self, suspects: Vec<Waiting>) {
-        if self.lane == Lane::Main {
-            self.common.capacity.send_modify(|capacity| capacity.aside += suspects.len());
+    /// Kills a child because of some of its steps. They are answered only when it has ended, so that no retry overlaps its predecessor.
+    async fn kill(
+        &mut self,
+        mut child: ChildProcess,
+        why: &'static str,
+        mut culprits: Vec<(Running, Outcome)>,
+    ) -> Result<(), Closed> {
+        child.end().await;
+        // What its other steps answered until now counts.
+        match self.last_lines(&mut child, String::new()).await {
+            End::Closed => return Err(Closed),
+            End::Culprits(_, more) => culprits.extend(more),
+            End::Died(_) => {}
         }
-        for suspect in suspects {
-            // The channel is open while both children are supervised.
-            let _ = self.common.suspects.send(suspect).await;
+        let LogFields { task_id, step, attempt, correlation_id } = culprits.iter().map(|(running, _)| &*running.step).collect();
+        let Ended { stopped, thrown_back, .. } = self.in_flight.spare();
+        let (pool, pid, set_aside) = (&self.common.settings.pool, child.process.pid, thrown_back.len());
+        tracing::warn!(pool, pid, task_id, step, attempt, correlation_id, set_aside, "{why}; the child process was killed");
+        self.set_aside(thrown_back);
+        for (running, outcome) in culprits {
+            self.answer(running, outcome).await?;
         }
+        self.answer_stopped(stopped).await?;
+        child.kill().await;
+        Ok(())
+    }
+
+    /// Ends what is left of a child that died.
+    async fn bury(&mut self, child: ChildProcess, reason: &str) -> Result<(), Closed> {
+        let pid = child.process.pid;
+        let stderr = child.kill().await;
+        let ended = self.in_flight.crash();
+        let LogFields { task_id, step, attempt, correlation_id } = ended.steps().collect();
+        let Ended { in_flight, blamed, stopped, thrown_back } = ended;
+        let pool = &self.common.settings.pool;
+        tracing::warn!(pool, pid, in_flight, task_id, step, attempt, correlation_id, "the child process died: {reason}");
+        self.set_aside(thrown_back);
+        self.answer_stopped(stopped).await?;
+        match blamed {
+            Some(blamed) => self.answer(blamed, crashed(reason, &stderr)).await,
+            None => Ok(()),
+        }
+    }
+
+    fn set_aside(&self, steps: Vec<Waiting>) {
+        if self.lane.is_main() {
+            self.common.capacity.send_modify(|capacity| capacity.aside += steps.len());
+        }
+        self.common.aside.put(steps);
+    }
+
+    /// Answers steps that were told to stop, and did not answer before their process ended.
+    async fn answer_stopped(&mut self, stopped: Vec<Running>) -> Result<(), Closed> {
+        for running in stopped {
+            self.answer(running, Outcome::Released {}).await?;
+        }
+        Ok(())
     }
 
     /// Starts the command again and again until it is ready.
     async fn start_again(&mut self) -> Result<ChildProcess, Closed> {
         loop {
-            self.pause().await?;
-            match ChildProcess::start(&self.common.command, &self.common.settings).await {
+            let (common, pause) = (self.common, self.pause_length());
+            let start = async move {
+                sleep(pause).await;
+                ChildProcess::start(&common.command, &common.settings).await
+            };
+            let started = tokio::select! {
+                biased;
+                () = self.common.reports.closed() => return Err(Closed),
+                started = start => started,
+            };
+            match started {
                 Ok(child) => return Ok(child),
-                Err(error) => {
-                    self.crashes_in_a_row += 1;
-                    let again_in_ms = self.pause_length().as_millis() as u64;
-                    tracing::error!(pool = self.common.settings.pool, again_in_ms, "{error}");
-                }
+                Err(error) => self.crashed(&error.to_string()),
             }
         }
+    }
+
+    /// Counts a child that ended before it had a step, and says so.
+    fn crashed(&mut self, reason: &str) {
+        self.crashes_in_a_row += 1;
+        let (pool, times, again_in_ms) =
+            (&self.common.settings.pool, self.crashes_in_a_row, self.pause_length().as_millis() as u64);
+        tracing::error!(
+            pool,
+            times,
+            again_in_ms,
+            "a worker's process ended {times} times in a row before it had a step; it is started again in {again_in_ms} ms, and steps \
+             wait without using an attempt; the last time: {reason}"
+        );
     }
 
     fn pause_length(&self) -> Duration {
@@ -215,32 +341,22 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         }
     }
 
-    async fn pause(&mut self) -> Result<(), Closed> {
-        let over = Instant::now() + self.pause_length();
-        loop {
-            tokio::select! {
-                biased;
-                () = self.common.reports.closed() => return Err(Closed),
-                step = self.steps.recv() => self.in_flight.take(step.ok_or(Closed)?),
-                () = sleep_until(over) => return Ok(()),
-            }
-        }
-    }
-
     async fn run(&mut self, child: &mut ChildProcess) -> Result<Infallible, End> {
         let mut steps = Vec::new();
         let places = self.common.settings.max_concurrent_handlers.max(1);
+        let mut awake = Awake::since(Instant::now());
         let alarm = sleep_until(Instant::now());
         tokio::pin!(alarm);
         loop {
-            self.start_steps(child).await?;
+            self.look_at_the_time(&mut awake, child).await?;
             if self.is_idle() {
                 return Err(End::Closed);
             }
-            let deadline = self.in_flight.next_deadline();
+            self.start_steps(child).await?;
+            let look_at = self.in_flight.next_deadline().map(|deadline| deadline.min(awake.next_tick()));
             // The alarm only moves to an earlier time: an early alarm is cheap, and resetting it for every step is not.
-            if let Some(deadline) = deadline.filter(|deadline| *deadline < alarm.deadline() || alarm.is_elapsed()) {
-                alarm.as_mut().reset(deadline);
+            if let Some(look_at) = look_at.filter(|look_at| *look_at < alarm.deadline() || alarm.is_elapsed()) {
+                alarm.as_mut().reset(look_at);
             }
             tokio::select! {
                 () = self.common.reports.closed() => return Err(End::Closed),
@@ -248,12 +364,13 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                     Ok(1..) => self.read_lines(child).await?,
                     _ => return Err(End::Died(child.cause_of_death().await)),
                 },
-                count = self.steps.recv_many(&mut steps, places) => {
+                count = self.lane.receive(&mut steps, places) => {
                     if count == 0 {
                         return Err(End::Closed);
                     }
                     steps.drain(..).for_each(|step| self.in_flight.take(step));
                 }
+                Ok(()) = self.unwanted.changed() => self.stop_unwanted(child),
                 Some((id, refusal)) = self.decisions.next() => self.decided(id, refusal, child).await?,
                 written = child.input.flush(), if !child.input.bytes.is_empty() => if written.is_err() {
                     let reason = child.cause_of_death().await;
@@ -263,14 +380,25 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
                     let reason = status.map_or_else(|error| format!("its exit status cannot be read: {error}"), process::describe);
                     return Err(self.last_lines(child, reason).await);
                 }
-                () = &mut alarm, if deadline.is_some() => {
-                    // First read answers that arrived in time.
-                    child.lines.fill_now();
-                    self.read_lines(child).await?;
-                    self.time_out().await?;
-                }
+                () = &mut alarm, if look_at.is_some() => {}
             }
         }
+    }
+
+    /// Stops steps that are late. What the child has written until now counts, however late it is read.
+    async fn look_at_the_time(&mut self, awake: &mut Awake, child: &mut ChildProcess) -> Result<(), End> {
+        let now = Instant::now();
+        if let Some(pause) = awake.pause(now).filter(|_| self.in_flight.next_deadline().is_some()) {
+            let (pool, pause_ms) = (&self.common.settings.pool, pause.as_millis() as u64);
+            tracing::warn!(pool, pause_ms, "this worker stood still; its steps are given that time again");
+            self.in_flight.postpone(pause, now);
+        }
+        if self.in_flight.next_deadline().is_some_and(|deadline| deadline <= now) {
+            child.lines.fill_now();
+            self.read_lines(child).await?;
+            self.stop_late(now, child)?;
+        }
+        Ok(())
     }
 
     /// Starts steps while there are places, each after the decision of its gate.
@@ -288,11 +416,18 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
 
     async fn decided(&mut self, id: u64, refusal: Option<Outcome>, child: &mut ChildProcess) -> Result<(), Closed> {
         let Some(outcome) = refusal else { return self.start(id, child).await };
+        self.refuse(id, outcome).await
+    }
+
+    async fn refuse(&mut self, id: u64, outcome: Outcome) -> Result<(), Closed> {
         let Some(step) = self.in_flight.refuse(id) else { return Ok(()) };
         self.report_end(Report { step, outcome, execution_time_ms: 0 }).await
     }
 
     async fn start(&mut self, id: u64, child: &mut ChildProcess) -> Result<(), Closed> {
+        if self.in_flight.at_gate(id).is_some_and(|step| self.common.unwanted.borrow().contains(&step.lease())) {
+            return self.refuse(id, Outcome::Released {}).await;
+        }
         let Some(Running { step, .. }) = self.in_flight.start(id, Instant::now()) else { return Ok(()) };
         self.had_a_step = true;
         write_line(&StepLine { id, step }, &mut child.input.bytes);
@@ -300,7 +435,7 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
             return Ok(());
         }
         let started = Report { step: step.clone(), outcome: Outcome::Started {}, execution_time_ms: 0 };
-        self.report(started).await
+        self.common.report(started).await
     }
 
     async fn read_lines(&mut self, child: &mut ChildProcess) -> Result<(), End> {
@@ -333,6 +468,10 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         let Some(running) = self.in_flight.finish(id) else {
             return Err(End::Died(format!("it answered step number {id}, which it does not have")));
         };
+        if running.stopped == Some(Stopped::Late) {
+            let LogFields { task_id, step, attempt, correlation_id } = std::iter::once(&*running.step).collect();
+            tracing::warn!(pool = self.common.settings.pool, task_id, step, attempt, correlation_id, "{LATE}; it was stopped");
+        }
         Ok(self.answer(running, outcome).await?)
     }
 
@@ -349,30 +488,32 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         running.next_heartbeat = now + Duration::from_secs(limits::HEARTBEAT_SECONDS);
         let execution_time_ms = (now - running.began).as_millis() as u64;
         let report = Report { step: running.step.clone(), outcome: Outcome::Heartbeat {}, execution_time_ms };
-        Ok(self.report(report).await?)
+        Ok(self.common.report(report).await?)
     }
 
     async fn too_long(&mut self, id: Option<u64>, shown: &str) -> Result<End, Closed> {
         let Some(running) = id.and_then(|id| self.in_flight.finish(id)) else {
             return Ok(End::Died(format!("it wrote a line of more than {} bytes: `{shown}`", limits::WORKER_LINE_BYTES)));
         };
-        let culprit = std::iter::once(&*running.step).collect();
-        self.answer(running, protocol::too_large()).await?;
         // The rest of the line seems to be endless.
-        Ok(End::Culprits("a step answered more than is allowed", culprit))
+        Ok(End::Culprits("a step answered more than is allowed", vec![(running, protocol::too_large())]))
     }
 
-    async fn time_out(&mut self) -> Result<(), End> {
-        let late = self.in_flight.overdue(Instant::now());
-        if late.is_empty() {
-            return Ok(());
-        }
-        let culprits = late.iter().map(|running| &*running.step).collect();
-        for running in late {
-            let outcome = timed_out(&running.step);
-            self.answer(running, outcome).await?;
-        }
-        Err(End::Culprits("a step exceeded its timeout", culprits))
+    /// Tells late steps to stop. Those that did not stop in time are the culprits of the child's end.
+    fn stop_late(&mut self, now: Instant, child: &mut ChildProcess) -> Result<(), End> {
+        tell_to_stop(&self.in_flight.stop_late(now), child);
+        let overdue = self.in_flight.overdue(now);
+        let why = match overdue.first().and_then(|running| running.stopped) {
+            None => return Ok(()),
+            Some(Stopped::Late) => LATE,
+            Some(Stopped::Unwanted) => "the handler of a cancelled step did not stop",
+        };
+        Err(End::Culprits(why, overdue.into_iter().map(|running| (running, Outcome::Released {})).collect()))
+    }
+
+    fn stop_unwanted(&mut self, child: &mut ChildProcess) {
+        let unwanted = self.unwanted.borrow_and_update();
+        tell_to_stop(&self.in_flight.stop_unwanted(&unwanted, Instant::now()), child);
     }
 
     /// Reads what the child wrote before it died, which still counts.
@@ -384,24 +525,27 @@ impl<'a, T: Into<Waiting>> Supervisor<'a, T> {
         }
     }
 
-    /// Reports the outcome of a step that the child no longer has.
+    /// Reports the outcome of a step that the child no longer has. A late step has timed out, whatever it answered then.
     async fn answer(&mut self, running: Running, outcome: Outcome) -> Result<(), Closed> {
         let execution_time_ms = running.began.elapsed().as_millis() as u64;
+        let is_late = running.stopped == Some(Stopped::Late);
+        let outcome = if is_late { timed_out(&running.step) } else { outcome };
         self.report_end(Report { step: running.step, outcome, execution_time_ms }).await
     }
 
     async fn report_end(&mut self, report: Report) -> Result<(), Closed> {
-        if self.lane == Lane::Quarantine {
-            // Before the report, so that the worker's loop never sees more capacity than there is.
-            self.common.capacity.send_modify(|capacity| capacity.aside -= 1);
+        if !self.lane.is_main() {
+            self.common.leaves_aside();
         }
-        self.report(report).await
-    }
-
-    async fn report(&mut self, report: Report) -> Result<(), Closed> {
-        self.common.reports.send(report).await.map_err(|_| Closed)
+        self.common.report(report).await
     }
 }
+
+fn tell_to_stop(steps: &[u64], child: &mut ChildProcess) {
+    steps.iter().for_each(|&id| write_line(&StopLine { id, stop: Stop {} }, &mut child.input.bytes));
+}
+
+const LATE: &str = "a step exceeded its timeout";
 
 /// The failure of a step that is blamed for the death of its process.
 fn crashed(reason: &str, stderr: &[String]) -> Outcome {

@@ -1,9 +1,22 @@
 //! The life cycle of a child process: start, ready line, end.
 
-use std::{io, process::ExitStatus, time::Duration};
+use std::{
+    io,
+    process::ExitStatus,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tasker_wire::child::{PROTOCOL, Ready};
-use tokio::{io::AsyncWriteExt, net::unix::pipe, task::JoinHandle};
+use tokio::{
+    io::AsyncWriteExt,
+    net::unix::pipe,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     Command,
@@ -11,6 +24,7 @@ use super::{
     logs::{self, LastLines},
     protocol,
     spawn::{self, Process},
+    startup::{Look, Startup, Work},
 };
 use crate::WorkerSettings;
 
@@ -47,6 +61,8 @@ pub(crate) struct ChildProcess {
     pub(super) lines: Lines,
     pub(super) input: Input,
     pub(crate) handlers: Vec<String>,
+    /// The bytes that it wrote to stdout and stderr.
+    output: Arc<AtomicU64>,
     last_lines: LastLines,
     logs: [JoinHandle<()>; 2],
 }
@@ -72,23 +88,38 @@ impl ChildProcess {
 
     fn new(mut process: Process, to_child: pipe::Sender, from_child: pipe::Receiver, settings: &WorkerSettings) -> Self {
         let (stdout, stderr) = process.take_output();
-        let last_lines = LastLines::default();
-        let source = logs::LogSource { pool: settings.pool.clone(), pid: process.pid, stream: "stdout", last: None };
+        let (last_lines, output) = (LastLines::default(), Arc::<AtomicU64>::default());
+        let read = output.clone();
+        let source = logs::LogSource { pool: settings.pool.clone(), pid: process.pid, stream: "stdout", last: None, read };
         let logs = [
             tokio::spawn(logs::forward(stdout, source.clone())),
             tokio::spawn(logs::forward(stderr, logs::LogSource { stream: "stderr", last: Some(last_lines.clone()), ..source })),
         ];
         let input = Input { pipe: to_child, bytes: Vec::new(), sent: 0 };
-        Self { process, lines: Lines::new(from_child), input, handlers: Vec::new(), last_lines, logs }
+        Self { process, lines: Lines::new(from_child), input, handlers: Vec::new(), output, last_lines, logs }
     }
 
     async fn wait_until_ready(&mut self, settings: &WorkerSettings) -> Result<Ready, String> {
-        let line = tokio::select! {
-            line = first_line(&mut self.lines) => line,
-            status = self.process.wait() => return Err(before_ready(status.ok())),
-            () = tokio::time::sleep(settings.ready_timeout) => {
-                let seconds = settings.ready_timeout.as_secs_f32();
-                return Err(format!("was not ready within {seconds} s; does it call its SDK's run()?"));
+        let mut startup = Startup::begin(settings.ready_timeout, Instant::now());
+        let line = loop {
+            if let Next::Line(line) | Next::TooLong(line) = self.lines.next() {
+                break Some(line.to_vec());
+            }
+            let now = Instant::now();
+            match startup.look(now, || Work { cpu: self.process.cpu_time(), output: self.output.load(Ordering::Relaxed) }) {
+                Look::Wait => {}
+                Look::Tell => {
+                    let (pool, pid, seconds) = (&settings.pool, self.process.pid, startup.seconds(now));
+                    tracing::info!(pool, pid, seconds, "waiting until the worker is ready; steps wait");
+                }
+                Look::GiveUp(problem) => return Err(problem),
+            }
+            tokio::select! {
+                read = self.lines.fill() => if read.unwrap_or(0) == 0 {
+                    break None;
+                },
+                status = self.process.wait() => return Err(before_ready(status.ok())),
+                () = sleep_until(startup.next_look()) => self.lines.fill_now(),
             }
         };
         let Some(line) = line else {
@@ -122,6 +153,12 @@ impl ChildProcess {
         reap(self.process, self.last_lines, self.logs).await;
     }
 
+    /// Kills the child and waits until it has ended. What it wrote can still be read.
+    pub(super) async fn end(&mut self) {
+        self.process.kill();
+        self.process.ended_within(GRACE).await;
+    }
+
     /// Kills the child and returns its last lines on stderr.
     pub(super) async fn kill(self) -> Vec<String> {
         reap(self.process, self.last_lines, self.logs).await
@@ -138,19 +175,6 @@ async fn reap(mut process: Process, last_lines: LastLines, mut logs: [JoinHandle
         }
     }
     last_lines.get()
-}
-
-async fn first_line(lines: &mut Lines) -> Option<Vec<u8>> {
-    loop {
-        match lines.next() {
-            Next::Line(line) | Next::TooLong(line) => return Some(line.to_vec()),
-            Next::Outline(line) => return Some(line),
-            Next::Partial => {}
-        }
-        if lines.fill().await.unwrap_or(0) == 0 {
-            return None;
-        }
-    }
 }
 
 fn refused(command: &Command, settings: &WorkerSettings, error: io::Error) -> StartError {

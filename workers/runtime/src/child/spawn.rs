@@ -32,7 +32,7 @@ const IN: RawFd = 3;
 const OUT: RawFd = 4;
 /// Environment variables that a child does not inherit: workers never see PostgreSQL, and only this process handles queues and
 /// invocations. A command may set them explicitly.
-const NOT_INHERITED: [&str; 8] = [
+const NOT_INHERITED: [&str; 9] = [
     "DATABASE_URL",
     "TASKER_DATABASE_URL",
     "TASKER_TEST_DATABASE_URL",
@@ -40,6 +40,7 @@ const NOT_INHERITED: [&str; 8] = [
     "TASKER_POOL",
     "TASKER_TIMEOUT_SECONDS",
     "TASKER_MAX_CONCURRENT_HANDLERS",
+    "TASKER_READY_TIMEOUT_SECONDS",
     "AWS_LAMBDA_RUNTIME_API",
 ];
 
@@ -65,6 +66,13 @@ impl Process {
         (stdout.take().expect("stdout is piped"), stderr.take().expect("stderr is piped"))
     }
 
+    /// The CPU time of the process group. Zero where there is no `/proc`.
+    pub fn cpu_time(&self) -> Duration {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return Duration::ZERO };
+        let stats = processes.flatten().filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
+        stats.filter_map(|stat| cpu_time_in(&stat, self.pid)).sum()
+    }
+
     /// Kills the process group.
     pub fn kill(&self) {
         // The child may have ended already. Its pid is not reused in so short a time.
@@ -76,6 +84,15 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The CPU time in a `/proc/PID/stat`, with that of ended children, if the process is in the group.
+fn cpu_time_in(stat: &str, group: u32) -> Option<Duration> {
+    // The name of the program may contain spaces and parentheses. The group is the third field after it, the times are from the 12th.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let hundredths = (11..15).map(number).sum::<Option<u64>>()?;
+    (number(2)? == u64::from(group)).then(|| Duration::from_millis(10 * hundredths))
 }
 
 /// A running child, with our ends of its pipes: the one that it reads from, and the one that it writes to.
@@ -183,5 +200,18 @@ fn occupy_low_descriptors() {
             return;
         }
         std::mem::forget(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_time_of_a_process_counts_if_it_is_in_the_group() {
+        let stat = "42 (a (strange) name) S 1 40 40 0 -1 4194560 1 2 3 4 100 20 3 1 20 0 1 0";
+        assert_eq!(cpu_time_in(stat, 40), Some(Duration::from_millis(1240)));
+        assert_eq!(cpu_time_in(stat, 41), None);
+        assert_eq!(cpu_time_in("nonsense", 40), None);
     }
 }

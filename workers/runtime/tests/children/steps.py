@@ -38,6 +38,25 @@ def wait(context):
     return {"waited": True}
 
 
+@step_handler("large_after")
+def large_after(context):
+    """Answers with more than a pipe holds, once a file is there."""
+    note(context)
+    wait_for(context.get_input("gate"))
+    with open(context.get_input("done"), "a") as file:
+        file.write(context.step_name + "\n")
+    return {"text": "x" * context.get_input("bytes")}
+
+
+@step_handler("count")
+def count(context):
+    """Needs a time in which it runs, and not only time that passes."""
+    note(context)
+    for _ in range(context.get_input("naps")):
+        time.sleep(0.05)
+    return {"counted": True}
+
+
 @step_handler("exit")
 def exit_at_once(context):
     note(context)

@@ -44,6 +44,8 @@ pub struct Steps {
     answered: Arc<AtomicUsize>,
     /// The most steps that the worker held.
     pub most_held: AtomicUsize,
+    unwanted: Mutex<Vec<Receipt>>,
+    told: Notify,
     pub settled: Mutex<Vec<(Receipt, Disposition)>>,
     pub extended: Mutex<Vec<(Receipt, Duration)>>,
 }
@@ -52,6 +54,12 @@ impl Steps {
     pub fn put(&self, steps: impl IntoIterator<Item = RunStep>) {
         self.waiting.lock().unwrap().0.extend(steps);
         self.changed.notify_one();
+    }
+
+    /// The outcomes of these steps are no longer needed.
+    pub fn cancel(&self, numbers: impl IntoIterator<Item = i32>) {
+        self.unwanted.lock().unwrap().extend(numbers.into_iter().map(receipt));
+        self.told.notify_one();
     }
 
     pub fn close(&self) {
@@ -91,6 +99,11 @@ impl Source for Steps {
 
     async fn extend(&self, deliveries: &[Receipt], time: Duration) {
         self.extended.lock().unwrap().extend(deliveries.iter().map(|receipt| (receipt.clone(), time)));
+    }
+
+    async fn unwanted(&self) -> Vec<Receipt> {
+        self.told.notified().await;
+        std::mem::take(&mut self.unwanted.lock().unwrap())
     }
 }
 
