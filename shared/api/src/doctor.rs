@@ -9,5 +9,6 @@ use crate::{App, problem::Problem, request::QueryReader, shape};
 /// `GET /v1/doctor`
 pub(crate) async fn examine<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Result<Json<DoctorReport>, Problem> {
     QueryReader::new(&uri).finish()?;
-    Ok(Json(shape::report(app.engine.store().examine().await?)))
+    let found = app.engine.store().examine().await?;
+    Ok(Json(shape::report(found, app.engine.unserved_pools().await?)))
 }

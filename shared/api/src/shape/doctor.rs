@@ -3,14 +3,15 @@
 use tasker_store::doctor::{Difference, Examination};
 use tasker_wire::{
     TaskId,
-    rest::{CounterDifference, DoctorReport, Examined},
+    rest::{CounterDifference, DoctorReport, Examined, UnservedPool},
 };
 
-pub(crate) fn report(found: Examination) -> DoctorReport {
+pub(crate) fn report(found: Examination, unserved: Vec<tasker_engine::WaitingPool>) -> DoctorReport {
     DoctorReport {
         checked: Examined { steps: found.steps, tasks: found.tasks },
         differences: found.differences.into_iter().map(difference).collect(),
         total: found.total,
+        unserved_pools: unserved.into_iter().map(|p| UnservedPool { pool: p.pool, steps: p.steps, why: p.why }).collect(),
     }
 }
 
