@@ -3,7 +3,7 @@
 -- Returns one row per existing task, ascending. Each s_ column is an array over the steps in topological order; null without steps.
 -- Reads the last failure only of steps that can have one: dispatched more than once, failed, or waiting again after a dispatch.
 create function tasker.task_detail_v1(p_task uuid[]) returns table (
-  task_id uuid, namespace text, name text, version text, environment text, state text, paused boolean, context text, priority int,
+  task_id uuid, namespace text, name text, version text, environment text, template_id uuid, state text, paused boolean, context text, priority int,
   tags text[], initiator text, source_system text, reason text, correlation_id uuid, parent_correlation_id uuid,
   created_at timestamptz, paused_at timestamptz, finished_at timestamptz, moved_at timestamptz,
   s_no int[], s_name text[], s_state text[], s_attempt int[], s_max_attempts int[], s_parents int[], s_pending_parents int[],
@@ -15,7 +15,7 @@ as $$
 #variable_conflict use_column
 begin
   return query
-  select t.task_id, t.namespace, t.name, t.version, t.environment, t.state,
+  select t.task_id, t.namespace, t.name, t.version, t.environment, t.template_id, t.state,
     t.paused_at is not null or exists (
       select from tasker.pauses p where p.namespace = t.namespace and p.template in ('', t.name)),
     t.context::text, t.priority, t.tags, t.initiator, t.source_system, t.reason, t.correlation_id, t.parent_correlation_id,

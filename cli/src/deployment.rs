@@ -2,6 +2,7 @@
 
 use clap::Args;
 use tasker_aws::{CallError, Clients, QueueAdmin, Queues, queue_of_dead_letters};
+use tasker_domain::did_you_mean;
 use tasker_process::BadSetting;
 
 use crate::error::{CommandError, Exit, Result};
@@ -81,7 +82,10 @@ impl QueueDeployment {
         };
         self.dead.iter().find(is_meant).cloned().ok_or_else(|| {
             let known = self.dead.join(", ");
-            CommandError::new(Exit::NotFound, format!("there is no dead-letter queue `{name}`; there are: {known}"))
+            let bare = |whole: &'_ String| queue_of_dead_letters(whole).unwrap_or(whole).trim_start_matches(prefix).to_owned();
+            let names: Vec<String> = self.dead.iter().map(bare).collect();
+            let near = did_you_mean(name, names.iter().map(String::as_str));
+            CommandError::new(Exit::NotFound, format!("there is no dead-letter queue `{name}`; there are: {known}{near}"))
         })
     }
 }
@@ -121,7 +125,8 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_queue_is_not_found_and_the_known_ones_are_named() {
         let failure = deployment().await.find("worker-b").unwrap_err();
-        let expected = "there is no dead-letter queue `worker-b`; there are: shop-intake-dlq, shop-worker-a-dlq";
+        let expected =
+            "there is no dead-letter queue `worker-b`; there are: shop-intake-dlq, shop-worker-a-dlq; did you mean worker-a?";
         assert_eq!((failure.exit, failure.message.as_str()), (Exit::NotFound, expected));
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use tasker_domain::did_you_mean;
 use tasker_wire::rest::{CompletionData, StepManualAction, StepResponse};
 use uuid::Uuid;
 
@@ -69,6 +70,13 @@ async fn id_of(args: &StepArgs, client: &Client) -> Result<String> {
         return Ok(step.step_uuid.to_string());
     }
     let names: Vec<String> = steps.iter().take(20).map(|step| output::line(&step.name)).collect();
-    let message = format!("task {} has no step `{}`; it has {}", args.task, output::line(&args.step), names.join(", "));
+    let near = did_you_mean(&args.step, steps.iter().map(|step| step.name.as_str()));
+    let message = format!(
+        "task {} has no step `{}`; it has {}{}",
+        args.task,
+        output::line(&args.step),
+        names.join(", "),
+        output::line(&near)
+    );
     Err(CommandError::new(Exit::NotFound, message))
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use semver::Version;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use tasker_domain::template;
+use tasker_domain::{did_you_mean, template};
 use tasker_server::{TemplateFile, template_files};
 use tasker_wire::{
     Fault,
@@ -173,7 +173,9 @@ async fn highest(args: &ShowTemplateArgs, client: &Client) -> Result<String> {
     let TemplateListResponse { templates, .. } = client.get(&["v1", "templates"], &query).await?.read()?;
     let versions = templates.iter().filter(|t| t.name == args.name).filter_map(|t| Version::parse(&t.version).ok());
     let Some(version) = versions.filter(|version| version.pre.is_empty()).max() else {
-        let message = format!("there is no template {} in {} with a released version", line(&args.name), line(&args.namespace));
+        let near = did_you_mean(&args.name, templates.iter().map(|t| t.name.as_str()));
+        let (name, namespace) = (line(&args.name), line(&args.namespace));
+        let message = format!("there is no template {name} in {namespace} with a released version{}", line(&near));
         return Err(CommandError::new(Exit::NotFound, message));
     };
     Ok(version.to_string())

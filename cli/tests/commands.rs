@@ -267,7 +267,7 @@ async fn an_unknown_step_is_not_found_and_the_known_ones_are_named() {
     let server = Server::answering([(200, steps("error"))]).await;
     let output = server.run(&["step", "resolve", TASK, "chrage", "--reason", "x"]).await;
     assert_eq!(code(&output), 3);
-    assert!(err(&output).contains("has no step `chrage`; it has charge"), "{}", err(&output));
+    assert!(err(&output).contains("has no step `chrage`; it has charge; did you mean charge?"), "{}", err(&output));
 }
 
 #[tokio::test]

@@ -165,6 +165,24 @@ fn a_folder_of_templates_is_registered_once_whatever_else_is_in_it() {
 }
 
 #[test]
+fn work_that_no_worker_will_do_is_told_at_every_start() {
+    let home = home();
+    let step = json!({"name": "a", "worker": "gamma", "handler": {"callable": "a"}});
+    home.template(&json!({"name": "lost", "version": "1.0.0", "steps": [step]}));
+    let said = || {
+        let mut command = dev_command(&home, &[]);
+        command.stderr(Stdio::from(fs::File::create(home.path("stderr")).unwrap()));
+        assert!(Starting::launch(command).ready().stop());
+        fs::read_to_string(home.path("stderr")).unwrap()
+    };
+    let expected = "work of default/lost 1.0.0 waits for a worker of pool gamma; none is known: give --worker NAME=COMMAND";
+    assert!(said().contains(expected));
+    fs::remove_file(home.path("templates/lost.yaml")).unwrap();
+    let told = said();
+    assert!(told.contains(expected), "the template is still in the database: {told}");
+}
+
+#[test]
 fn without_postgresql_the_remedy_is_named_in_one_line() {
     let home = home();
     let output = dev_command(&home, &[]).env("PG_BIN", home.dir.path()).output().unwrap();

@@ -15,7 +15,8 @@ const NOTE: usize = 100;
 pub fn created(task: &TaskResponse) -> String {
     let TaskResponse { task_uuid, name, version, namespace, total_steps, .. } = task;
     let steps = counted(total_steps, "step");
-    format!("task {task_uuid}: {} {} in {}, {steps}", line(name), line(version), line(namespace))
+    let warnings: String = task.warnings.iter().map(|warning| format!("\n! {}", line(warning))).collect();
+    format!("task {task_uuid}: {} {} in {}, {steps}{warnings}", line(name), line(version), line(namespace))
 }
 
 pub fn task(task: &TaskResponse, steps: &[StepResponse]) -> String {
@@ -92,7 +93,7 @@ fn note(step: &StepResponse) -> String {
             format!("waits for {} of {} parents", step.total_parents - step.completed_parents, step.total_parents)
         }
         Some(StepState::Pending) => "held".into(),
-        Some(StepState::Enqueued) => "waits for a worker".into(),
+        Some(StepState::Enqueued) => step.waiting_reason.clone().unwrap_or_else(|| "waits for a worker".into()),
         Some(StepState::WaitingForRetry) => {
             [retry(), why].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
         }

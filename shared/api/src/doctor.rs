@@ -16,5 +16,6 @@ pub(crate) async fn examine<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Re
     if let Some(Blocker { text, .. }) = blockers.iter().find(|blocker| blocker.all) {
         return Err(Problem::unavailable(format!("another session holds {text}; the rows cannot be read until it ends")));
     }
-    Ok(Json(shape::report(store.examine().await?, blockers)))
+    let found = store.examine().await?;
+    Ok(Json(shape::report(found, blockers, app.engine.unserved_pools().await?)))
 }

@@ -34,7 +34,12 @@ impl Problem {
     }
 
     pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("{what} not found"))
+        Self::not_found_near(what, "")
+    }
+
+    /// `hint` suggests another name, as the end of the sentence.
+    pub fn not_found_near(what: &str, hint: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("{what} not found{hint}"))
     }
 
     pub fn malformed(faults: Faults) -> Self {

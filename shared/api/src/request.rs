@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header::CONTENT_TYPE, request::Parts},
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
+use tasker_domain::did_you_mean;
 use tasker_wire::{Fault, Faults, StepId, TaskId, limits, message::is_traceparent};
 use uuid::Uuid;
 
@@ -138,7 +139,8 @@ impl QueryReader {
     pub fn finish(mut self) -> Result<(), Problem> {
         for key in self.given.keys().take(limits::FAULTS) {
             let known = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
-            self.faults.push(Fault::new(place(key), format!("unknown parameter; the known parameters are {known}")));
+            let near = did_you_mean(key, self.known.iter().copied());
+            self.faults.push(Fault::new(place(key), format!("unknown parameter; the known parameters are {known}{near}")));
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::malformed(Faults(self.faults))) }
     }

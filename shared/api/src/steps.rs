@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, Uri},
 };
 use tasker_domain::action::{StepVerb, parse_step_action};
-use tasker_engine::By;
+use tasker_engine::{By, Unserved};
 use tasker_queue::Queue;
 use tasker_store::{Resolution, StepDetail};
 use tasker_wire::{StepId, StepState, limits, rest::StepResponse};
@@ -77,9 +77,14 @@ async fn responses<Q: Queue>(app: &App<Q>, steps: Vec<StepDetail>) -> Result<Vec
         let of_task = app.engine.store().resolutions(resolved.step.task).await?;
         resolutions.extend(of_task.into_iter().map(|r| (r.step, r)));
     }
+    // All steps are of one task.
+    let unserved = match steps.iter().find(|step| step.state == StepState::Enqueued) {
+        Some(waiting) => app.engine.unserved(&waiting.template).await?,
+        None => Unserved::default(),
+    };
     let response = |step: StepDetail| {
         let resolution = resolutions.get(&step.step);
-        shape::step(step, resolution)
+        shape::step(step, resolution, &unserved)
     };
     Ok(steps.into_iter().map(response).collect())
 }

@@ -9,8 +9,8 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header::LOCATION},
     response::{IntoResponse, Response},
 };
-use tasker_domain::{action::parse_cancellation, request::parse_task_request};
-use tasker_engine::{By, SubmitError};
+use tasker_domain::{action::parse_cancellation, did_you_mean, request::parse_task_request};
+use tasker_engine::{By, SubmitError, Unserved};
 use tasker_queue::Queue;
 use tasker_store::TaskFilter;
 use tasker_wire::{
@@ -72,8 +72,9 @@ pub(crate) async fn list<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Resul
     let status = query.text("status");
     let states = status.as_deref().and_then(states);
     if status.is_some() && states.is_none() {
-        let known: Vec<&str> = TaskState::ALL.iter().map(|s| s.as_str()).collect();
-        query.fault("status", format!("must be one of {}, completed, pending", known.join(", ")));
+        let known: Vec<&str> = TaskState::ALL.iter().map(|s| s.as_str()).chain(["completed", "pending"]).collect();
+        let near = did_you_mean(status.as_deref().unwrap_or_default(), known.iter().copied());
+        query.fault("status", format!("must be one of {}{near}", known.join(", ")));
     }
     let filter = TaskFilter {
         namespace: query.text("namespace"),
@@ -132,7 +133,12 @@ async fn wait_for<Q: Queue>(app: &App<Q>, place: &Place, task: TaskId, wait: Opt
 }
 
 async fn shown<Q: Queue>(app: &App<Q>, id: TaskId) -> Result<TaskResponse, Problem> {
-    app.engine.store().task_detail(id).await?.map(shape::task).ok_or_else(|| Problem::not_found("task"))
+    let task = app.engine.store().task_detail(id).await?.ok_or_else(|| Problem::not_found("task"))?;
+    let unserved = match task.task.state.is_finished() {
+        true => Unserved::default(),
+        false => app.engine.unserved(&task.template).await?,
+    };
+    Ok(shape::task(task, &unserved))
 }
 
 /// The states that a word means: a stored state, or one of Tasker's two words. `pending` means every state but complete.

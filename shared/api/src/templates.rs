@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
+use tasker_domain::did_you_mean;
 use tasker_queue::Queue;
 use tasker_wire::{
     Fault, limits,
@@ -54,6 +55,16 @@ pub(crate) async fn list<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Resul
     Ok(Json(shape::templates(templates, app.engine.store().namespaces().await?)))
 }
 
+/// The problem of a template that is not registered, with a near version or name.
+async fn unknown<Q: Queue>(app: &App<Q>, [namespace, name, version]: &[String; 3]) -> Result<Problem, Problem> {
+    let versions = app.engine.store().latest_revisions(namespace, name).await?;
+    let hint = match versions.is_empty() {
+        true => app.engine.near_template(namespace, name).await?,
+        false => did_you_mean(version, versions.iter().map(|revision| revision.version.as_str())),
+    };
+    Ok(Problem::not_found_near("template", &hint))
+}
+
 /// `GET /v1/templates/{namespace}/{name}/{version}`
 pub(crate) async fn show<Q: Queue>(
     State(app): State<App<Q>>,
@@ -67,7 +78,7 @@ pub(crate) async fn show<Q: Queue>(
     }
     let [namespace, name, version] = &identity;
     let found = app.engine.store().template(namespace, name, version).await?;
-    let revision = found.ok_or_else(|| Problem::not_found("template"))?;
+    let Some(revision) = found else { return Err(unknown(&app, &identity).await?) };
     let template_id = revision.template_id;
     let unreadable = |error| {
         tracing::error!(%error, %template_id, "a stored template cannot be read");

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod decide;
 pub mod graph;
 pub mod json;
+mod near;
 mod number;
 mod reader;
 pub mod request;
@@ -14,3 +15,4 @@ pub mod template;
 pub mod token;
 
 pub use decide::{Policy, Verdict, decide};
+pub use near::{did_you_mean, near};

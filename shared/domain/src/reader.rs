@@ -7,14 +7,12 @@ use std::{cell::RefCell, collections::BTreeMap, ops::RangeInclusive};
 use serde::de::{self, DeserializeOwned, value::StrDeserializer};
 use serde_json::Value;
 
-use crate::json;
+use crate::{json, near};
 use tasker_wire::{Fault, Faults, Json, fault::pointer, limits};
 
 /// The members of an object, each as its JSON.
 pub(crate) type Members = BTreeMap<String, Json>;
 
-/// No name is suggested from a longer list: many suggestions from many names would be expensive.
-const GUESSED_AMONG: usize = 1_000;
 /// Characters of a faulty text that a message shows.
 const SHOWN_CHARS: usize = 80;
 
@@ -284,7 +282,7 @@ impl<'f> Object<'f> {
         for key in self.map.keys() {
             let message = match key.strip_prefix(':').filter(|key| self.known.contains(key)) {
                 Some(key) => format!("unknown key: Ruby symbols are not supported, write {key}"),
-                None => match guess(key, self.known.iter().copied()) {
+                None => match near(key, self.known.iter().copied()) {
                     Some(guess) => format!("unknown key; did you mean {guess}?"),
                     None => format!("unknown key; the known keys are {}", self.known.join(", ")),
                 },
@@ -307,16 +305,6 @@ impl de::Error for UnknownWord {
     fn unknown_variant(_: &str, words: &'static [&'static str]) -> Self {
         Self(words)
     }
-}
-
-/// The name that the text probably means: at most two typing errors away.
-pub(crate) fn guess<'a>(text: &str, names: impl ExactSizeIterator<Item = &'a str>) -> Option<&'a str> {
-    if names.len() > GUESSED_AMONG || text.chars().count() > limits::NAME_CHARS {
-        return None;
-    }
-    let near = |name: &'a str| (strsim::damerau_levenshtein(text, name), name);
-    let (distance, name) = names.filter(|name| name.len().abs_diff(text.len()) <= 2).map(near).min()?;
-    (distance <= 2 && distance * 2 < name.len()).then_some(name)
 }
 
 /// A text of an input in quotes. It is escaped, because it goes to terminals and logs, and cut.

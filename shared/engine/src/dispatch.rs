@@ -144,16 +144,9 @@ impl<Q: Queue> Engine<Q> {
         }
     }
 
-    /// The pool is the one that the step names, or the one named like its namespace, or the only pool, or `default`.
     pub(crate) fn to_pool(&self, step: &WorkflowStep, message: RunStep) -> Outgoing {
-        let pools = &self.settings.pools;
-        let pool = match (&step.worker, pools.iter().next()) {
-            (Some(named), _) => named,
-            _ if pools.contains(&message.namespace) => &message.namespace,
-            (None, Some(only)) if pools.len() == 1 => only,
-            _ => "default",
-        };
-        Outgoing::RunStep { pool: pool.to_owned(), step: Box::new(message) }
+        let pool = self.pool_of(&message.namespace, step.worker.as_deref()).to_owned();
+        Outgoing::RunStep { pool, step: Box::new(message) }
     }
 
     /// Loads the messages of dispatched steps, and returns the leases that did not fit. Sends nothing.

@@ -8,6 +8,7 @@ mod complete;
 mod dispatch;
 mod locked;
 mod operator;
+mod pools;
 mod reaction;
 mod recover;
 mod register;
@@ -35,6 +36,7 @@ use tasker_wire::{limits, message::Lease};
 
 pub use complete::disposition;
 pub use operator::{By, OperatorError};
+pub use pools::{Unserved, WaitingPool};
 pub use reaction::{React, Reaction};
 pub use register::{RegisterError, Registered};
 pub use submit::{SubmitError, Submitted};
@@ -53,7 +55,7 @@ pub struct EngineSettings {
     pub environment: String,
     /// The first key signs; all keys verify.
     pub signing_keys: Vec<SigningKey>,
-    /// Pools that have workers. Decides only about steps that name no pool.
+    /// Pools that have workers. Decides about steps that name no pool, and what is said of steps whose pool is not among them.
     pub pools: HashSet<String>,
     /// Changed content under the same version becomes a new revision, and is not rejected.
     pub revise_templates: bool,

@@ -24,7 +24,7 @@ pub struct Registered {
     pub revision: i32,
     /// Whether this call registered it. False if the same content was registered before.
     pub created: bool,
-    /// Accepted keys that have no effect in this version.
+    /// Accepted keys that have no effect in this version, and pools without a worker.
     pub notes: Vec<Fault>,
 }
 
@@ -51,11 +51,12 @@ const DIFF_LINES: usize = 50;
 impl<Q: Queue> Engine<Q> {
     /// Registers a template from YAML or JSON. Registering the same content again changes nothing.
     pub async fn register_template(self: &Arc<Self>, yaml: &str) -> Result<Registered, RegisterError> {
-        let (parsed, notes) = template::parse(yaml).map_err(RegisterError::Invalid)?;
+        let (parsed, mut notes) = template::parse(yaml).map_err(RegisterError::Invalid)?;
         let refused = template::refuse_unsupported(&parsed);
         if !refused.is_empty() {
             return Err(RegisterError::Invalid(Faults(refused)));
         }
+        notes.extend(self.notes_on_pools(&parsed.namespace, parsed.steps.iter().map(|step| step.worker.as_deref())));
         let definition = serde_json::to_string(&parsed).map_err(|e| StoreError::Bug(e.to_string()))?;
         let sha256 = parsed.sha256();
         let (namespace, name, version) = (parsed.namespace, parsed.name, parsed.version.to_string());

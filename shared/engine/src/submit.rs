@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use semver::Version;
 use tasker_domain::{
+    did_you_mean,
     request::{TaskRequest, key_identity, message_identity, strict_identity},
     template::IdentityStrategy,
     token::TemplateRef,
@@ -18,6 +19,8 @@ use crate::{Engine, React, Reaction, templates::LoadedTemplate, wait::Waiter, wo
 
 /// The number of tries of an insert while the database does not answer.
 const TRIES: usize = 2;
+/// Names among which a near one is searched.
+const NAMES: i64 = 1_000;
 /// Concurrent inserts. More would share the same connections in smaller batches.
 const STATEMENTS: usize = 2;
 /// The rows of one insert, tasks and steps together. A larger task is inserted alone.
@@ -33,13 +36,15 @@ pub struct Submitted {
 /// Why a request created no task.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    #[error("Task template not found: {namespace}/{name}{}", version.as_ref().map(|v| format!(" {v}")).unwrap_or_default())]
+    #[error("Task template not found: {namespace}/{name}{}{hint}", version.as_ref().map(|v| format!(" {v}")).unwrap_or_default())]
     UnknownTemplate {
         namespace: String,
         name: String,
         version: Option<String>,
         /// The registered versions.
         known: Vec<String>,
+        /// A near name, as the end of a sentence; empty without one.
+        hint: String,
     },
     /// The template rejects the request.
     #[error("{0}")]
@@ -135,15 +140,33 @@ impl<Q: Queue> Engine<Q> {
 
     async fn template_for(&self, request: &TaskRequest) -> Result<Arc<LoadedTemplate>, SubmitError> {
         let revisions = self.templates.revisions(&self.store, &request.namespace, &request.name).await?;
-        let unknown = || SubmitError::UnknownTemplate {
-            namespace: request.namespace.clone(),
-            name: request.name.clone(),
-            version: request.version.as_ref().map(Version::to_string),
-            known: revisions.iter().map(|r| r.version.clone()).collect(),
+        if let Some(revision) = choose(&revisions, request.version.as_ref()) {
+            let reference = TemplateRef { template_id: revision.template_id, environment: self.settings.environment.clone() };
+            if let Some(template) = self.templates.get(&self.store, &reference).await? {
+                return Ok(template);
+            }
+        }
+        let version = request.version.as_ref().map(Version::to_string);
+        let known: Vec<String> = revisions.iter().map(|r| r.version.clone()).collect();
+        let hint = match &version {
+            Some(version) if !known.is_empty() => did_you_mean(version, known.iter().map(String::as_str)),
+            None if !known.is_empty() => String::new(),
+            _ => self.near_template(&request.namespace, &request.name).await?,
         };
-        let revision = choose(&revisions, request.version.as_ref()).ok_or_else(unknown)?;
-        let reference = TemplateRef { template_id: revision.template_id, environment: self.settings.environment.clone() };
-        self.templates.get(&self.store, &reference).await?.ok_or_else(unknown)
+        let (namespace, name) = (request.namespace.clone(), request.name.clone());
+        Err(SubmitError::UnknownTemplate { namespace, name, version, known, hint })
+    }
+
+    /// The template that an unknown name probably means, as the end of a sentence: one of a near name, or one of this name elsewhere.
+    pub async fn near_template(&self, namespace: &str, name: &str) -> Result<String, StoreError> {
+        let names = self.store.template_names(NAMES).await?;
+        let whole: Vec<String> = names.iter().map(|[namespace, name]| format!("{namespace}/{name}")).collect();
+        let hint = did_you_mean(&format!("{namespace}/{name}"), whole.iter().map(String::as_str));
+        let elsewhere = || names.iter().zip(&whole).find(|([_, other], _)| other == name).map(|(_, whole)| whole);
+        Ok(match hint.is_empty() {
+            true => elsewhere().map(|whole| format!("; did you mean {whole}?")).unwrap_or_default(),
+            false => hint,
+        })
     }
 
     /// The messages of a new task's roots, made from the request without a read.

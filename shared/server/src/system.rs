@@ -27,7 +27,7 @@ use crate::{
     loops::drain_queue,
     ownership,
     postgres::PrivatePostgres,
-    templates::register_all,
+    templates::{register_all, tell_unserved},
 };
 
 /// Connections to the database. More than four only add latency.
@@ -87,9 +87,10 @@ async fn run_until(
     engine.watch_clock().await?;
     engine.take_over().await?;
     let templates = match &options.templates {
-        Some(dir) => Some(register_all(&engine, dir, &options.workers, &tell).await?),
+        Some(dir) => Some(register_all(&engine, dir, &tell).await?),
         None => None,
     };
+    tell_unserved(&engine, &tell).await?;
     let executors = tokio::select! {
         executors = start_workers(options) => executors?,
         // Dropping the future ends the workers that were started.

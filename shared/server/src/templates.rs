@@ -1,17 +1,16 @@
 //! Registers the templates of a folder.
 
 use std::{
-    collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Result, bail};
-use tasker_domain::template::Template;
 use tasker_engine::{Engine, RegisterError};
 use tasker_queue::InProcess;
+use tasker_wire::limits;
 
-use crate::{Event, WorkerCommand, template_files};
+use crate::{Event, template_files};
 
 /// How many template files were found, and how many of their templates are registered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,12 +20,7 @@ pub struct Templates {
 }
 
 /// Registers every template of a folder and its folders. A bad one is reported and skipped.
-pub async fn register_all(
-    engine: &Arc<Engine<InProcess>>,
-    dir: &Path,
-    workers: &[WorkerCommand],
-    tell: &impl Fn(Event),
-) -> Result<Templates> {
+pub async fn register_all(engine: &Arc<Engine<InProcess>>, dir: &Path, tell: &impl Fn(Event)) -> Result<Templates> {
     let warn = |text: String| tell(Event::Warning(text));
     if let Err(error) = std::fs::read_dir(dir) {
         bail!("the templates folder {} cannot be read: {error}", dir.display());
@@ -40,12 +34,7 @@ pub async fn register_all(
             continue;
         }
         match engine.register_template(&file.text).await {
-            Ok(_) => {
-                templates.registered += 1;
-                for pool in file.parsed.iter().flat_map(|(template, _)| pools_without_a_worker(template, workers)) {
-                    warn(format!("{shown}: steps of the pool {pool} will wait, because no --worker {pool}=COMMAND is given"));
-                }
-            }
+            Ok(_) => templates.registered += 1,
             Err(RegisterError::Store(e)) => bail!(e),
             Err(RegisterError::Invalid(faults)) => faults.0.iter().for_each(|fault| warn(format!("{shown}: {fault}"))),
             Err(e) => warn(format!("{shown}: {e}")),
@@ -61,8 +50,15 @@ pub async fn register_all(
     Ok(templates)
 }
 
-/// Pools without a worker. Their steps would wait indefinitely, and nothing else would report it.
-fn pools_without_a_worker(template: &Template, workers: &[WorkerCommand]) -> HashSet<String> {
-    let named = template.steps.iter().filter_map(|s| s.worker.clone());
-    named.filter(|pool| !workers.iter().any(|w| w.pool == *pool)).collect()
+/// Tells of registered templates, of this folder or from before, with steps that no worker will run. Nothing else would report it.
+pub async fn tell_unserved(engine: &Engine<InProcess>, tell: &impl Fn(Event)) -> Result<()> {
+    for (why, templates) in engine.unserved_templates().await? {
+        let more = match templates.len().saturating_sub(limits::LISTED_NAMES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let named = templates.iter().take(limits::LISTED_NAMES).cloned().collect::<Vec<_>>().join(", ");
+        tell(Event::Warning(format!("work of {named}{more} {why}: give --worker NAME=COMMAND")));
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 -- The steps of a task, or one of them, each with its last applied outcome and its last failure.
 -- $1 task · $2 step number, or null for all · $3 maximum bytes of all returned results; the results beyond it are null
 -- Returns no row if the task does not exist, and one row without a step if the task has no such step.
-select t.state as task_state, t.created_at, s.no, s.name, s.state, s.attempt, s.max_attempts,
+select t.state as task_state, t.created_at, t.template_id, t.environment, s.no, s.name, s.state, s.attempt, s.max_attempts,
   s.pending_parents, cardinality(s.parents) as parents, s.dispatched_at, s.started_at, s.finished_at,
   case s.state when 'waiting_for_retry' then s.wake_at end as retry_at,
   s.state = 'waiting_for_retry' and s.wake_at <= tasker.clock() as retry_due,

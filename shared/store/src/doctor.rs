@@ -3,10 +3,12 @@
 //! It reads all tasks, page by page. Each statement sees one state of the database, in which counters and rows agree, so it may run
 //! at any time.
 
+use tasker_domain::token::TemplateRef;
+use tasker_wire::{StepNo, TaskId};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::{Store, StoreError, row::from_row, store::sql};
+use crate::{Store, StoreError, change::task_id, row::from_row, store::sql};
 
 /// Tasks and steps of a page. One statement checks them well within its timeout.
 const PAGE_TASKS: i64 = 10_000;
@@ -37,7 +39,27 @@ pub struct Difference {
     pub facts: Option<String>,
 }
 
+/// Dispatched steps that no worker has started, all of one step of a template.
+#[derive(Debug)]
+pub struct WaitingSteps {
+    pub template: TemplateRef,
+    /// The task of one of them.
+    pub task: TaskId,
+    pub no: StepNo,
+    pub count: i64,
+}
+
 impl Store {
+    /// The dispatched steps that no worker has started, by the step of their template.
+    pub async fn waiting_steps(&self) -> Result<Vec<WaitingSteps>, StoreError> {
+        let rows = self.request(sql!("waiting_steps"), &[]).await?;
+        let read = |row: &Row| {
+            let template = TemplateRef { template_id: row.get("template_id"), environment: row.get("environment") };
+            WaitingSteps { template, task: task_id(row.get("task_id")), no: row.get("no"), count: row.get("steps") }
+        };
+        Ok(rows.iter().map(read).collect())
+    }
+
     pub async fn examine(&self) -> Result<Examination, StoreError> {
         let mut found = Examination::default();
         let mut after = Uuid::nil();

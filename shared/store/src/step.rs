@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, value::RawValue};
+use tasker_domain::token::TemplateRef;
 use tasker_wire::{StepId, StepState, TaskId, TaskState, outcome::Failure};
 use tokio_postgres::Row;
 
@@ -13,6 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct StepDetail {
     pub step: StepId,
+    pub template: TemplateRef,
     pub task_state: TaskState,
     /// The creation time of its task.
     pub created_at: Timestamp,
@@ -70,6 +72,7 @@ impl StepDetail {
             created_at, name, attempt, max_attempts, parents, pending_parents, retry_at, retry_due, dispatched_at, started_at,
             finished_at, failed_at;
             step: step,
+            template: TemplateRef { template_id: row.get("template_id"), environment: row.get("environment") },
             task_state: task_state(row.get("task_state")),
             state: step_state(row.get("state")),
             result_omitted: result.is_none() && row.get::<_, i32>("result_bytes") > 0,

@@ -4,6 +4,7 @@ use std::iter::zip;
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
+use tasker_domain::token::TemplateRef;
 use tasker_wire::{StepId, StepState, TaskId, TaskState};
 use tokio_postgres::{Row, types::FromSql};
 use uuid::Uuid;
@@ -62,6 +63,7 @@ pub struct StepCounts {
 #[derive(Debug)]
 pub struct TaskDetail {
     pub task: TaskSummary,
+    pub template: TemplateRef,
     pub steps: Vec<StepSummary>,
 }
 
@@ -172,7 +174,8 @@ impl TaskDetail {
             last_attempted_at: last_attempted_at[at],
             failed_at: failed_at[at],
         };
-        Self { steps: names.into_iter().enumerate().map(summary).collect(), task }
+        let template = TemplateRef { template_id: row.get("template_id"), environment: task.environment.clone() };
+        Self { steps: names.into_iter().enumerate().map(summary).collect(), task, template }
     }
 }
 

@@ -40,6 +40,14 @@ pub struct TemplateVersion {
     pub steps: i64,
 }
 
+/// A worker that steps of a template name; `None` for those that name none.
+#[derive(Debug)]
+pub struct TemplateWorker {
+    /// Namespace, name and version.
+    pub identity: [String; 3],
+    pub worker: Option<String>,
+}
+
 /// The newest revision of a version of a template.
 #[derive(Debug)]
 pub struct TemplateRevision {
@@ -81,6 +89,19 @@ impl Store {
             steps: row.get::<_, i32>("steps").into(),
         };
         Ok(rows.iter().map(read).collect())
+    }
+
+    /// The workers that the newest revisions name, of at most [`limits::LISTED_TEMPLATES`] templates.
+    pub async fn template_workers(&self) -> Result<Vec<TemplateWorker>, StoreError> {
+        let rows = self.request(sql!("template_workers"), &[&limits::LISTED_TEMPLATES]).await?;
+        let read = |row: &Row| TemplateWorker { identity: [row.get(0), row.get(1), row.get(2)], worker: row.get("worker") };
+        Ok(rows.iter().map(read).collect())
+    }
+
+    /// The namespaces and names of templates, at most `rows`.
+    pub async fn template_names(&self, rows: i64) -> Result<Vec<[String; 2]>, StoreError> {
+        let rows = self.request(sql!("template_names"), &[&rows]).await?;
+        Ok(rows.iter().map(|row| [row.get(0), row.get(1)]).collect())
     }
 
     /// The namespaces that have templates, each with the number of its template versions.

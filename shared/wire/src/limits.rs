@@ -37,6 +37,8 @@ pub const COUNTED_ROWS: i64 = 100_000;
 pub const LISTED_BYTES: usize = 4 * 1024 * 1024;
 /// Template versions in one list. The namespace filter reaches the others.
 pub const LISTED_TEMPLATES: i64 = 10_000;
+/// Names in one sentence. A list of hundreds of pools or templates hides what the sentence says.
+pub const LISTED_NAMES: usize = 10;
 /// Nesting of a JSON document. PostgreSQL's and Python's parsers accept this much.
 pub const JSON_DEPTH: usize = 100;
 /// Digits of a number, without zeros at its ends. A double written in full has at most 767, and every comparison of two identities

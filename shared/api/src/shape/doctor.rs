@@ -6,15 +6,16 @@ use tasker_store::{
 };
 use tasker_wire::{
     TaskId,
-    rest::{CounterDifference, DoctorReport, Examined},
+    rest::{CounterDifference, DoctorReport, Examined, UnservedPool},
 };
 
-pub(crate) fn report(found: Examination, blockers: Vec<Blocker>) -> DoctorReport {
+pub(crate) fn report(found: Examination, blockers: Vec<Blocker>, unserved: Vec<tasker_engine::WaitingPool>) -> DoctorReport {
     DoctorReport {
         checked: Examined { steps: found.steps, tasks: found.tasks },
         differences: found.differences.into_iter().map(difference).collect(),
         locks: blockers.into_iter().map(|blocker| blocker.text).collect(),
         total: found.total,
+        unserved_pools: unserved.into_iter().map(|p| UnservedPool { pool: p.pool, steps: p.steps, why: p.why }).collect(),
     }
 }
 

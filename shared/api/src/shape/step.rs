@@ -2,9 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
+use tasker_engine::Unserved;
 use tasker_store::{Resolution, StepAnswer, StepDetail, is_ready};
 use tasker_wire::{
-    StepState,
+    StepId, StepState,
     outcome::Failure,
     rest::{StepExecutionError, StepExecutionMetadata, StepExecutionResult, StepResponse},
 };
@@ -12,7 +13,7 @@ use tasker_wire::{
 use super::micros;
 
 /// `resolution` is the operator action that resolved the step, if one did.
-pub(crate) fn step(mut step: StepDetail, resolution: Option<&Resolution>) -> StepResponse {
+pub(crate) fn step(mut step: StepDetail, resolution: Option<&Resolution>, unserved: &Unserved) -> StepResponse {
     let answered_at = step.answer.as_ref().map(|a| a.answered_at);
     let moved = [step.dispatched_at, step.started_at, answered_at, step.finished_at];
     StepResponse {
@@ -34,8 +35,14 @@ pub(crate) fn step(mut step: StepDetail, resolution: Option<&Resolution>) -> Ste
         last_failure_at: step.failed_at.map(micros),
         next_retry_at: step.retry_at.map(micros),
         last_attempted_at: step.started_at.max(step.dispatched_at).map(micros),
+        waiting_reason: waiting_reason(step.step, step.state, unserved),
         name: step.name,
     }
+}
+
+/// Why a dispatched step will not start by itself.
+pub(super) fn waiting_reason(step: StepId, state: StepState, unserved: &Unserved) -> Option<String> {
+    unserved.of(step).filter(|_| state == StepState::Enqueued).map(str::to_owned)
 }
 
 /// Whether another attempt is possible without an operator.

@@ -1,17 +1,42 @@
 //! A task, with Tasker's words for its progress, computed from the states of its steps.
 
+use std::collections::BTreeMap;
+
+use tasker_engine::Unserved;
 use tasker_store::{StepCounts, StepSummary, TaskDetail, TaskSummary, is_ready};
 use tasker_wire::{
-    TaskState,
+    StepState, TaskState,
     ids::named_step_uuid,
     rest::{StepReadiness, TaskResponse},
 };
 
-use super::{micros, naive, step::retry_eligible};
+use super::{
+    micros, naive,
+    step::{retry_eligible, waiting_reason},
+};
 
-pub(crate) fn task(TaskDetail { task, steps }: TaskDetail) -> TaskResponse {
-    let steps = steps.into_iter().map(|step| readiness(step, &task)).collect();
-    TaskResponse { steps, ..listed(task) }
+pub(crate) fn task(TaskDetail { task, steps, .. }: TaskDetail, unserved: &Unserved) -> TaskResponse {
+    let warnings = warnings(&steps, unserved);
+    let steps = steps.into_iter().map(|step| readiness(step, &task, unserved)).collect();
+    TaskResponse { steps, warnings, ..listed(task) }
+}
+
+/// A sentence for each pool without a worker, with the steps that wait for one or will.
+fn warnings(steps: &[StepSummary], unserved: &Unserved) -> Vec<String> {
+    let mut waiting: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let is_ahead =
+        |step: &&StepSummary| matches!(step.state, StepState::Pending | StepState::Enqueued | StepState::WaitingForRetry);
+    for step in steps.iter().filter(is_ahead) {
+        if let Some(why) = unserved.of(step.step) {
+            waiting.entry(why).or_default().push(&step.name);
+        }
+    }
+    let sentence = |(why, names): (&str, Vec<&str>)| match &names[..] {
+        [name] => format!("step {name} {why}"),
+        [name, ..] => format!("step {name} and {} more: each {why}", names.len() - 1),
+        [] => why.to_owned(),
+    };
+    waiting.into_iter().map(sentence).collect()
 }
 
 /// A task in a list, which has no steps.
@@ -50,10 +75,11 @@ pub(crate) fn listed(task: TaskSummary) -> TaskResponse {
         completion_percentage: percentage(counts),
         health_status: health(task.state, counts).into(),
         steps: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 
-fn readiness(step: StepSummary, task: &TaskSummary) -> StepReadiness {
+fn readiness(step: StepSummary, task: &TaskSummary, unserved: &Unserved) -> StepReadiness {
     StepReadiness {
         workflow_step_uuid: step.step.uuid(),
         task_uuid: task.task.uuid(),
@@ -70,6 +96,7 @@ fn readiness(step: StepSummary, task: &TaskSummary) -> StepReadiness {
         max_attempts: step.max_attempts,
         backoff_request_seconds: step.hint_seconds.map(|seconds| seconds.ceil() as i32),
         last_attempted_at: step.last_attempted_at.map(naive),
+        waiting_reason: waiting_reason(step.step, step.state, unserved),
         name: step.name,
     }
 }

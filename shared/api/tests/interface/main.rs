@@ -5,6 +5,7 @@
 mod bad_input;
 mod busy;
 mod health;
+mod pools;
 mod rig;
 mod routes;
 mod steps;

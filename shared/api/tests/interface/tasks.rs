@@ -184,3 +184,40 @@ async fn a_task_of_ten_thousand_steps_is_shown_well_under_a_second() {
     // Unoptimised, and on a machine that is busy with other tests; optimised it takes a quarter of that.
     assert!(took < std::time::Duration::from_secs(2), "{took:?}");
 }
+
+#[tokio::test]
+async fn no_step_has_the_id_of_its_task() {
+    let rig = Rig::new().await;
+    let uri = rig.submit(json!({})).await;
+    let task = rig.get(&uri).await.body;
+    let ids: Vec<_> = task["steps"].as_array().unwrap().iter().map(|step| &step["workflow_step_uuid"]).collect();
+    assert_eq!(ids.len(), 2);
+    assert!(ids.iter().all(|id| **id != task["task_uuid"]) && ids[0] != ids[1], "{ids:?} of {}", task["task_uuid"]);
+}
+
+#[tokio::test]
+async fn a_near_name_is_suggested_where_one_is_not_found() {
+    let rig = Rig::new().await;
+    let message = |answer: crate::rig::Answer| answer.body["error"]["message"].as_str().unwrap().to_owned();
+    for (request, ending) in [
+        (json!({"name": "smal", "namespace": "ns"}), "not found: ns/smal; did you mean ns/small?"),
+        (json!({"name": "small", "namespace": "n"}), "not found: n/small; did you mean ns/small?"),
+        (json!({"name": "small"}), "not found: default/small; did you mean ns/small?"),
+        (json!({"name": "small", "namespace": "ns", "version": "1.0.1"}), "not found: ns/small 1.0.1; did you mean 1.0.0?"),
+        (json!({"name": "another", "namespace": "ns"}), "not found: ns/another"),
+    ] {
+        let answer = rig.post("/v1/tasks", &request).await;
+        assert_eq!(answer.status, 404);
+        let message = message(answer);
+        assert!(message.ends_with(ending), "{request}: {message}");
+    }
+    for (uri, ending) in [
+        ("/v1/templates/ns/smal/1.0.0", "template not found; did you mean ns/small?"),
+        ("/v1/templates/ns/small/1.0.1", "template not found; did you mean 1.0.0?"),
+        ("/v1/tasks?status=complte", "; did you mean complete?"),
+        ("/v1/tasks?statsu=complete", "; did you mean status?"),
+    ] {
+        let message = message(rig.get(uri).await);
+        assert!(message.ends_with(ending), "{uri}: {message}");
+    }
+}

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::{ALL, Step, StepKind, Template, schema};
 use crate::{
-    graph,
-    reader::{Findings, guess, shown},
+    did_you_mean, graph, near,
+    reader::{Findings, shown},
 };
 use tasker_wire::{Fault, Json, limits};
 
@@ -77,7 +77,7 @@ fn dependencies_of(step: usize) -> String {
 }
 
 fn unknown(name: &str, steps: &[Step]) -> String {
-    match guess(name, steps.iter().map(|step| step.name.as_str())) {
+    match near(name, steps.iter().map(|step| step.name.as_str())) {
         Some(guess) => format!("there is no step {}; did you mean {guess:?}?", shown(name)),
         None => format!("there is no step {}", shown(name)),
     }
@@ -93,7 +93,10 @@ fn kinds(steps: &[Step], index: &HashMap<&str, usize>, parents: &[Vec<usize>], f
         let pattern = step.batch_config.as_ref().map(|config| config.worker_template.as_str()).filter(|name| !name.is_empty());
         let pattern_is_worker = pattern.map(|name| index.get(name).copied().is_some_and(is_worker));
         if let (Some(name), Some(false)) = (pattern, pattern_is_worker) {
-            let message = format!("there is no step {} of type batch_worker", shown(name));
+            let workers: Vec<&str> =
+                (0..steps.len()).filter(|&step| is_worker(step)).map(|step| steps[step].name.as_str()).collect();
+            let message =
+                format!("there is no step {} of type batch_worker{}", shown(name), did_you_mean(name, workers.into_iter()));
             findings.fault(format!("/steps/{i}/batch_config/worker_template"), message);
         }
         if step.kind == StepKind::Batchable && pattern_is_worker != Some(true) && !reaches(&children, i, is_worker) {

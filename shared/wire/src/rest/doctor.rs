@@ -14,6 +14,19 @@ pub struct DoctorReport {
     pub locks: Vec<String>,
     /// The number of all differences.
     pub total: i64,
+    /// The pools without a worker that is known, for which dispatched steps wait.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unserved_pools: Vec<UnservedPool>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UnservedPool {
+    pub pool: String,
+    /// Dispatched steps that no worker has started.
+    pub steps: i64,
+    pub why: String,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use doctor::{CounterDifference, DoctorReport, Examined};
+pub use doctor::{CounterDifference, DoctorReport, Examined, UnservedPool};
 pub use health::{Health, HealthCheck, Readiness, ReadinessChecks, ReadinessInfo};
 pub use problem::{ErrorBody, ErrorDetails, ErrorWords};
 pub use step::{CompletionData, StepExecutionError, StepExecutionMetadata, StepExecutionResult, StepManualAction, StepResponse};

@@ -34,6 +34,9 @@ pub struct StepResponse {
     pub last_failure_at: Option<String>,
     pub next_retry_at: Option<String>,
     pub last_attempted_at: Option<String>,
+    /// Why a dispatched step will not start by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_reason: Option<String>,
 }
 
 /// The result of the last attempt, or of the operator action that replaced it.

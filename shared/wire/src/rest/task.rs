@@ -48,6 +48,9 @@ pub struct TaskResponse {
     pub health_status: String,
     /// Empty in a list.
     pub steps: Vec<StepReadiness>,
+    /// What an operator should mend, such as a pool without a worker. Empty in a list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A step inside a [`TaskResponse`].
@@ -73,6 +76,9 @@ pub struct StepReadiness {
     pub max_attempts: i32,
     pub backoff_request_seconds: Option<i32>,
     pub last_attempted_at: Option<String>,
+    /// Why a dispatched step will not start by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_reason: Option<String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
