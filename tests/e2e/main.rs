@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
+mod cancelled_work;
 mod clock;
 mod cluster;
 mod database_outages;
