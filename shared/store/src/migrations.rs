@@ -39,7 +39,7 @@ pub async fn migrate_by(connector: &Connector) -> Result<Vec<String>, StoreError
         return Ok(Vec::new());
     }
     access.check_may_migrate()?;
-    check_sessions(&connector).await?;
+    check_sessions(&connector, &client).await?;
     if !access.has_schema {
         create_schema(&client).await?;
     }

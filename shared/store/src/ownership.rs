@@ -20,7 +20,7 @@ use crate::{
 const LOCK: i64 = 0x7461_736b_6f77_6e72;
 /// How long the connections of a dead owner may stay open before they are terminated.
 const LAST_OWNER: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The ownership of a database. It lasts as long as its session on the server.
 pub struct Ownership {
@@ -41,8 +41,8 @@ impl Ownership {
     pub async fn take(database_url: &str) -> Result<Option<Self>, StoreError> {
         let mut connector = Connector::by_url(database_url)?.with_settings("set statement_timeout = 0;");
         connector.config.application_name("tasker-owner");
-        check_sessions(&connector).await?;
         let owner = Self::connect(connector, Fence::default()).await?;
+        check_sessions(&owner.connector, &owner.client).await?;
         Access::read(&owner.client).await?.check_may_run(&owner.client).await?;
         let deadline = Instant::now() + LAST_OWNER;
         while !owner.try_lock().await? {
@@ -126,20 +126,19 @@ impl Drop for Ownership {
 }
 
 /// Fails unless an advisory lock lasts exactly as long as its connection. A pooler that gives each transaction another session of the
-/// server loses the lock at once, or keeps it for ever.
-pub(crate) async fn check_sessions(connector: &Connector) -> Result<(), StoreError> {
+/// server loses the lock at once, or keeps it for ever. `client` is another connection of the connector.
+pub(crate) async fn check_sessions(connector: &Connector, client: &Client) -> Result<(), StoreError> {
     let mark = fresh_mark();
     let (probe, connection) = connector.open().await?;
     probe.query_typed(sql!("owner_mark"), &[(&mark, Type::INT8)]).await?;
     let kept = holder(&probe, mark).await?.is_some_and(|(_, is_this_session)| is_this_session);
     drop(probe);
     let _ = tokio::time::timeout(LAST_OWNER, connection).await;
-    let (client, _connection) = connector.open().await?;
     let deadline = Instant::now() + LAST_OWNER;
-    while let Some((session, is_this_session)) = holder(&client, mark).await? {
+    while let Some((session, is_this_session)) = holder(client, mark).await? {
         if is_this_session || Instant::now() >= deadline {
             // The session outlives the lock's purpose. It may be the one that carries this statement.
-            let _ = end(&client, &[session]).await;
+            let _ = end(client, &[session]).await;
             return Err(pooled());
         }
         sleep(LOOK_AGAIN).await;
