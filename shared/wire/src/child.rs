@@ -40,18 +40,7 @@ pub struct StepLine<Step = RunStep> {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StopLine {
     pub id: u64,
-    pub stop: Stop,
-}
-
-/// Written as `{}`; any value is read.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(from = "IgnoredAny")]
-pub struct Stop {}
-
-impl From<IgnoredAny> for Stop {
-    fn from(_: IgnoredAny) -> Self {
-        Self {}
-    }
+    pub stop: Empty,
 }
 
 /// A later line of the child, with either an outcome or a heartbeat.
@@ -61,15 +50,15 @@ pub struct ReplyLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub heartbeat: Option<Beat>,
+    pub heartbeat: Option<Empty>,
 }
 
 /// Written as `{}`; any value is read.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(from = "IgnoredAny")]
-pub struct Beat {}
+pub struct Empty {}
 
-impl From<IgnoredAny> for Beat {
+impl From<IgnoredAny> for Empty {
     fn from(_: IgnoredAny) -> Self {
         Self {}
     }
@@ -102,13 +91,13 @@ mod tests {
         let expected = r#"{"ready":{"handlers":["ship"],"protocol":1,"sdk":"rust","version":"0.1.0"}}"#;
         assert_eq!(line(&ReadyLine { ready }), format!("{expected}\n"));
         assert_eq!(line(&StepLine { id: 7, step: "a step" }), "{\"id\":7,\"step\":\"a step\"}\n");
-        assert_eq!(line(&StopLine { id: 7, stop: Stop {} }), "{\"id\":7,\"stop\":{}}\n");
+        assert_eq!(line(&StopLine { id: 7, stop: Empty {} }), "{\"id\":7,\"stop\":{}}\n");
         let outcome = serde_json::from_str(r#"{"success":{"result":[1,  2]}}"#).unwrap();
         assert_eq!(
             line(&ReplyLine { id: 7, outcome: Some(outcome), heartbeat: None }),
             "{\"id\":7,\"outcome\":{\"success\":{\"result\":[1,  2]}}}\n"
         );
-        let heartbeat = ReplyLine { id: 7, outcome: None, heartbeat: Some(Beat {}) };
+        let heartbeat = ReplyLine { id: 7, outcome: None, heartbeat: Some(Empty {}) };
         assert_eq!(line(&heartbeat), "{\"id\":7,\"heartbeat\":{}}\n");
     }
 

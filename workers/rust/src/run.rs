@@ -12,7 +12,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde::{Deserialize, de::IgnoredAny};
 use tasker_wire::{
     Failure, Outcome, RunStep,
-    child::{Beat, PIPES, PROTOCOL, Ready, ReadyLine, ReplyLine, write_line},
+    child::{Empty, PIPES, PROTOCOL, Ready, ReadyLine, ReplyLine, write_line},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -166,7 +166,7 @@ async fn receive(line: &[u8], steps: &Arc<Steps>) {
 async fn answer(steps: Arc<Steps>, id: u64, step: RunStep, stop: watch::Receiver<bool>) {
     let beats = steps.lines.clone();
     // If the channel is full, the waiting lines show that this worker is alive.
-    let heartbeat: Heartbeat = Arc::new(move || drop(beats.try_send(ReplyLine { id, outcome: None, heartbeat: Some(Beat {}) })));
+    let heartbeat: Heartbeat = Arc::new(move || drop(beats.try_send(ReplyLine { id, outcome: None, heartbeat: Some(Empty {}) })));
     let outcome = steps.worker.call_until(Arc::new(step), heartbeat, stop).await;
     steps.stops().remove(&id);
     steps.send(id, outcome).await;

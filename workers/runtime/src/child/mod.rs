@@ -24,7 +24,7 @@ use futures::{
 };
 use tasker_wire::{
     Lease, Outcome, RunStep,
-    child::{StepLine, Stop, StopLine, write_line},
+    child::{Empty, StepLine, StopLine, write_line},
     limits,
     outcome::Failure,
 };
@@ -542,7 +542,7 @@ impl<'a> Supervisor<'a> {
 }
 
 fn tell_to_stop(steps: &[u64], child: &mut ChildProcess) {
-    steps.iter().for_each(|&id| write_line(&StopLine { id, stop: Stop {} }, &mut child.input.bytes));
+    steps.iter().for_each(|&id| write_line(&StopLine { id, stop: Empty {} }, &mut child.input.bytes));
 }
 
 const LATE: &str = "a step exceeded its timeout";
