@@ -72,6 +72,7 @@ fn view(working: &[WorkQueue], dead: &[DeadLetterQueue]) -> String {
     let header = ["QUEUE", "WAITING", "IN FLIGHT", "DELAYED", "DEAD LETTERS", "VISIBILITY", "MAX RECEIVES"];
     let mut view = table(&header, working.iter().map(WorkQueue::row));
     view.push('\n');
+    working.iter().filter_map(WorkQueue::unserved).for_each(|unserved| view.push_str(&format!("\n! {unserved}")));
     dead.iter().for_each(|dead| view.push_str(&format!("\n! {}", dead.view())));
     view
 }
@@ -83,10 +84,19 @@ impl WorkQueue {
         Self { name, facts, dead_letters }
     }
 
+    /// If messages wait for a pool's workers and none is in flight, what that probably means.
+    fn unserved(&self) -> Option<String> {
+        let (_, pool) = self.name.rsplit_once("worker-")?;
+        let QueueFacts { waiting, in_flight, .. } = self.facts;
+        let count = counted(waiting, "message");
+        (waiting > 0 && in_flight == 0)
+            .then(|| format!("{} holds {count} and none is in flight: is a worker of the pool {pool} running?", self.name))
+    }
+
     fn document(&self) -> Value {
         let QueueFacts { waiting, in_flight, delayed, visibility_seconds, max_receives, .. } = &self.facts;
         json!({"name": self.name, "waiting": waiting, "in_flight": in_flight, "delayed": delayed, "dead_letters": self.dead_letters,
-            "visibility_seconds": visibility_seconds, "max_receives": max_receives})
+            "visibility_seconds": visibility_seconds, "max_receives": max_receives, "unserved": self.unserved().is_some()})
     }
 
     fn row(&self) -> Vec<String> {
@@ -139,6 +149,7 @@ mod tests {
                 "shop-readiness 4 0 0 0 180 s 100",
                 "shop-worker-a 4 0 0 no queue for them 180 s 100",
                 "",
+                "! shop-worker-a holds 4 messages and none is in flight: is a worker of the pool a running?",
                 "! shop-intake-dlq holds 12 dead letters, the oldest sent 2 h 01 min ago or more: tasker-ctl dlq list --queue shop-intake",
             ]
         );

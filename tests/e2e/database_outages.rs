@@ -46,6 +46,7 @@ impl System {
     pub fn assert_unharmed(self, times_away: usize) {
         let Self { place, dev, accepted } = self;
         accepted.assert_complete(&dev, 0);
+        accepted.assert_no_others(&dev);
         dev.assert_healthy();
         let (away, defects) = (dev.logged("the database is not available"), dev.logged("this is a defect"));
         println!("{} tasks finished; the database was said to be away {away} times", accepted.len());

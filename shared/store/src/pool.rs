@@ -223,6 +223,10 @@ impl Pool {
                     "the database is not available; requests are rejected and work waits until it is available again"
                 );
             }
+            // Each session is refused, so each outage of this kind is said once too.
+            Err(StoreError::Setting(reason)) if self.learned(begun, true) => {
+                tracing::error!(reason, "the database is refused; requests are rejected and work waits");
+            }
             Err(StoreError::Bug(reason)) => {
                 tracing::error!(reason, "the database rejected a statement; this is a bug in the orchestrator");
             }

@@ -102,8 +102,13 @@ impl Rig {
     /// The next message, answered so.
     pub async fn answer(&self, outcome: Outcome) -> RunStep {
         let run = self.receive().await;
-        self.engine.complete(vec![run.complete(outcome, "worker-7", 12)]).await.unwrap();
+        self.complete(&run, outcome).await;
         run
+    }
+
+    /// Answers a message.
+    pub async fn complete(&self, run: &RunStep, outcome: Outcome) -> tasker_wire::Answer {
+        self.engine.complete(vec![run.complete(outcome, "worker-7", 12)]).await.unwrap()[0]
     }
 
     /// Rows of a table.

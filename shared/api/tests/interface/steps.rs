@@ -64,6 +64,7 @@ async fn a_failed_step_is_retried_settled_and_completed_by_hand() {
         (200, &json!("enqueued"), &json!(1))
     );
     assert_eq!(rig.get(&task).await.body["status"], "running");
+    let under_way = rig.receive().await;
     let complete = json!({
         "action_type": "complete_manually", "reason": "checked", "completed_by": "anna",
         "completion_data": {"result": {"ok": true}, "metadata": {"k": 1}},
@@ -75,7 +76,7 @@ async fn a_failed_step_is_retried_settled_and_completed_by_hand() {
     let custom = json!({"k": 1, "manually_completed": true, "completed_by": "anna", "completion_reason": "checked"});
     assert_eq!(results["metadata"]["custom"], custom);
     // What was under way for a is stale; b has its result.
-    rig.answer(success("9")).await;
+    assert_eq!(rig.complete(&under_way, success("9")).await, tasker_wire::Answer::Stale);
     let run = rig.receive().await;
     assert_eq!((run.step_name.as_str(), run.dependency_results["a"].get()), ("b", r#"{"ok":true}"#));
     let resolved =
