@@ -158,3 +158,19 @@ async fn a_failure_of_which_the_database_refuses_every_text_is_recorded_under_a_
     assert_eq!((&error["error_type"], &error["retryable"]), (&json!("unstorable"), &json!(true)));
     assert_eq!(rig.finished(task).await, TaskState::Error);
 }
+
+#[tokio::test]
+async fn metadata_that_cannot_be_stored_is_left_out_and_its_success_stays_one() {
+    let rig = Rig::still().await;
+    rig.register(&template("w", &[("a", &[]), ("b", &[]), ("c", &[])])).await;
+    let task = rig.submit("w", json!({})).await;
+    let raw = |text: &str| serde_json::value::RawValue::from_string(text.into()).unwrap();
+    let large = format!("\"{}\"", "x".repeat(tasker_wire::limits::METADATA_BYTES));
+    for metadata in ["{\"a\": 1, \"a\": 2}", "1e400", &large] {
+        let run = rig.receive().await;
+        let success = tasker_wire::Outcome::Success { result: raw("7"), metadata: Some(raw(metadata)) };
+        assert_eq!(rig.answer(&run, success).await, Answer::Accepted);
+    }
+    assert_eq!(rig.finished(task).await, TaskState::Complete);
+    assert_eq!(rig.count("select count(*) from tasker.attempts where metadata is null and outcome = 'success'").await, 3);
+}

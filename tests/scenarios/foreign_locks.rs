@@ -160,7 +160,28 @@ async fn the_sessions_that_hold_locks_for_long_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn time_outs_of_the_role_and_the_database_do_not_reach_our_sessions() {
+async fn a_step_that_is_locked_at_a_restart_runs_again_as_soon_as_it_is_free() {
+    let mut rig = Rig::still().await;
+    rig.register(&workflow("w", json!([{"name": "a", "timeout_seconds": 120}]))).await;
+    let (locked, free) = (rig.submit("w", json!({"n": 1})).await, rig.submit("w", json!({"n": 2})).await);
+    for _ in 0..2 {
+        let run = rig.receive().await;
+        assert_eq!(rig.answer(&run, tasker_wire::Outcome::Started {}).await, Answer::Accepted);
+    }
+    let operator = lock(&rig, &[locked]).await;
+    rig.restart().await;
+    assert_eq!(rig.receive().await.task_id, free);
+    rig.engine.sweep_and_recover().await.unwrap();
+    assert_eq!(rig.engine.queue().waiting(), 0);
+    operator.batch_execute("commit").await.unwrap();
+    rig.engine.sweep_and_recover().await.unwrap();
+    let run = rig.receive().await;
+    assert_eq!((run.task_id, run.lease, run.attempt), (locked, 1, 1));
+    assert_eq!(rig.answer(&run, success(json!(1))).await, Answer::Accepted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_of_the_role_and_the_database_that_would_hurt_do_not_reach_our_sessions() {
     let rig = Rig::still().await;
     for (setting, value) in [
         ("statement_timeout", "100ms"),
@@ -168,14 +189,23 @@ async fn time_outs_of_the_role_and_the_database_do_not_reach_our_sessions() {
         ("idle_in_transaction_session_timeout", "100ms"),
         ("idle_session_timeout", "100ms"),
         ("default_transaction_isolation", "serializable"),
+        ("synchronous_commit", "off"),
     ] {
         let sql = "do $$ begin execute format('alter database %I set SETTING = ''VALUE''', current_database()); end $$";
         rig.execute(&sql.replace("SETTING", setting).replace("VALUE", value)).await;
     }
+    rig.execute(
+        "create table seen (synchronous_commit text); \
+         create function note() returns trigger language plpgsql as $$ begin \
+           insert into public.seen values (current_setting('synchronous_commit')); return new; end $$; \
+         create trigger note after insert on tasker.tasks for each row execute function note()",
+    )
+    .await;
     let steps: Vec<_> = (0..2000).map(|n| json!({"name": format!("s{n}"), "dependencies": ["root"]})).collect();
     let all = [vec![json!({"name": "root"})], steps].concat();
     rig.register(&workflow("wide", json!(all))).await;
     let task = rig.submit("wide", json!({})).await;
     rig.start(200, |_| success(json!(1)));
     assert_eq!(rig.finished(task).await, TaskState::Complete);
+    assert_eq!(rig.rows("select * from seen").await, [json!({"synchronous_commit": "on"})], "an answered commit is on disk");
 }

@@ -66,6 +66,18 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "UNCONFIRMED", message)
     }
 
+    /// A change was made, and the database cannot show its result now.
+    pub fn done_not_shown(self, what: &str, route: &str) -> Self {
+        match self.status.is_server_error() {
+            true => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "UNCONFIRMED",
+                format!("{what}, but the database cannot show the result now: GET {route}"),
+            ),
+            false => self,
+        }
+    }
+
     /// The database ended the statement.
     fn locked() -> Self {
         let message = "the request waited too long for the database, probably for a lock of another session (GET /health/ready names \

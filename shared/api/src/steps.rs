@@ -62,7 +62,8 @@ pub(crate) async fn act<Q: Queue>(
         StepVerb::Retry => app.engine.retry_step(step, by).await?,
         StepVerb::Resolve(result) => app.engine.resolve_step(step, result, by).await?,
     }
-    Ok(Json(shown(&app, step).await?))
+    let route = format!("/v1/tasks/{}/workflow_steps/{step}", step.task);
+    Ok(Json(shown(&app, step).await.map_err(|problem| problem.done_not_shown("the action was applied", &route))?))
 }
 
 async fn shown<Q: Queue>(app: &App<Q>, step: StepId) -> Result<StepResponse, Problem> {

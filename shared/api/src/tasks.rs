@@ -59,8 +59,9 @@ pub(crate) async fn create<Q: Queue>(
         }
         Err(error) => return Err(error.into()),
     };
-    let location = [(LOCATION, format!("/v1/tasks/{task}"))];
-    Ok((status, location, Json(shown(&app, task).await?)).into_response())
+    let route = format!("/v1/tasks/{task}");
+    let shown = shown(&app, task).await.map_err(|problem| problem.done_not_shown("the task was accepted", &route))?;
+    Ok((status, [(LOCATION, route)], Json(shown)).into_response())
 }
 
 /// `GET /v1/tasks`
@@ -122,7 +123,8 @@ pub(crate) async fn cancel<Q: Queue>(
     let why = parse_cancellation(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
     app.engine.cancel_task(task, By { actor: why.actor, reason: why.reason, metadata: None }).await?;
     wait_for(&app, &place, task, wait).await;
-    Ok(Json(shown(&app, task).await?))
+    let shown = shown(&app, task).await;
+    Ok(Json(shown.map_err(|problem| problem.done_not_shown("the task was cancelled", &format!("/v1/tasks/{task}")))?))
 }
 
 async fn wait_for<Q: Queue>(app: &App<Q>, place: &Place, task: TaskId, wait: Option<Duration>) {

@@ -55,12 +55,10 @@ pub enum Again {
 /// failure of the step.
 pub fn decide<'a>(outcome: &'a Outcome, policy: &Policy, attempt: i32, jitter: f64) -> Verdict<'a> {
     match outcome {
-        Outcome::Success { result, metadata } => {
-            match refuse_result(result, policy).or_else(|| refuse_metadata(metadata.as_deref()?)) {
-                None => Verdict::Complete(result),
-                Some(failure) => decide_failure(storable(&failure), policy, attempt, jitter),
-            }
-        }
+        Outcome::Success { result, .. } => match refuse_result(result, policy) {
+            None => Verdict::Complete(result),
+            Some(failure) => decide_failure(storable(&failure), policy, attempt, jitter),
+        },
         Outcome::Failure(failure) => decide_failure(storable(failure), policy, attempt, jitter),
         Outcome::Checkpoint { .. } => match checkpoint_text(outcome) {
             Ok(text) => Verdict::DispatchAgain(Again::Checkpoint(text)),
@@ -114,15 +112,13 @@ fn refuse_result(result: &RawValue, policy: &Policy) -> Option<Failure> {
         .then(|| Failure::permanent("result_schema", format!("the result does not match result_schema: {}", faults.join("; "))))
 }
 
-/// Why a handler's metadata cannot be stored.
-pub fn refuse_metadata(metadata: &RawValue) -> Option<Failure> {
+/// Why a handler's metadata cannot be stored. It is left out then: what is only for operators fails no step.
+pub fn refuse_metadata(metadata: &RawValue) -> Option<String> {
     let text = metadata.get();
     if text.len() > limits::METADATA_BYTES {
-        let message = format!("the metadata has {} bytes; at most {} are kept", text.len(), limits::METADATA_BYTES);
-        return Some(Failure::permanent("metadata_too_large", message));
+        return Some(format!("it has {} bytes; at most {} are kept", text.len(), limits::METADATA_BYTES));
     }
-    let fault = json::check(text).err()?;
-    Some(Failure::permanent("invalid_metadata", format!("the metadata cannot be stored: {fault}")))
+    json::check(text).err().map(|fault| fault.to_string())
 }
 
 fn checkpoint_text(outcome: &Outcome) -> Result<Box<RawValue>, Box<Failure>> {

@@ -4,7 +4,7 @@ use std::{borrow::Borrow, sync::Arc};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use tasker_domain::{Policy, Verdict, decide, token};
+use tasker_domain::{Policy, decide, token};
 use tasker_queue::{Disposition, Queue};
 use tasker_store::{Completion, StoreError};
 use tasker_wire::{Answer, CompleteStep, Outcome, limits};
@@ -88,7 +88,7 @@ fn judge<'a>(completion: &'a CompleteStep, policy: &Policy, jitter: f64) -> Comp
     Completion {
         lease: completion.lease(),
         attempt: completion.attempt,
-        metadata: metadata(&completion.outcome, &verdict),
+        metadata: metadata(completion),
         verdict,
         digest: digest(&completion.outcome),
         worker: completion.worker.chars().filter(|&c| c != '\0').take(limits::NAME_CHARS).collect(),
@@ -97,11 +97,13 @@ fn judge<'a>(completion: &'a CompleteStep, policy: &Policy, jitter: f64) -> Comp
     }
 }
 
-/// The metadata of a success. It is also kept for a rejected result if it can be stored.
-fn metadata<'a>(outcome: &'a Outcome, verdict: &Verdict) -> Option<&'a RawValue> {
-    let Outcome::Success { metadata: Some(metadata), .. } = outcome else { return None };
-    let checked = matches!(verdict, Verdict::Complete(_));
-    (checked || tasker_domain::decide::refuse_metadata(metadata).is_none()).then_some(metadata)
+/// The metadata of a success, also for a rejected result. If it cannot be stored it is left out.
+fn metadata(completion: &CompleteStep) -> Option<&RawValue> {
+    let Outcome::Success { metadata: Some(metadata), .. } = &completion.outcome else { return None };
+    let Some(reason) = tasker_domain::decide::refuse_metadata(metadata) else { return Some(metadata) };
+    let (task_id, step_id, attempt) = (completion.task_id, completion.step_id, completion.attempt);
+    tracing::warn!(%task_id, %step_id, attempt, reason, "the metadata of a success cannot be stored and is left out");
+    None
 }
 
 /// Distinguishes an outcome that was sent twice from another outcome under the same lease. Each part follows its length, so parts cannot

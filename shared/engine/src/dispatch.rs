@@ -1,6 +1,6 @@
 //! Makes messages from the changes that the database returned, and sends them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use tasker_domain::{template::WorkflowStep, token};
 use tasker_queue::{Outgoing, Queue};
@@ -53,12 +53,22 @@ impl<Q: Queue> Engine<Q> {
                 return Ok(());
             }
         }
+        let begun = Instant::now();
         match self.store.complete(&round, self.dispatch_settings()).await {
-            Ok(changes) => work.recorded(&places, &round, changes),
+            Ok(changes) => {
+                self.slow.recorded(round.iter().map(|verdict| verdict.lease));
+                work.recorded(&places, &round, changes);
+            }
             Err(StoreError::Data(reason)) => work.refused(places, round, &reason)?,
-            Err(StoreError::TimedOut(_)) => {
+            Err(StoreError::TimedOut(reason)) => {
+                let after = begun.elapsed();
                 let locked = self.locked_steps(&leases()).await?;
-                work.set_aside(places, round, &locked);
+                match &round[..] {
+                    [only] if locked.is_empty() && self.slow.is_too_slow(only.lease, after) => {
+                        work.too_slow(places, round, &reason)
+                    }
+                    _ => work.set_aside(places, round, &locked),
+                }
             }
             Err(error) => return Err(error),
         }

@@ -12,6 +12,7 @@ mod pools;
 mod reaction;
 mod recover;
 mod register;
+mod slow;
 mod submit;
 mod sweep;
 mod templates;
@@ -29,6 +30,7 @@ use std::{
 };
 
 use backon::ExponentialBuilder;
+use parking_lot::Mutex;
 use tasker_domain::token::SigningKey;
 use tasker_queue::{InProcess, Queue};
 use tasker_store::{DispatchSettings, Store};
@@ -45,6 +47,7 @@ pub use wait::Waiter;
 
 use clock::ClockWatch;
 use locked::LockedTasks;
+use slow::SlowVerdicts;
 use submit::Submits;
 use templates::TemplateCache;
 use wait::Waiters;
@@ -76,10 +79,13 @@ pub struct Engine<Q> {
     templates: TemplateCache,
     waiters: Arc<Waiters>,
     locked: LockedTasks,
+    slow: SlowVerdicts,
     clock: ClockWatch,
     submits: Arc<Submits>,
     /// Whether an answer of the database was lost, with the dispatches in it.
     lost_track: AtomicBool,
+    /// Dispatches that the last process had started, of steps that another session has locked. They are returned once it ends.
+    unreturned: Mutex<Vec<Lease>>,
 }
 
 impl<Q: Queue> Engine<Q> {
@@ -91,9 +97,11 @@ impl<Q: Queue> Engine<Q> {
             templates: TemplateCache::default(),
             waiters: Arc::default(),
             locked: LockedTasks::default(),
+            slow: SlowVerdicts::default(),
             clock: ClockWatch::default(),
             submits: submit::together(),
             lost_track: AtomicBool::new(false),
+            unreturned: Mutex::default(),
         })
     }
 

@@ -15,8 +15,22 @@ const PAGE: i64 = 10_000;
 impl Engine<InProcess> {
     /// Takes over a database that no other process uses. Steps that the last process had started run again under the same leases.
     pub async fn take_over(&self) -> Result<(), StoreError> {
-        self.store().return_started().await?;
+        *self.unreturned.lock() = self.store().return_started(None).await?;
         self.recover().await
+    }
+
+    /// Takes over what was locked when this process took over the database.
+    async fn return_the_rest(&self) -> Result<(), StoreError> {
+        let rest = self.unreturned.lock().clone();
+        if !rest.is_empty() {
+            // Under their leases, which nobody else sends: a step that moved on is not touched.
+            let left = self.store().return_started(Some(&rest)).await?;
+            if left.len() < rest.len() {
+                self.recover_soon();
+            }
+            *self.unreturned.lock() = left;
+        }
+        Ok(())
     }
 
     /// The steps of a pool, for its workers.
@@ -40,6 +54,7 @@ impl Engine<InProcess> {
 
     /// Sweeps until nothing is due. Recovers if an answer was lost or the queue gave up a message since the last call.
     pub async fn sweep_and_recover(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.return_the_rest().await?;
         // A sweep that fails because of one row must not prevent recovery.
         let swept = self.sweep_until_nothing_is_due().await;
         if !self.queue().gave_up().is_empty() | self.lost_track.swap(false, Ordering::SeqCst) {

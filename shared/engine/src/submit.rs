@@ -1,6 +1,9 @@
 //! Submit: creates a task with all its steps from a request. The task is durable when the verb returns.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use semver::Version;
 use tasker_domain::{
@@ -19,6 +22,8 @@ use crate::{Engine, React, Reaction, templates::LoadedTemplate, wait::Waiter, wo
 
 /// The number of tries of an insert while the database does not answer.
 const TRIES: usize = 2;
+/// A try that failed later than this is the last one: its caller waits.
+const AT_ONCE: Duration = Duration::from_secs(3);
 /// Names among which a near one is searched.
 const NAMES: i64 = 1_000;
 /// Concurrent inserts. More would share the same connections in smaller batches.
@@ -87,7 +92,7 @@ impl<Q: Queue> Engine<Q> {
             let template = engine.template_for(&request).await?;
             let identity = identity(&request, &template)?;
             let mut new = Arc::new(new_task(request, traceparent, &template, identity));
-            let (mut tries, mut unanswered) = (0, false);
+            let (mut tries, mut unanswered, begun) = (0, false, Instant::now());
             loop {
                 // Before the dispatch, because the task may finish immediately after it.
                 let waiter = engine.waiters.enter(new.task);
@@ -100,7 +105,7 @@ impl<Q: Queue> Engine<Q> {
                         tries += 1;
                         unanswered |= matches!(error, StoreError::Unanswered(_));
                         let again = matches!(error, StoreError::Unanswered(_) | StoreError::Unavailable(_));
-                        match again && tries < TRIES {
+                        match again && tries < TRIES && begun.elapsed() < AT_ONCE {
                             true => continue,
                             // An answer that is not lost says that nothing was inserted; a lost one says nothing.
                             false if unanswered => return Err(SubmitError::Unconfirmed { task: new.task }),

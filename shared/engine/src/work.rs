@@ -142,6 +142,21 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// The database ends a verdict again and again. A failure of its step is recorded instead, which makes no children ready.
+    pub fn too_slow(&mut self, places: Vec<usize>, mut round: Vec<Completion<'a>>, reason: &str) {
+        // Nothing is smaller than a failure.
+        round.retain(|verdict| !matches!(verdict.verdict, Verdict::Error { .. }));
+        for slow in &mut round {
+            let step_id = slow.lease.step;
+            tracing::error!(%step_id, reason, "a step fails: the database cannot record its outcome in time while it records others");
+            let why = format!(
+                "the database cannot record the outcome of this step in time, although it records others: {reason}. Split its fan-out"
+            );
+            slow.verdict = Verdict::Error { failure: Failure::permanent("too_slow", why), tolerated: false };
+        }
+        self.verdicts.extend(places.into_iter().zip(round));
+    }
+
     /// A round failed because a verdict cannot be stored. Records each verdict alone; one that fails alone is replaced by what can be
     /// stored.
     pub fn refused(&mut self, places: Vec<usize>, mut round: Vec<Completion<'a>>, reason: &str) -> Result<(), StoreError> {

@@ -16,7 +16,7 @@ use std::{
 use crate::{Stream, say};
 
 /// Variables that libraries read by rules of their own, beside those of AWS.
-const OF_LIBRARIES: [&str; 5] = ["HOME", "PATH", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR"];
+const OF_LIBRARIES: [&str; 6] = ["HOME", "PATH", "SSL_CERT_DIR", "SSL_CERT_FILE", "TERM", "TMPDIR"];
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSetting {

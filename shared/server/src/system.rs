@@ -7,11 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use backon::Retryable;
 use tasker_domain::token::SigningKey;
-use tasker_engine::{Engine, EngineSettings};
+use tasker_engine::{Engine, EngineSettings, PAUSES};
 use tasker_process::{Problems, Shutdown};
 use tasker_queue::InProcess;
-use tasker_store::{Ownership, Store};
+use tasker_store::{Ownership, Store, StoreError};
 use tasker_wire::limits;
 use tasker_worker::Executor;
 use tokio::{
@@ -84,8 +85,16 @@ async fn run_until(
     let address = listener.local_addr()?;
     let held = ownership::take(database_url).await?;
     let engine = engine(options, database_url, &held)?;
-    engine.watch_clock().await?;
-    engine.take_over().await?;
+    // A table that another session locks delays the start; the log names the session.
+    let begin = || async {
+        engine.watch_clock().await?;
+        engine.take_over().await
+    };
+    let is_locked = |error: &StoreError| matches!(error, StoreError::TimedOut(_));
+    match shutdown.run_until_cancelled(begin.retry(PAUSES).when(is_locked)).await {
+        Some(begun) => begun?,
+        None => return Ok(()),
+    }
     let templates = match &options.templates {
         Some(dir) => Some(register_all(&engine, dir, &tell).await?),
         None => None,

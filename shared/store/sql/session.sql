@@ -1,8 +1,9 @@
 -- Begins every session: what our statements rely on, whatever the role or the database sets. The invariants hold at this isolation level: a
--- statement that waited for a lock reads the row again. Keep-alives let the server end the session of a machine that is gone, with its
+-- statement that waited for a lock reads the row again. A commit that is answered is on the server's disk. Keep-alives let the server end the session of a machine that is gone, with its
 -- locks. A database with another encoding is refused.
 set default_transaction_isolation = 'read committed';
 set default_transaction_deferrable = off;
+select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';
 set idle_session_timeout = 0;
 set tcp_keepalives_idle = 10;
 set tcp_keepalives_interval = 5;

@@ -13,7 +13,9 @@ grant select, insert, update, delete on all tables in schema tasker to {role};
 grant execute on all functions in schema tasker to {role};
 -- The same for what later migrations of the role that executes this create.
 alter default privileges in schema tasker grant select, insert, update, delete on tables to {role};
-alter default privileges in schema tasker grant execute on functions to {role};"
+alter default privileges in schema tasker grant execute on functions to {role};
+-- If connecting is not granted to public: grant connect on database DATABASE to {role};
+-- So that it can say since when other roles hold locks: grant pg_read_all_stats to {role};"
     )
 }
 

@@ -1,6 +1,7 @@
 //! Dispatch: due retries, sweeps, and the messages that the queue accepted.
 
 use tasker_wire::{StepNo, message::Lease};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{
@@ -54,7 +55,7 @@ impl Store {
     pub async fn list_unsent(&self, last: Option<Lease>, rows: i64) -> Result<Vec<Lease>, StoreError> {
         let (task, no) = last.map_or((Uuid::nil(), -1), |k| (k.step.task.uuid(), k.step.no));
         let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("list_unsent"), &[&task, &no, &rows]).await?;
-        Ok(rows.iter().map(|r| Lease { step: task_id(r.get(0)).step(r.get(1)), number: r.get(2) }).collect())
+        Ok(rows.iter().map(lease_of).collect())
     }
 
     /// Makes due again what waits only because the clock was set back. Returns the number of steps.
@@ -70,10 +71,20 @@ impl Store {
         }
     }
 
-    /// Returns the steps that the previous process had started to `enqueued`, for the queue of this process.
-    pub async fn return_started(&self) -> Result<(), StoreError> {
-        self.pool.run(Lane::Steps, Prepared::Never, sql!("return_started"), &[]).await.map(drop)
+    /// Returns the steps that the previous process had started to `enqueued`, for the queue of this process: all, or only these
+    /// dispatches. Returns those that another session has locked.
+    pub async fn return_started(&self, only: Option<&[Lease]>) -> Result<Vec<Lease>, StoreError> {
+        let only = only.map(LeaseColumns::sorted);
+        let (tasks, nos, leases) =
+            (only.as_ref().map(|l| l.tasks.clone()), only.as_ref().map(|l| l.nos.clone()), only.map(|l| l.numbers));
+        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("return_started"), &[&tasks, &nos, &leases]).await?;
+        Ok(rows.iter().map(lease_of).collect())
     }
+}
+
+/// A row of a task, a step's number and a lease.
+fn lease_of(row: &Row) -> Lease {
+    Lease { step: task_id(row.get(0)).step(row.get(1)), number: row.get(2) }
 }
 
 /// Steps that one statement moves after the clock was set back.

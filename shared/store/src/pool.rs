@@ -19,9 +19,11 @@ const IDLE: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long a request waits for a connection that requests may use.
 const TURN: Duration = Duration::from_secs(5);
-/// How long the answer to a statement may take. The server ends a statement 5 s earlier (`session.sql`), so without an answer the server
-/// or the network is down.
+/// How long the answer to a statement that moves steps may take. The server ends it 5 s earlier (`session_of_pool.sql`), so without an
+/// answer the server or the network is down.
 const STATEMENT: Duration = Duration::from_secs(30);
+/// The same for requests, whose callers wait.
+const REQUEST: Duration = Duration::from_secs(10);
 /// How long the request that cancels such a statement may take.
 const CANCEL: Duration = Duration::from_secs(5);
 /// The interval at which the log repeats what statements wait for.
@@ -140,7 +142,7 @@ impl Pool {
         let begun = Instant::now();
         let mut tries = 0;
         let result = loop {
-            match self.try_once(prepared, sql, params).await {
+            match self.try_once(lane, prepared, sql, params).await {
                 Err(failed) if failed.conflict && tries < CONFLICT_RETRIES => {
                     tries += 1;
                     self.conflicts.fetch_add(1, Relaxed);
@@ -159,7 +161,7 @@ impl Pool {
 
     /// The sessions that may hold what our statements wait for.
     pub(crate) async fn blockers(&self) -> Result<Vec<Blocker>, StoreError> {
-        let rows = self.try_once(Prepared::Never, sql!("blockers"), &[]).await.map_err(|failed| failed.error)?;
+        let rows = self.try_once(Lane::Steps, Prepared::Never, sql!("blockers"), &[]).await.map_err(|failed| failed.error)?;
         Ok(rows.iter().map(Blocker::read).collect())
     }
 
@@ -183,7 +185,13 @@ impl Pool {
         }
     }
 
-    async fn try_once(&self, prepared: Prepared, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, Failed> {
+    async fn try_once(
+        &self,
+        lane: Lane,
+        prepared: Prepared,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, Failed> {
         let client = self.connections.get().await.map_err(|e| Failed { error: from_pool(e), conflict: false })?;
         let cancel = client.cancel_token();
         self.statements.fetch_add(1, Relaxed);
@@ -196,14 +204,15 @@ impl Pool {
             let statement = client.prepare_typed_cached(sql, &types).await?;
             client.query(&statement, &values).await
         };
-        let failed = match tokio::time::timeout(STATEMENT, rows).await {
+        let patience = if lane == Lane::Requests { REQUEST } else { STATEMENT };
+        let failed = match tokio::time::timeout(patience, rows).await {
             Ok(Ok(rows)) => return Ok(rows),
             Ok(Err(e)) => Failed { conflict: is_conflict(&e), error: e.into() },
             Err(_) => {
                 // It may still run on the server. Cancelled by a connection of its own, which nothing waits for.
                 let connector = self.connector.clone();
                 tokio::spawn(async move { tokio::time::timeout(CANCEL, connector.cancel(cancel)).await });
-                Failed { error: StoreError::Unanswered(format!("no answer within {} s", STATEMENT.as_secs())), conflict: false }
+                Failed { error: StoreError::Unanswered(format!("no answer within {} s", patience.as_secs())), conflict: false }
             }
         };
         let session_is_sound = failed.conflict || matches!(failed.error, StoreError::TimedOut(_));
