@@ -195,7 +195,7 @@ async fn settings_of_the_role_and_the_database_that_would_hurt_do_not_reach_our_
         rig.execute(&sql.replace("SETTING", setting).replace("VALUE", value)).await;
     }
     rig.execute(
-        "create table seen (synchronous_commit text); \
+        "create table public.seen (synchronous_commit text); \
          create function note() returns trigger language plpgsql as $$ begin \
            insert into public.seen values (current_setting('synchronous_commit')); return new; end $$; \
          create trigger note after insert on tasker.tasks for each row execute function note()",
@@ -207,5 +207,5 @@ async fn settings_of_the_role_and_the_database_that_would_hurt_do_not_reach_our_
     let task = rig.submit("wide", json!({})).await;
     rig.start(200, |_| success(json!(1)));
     assert_eq!(rig.finished(task).await, TaskState::Complete);
-    assert_eq!(rig.rows("select * from seen").await, [json!({"synchronous_commit": "on"})], "an answered commit is on disk");
+    assert_eq!(rig.rows("select * from public.seen").await, [json!({"synchronous_commit": "on"})], "an answered commit is on disk");
 }
