@@ -239,11 +239,21 @@ def returns(name, value):
     step_handler(name)(value if callable(value) else lambda: value)
 
 
-returns("metadata_nan", StepHandlerResult.success({"a": 1}, {"ratio": float("nan"), "price": decimal.Decimal("9.90")}))
+returns("metadata_nan", StepHandlerResult.success({"a": 1}, {"ratio": float("nan")}))
 returns("metadata_surrogate", StepHandlerResult.success({"a": 1}, {"file": "caf\udce9"}))
 returns("metadata_exact", StepHandlerResult.success({"a": 1}, {"id": 10**20}))
 returns("metadata_large", StepHandlerResult.success({"a": 1}, {"text": "x" * 20_000_000}))
 returns("metadata_text", StepHandlerResult.success({"a": 1}, Unsure()))
+returns("metadata_decimal", StepHandlerResult.success({"a": 1}, {"price": decimal.Decimal("9.90"), "at": {1}}))
+returns("decimal_nan", lambda: {"price": decimal.Decimal("NaN")})
+returns("decimal_infinity", lambda: {"price": decimal.Decimal("-Infinity")})
+returns(
+    "metadata_decimal_nan", StepHandlerResult.success({"a": 1}, [decimal.Decimal("sNaN"), decimal.Decimal("Infinity")])
+)
+returns("echo", lambda context: context.input_data)
+returns("kinds", lambda context: [type(value).__name__ for value in context.input_data])
+returns("echo_metadata", lambda context: StepHandlerResult.success({}, context.input_data))
+returns("echo_checkpoint", lambda context: StepHandlerResult.checkpoint(context.input_data, 1, context.input_data))
 returns("nan_result", StepHandlerResult.success(float("nan"), {"a": 1}))
 returns("odd_failure", lambda: StepHandlerResult.failure(Mute(), None, Unsure(), "text", Mute()))
 returns("failure_with_metadata", lambda: StepHandlerResult.failure("no", "my_type", False, {"at": float("nan")}))

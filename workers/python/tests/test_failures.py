@@ -1,6 +1,7 @@
 """What odd handlers are answered, by a real process over its pipes: each at once, and each as itself."""
 
 import itertools
+import json
 import pathlib
 import re
 import sys
@@ -181,7 +182,9 @@ class Failures(OddHandlers):
 class Results(OddHandlers):
     def test_metadata_that_is_not_json_is_said_as_text_and_the_success_stays_one(self):
         for callable_name, metadata in [
-            ("metadata_nan", {"ratio": "nan", "price": "9.90"}),
+            ("metadata_nan", {"ratio": "nan"}),
+            ("metadata_decimal", {"price": 9.9, "at": "{1}"}),
+            ("metadata_decimal_nan", ["sNaN", "Infinity"]),
             ("metadata_surrogate", {"file": "caf\ufffd"}),
             ("metadata_exact", {"id": 10**20}),
             ("metadata_text", "<unsure>"),
@@ -198,6 +201,8 @@ class Results(OddHandlers):
             ("checkpoint_nan", "Out of range float values"),
             ("checkpoint_items", "items_processed is -1"),
             ("locked", "Object of type lock is not JSON"),
+            ("decimal_nan", "Object of type Decimal is not JSON"),
+            ("decimal_infinity", "Object of type Decimal is not JSON"),
             ("set", "Object of type set is not JSON"),
             ("not_an_outcome", "'str' object has no attribute 'get'"),
             ("generator", "returned a generator"),
@@ -206,6 +211,33 @@ class Results(OddHandlers):
             failure = self.failure(callable_name)
             self.assertEqual((failure["error_type"], failure["retryable"]), ("invalid_result", False), callable_name)
             self.assertIn(words_in_it, failure["message"])
+
+    def test_a_number_arrives_and_leaves_with_all_its_digits(self):
+        exact = ["0.1234567890123456789012345", "1234567890123456789.5", "0.30000000000000004440892098500626", "1E-400"]
+        exact += ["-1E+400", "4.9E-324", "123456789012345678901234567890", "9." + "9" * 900]
+        floats = ["0.1", "9.90", "-0.0", "1e22", "0.30000000000000004", "5e-324", "1.0000000000000000000", "1.5e300"]
+        sent = "[" + ",".join(exact + floats) + "]"
+
+        def answer(callable_name):
+            number = next(self.numbers)
+            message = json.dumps({"id": number, "step": step(callable_name, context=["here"])})
+            self.child.send_line(message.replace('["here"]', sent))
+            return self.child.answers.readline()
+
+        kinds = json.loads(answer("kinds"))["outcome"]["success"]["result"]["result"]
+        self.assertEqual(kinds, ["Decimal"] * 6 + ["int", "Decimal"] + ["float"] * 8)
+        back = "[" + ",".join(exact + [json.dumps(float(text)) for text in floats]) + "]"
+        self.assertIn('"result":{"result":' + back + "}", answer("echo"))
+        self.assertIn('"metadata":' + back + "}", answer("echo_metadata"))
+        stored = answer("echo_checkpoint")
+        self.assertIn('"cursor":' + back, stored)
+        self.assertIn('"accumulated":' + back, stored)
+        number = next(self.numbers)
+        message = json.dumps({"id": number, "step": step("kinds", context=["here"])})
+        self.child.send_line(message.replace('"here"', "1e" + "9" * 30))
+        self.assertEqual(
+            json.loads(self.child.answers.readline())["outcome"]["success"]["result"], {"result": ["float"]}
+        )
 
     def test_a_result_that_raises_when_it_is_read_fails_by_that_error(self):
         failure = self.failure("undumpable")

@@ -13,6 +13,8 @@ from test_handlers import step
 SOURCES = pathlib.Path(__file__).parents[1] / "src"
 
 HANDLERS = """
+import asyncio
+import pathlib
 import threading
 import time
 from tasker_worker import step_handler
@@ -34,6 +36,48 @@ def until_stopped(context):
     while context.heartbeat():
         time.sleep(0.01)
     return {"cancelled": context.is_cancelled()}
+
+ten_threads_are_here = threading.Barrier(10, timeout=20)
+
+@step_handler("meet_in_threads")
+async def meet_in_threads():
+    await asyncio.to_thread(ten_threads_are_here.wait)
+    return {"met": True}
+
+def in_thread(context):
+    print("begin", context.retry_count)
+    context.heartbeat()
+    gate = pathlib.Path(context.get_input("gate"))
+    while not gate.exists():
+        time.sleep(0.01)
+    print("end", context.retry_count)
+
+@step_handler("to_thread")
+async def to_thread(context):
+    await asyncio.to_thread(in_thread, context)
+    return {"done": True}
+
+@step_handler("in_executor")
+async def in_executor(context):
+    await asyncio.get_running_loop().run_in_executor(None, in_thread, context)
+    return {"done": True}
+
+@step_handler("catches")
+async def catches(context):
+    try:
+        await asyncio.to_thread(in_thread, context)
+    except asyncio.CancelledError:
+        return {"caught": True}
+
+@step_handler("cancelled_at_once")
+async def cancelled_at_once(context):
+    context.heartbeat()
+    await asyncio.Event().wait()
+
+@step_handler("leaves_a_thread")
+async def leaves_a_thread(context):
+    asyncio.get_running_loop().run_in_executor(None, in_thread, context)
+    return {"left": True}
 
 @step_handler("hang")
 def hang():
@@ -84,6 +128,7 @@ class APipedWorker(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         handlers = pathlib.Path(folder.name) / "handlers.py"
         handlers.write_text(HANDLERS)
+        self.gate = pathlib.Path(folder.name) / "gate"
         self.child = Child(handlers)
         self.ready = self.child.receive()["ready"]
 
@@ -95,7 +140,7 @@ class APipedWorker(unittest.TestCase):
     def test_it_says_which_handlers_it_has(self):
         self.assertEqual(self.ready["protocol"], 1)
         self.assertEqual(self.ready["sdk"], "python")
-        self.assertEqual(self.ready["handlers"], ["hang", "meet", "talk", "until_stopped"])
+        self.assertTrue({"hang", "meet", "talk", "until_stopped"} <= set(self.ready["handlers"]))
         self.child.end()
 
     def test_it_runs_steps_at_once(self):
@@ -130,6 +175,41 @@ class APipedWorker(unittest.TestCase):
         self.child.stop(99)
         self.child.send(8, step("talk"))
         self.assertEqual(self.outcome(8), {"success": {"result": {}}})
+        self.child.end()
+
+    def test_ten_async_handlers_run_ten_threads_at_once(self):
+        for number in range(10):
+            self.child.send(number, step("meet_in_threads"))
+        for _ in range(10):
+            self.assertEqual(self.child.receive()["outcome"], {"success": {"result": {"met": True}}})
+        self.child.end()
+
+    def test_a_stopped_step_is_answered_when_the_threads_that_it_started_have_ended(self):
+        caught = {"success": {"result": {"caught": True}}}
+        cases = [("to_thread", {"released": {}}), ("in_executor", {"released": {}}), ("catches", caught)]
+        for number, (handler, _) in enumerate(cases):
+            self.child.send(number, step(handler, context={"gate": str(self.gate)}))
+            self.assertEqual(self.child.receive(), {"id": number, "heartbeat": {}})
+            self.child.stop(number)
+        # Later steps are cancelled by the same loop and answered, and these are not, because their threads run.
+        for number in range(10, 30):
+            self.child.send(number, step("cancelled_at_once"))
+            self.assertEqual(self.child.receive(), {"id": number, "heartbeat": {}})
+            self.child.stop(number)
+            self.assertEqual(self.child.receive(), {"id": number, "outcome": {"released": {}}})
+        self.gate.touch()
+        answers = [self.child.receive() for _ in cases]
+        found = {answer["id"]: answer["outcome"] for answer in answers}
+        self.assertEqual(found, dict(enumerate(outcome for _, outcome in cases)))
+        # A retry that is sent now cannot overlap.
+        self.child.send(40, step("to_thread", attempt=2, context={"gate": str(self.gate)}))
+        self.assertEqual(self.child.receive(), {"id": 40, "heartbeat": {}})
+        self.assertEqual(self.outcome(40), {"success": {"result": {"done": True}}})
+        self.assertEqual(self.child.end().split("\n"), ["begin 0"] * 3 + ["end 0"] * 3 + ["begin 1", "end 1", ""])
+
+    def test_a_handler_that_returns_is_answered_at_once_although_it_leaves_a_thread(self):
+        self.child.send(1, step("leaves_a_thread", context={"gate": str(self.gate)}))
+        self.assertEqual(self.outcome(1), {"success": {"result": {"left": True}}})
         self.child.end()
 
     def test_lines_and_keys_that_it_does_not_know_are_ignored(self):

@@ -129,16 +129,19 @@ async fn a_protocol_violation_counts_as_a_death_and_its_reason_is_logged() {
 }
 
 #[tokio::test]
-async fn an_invalid_outcome_fails_its_step_permanently_and_the_child_continues() {
+async fn an_invalid_outcome_fails_its_step_permanently_but_a_failure_with_a_slip_is_that_failure() {
     let rig = Rig::with(&python("bare.py"), WorkerSettings::new("test")).await;
-    let bad = [r#"{"victory":{}}"#, r#"{"success":{}}"#, "7", r#"{"failure":{"message":"m"}}"#, "null"];
+    let bad = [r#"{"victory":{}}"#, r#"{"success":{}}"#, "7", r#"{"failure":"m"}"#, "null"];
     rig.steps.put(bad.iter().enumerate().map(|(no, outcome)| step(no as i32, outcome, json!({}))));
     for no in 0..bad.len() as i32 {
         let failure = rig.failure(no).await;
         assert_eq!((failure.error_type.as_str(), failure.retryable), ("invalid_outcome", false), "{}", bad[no as usize]);
     }
-    rig.steps.put([step(100, r#"{"success":{"result":[1,2]}}"#, json!({}))]);
+    let slip = r#"{"failure":{"message":"declined","retryable":false,"error_code":42}}"#;
+    rig.steps.put([step(99, slip, json!({})), step(100, r#"{"success":{"result":[1,2]}}"#, json!({}))]);
     assert_eq!(rig.success(100).await, json!([1, 2]));
+    let failure = rig.failure(99).await;
+    assert_eq!((failure.message.as_str(), failure.error_code.as_deref(), failure.retryable), ("declined", Some("42"), false));
     rig.finish().await;
 }
 

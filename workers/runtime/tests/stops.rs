@@ -97,3 +97,24 @@ async fn a_late_handler_that_listens_times_out_and_its_process_and_neighbour_go_
     assert!(runs(&notes).iter().all(|(_, pid)| *pid == runs(&notes)[0].1));
     rig.finish().await;
 }
+
+#[tokio::test]
+async fn a_step_whose_handler_left_a_thread_running_is_answered_when_the_thread_or_its_process_has_ended() {
+    for hangs in [false, true] {
+        let settings = WorkerSettings { max_concurrent_handlers: 1, ..WorkerSettings::new("test") };
+        let rig = Rig::with(&python("steps.py"), settings).await;
+        let (notes, done) = (rig.path("runs"), rig.path("done"));
+        let context = json!({ "runs": notes, "done": done, "hangs": hangs });
+        rig.steps.put([tasker_wire::RunStep { timeout_seconds: 1, ..step(0, "thread", context) }]);
+        assert_eq!(rig.failure(0).await.error_type, "timeout");
+        // A retry that begins now runs beside nothing.
+        let process = runs(&notes)[0].1;
+        assert!(std::fs::exists(&done).unwrap() || !is_alive(process), "the thread still runs");
+        rig.steps.put([step(1, "ok", json!({ "runs": notes }))]);
+        rig.success(1).await;
+        if hangs {
+            assert_ne!(runs(&notes)[1].1, process);
+        }
+        rig.finish().await;
+    }
+}

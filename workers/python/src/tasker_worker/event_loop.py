@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import sys
 import threading
 import traceback
@@ -16,17 +15,27 @@ from concurrent.futures import Future
 from typing import Any
 
 from .cancellation import Stop
+from .threads import MOST_THREADS, Threads, context_of_step, wait_for
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 
 
 def result_of(awaitable: Awaitable[Any], stop: Stop) -> Any:
-    """Waits in this thread until the loop has run an awaitable, in a copy of this thread's context."""
+    """Waits in this thread until the loop has run an awaitable, in a copy of this thread's context.
+
+    Cancelling a task does not end the threads that it started. So a stopped step also waits for these: otherwise its
+    next attempt would run beside them. If they do not end, the step is not answered, and the runtime ends the process.
+    """
     done: Future[Any] = Future()
+    own: set[Future[Any]] = set()
     loop = running_loop()
-    loop.call_soon_threadsafe(start, loop, awaitable, stop, done, context=contextvars.copy_context())
-    return done.result()
+    loop.call_soon_threadsafe(start, loop, awaitable, stop, done, context=context_of_step(own))
+    try:
+        return done.result()
+    finally:
+        if stop.is_requested():
+            wait_for(own)
 
 
 def start(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[Any], stop: Stop, done: Future[Any]) -> None:
@@ -59,6 +68,8 @@ def running_loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None or _loop.is_closed():
             _loop = asyncio.new_event_loop()
+            # Python's own default has as few threads as the machine has processors, and a few more.
+            _loop.set_default_executor(Threads(MOST_THREADS, thread_name_prefix="asyncio"))
             threading.Thread(target=serve, args=(_loop,), name="async handlers", daemon=True).start()
         return _loop
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
-import json
 import operator
 from collections import deque
 from typing import Any
 
 from .errors import PermanentError, RetryableError, TaskerError
-from .words import Said, attribute, fields_of, has_fields, metadata_of, name_of, seconds_of, text_of, truth
+from .words import Said, attribute, fields_of, has_fields, json_of, metadata_of, name_of, seconds_of, text_of, truth
 
 
 class ErrorType(str, enum.Enum):
@@ -250,4 +249,4 @@ def copied(value: Any) -> Any:
 
 def line(message: dict[str, Any]) -> bytes:
     """The line for a message of the protocol."""
-    return json.dumps(message, allow_nan=False, separators=(",", ":"), default=fields_of).encode("ascii") + b"\n"
+    return json_of(message, fields_of).encode("ascii") + b"\n"

@@ -16,13 +16,11 @@ from . import registry
 from .cancellation import Stop
 from .context import StepContext
 from .results import LAST_WORDS, encode, failure, line, outcome_of_exception, outcome_of_value
+from .threads import MOST_THREADS
 from .version import __version__
-from .words import name_of, text_of
+from .words import name_of, number_of, text_of
 
 PROTOCOL = 1
-
-#: The runtime sends no more steps than it has places, which are at most 1,000. Threads are created on demand.
-MOST_THREADS = 1000
 
 #: The number of a step, in a line that cannot be read.
 NUMBER = re.compile(rb'\s*\{\s*"id"\s*:\s*([0-9]{1,19})\s*,\s*"step"')
@@ -98,7 +96,7 @@ class Worker:
     def receive(self, text: bytes) -> None:
         """Starts or stops a step. Ignores lines and keys that it does not know."""
         try:
-            message = json.loads(text)
+            message = json.loads(text, parse_float=number_of)
             number = message["id"] if isinstance(message, dict) else None
         except (ValueError, KeyError, RecursionError) as error:
             return self._refuse(text, error)

@@ -9,8 +9,11 @@ import dataclasses
 import itertools
 import json
 import math
+import os
+import re
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable
 
 #: Characters kept of an error's message, type and code. This and the next two are as in ``shared/wire/src/limits.rs``.
 ERROR_CHARS = 4_000
@@ -29,6 +32,54 @@ CUT = "…"
 
 #: Bytes for the marks of what was cut, one a level.
 MARKS = 4 * 1024
+
+#: Begins the text that stands for a ``Decimal``, because ``json`` writes no number as it is. No other text has it.
+MARK = f"decimal {os.urandom(16).hex()} "
+MARKED = re.compile(f'"{MARK}([^"]*)"')
+
+
+def number_of(text: str) -> Any:
+    """A number of JSON with a point or exponent, exactly: a ``float`` if one has this value, else a ``Decimal``."""
+    number = float(text)
+    # A float holds any 15 digits.
+    if len(text) <= 15 and "e" not in text and "E" not in text:
+        return number
+    # Imported here, because most workers never need it and start faster without it.
+    from decimal import Decimal
+
+    try:
+        exact = Decimal(text)
+    except ArithmeticError:
+        # Its exponent has more digits than decimals have.
+        return number
+    return number if Decimal(repr(number)) == exact else exact
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a ``Decimal`` that is neither infinite nor NaN."""
+    decimal = sys.modules.get("decimal")
+    return decimal is not None and isinstance(value, decimal.Decimal) and decimal.Decimal.is_finite(value)
+
+
+def decimal_text(number: Any) -> str:
+    """The digits of a ``Decimal``, also if its class says it otherwise."""
+    text: str = sys.modules["decimal"].Decimal.__str__(number)
+    return text
+
+
+def json_of(value: Any, other: Callable[[Any], Any], **options: Any) -> str:
+    """A value as JSON, where a ``Decimal`` is the number that it is. ``other`` converts what is not JSON, or raises."""
+
+    def default(part: Any) -> Any:
+        return MARK + decimal_text(part) if is_number(part) else other(part)
+
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=default, **options)
+    return MARKED.sub(r"\1", text) if MARK in text else text
+
+
+def refuse(value: Any) -> Any:
+    """Says that a value is not JSON."""
+    raise TypeError(f"Object of type {name_of(type(value))} is not JSON serializable")
 
 
 def text_of(value: Any, most: int = ERROR_CHARS) -> str:
@@ -88,13 +139,13 @@ def seconds_of(value: Any) -> float | None:
 def metadata_of(value: Any) -> Any:
     """Metadata as it is if it can be sent and stored, else as :class:`Said` says it."""
     try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-        text = json.dumps(value, separators=(",", ":"))
+        json_of(value, refuse, ensure_ascii=False).encode()
+        text = json_of(value, refuse)
         if len(text) <= METADATA_BYTES and "\\u0000" not in text:
             return value
     except BaseException:
         pass
-    return Said().of(value)
+    return Said(keeps_decimals=True).of(value)
 
 
 def has_fields(value: Any) -> bool:
@@ -107,7 +158,7 @@ def has_fields(value: Any) -> bool:
 def fields_of(value: Any) -> Any:
     """The fields of a dataclass or pydantic model. Raises ``TypeError`` for anything else."""
     if not has_fields(value):
-        raise TypeError(f"Object of type {name_of(type(value))} is not JSON serializable")
+        refuse(value)
     if callable(getattr(value, "model_dump", None)):
         return value.model_dump(mode="json")
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -116,8 +167,9 @@ def fields_of(value: Any) -> Any:
 class Said:
     """Says values as JSON, together in at most ``METADATA_BYTES``. What JSON lacks becomes text; the rest is cut."""
 
-    def __init__(self) -> None:
-        """One object for all parts of a document."""
+    def __init__(self, keeps_decimals: bool = False) -> None:
+        """One object for all parts of a document. A ``Decimal`` is text unless the runtime keeps all its digits."""
+        self._keeps_decimals = keeps_decimals
         self._room = METADATA_BYTES - MARKS
         self._path: list[int] = []
 
@@ -147,6 +199,9 @@ class Said:
         if issubclass(kind, float):
             number = float.__float__(value)
             return self._number(number) if math.isfinite(number) else self._text(number)
+        if self._keeps_decimals and is_number(value) and len(decimal_text(value)) <= self._room:
+            self._room -= len(decimal_text(value)) + 1
+            return value
         if issubclass(kind, str) or len(self._path) >= DEPTH:
             return self._text(value)
         if id(value) in self._path:

@@ -1,9 +1,10 @@
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, Visitor},
 };
+use serde_json::value::RawValue;
 use tasker_wire::{
     Outcome,
     child::{Ready, ReadyLine, ReplyLine},
@@ -24,44 +25,68 @@ pub(super) enum Line {
     Garbage(String),
 }
 
-/// Reads the outline of a line whose outcome is a failure.
+/// A line whose outcome may be a failure.
 #[derive(Deserialize)]
-struct FailureLine {
+struct FailureLine<'a> {
     id: u64,
-    outcome: FailureOutcome,
+    #[serde(borrow)]
+    outcome: HashMap<String, &'a RawValue>,
 }
 
+/// A failure of an SDK that takes the protocol less exactly: its words count, whatever their types.
 #[derive(Deserialize)]
-struct FailureOutcome {
-    failure: LooseFailure,
+struct LooseFailure<'a> {
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error_code: Option<&'a RawValue>,
+    #[serde(borrow)]
+    retryable: Option<&'a RawValue>,
+    #[serde(borrow)]
+    delay_seconds: Option<&'a RawValue>,
+    #[serde(borrow)]
+    context: Option<&'a RawValue>,
 }
 
-/// A failure whose texts need not be Unicode.
-#[derive(Deserialize)]
-struct LooseFailure {
-    message: Lossy,
-    error_type: Lossy,
-    #[serde(default)]
-    error_code: Option<Lossy>,
-    retryable: bool,
-    #[serde(default)]
-    delay_seconds: Option<f64>,
-    #[serde(default)]
-    context: Option<IgnoredAny>,
-}
-
-impl From<LooseFailure> for Failure {
-    fn from(loose: LooseFailure) -> Self {
-        let LooseFailure { message, error_type, error_code, retryable, delay_seconds, context } = loose;
-        Self {
-            message: message.0,
-            error_type: error_type.0,
-            error_code: error_code.map(|code| code.0),
-            retryable,
-            delay_seconds,
-            context: context.map(|_| serde_json::json!({"left_out": "a context that is too large or cannot be read"})),
+impl LooseFailure<'_> {
+    /// The context is only read from a whole line, because it is empty in an outline.
+    fn read(self, is_whole: bool) -> Failure {
+        let context = |raw: &RawValue| {
+            let read = if is_whole { serde_json::from_str(raw.get()).ok() } else { None };
+            read.unwrap_or_else(|| serde_json::json!({"left_out": "a context that is too large or cannot be read"}))
+        };
+        Failure {
+            message: words(self.message).unwrap_or_else(|| "the failure has no message".into()),
+            error_type: words(self.error_type).unwrap_or_else(|| "handler_error".into()),
+            error_code: words(self.error_code),
+            // As any error that nobody knows.
+            retryable: self.retryable.is_none_or(|raw| raw.get() != "false"),
+            delay_seconds: self.delay_seconds.and_then(|raw| raw.get().parse().ok()).filter(|delay: &f64| delay.is_finite()),
+            context: self.context.map(context),
         }
     }
+}
+
+/// A text, number or boolean as text.
+fn words(raw: Option<&RawValue>) -> Option<String> {
+    let raw = raw?.get();
+    match raw.as_bytes().first()? {
+        b'"' => serde_json::from_str::<Lossy>(raw).ok().map(|text| text.0),
+        b'{' | b'[' | b'n' => None,
+        _ => Some(raw.into()),
+    }
+}
+
+/// The failure in a line, or in the outline of one.
+fn failure_in(line: &[u8], is_whole: bool) -> Option<(u64, Failure)> {
+    let text = String::from_utf8_lossy(line);
+    let FailureLine { id, outcome } = serde_json::from_str(&text).ok()?;
+    // A list would be read as a failure, field by field.
+    let failure = outcome.get("failure").filter(|raw| raw.get().starts_with('{'))?;
+    let failure: LooseFailure = serde_json::from_str(failure.get()).ok()?;
+    Some((id, failure.read(is_whole)))
 }
 
 /// A text in which bytes that are not UTF-8 and halves of surrogate pairs are replaced.
@@ -110,8 +135,8 @@ pub(super) fn read(line: &[u8]) -> Line {
         Ok(ReplyLine { id, .. }) => Line::BadOutcome(id, "the line has no outcome".into()),
         Err(error) => {
             let outline = Outline::of(line);
-            if let Ok(FailureLine { id, outcome }) = serde_json::from_slice(&outline) {
-                return kept(id, outcome.failure.into());
+            if let Some((id, failure)) = failure_in(line, true).or_else(|| failure_in(&outline, false)) {
+                return kept(id, failure);
             }
             match serde_json::from_slice::<NumberLine>(&outline) {
                 Ok(NumberLine { id, outcome: Some(_) }) => Line::BadOutcome(id, error.to_string()),
@@ -124,8 +149,8 @@ pub(super) fn read(line: &[u8]) -> Line {
 
 /// Reads the outline of a line that was above the limit: a failure stays the failure that it is.
 pub(super) fn read_outline(outline: &[u8]) -> Line {
-    if let Ok(FailureLine { id, outcome }) = serde_json::from_slice(outline) {
-        return kept(id, outcome.failure.into());
+    if let Some((id, failure)) = failure_in(outline, false) {
+        return kept(id, failure);
     }
     match id_at_start(outline) {
         Some(id) => Line::Outcome(id, Box::new(too_large())),
@@ -214,6 +239,42 @@ mod tests {
         assert!(found.context.unwrap()["left_out"].is_string());
         assert_eq!(failure(&line(&[b'x'; 5000], "null")).message.chars().count(), limits::ERROR_CHARS);
         assert!(matches!(read(br#"{"id":7,"outcome":{"success":{"result":{"n":NaN}}}}"#), Line::BadOutcome(7, _)));
+    }
+
+    #[test]
+    fn a_failure_with_a_slip_keeps_its_own_words() {
+        let read = |failure: &str| match read(format!(r#"{{"id":7,"outcome":{{"failure":{failure}}}}}"#).as_bytes()) {
+            Line::Outcome(7, outcome) => match *outcome {
+                Outcome::Failure(failure) => failure,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{failure}: {other:?}"),
+        };
+        let own = r#""message":"declined","error_type":"mine","retryable":false,"context":{"bank":"b"}"#;
+        for (slip, code) in [
+            (r#""error_code":42"#, Some("42")),
+            (r#""error_code":true"#, Some("true")),
+            (r#""error_code":{"a":1}"#, None),
+            (r#""error_code":"E\udce91","delay_seconds":{}"#, Some("E\u{fffd}\u{fffd}\u{fffd}1")),
+            (r#""delay_seconds":"soon""#, None),
+            (r#""delay_seconds":[1]"#, None),
+            (r#""delay_seconds":1e400"#, None),
+        ] {
+            let found = read(&format!("{{{own},{slip}}}"));
+            assert_eq!((found.message.as_str(), found.error_type.as_str(), found.retryable), ("declined", "mine", false));
+            assert_eq!((found.error_code.as_deref(), found.delay_seconds), (code, None), "{slip}");
+            assert_eq!(found.context.unwrap()["bank"], "b", "{slip}");
+        }
+        for retryable in ["", r#","retryable":"no""#, r#","retryable":0"#, r#","retryable":null"#] {
+            let found = read(&format!(r#"{{"message":404,"delay_seconds":2.5{retryable}}}"#));
+            assert_eq!((found.message.as_str(), found.error_type.as_str(), found.retryable), ("404", "handler_error", true));
+            assert_eq!(found.delay_seconds, Some(2.5));
+        }
+        assert_eq!(read(r#"{"error_type":"mine","message":null}"#).message, "the failure has no message");
+        for no_object in ["[]", "null", "7", r#""declined""#, r#"["m","t"]"#] {
+            let line = format!(r#"{{"id":7,"outcome":{{"failure":{no_object}}}}}"#);
+            assert!(matches!(super::read(line.as_bytes()), Line::BadOutcome(7, _)), "{no_object}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 """Handlers that behave and misbehave, for the runtime's tests. Each does what its callable says."""
 
+import asyncio
 import os
 import pathlib
 import signal
@@ -55,6 +56,21 @@ def count(context):
     for _ in range(context.get_input("naps")):
         time.sleep(0.05)
     return {"counted": True}
+
+
+def note_in_thread(context):
+    """Notes itself, needs some time once it is no longer wanted, and says when it has ended, if it ever does."""
+    note(context)
+    while context.get_input("hangs") or not context.is_cancelled():
+        time.sleep(0.005)
+    time.sleep(0.3)
+    with open(context.get_input("done"), "a") as file:
+        file.write(context.step_name + "\n")
+
+
+@step_handler("thread")
+async def thread(context):
+    await asyncio.to_thread(note_in_thread, context)
 
 
 @step_handler("exit")
