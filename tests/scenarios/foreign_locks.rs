@@ -207,5 +207,9 @@ async fn settings_of_the_role_and_the_database_that_would_hurt_do_not_reach_our_
     let task = rig.submit("wide", json!({})).await;
     rig.start(200, |_| success(json!(1)));
     assert_eq!(rig.finished(task).await, TaskState::Complete);
-    assert_eq!(rig.rows("select * from public.seen").await, [json!({"synchronous_commit": "on"})], "an answered commit is on disk");
+    assert_eq!(
+        rig.rows("select * from public.seen").await,
+        [json!({"synchronous_commit": "on"})],
+        "an answered commit is on disk"
+    );
 }
