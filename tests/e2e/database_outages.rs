@@ -136,7 +136,7 @@ fn two_hundred_requests_over_five_connections_wait_a_bounded_time_and_none_is_lo
     let answers = system.accepted.ask_at_once(&system.dev, 200);
     println!("with two: {:?}, the slowest after {:.1?}", answers.statuses, answers.slowest);
     // Requests that come together share a connection, so perhaps none is refused.
-    assert!(answers.statuses.keys().all(|status| [201, 503].contains(status)), "{:?}", answers.statuses);
+    assert!(answers.statuses.keys().all(|status| [201, 503, 504].contains(status)), "{:?}", answers.statuses);
     assert!(answers.slowest < GIVEN_UP, "a request waited {:.1?} for its answer", answers.slowest);
 
     cluster.execute(&[

@@ -1,5 +1,7 @@
 //! The response to a failed request: `{"error": {"code", "message", "details"?}}`, with Tasker's codes.
 
+use std::time::{Duration, Instant};
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header::RETRY_AFTER},
@@ -17,6 +19,9 @@ use tasker_wire::{
 const RETRY_AFTER_SECONDS: u32 = 2;
 /// `Retry-After` of an overload, in seconds: long enough that rejections cost little.
 const BUSY_SECONDS: u32 = 1;
+/// How long the result of a change is read again, and the pause before.
+const TO_SHOW: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(200);
 /// Faults in the message. The details contain all of them.
 const FAULTS_IN_MESSAGE: usize = 3;
 
@@ -67,7 +72,7 @@ impl Problem {
     }
 
     /// A change was made, and the database cannot show its result now.
-    pub fn done_not_shown(self, what: &str, route: &str) -> Self {
+    fn done_not_shown(self, what: &str, route: &str) -> Self {
         match self.status.is_server_error() {
             true => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -118,6 +123,21 @@ impl Problem {
         }
         self.words.message = message.join("; ");
         self.with_details(ErrorDetails::Faults { faults })
+    }
+}
+
+/// Reads the result of a change. While the database cannot show it, for a few seconds again: the change itself is no refusal any more.
+pub(crate) async fn result_of<T, F>(what: &str, route: &str, read: impl Fn() -> F) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, Problem>>,
+{
+    let until = Instant::now() + TO_SHOW;
+    loop {
+        match read().await {
+            Err(problem) if problem.status.is_server_error() && Instant::now() < until => tokio::time::sleep(AGAIN).await,
+            Err(problem) => return Err(problem.done_not_shown(what, route)),
+            shown => return shown,
+        }
     }
 }
 

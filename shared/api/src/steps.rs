@@ -16,7 +16,7 @@ use tasker_wire::{StepId, StepState, limits, rest::StepResponse};
 
 use crate::{
     App,
-    problem::Problem,
+    problem::{Problem, result_of},
     request::{self, InPath, QueryReader},
     shape,
 };
@@ -63,7 +63,7 @@ pub(crate) async fn act<Q: Queue>(
         StepVerb::Resolve(result) => app.engine.resolve_step(step, result, by).await?,
     }
     let route = format!("/v1/tasks/{}/workflow_steps/{step}", step.task);
-    Ok(Json(shown(&app, step).await.map_err(|problem| problem.done_not_shown("the action was applied", &route))?))
+    Ok(Json(result_of("the action was applied", &route, || shown(&app, step)).await?))
 }
 
 async fn shown<Q: Queue>(app: &App<Q>, step: StepId) -> Result<StepResponse, Problem> {

@@ -20,7 +20,7 @@ use tasker_wire::{
 
 use crate::{
     App, Place,
-    problem::Problem,
+    problem::{Problem, result_of},
     request::{self, InPath, QueryReader},
     shape,
 };
@@ -60,7 +60,7 @@ pub(crate) async fn create<Q: Queue>(
         Err(error) => return Err(error.into()),
     };
     let route = format!("/v1/tasks/{task}");
-    let shown = shown(&app, task).await.map_err(|problem| problem.done_not_shown("the task was accepted", &route))?;
+    let shown = result_of("the task was accepted", &route, || shown(&app, task)).await?;
     Ok((status, [(LOCATION, route)], Json(shown)).into_response())
 }
 
@@ -123,8 +123,7 @@ pub(crate) async fn cancel<Q: Queue>(
     let why = parse_cancellation(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
     app.engine.cancel_task(task, By { actor: why.actor, reason: why.reason, metadata: None }).await?;
     wait_for(&app, &place, task, wait).await;
-    let shown = shown(&app, task).await;
-    Ok(Json(shown.map_err(|problem| problem.done_not_shown("the task was cancelled", &format!("/v1/tasks/{task}")))?))
+    Ok(Json(result_of("the task was cancelled", &format!("/v1/tasks/{task}"), || shown(&app, task)).await?))
 }
 
 async fn wait_for<Q: Queue>(app: &App<Q>, place: &Place, task: TaskId, wait: Option<Duration>) {
