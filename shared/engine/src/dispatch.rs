@@ -38,6 +38,10 @@ impl<Q: Queue> Engine<Q> {
             } else if let Some((places, round)) = work.next_round() {
                 self.record(&mut work, places, round).await?;
             } else {
+                if work.unsendable && work.answers.contains(&Answer::Locked) {
+                    // Its failure was set aside, and no queue brings the step again.
+                    self.recover_soon();
+                }
                 return Ok(work.answers);
             }
         }

@@ -32,6 +32,8 @@ pub(crate) struct Work<'a> {
     pub answers: Vec<Answer>,
     /// A verdict of a round could not be stored, so the rest is recorded one by one.
     one_by_one: bool,
+    /// A message could not be sent to any queue, so its step is in none.
+    pub unsendable: bool,
     /// Verdicts that waited alone for a lock that the database does not name.
     waited_alone: u32,
 }
@@ -63,6 +65,7 @@ impl<'a> Work<'a> {
 
     /// Fails a step permanently, because no queue can carry its message. A sweep may call this twice for a step.
     pub fn cannot_run(&mut self, lease: Lease, attempt: i32, why: String) {
+        self.unsendable = true;
         if self.verdicts.iter().all(|(_, known)| known.lease != lease) {
             let failure = Failure::permanent("input_too_large", why);
             self.record(Completion::by_orchestrator(lease, attempt, Verdict::Error { failure, tolerated: false }));
