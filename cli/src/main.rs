@@ -17,9 +17,9 @@ mod template;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use reqwest::Url;
-use tasker_process::{LAST_WORDS, as_init, flush, settings};
+use tasker_process::{LAST_WORDS, as_init, flush, settings, styles_are_refused};
 
 use crate::{client::Client, output::Format};
 
@@ -90,12 +90,19 @@ enum CtlCommand {
 
 fn main() -> ExitCode {
     settings::forget_empty();
-    let cli = Cli::parse();
+    let cli = parse();
     match cli.command {
         // In a container, handlers leave orphans.
         CtlCommand::Dev(_) => as_init().map_or_else(|| run_to_exit(cli), ExitCode::from),
         _ => run_to_exit(cli),
     }
+}
+
+/// The arguments. Help and errors are coloured by the rule of all other output: clap's own takes the variable `CI` for a terminal with colours.
+fn parse() -> Cli {
+    let color = if styles_are_refused() { ColorChoice::Never } else { ColorChoice::Auto };
+    let matches = Cli::command().color(color).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 #[tokio::main]
@@ -124,7 +131,6 @@ async fn run(Cli { global, command }: Cli) -> error::Result {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
 
     use super::*;
 

@@ -112,15 +112,15 @@ async fn a_sentence_is_wrapped_on_a_terminal_and_whole_elsewhere() {
 async fn no_color_and_a_dumb_terminal_mean_no_control_sequence() {
     let url = server().await;
     let wait = format!("task wait {TASK} --timeout 1.5");
-    let plain = [("NO_COLOR", "1"), ("TERM", "dumb")];
+    let plain: [&[_]; 3] = [&[("NO_COLOR", "1")], &[("TERM", "dumb")], &[("TERM", "dumb"), ("CI", "true"), ("CLICOLOR", "1")]];
     for arguments in [&wait, "--help", "task --no-such-flag"] {
         assert!(
             shown(&url, 80, &[("NO_COLOR", "")], arguments).contains('\u{1b}'),
             "{arguments} shows that the test tests something"
         );
-        for variable in plain {
-            let shown = shown(&url, 80, &[variable], arguments);
-            assert!(!shown.contains('\u{1b}') && !shown.is_empty(), "{variable:?} {arguments}: {shown:?}");
+        for variables in plain {
+            let shown = shown(&url, 80, variables, arguments);
+            assert!(!shown.contains('\u{1b}') && !shown.is_empty(), "{variables:?} {arguments}: {shown:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ mod shutdown;
 pub use batcher::Batcher;
 pub use errors::{panic_text, root_cause};
 pub use init::as_init;
-pub use lines::{LAST_WORDS, Stream, flush, say};
+pub use lines::{LAST_WORDS, Stream, flush, say, styles_are_refused};
 pub use logs::begin_logs;
 pub use problems::Problems;
 pub use secrets::{Secret, SecretError, SecretSource, Secrets, Stage};

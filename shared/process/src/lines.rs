@@ -23,6 +23,12 @@ const SHORT_PAUSE: Duration = Duration::from_millis(10);
 /// How long a process that ends waits for each reader.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Whether the environment refuses colours and redrawn lines on any terminal: by `TERM=dumb`, or none, or by `NO_COLOR`.
+pub fn styles_are_refused() -> bool {
+    let is_smart = settings::path("TERM").is_some_and(|term| term.as_os_str() != "dumb");
+    !is_smart || settings::path("NO_COLOR").is_some()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     Stdout,
@@ -37,10 +43,9 @@ impl Stream {
         }
     }
 
-    /// Whether it is a terminal that takes colours and redrawn lines: `TERM=dumb` and `NO_COLOR` refuse both.
+    /// Whether it is a terminal that takes colours and redrawn lines.
     pub fn takes_styles(self) -> bool {
-        let is_smart = settings::path("TERM").is_some_and(|term| term.as_os_str() != "dumb");
-        self.is_terminal() && is_smart && settings::path("NO_COLOR").is_none()
+        self.is_terminal() && !styles_are_refused()
     }
 
     fn write(self, bytes: &[u8]) -> Result<usize, Errno> {
