@@ -5,6 +5,7 @@
 --   pauses       paused namespaces and templates
 --   tasks        one row per task: the request, the state, and two counters of its steps
 --   steps        one row per step: state, attempt, lease, result; the sweep handles it at `wake_at`
+--   in_process   unfinished tasks whose dispatches may be known only to one process
 --   attempts     one row per lease that received an outcome
 --   audit_log    transitions of tasks, and operator actions
 --   dlq_entries  tasks and steps that wait for an operator
@@ -172,12 +173,24 @@ create table tasker.steps (
   checkpoint json,
   result json,
   error json,
+  -- The answer of a success, beside its result; null until then. Of other outcomes, and of one that was replaced, `attempts` has it.
+  digest bigint,
+  duration_ms bigint,
+  worker text,
+  metadata json,
   primary key (task_id, no),
   constraint steps_are_sound check (tasker.step_is_sound(
     state, no, lease, attempt, max_attempts, losses, resends, pending_parents, tolerated, awaits_callback, wake_at, finished_at))
 ) with (fillfactor = 35, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 -- The only index of unfinished steps; each sweep is a range scan of it.
 create index steps_wake on tasker.steps (wake_at) where wake_at is not null;
+
+-- The unfinished tasks whose dispatches may be known only to the process that owns the database, in whose queue they are. Such a dispatch
+-- has no `wake_at`, so that nothing between it and its completion touches an index of `steps`. A table of its own, because an index of
+-- `tasks` over a column that the finish changes would make that update write all indexes of `tasks`.
+create table tasker.in_process (
+  task_id uuid primary key
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 -- One row per lease that received an outcome. Start reports, heartbeats and pending callbacks write no row.
 create table tasker.attempts (
