@@ -17,8 +17,8 @@
 --   sweep_v1           handles steps that are due          -> dispatch_v1, load_run_steps_v1           V4
 --   load_run_steps_v1  reads the messages of dispatched steps                                          V2
 --   cancel_v1          ends a task                                                                     V5
---   retry_step_v1      resets a step's attempts            -> refusal, audited, advance_v1, close_dlq_entries   V5
---   resolve_step_v1    resolves a step manually            -> refusal, audited, advance_v1, close_dlq_entries   V5
+--   retry_step_v1      resets a step's attempts            -> refusal, audited, advance_v1, reopened   V5
+--   resolve_step_v1    resolves a step manually            -> refusal, audited, advance_v1, reopened   V5
 --   task_detail_v1     reads tasks with their steps                                                    V6
 -- Helper functions
 --   advance_v1         decrements the parent counts of children, dispatches ready steps, updates counters, finishes tasks
@@ -26,7 +26,7 @@
 --   change_row         builds a returned row                                                           V2
 --   outcome_of         the outcome that `attempts` records for a verdict                               V3
 --   refusal, audited   a row for an action that is not allowed; the audit log and the row of an applied one   V5
---   close_dlq_entries  closes the entry of a task that left the error state                            V5
+--   reopened           names a running task in `in_process`, closes the entry of one that left the error state   V5
 --   clock, clock_after, hold_ms                       the only clock                                   V1
 --   task_is_sound, step_is_sound, attempt_is_sound    the CHECK of each table                          V1
 -- A verb of a single statement has no function; its file is in `shared/store/sql` (mark_sent, list_unsent, return_started, …).
@@ -37,10 +37,10 @@
 -- The hot path has no foreign keys; `tasker-ctl doctor` checks the references.
 -- States are text with a CHECK, because clients must look up enum types.
 
--- The only clock that decisions use; tests replace `clock` to move it. `clock_after(null)` is infinity.
+-- The only clock that decisions use; tests replace `clock` to move it. `clock_after(null)` is null.
 create function tasker.clock() returns timestamptz language sql stable as 'select now()';
 create function tasker.clock_after(p_ms bigint) returns timestamptz language sql stable as
-  'select coalesce(tasker.clock() + p_ms * interval ''1 ms'', ''infinity'')';
+  'select tasker.clock() + p_ms * interval ''1 ms''';
 -- The interval at which the sweep re-evaluates a ready step that a pause holds; equal to `HOLD_MS` in Rust.
 create function tasker.hold_ms() returns bigint language sql immutable as 'select 60000::bigint';
 
@@ -89,7 +89,8 @@ begin
     and losses >= 0 and resends >= 0 and pending_parents >= 0
     and (not tolerated or state = 'error') and (not awaits_callback or state = 'in_progress')
     and case
-      when state in ('enqueued', 'in_progress', 'waiting_for_retry') then wake_at is not null and finished_at is null
+      when state = 'enqueued' then finished_at is null
+      when state in ('in_progress', 'waiting_for_retry') then wake_at is not null and finished_at is null
       when state = 'pending' then (wake_at is null or pending_parents = 0) and finished_at is null
       when state in ('complete', 'error', 'cancelled', 'resolved_manually') then wake_at is null and finished_at is not null
       else false end;
@@ -165,7 +166,8 @@ create table tasker.steps (
   state text not null,
   tolerated boolean not null default false,
   awaits_callback boolean not null default false,
-  -- When the sweep handles the step; not null if and only if it is dispatched, waits for a retry, or is held by a pause.
+  -- When the sweep handles the step; not null if and only if it is dispatched, waits for a retry, or is held by a pause. Of a dispatch
+  -- whose message is only in the queue of one process it is null, and `in_process` names its task.
   wake_at timestamptz,
   -- Not null if and only if the step is finished.
   finished_at timestamptz,
@@ -182,7 +184,7 @@ create table tasker.steps (
   constraint steps_are_sound check (tasker.step_is_sound(
     state, no, lease, attempt, max_attempts, losses, resends, pending_parents, tolerated, awaits_callback, wake_at, finished_at))
 ) with (fillfactor = 35, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
--- The only index of unfinished steps; each sweep is a range scan of it.
+-- The only index of unfinished steps; each sweep is a range scan of it. What changes no `wake_at` writes no index.
 create index steps_wake on tasker.steps (wake_at) where wake_at is not null;
 
 -- The unfinished tasks whose dispatches may be known only to the process that owns the database, in whose queue they are. Such a dispatch

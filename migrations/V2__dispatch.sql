@@ -68,7 +68,8 @@ $$;
 --   k_*  steps whose pending_parents decreases by n, ascending, each once; those that reach 0 are dispatched. n = 0: dispatch now.
 --        If k_lease is given, the steps already count as active: each is dispatched only under its lease and only when due.
 -- The caller locked and updated its own steps in an earlier statement.
--- p_send_ms: the time until a message is re-sent if the queue did not accept it; null: never.
+-- p_send_ms: the time until a message is re-sent if the queue did not accept it; null: the queue is inside the caller's process, so
+-- `wake_at` stays null. The tasks of the completed steps are in `in_process` then; those of due retries may not be yet.
 -- p_bodies: the number of messages returned whole; of the others only the keys are returned.
 -- `task_id = any (array[…])`, here and in other updates, means `=`, but gives the planner no order: a generic plan made while
 -- the tables were nearly empty can then never scan the whole index.
@@ -136,7 +137,14 @@ begin
     into f_task, f_from, f_state from finished f where f.active_steps = 0 and (f.active < 0 or f.state = 'complete');
   end if;
 
+  if e_task is not null and k_lease is not null and p_send_ms is null then
+    insert into tasker.in_process (task_id) select distinct u.task_id from unnest(e_task) u(task_id) order by 1 on conflict do nothing;
+  end if;
+
   if f_task is not null then
+    if p_send_ms is null then
+      delete from tasker.in_process p where p.task_id = any (f_task);
+    end if;
     insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
     select u.task_id, 'finish', 'tasker', case u.state when 'error' then 'no step can make progress' else 'every step is done' end,
       u.was, u.state, tasker.clock() from unnest(f_task, f_from, f_state) u(task_id, was, state);

@@ -39,7 +39,9 @@ begin
       tasker.clock(), case when w.total = 0 then tasker.clock() end
     from t join w using (template) order by t.identity, t.task_id
     on conflict do nothing
-    returning task_id
+    returning task_id, state
+  ), named as (
+    insert into tasker.in_process (task_id) select n.task_id from new n where p_send_ms is null and n.state = 'running'
   ), steps as (
     insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
       further_ancestors, wake_at, dispatched_at)

@@ -43,6 +43,7 @@ begin
   get diagnostics n = row_count;
   update tasker.tasks t set state = 'cancelled', active_steps = 0, failed_steps = t.failed_steps + n, finished_at = tasker.clock()
   where t.task_id = p_task;
+  delete from tasker.in_process p where p.task_id = p_task;
   insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
   values (p_task, 'cancel_task', p_actor, p_reason, was, 'cancelled', tasker.clock());
   return query select * from tasker.change_row('done', state => 'cancelled');
@@ -76,7 +77,7 @@ begin
     array[p_task], array[case when was = 'waiting_for_retry' then -1 else 0 end],
     array[case when was = 'waiting_for_retry' then 0 else -1 end], array[p_task], array[p_no], array[0], null,
     p_send_ms, 1, p_max_bytes);
-  perform tasker.close_dlq_entries(p_task, p_actor, p_reason);
+  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
 end $$;
 
 -- Resolves an unfinished or failed step; its children receive p_result.
@@ -91,7 +92,7 @@ begin
   select s.children into below from tasker.steps s where s.task_id = p_task and s.no = p_no;
   perform from tasker.steps s where s.task_id = p_task and s.no = any (below || p_no) order by s.no for update;
   select t.state into of_task from tasker.tasks t where t.task_id = p_task for update;
-  select s.state, s.tolerated, s.wake_at is not null, s.result::text into was, was_tolerated, was_held, was_result
+  select s.state, s.tolerated, s.wake_at is not null or s.state = 'enqueued', s.result::text into was, was_tolerated, was_held, was_result
   from tasker.steps s where s.task_id = p_task and s.no = p_no;
   -- A repeated call, after the first response was lost.
   if was = 'resolved_manually' and was_result is not distinct from p_result then
@@ -114,12 +115,15 @@ begin
     (select array_agg(p_task) from unnest(below) c(no) where not was_tolerated),
     (select array_agg(c.no order by c.no) from unnest(below) c(no) where not was_tolerated),
     (select array_agg(1) from unnest(below) c(no) where not was_tolerated), null, p_send_ms, p_bodies, p_max_bytes);
-  perform tasker.close_dlq_entries(p_task, p_actor, p_reason);
+  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
 end $$;
 
--- A task that left the error state no longer waits for an operator.
-create function tasker.close_dlq_entries(p_task uuid, p_actor text, p_notes text) returns void
+-- A task that left the error state no longer waits for an operator. If it runs, its dispatches may be known only to one process.
+create function tasker.reopened(p_task uuid, p_send_ms bigint, p_actor text, p_notes text) returns void
 language sql as $$
+  insert into tasker.in_process (task_id) select t.task_id from tasker.tasks t
+  where t.task_id = p_task and t.state = 'running' and p_send_ms is null
+  on conflict do nothing;
   update tasker.dlq_entries d set status = 'manually_resolved', resolved_by = p_actor, notes = p_notes,
     resolved_at = tasker.clock(), updated_at = tasker.clock()
   where d.task_id = p_task and d.status = 'pending' and d.reason = 'max_retries_exceeded'

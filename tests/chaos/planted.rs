@@ -51,7 +51,7 @@ impl Plant {
             }
             Self::NotedForNothing => Bugs { rewrite: Some(("tasker.clock_after(k.ms)", "s.wake_at")), ..Bugs::default() },
             Self::RecoveryFindsNothing => {
-                Bugs { rewrite: Some(("s.wake_at = 'infinity' and s.state = 'enqueued' and", "false and")), ..Bugs::default() }
+                Bugs { rewrite: Some(("q.state = 'enqueued' and q.wake_at is null offset", "false offset")), ..Bugs::default() }
             }
             _ => Bugs::default(),
         }

@@ -60,7 +60,7 @@ impl Rig {
         // Truncating a table invalidates every query plan, so rows are deleted most of the time.
         self.seeds += 1;
         let empty = if self.seeds.is_multiple_of(16) { "truncate" } else { "delete from" };
-        for table in ["tasks", "steps", "attempts", "audit_log", "dlq_entries"] {
+        for table in ["tasks", "steps", "in_process", "attempts", "audit_log", "dlq_entries"] {
             self.sql.batch_execute(&format!("{empty} tasker.{table}")).await?;
         }
         let new: Vec<&Workflow> = tasks.iter().map(|t| &t.workflow).filter(|w| !self.registered.contains(&w.number)).collect();
@@ -88,7 +88,7 @@ impl Rig {
     /// How many tasks are running, and the first `wake_at` of their steps, on the grid.
     pub async fn outlook(&self) -> Result<(i64, Option<u64>)> {
         let sql = "select (select count(*) from tasker.tasks where state = 'running'),
-            (select ceil(extract(epoch from min(wake_at)) * 1000)::int8 from tasker.steps where wake_at < 'infinity')";
+            (select ceil(extract(epoch from min(wake_at)) * 1000)::int8 from tasker.steps)";
         let row = self.sql.query_typed(sql, &[]).await?.remove(0);
         Ok((row.get(0), row.get::<_, Option<i64>>(1).map(|ms| (ms as u64).next_multiple_of(GRID_MS))))
     }

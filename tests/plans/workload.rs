@@ -119,7 +119,7 @@ async fn batch(session: &mut Session, meter: Meter) {
 async fn time(session: &mut Session, meter: Meter) {
     session.run(meter, "sweep", "a hundred due", &["500", "null", DISPATCH[1], DISPATCH[2]], 6_000).await;
     session.run(meter, "sweep", "nothing due", &["500", "null", DISPATCH[1], DISPATCH[2]], 60).await;
-    session.run(meter, "list_unsent", "the first ten", &["'00000000-0000-0000-0000-000000000000'", "-1", "10"], 1_000).await;
+    session.run(meter, "list_unsent", "the first ten", &["'00000000-0000-0000-0000-000000000000'", "10", "100"], 150).await;
     session.run(meter, "return_started", "of nothing", &["null", "null", "null"], 1_000).await;
     session.run(meter, "after_set_back", "of nothing", &["5000"], 1_000).await;
     session.run(meter, "blockers", "none", &[], 1_000).await;

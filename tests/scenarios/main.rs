@@ -6,6 +6,7 @@ mod attempts;
 mod backoffs;
 mod basics;
 mod cancel;
+mod change_of_queue;
 mod clock;
 mod counts;
 mod dead_letters;

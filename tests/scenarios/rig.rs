@@ -173,7 +173,7 @@ impl<Q: Queue> Rig<Q> {
     /// Milliseconds until the `wake_at` of a step.
     pub async fn wakes_in_ms(&self, task: TaskId, name: &str) -> Option<i64> {
         let sql = "select round(extract(epoch from wake_at - tasker.clock()) * 1000)::int8 from tasker.steps \
-                   where task_id = $1 and name = $2 and wake_at < 'infinity'";
+                   where task_id = $1 and name = $2 and wake_at is not null";
         self.sql.query_opt(sql, &[&task.uuid(), &name]).await.unwrap().map(|r| r.get(0))
     }
 

@@ -9,9 +9,6 @@ use tasker_wire::{Lease, RunStep};
 
 use crate::{Engine, PAUSES, work::Work};
 
-/// Keys of a page of recovery.
-const PAGE: i64 = 10_000;
-
 impl Engine<InProcess> {
     /// Takes over a database that no other process uses. Steps that the last process had started run again under the same leases.
     pub async fn take_over(&self) -> Result<(), StoreError> {
@@ -42,8 +39,8 @@ impl Engine<InProcess> {
     pub async fn recover(&self) -> Result<(), StoreError> {
         let mut last = None;
         loop {
-            let page = self.store().list_unsent(last, PAGE).await?;
-            last = page.last().copied();
+            let (page, next) = self.store().list_unsent(last).await?;
+            last = next;
             let missing: Vec<Lease> = page.into_iter().filter(|&lease| !self.queue().holds(lease)).collect();
             self.dispatch(Work::to_load(missing)).await?;
             if last.is_none() {

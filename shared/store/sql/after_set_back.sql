@@ -7,7 +7,7 @@ with live as materialized (
   from tasker.steps s
   left join lateral (select a.finished_at from tasker.attempts a where s.state = 'waiting_for_retry'
     and a.task_id = s.task_id and a.no = s.no and a.lease = s.lease offset 0) f on true
-  where s.wake_at is not null and s.wake_at < 'infinity'
+  where s.wake_at is not null
 ), back as (
   select s.task_id, s.no, l.recorded from live l join tasker.steps s on s.task_id = any (array[l.task_id]) and s.no = l.no
   where s.wake_at > tasker.clock() and case when s.state = 'pending' then s.wake_at > tasker.clock_after(tasker.hold_ms() + 1000)

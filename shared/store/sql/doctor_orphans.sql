@@ -1,4 +1,4 @@
--- Steps without their task, and attempts without their step.
+-- Steps without their task, attempts without their step, and rows of in_process without an unfinished task.
 -- $1 after this task · $2 up to this one · $3 differences at most
 -- Returns the columns of doctor_tasks. Attempts of intentionally deleted steps are no difference: their leases are at most lease_base.
 select o.task_id, o.no, o.step, o.what, o.stored, null::text as facts, count(*) over () as total
@@ -9,5 +9,8 @@ from (
   select a.task_id, a.no, null, 'step', 'an attempt under lease ' || a.lease from tasker.attempts a
     left join tasker.tasks t on t.task_id = a.task_id
   where a.task_id > $1 and a.task_id <= $2 and a.lease > coalesce(t.lease_base, 0)
-    and not exists (select from tasker.steps s where s.task_id = a.task_id and s.no = a.no)) o
+    and not exists (select from tasker.steps s where s.task_id = a.task_id and s.no = a.no)
+  union all
+  select p.task_id, null, null, 'unfinished task', 'a row of in_process' from tasker.in_process p where p.task_id > $1 and p.task_id <= $2
+    and not exists (select from tasker.tasks t where t.task_id = p.task_id and t.state = 'running')) o
 order by o.task_id, o.no limit $3

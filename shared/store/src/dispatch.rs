@@ -1,6 +1,6 @@
 //! Dispatch: due retries, sweeps, and the messages that the queue accepted.
 
-use tasker_wire::{StepNo, message::Lease};
+use tasker_wire::{StepNo, TaskId, message::Lease};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -51,11 +51,14 @@ impl Store {
         self.pool.run(Lane::Steps, Prepared::Never, sql!("mark_sent"), &params).await.map(drop)
     }
 
-    /// The page after `last` of the dispatches whose messages are only in the queue of this process.
-    pub async fn list_unsent(&self, last: Option<Lease>, rows: i64) -> Result<Vec<Lease>, StoreError> {
-        let (task, no) = last.map_or((Uuid::nil(), -1), |k| (k.step.task.uuid(), k.step.no));
-        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("list_unsent"), &[&task, &no, &rows]).await?;
-        Ok(rows.iter().map(lease_of).collect())
+    /// The dispatches of the page of tasks after `last` whose messages are only in the queue of this process. Also returns the last task
+    /// of the page; `None`: no task was left.
+    pub async fn list_unsent(&self, last: Option<TaskId>) -> Result<(Vec<Lease>, Option<TaskId>), StoreError> {
+        let after = last.map_or(Uuid::nil(), |task| task.uuid());
+        let params: [Param<'_>; 3] = [&after, &PAGE_TASKS, &PAGE_STEPS];
+        let rows = self.pool.run(Lane::Steps, Prepared::Never, sql!("list_unsent"), &params).await?;
+        let is_a_step = |row: &&Row| row.get::<_, Option<StepNo>>(1).is_some();
+        Ok((rows.iter().filter(is_a_step).map(lease_of).collect(), rows.last().map(|row| task_id(row.get(0)))))
     }
 
     /// Makes due again what waits only because the clock was set back. Returns the number of steps.
@@ -86,6 +89,10 @@ impl Store {
 fn lease_of(row: &Row) -> Lease {
     Lease { step: task_id(row.get(0)).step(row.get(1)), number: row.get(2) }
 }
+
+/// Tasks and steps of a page of [`Store::list_unsent`]: some milliseconds of the database.
+const PAGE_TASKS: i64 = 1_000;
+const PAGE_STEPS: i64 = 10_000;
 
 /// Steps that one statement moves after the clock was set back.
 const SET_BACK: i64 = 5_000;

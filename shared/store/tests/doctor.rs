@@ -91,6 +91,7 @@ async fn a_finished_task_with_live_steps_and_a_running_one_without_are_found() {
         r#"active_steps: "1", not "0""#,
         r#"state: "running", not "complete""#,
         r#"state: "its task is complete", not "enqueued""#,
+        r#"unfinished task: "", not "a row of in_process""#,
     ];
     assert_eq!(whats(&store).await, expected);
 }
@@ -109,8 +110,20 @@ async fn steps_and_attempts_without_their_parent_rows_are_found() {
         r#"template: "", not "00000000-0000-0000-0000-000000000000""#,
         r#"step: "", not "an attempt under lease 1""#,
         r#"task: "", not "a step in state enqueued""#,
+        r#"unfinished task: "", not "a row of in_process""#,
     ];
     assert_eq!(whats(&store).await, expected);
+}
+
+#[tokio::test]
+async fn a_dispatch_that_no_recovery_and_no_sweep_would_find_is_found() {
+    let database = database().await;
+    let store = healthy(&database).await;
+    submit(&store, &template(&[("a", &[])]), "").await;
+    database.execute("delete from tasker.in_process").await;
+    assert_eq!(whats(&store).await, [r#"wake_at: "its task is not in in_process", not """#]);
+    database.execute("update tasker.steps set wake_at = now()").await;
+    assert_eq!(whats(&store).await, [""; 0], "a sweep finds it");
 }
 
 #[tokio::test]
