@@ -19,6 +19,7 @@ mod late;
 mod limits;
 mod locks;
 mod lost_answers;
+mod net;
 mod operator;
 mod pauses;
 mod recovery;

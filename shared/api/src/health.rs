@@ -60,6 +60,7 @@ pub(crate) async fn ready<Q: Queue>(State(app): State<App<Q>>) -> Result<Json<Re
         info: ReadinessInfo {
             circuit_breaker_state: "Closed".into(),
             clock_jumps: app.engine.clock_jumps(),
+            lost_dispatches: app.engine.lost_dispatches(),
             locks,
             environment: app.engine.settings().environment.clone(),
             operational_state: "Normal".into(),

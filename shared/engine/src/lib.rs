@@ -7,6 +7,7 @@ mod clock;
 mod complete;
 mod dispatch;
 mod locked;
+mod net;
 mod operator;
 mod pools;
 mod reaction;
@@ -47,6 +48,7 @@ pub use wait::Waiter;
 
 use clock::ClockWatch;
 use locked::LockedTasks;
+use net::Net;
 use slow::SlowVerdicts;
 use submit::Submits;
 use templates::TemplateCache;
@@ -82,6 +84,7 @@ pub struct Engine<Q> {
     slow: SlowVerdicts,
     clock: ClockWatch,
     submits: Arc<Submits>,
+    net: Net,
     /// Whether an answer of the database was lost, with the dispatches in it.
     lost_track: AtomicBool,
     /// Dispatches that the last process had started, of steps that another session has locked. They are returned once it ends.
@@ -100,6 +103,7 @@ impl<Q: Queue> Engine<Q> {
             slow: SlowVerdicts::default(),
             clock: ClockWatch::default(),
             submits: submit::together(),
+            net: Net::default(),
             lost_track: AtomicBool::new(false),
             unreturned: Mutex::default(),
         })
@@ -130,6 +134,11 @@ impl<Q: Queue> Engine<Q> {
         self.lost_track.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the next sweep recovers.
+    fn has_lost_track(&self) -> bool {
+        self.lost_track.load(Ordering::SeqCst)
+    }
+
     /// Runs a verb to its end even if its caller is dropped: a future dropped between commit and send would lose its dispatches.
     /// A verb that fails may have lost dispatches too, unless the failure is the caller's fault.
     async fn to_its_end<T, E, F>(self: &Arc<Self>, verb: impl FnOnce(Arc<Self>) -> F) -> Result<T, E>
@@ -138,12 +147,13 @@ impl<Q: Queue> Engine<Q> {
         E: React + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let (engine, verb) = (self.clone(), verb(self.clone()));
+        let (engine, verb, mark) = (self.clone(), verb(self.clone()), self.net.verb());
         let verb = tokio::spawn(async move {
             let ended = verb.await;
             if ended.as_ref().is_err_and(|e| e.reaction() != Reaction::CallersFault) {
                 engine.recover_soon();
             }
+            drop(mark);
             ended
         });
         match verb.await {

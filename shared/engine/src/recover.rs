@@ -68,6 +68,7 @@ impl Engine<InProcess> {
 
 impl Bodies for Engine<InProcess> {
     async fn load_bodies(self: &Arc<Self>, leases: &[Lease]) -> (Vec<RunStep>, Vec<Lease>) {
+        let _verb = self.net.verb();
         let loaded = (|| self.load(leases)).retry(PAUSES).when(StoreError::is_transient).await;
         loaded.unwrap_or_else(|_| {
             self.recover_soon();

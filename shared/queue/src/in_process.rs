@@ -84,6 +84,11 @@ impl InProcess {
         self.0.pools.lock().held.get(&lease.step).is_some_and(|held| held.number >= lease.number)
     }
 
+    /// The number of deliveries that their workers lost.
+    pub fn lost(&self) -> u64 {
+        self.0.pools.lock().lost
+    }
+
     /// The number of steps that wait in all pools.
     pub fn waiting(&self) -> usize {
         self.0.pools.lock().waiting()

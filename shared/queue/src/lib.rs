@@ -64,6 +64,11 @@ pub trait Source: Send + Sync + 'static {
     /// Prevents another delivery for `time` from now. [`Duration::ZERO`] allows it immediately.
     fn extend(&self, deliveries: &[Receipt], time: Duration) -> impl Future<Output = ()> + Send;
 
+    /// The receiver has lost these deliveries, by a defect of its own. They are delivered again.
+    fn lost(&self, deliveries: &[Receipt]) -> impl Future<Output = ()> + Send {
+        self.extend(deliveries, Duration::ZERO)
+    }
+
     /// Waits for deliveries whose outcomes are no longer needed, because their steps were cancelled, resolved or dispatched again. Each
     /// is told once, and must still be settled; those that were settled meanwhile may be among them. Never returns for a source that
     /// cannot know.

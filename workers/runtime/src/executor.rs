@@ -117,7 +117,76 @@ impl Executor {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tasker_queue::{Bodies, InProcess, Outgoing, Queue, Source};
+    use tasker_wire::TaskId;
+    use tokio::time::{Instant, sleep};
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::{run, testing::step};
+
+    /// An executor that loses as many steps as it is told, and answers each of the others after `time`.
+    fn losing(mut losses: usize, time: Duration) -> Executor {
+        let (steps, mut steps_end) = mpsc::channel::<Arc<RunStep>>(4);
+        let (reports_end, reports) = mpsc::channel(4);
+        let (capacity_end, capacity) = watch::channel(Capacity { ready: true, aside: 0 });
+        let supervisor = tokio::spawn(async move {
+            while let Some(step) = steps_end.recv().await {
+                if losses > 0 {
+                    losses -= 1;
+                    continue;
+                }
+                sleep(time).await;
+                let report = Report { step, outcome: Outcome::Released {}, execution_time_ms: 1 };
+                reports_end.send(report).await.expect("the worker runs");
+            }
+            drop(capacity_end);
+        });
+        let (unwanted, _) = watch::channel(HashSet::new());
+        Executor { steps, reports, capacity, unwanted, handlers: vec![], supervisor }
+    }
+
+    /// The database, which has one step.
+    struct One;
+
+    fn one() -> RunStep {
+        step(TaskId::from_fresh(uuid::Uuid::nil()).step(1), "one")
+    }
+
+    impl Bodies for One {
+        async fn load_bodies(self: &Arc<Self>, _: &[Lease]) -> (Vec<RunStep>, Vec<Lease>) {
+            (vec![one()], vec![])
+        }
+    }
+
+    /// Runs the step. Answers the deliveries that the worker lost, and how long it took.
+    async fn deliveries_lost(executor: Executor) -> (u64, Duration) {
+        let queue = InProcess::default();
+        queue.send(vec![Outgoing::RunStep { pool: "p".into(), step: Box::new(one()) }]).await;
+        let (source, shutdown, began) = (Arc::new(queue.steps("p", Arc::new(One))), CancellationToken::new(), Instant::now());
+        let settings = WorkerSettings::new("p");
+        let worker = tokio::spawn(run(source, Arc::new(queue.clone()), executor, settings, shutdown.clone()));
+        let mut answers = queue.completions().receive(1).await;
+        assert_eq!(answers.remove(0).message.expect("it is readable").lease(), one().lease());
+        shutdown.cancel();
+        assert_eq!(worker.await.expect("it ends").answered, 1);
+        (queue.lost(), began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_the_executor_lost_is_delivered_again_and_counted() {
+        let (lost, after) = deliveries_lost(losing(2, Duration::ZERO)).await;
+        assert_eq!(lost, 2);
+        assert!(after > Duration::from_secs(119) && after < Duration::from_secs(121), "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_takes_long_is_not_lost() {
+        let hours = Duration::from_secs(20_000);
+        assert_eq!(deliveries_lost(losing(0, hours)).await, (0, hours));
+    }
 
     #[test]
     fn steps_set_aside_leave_places_for_as_many_new_steps() {

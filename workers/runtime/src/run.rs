@@ -2,7 +2,10 @@
 //! its outcome is accepted. A step keeps its place until then, or until it is set aside, of which the number is bounded. So memory does
 //! not grow with the number of waiting steps.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures::{
     FutureExt, StreamExt,
@@ -11,10 +14,10 @@ use futures::{
 };
 use tasker_queue::{Delivery, Disposition, Queue, Receipt, Source, refuse};
 use tasker_wire::{
-    CompleteStep, RunStep,
+    CompleteStep, Outcome, RunStep,
     message::{self, Lease},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,6 +31,9 @@ use crate::{
 const CALLS: usize = 16;
 /// How often deliveries are extended within their visibility timeout, so that one failed call does no harm.
 const EXTENSIONS: u32 = 3;
+
+/// How often the loop looks whether its executor has lost a step.
+const LOOK_FOR_LOST: Duration = Duration::from_secs(60);
 
 /// What a worker did in its lifetime.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,6 +95,10 @@ struct Held {
     lease: Lease,
     step_name: String,
     receipt: Receipt,
+    /// While the executor has the step, in whatever place, it has this.
+    step: Weak<RunStep>,
+    /// Whether the executor has answered it.
+    answered: bool,
 }
 
 impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
@@ -96,6 +106,7 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         let mut open = true;
         let mut draining: Option<Draining> = None;
         let mut extend_at = self.next_extension();
+        let mut look_for_lost = interval_at(Instant::now() + LOOK_FOR_LOST, LOOK_FOR_LOST);
         let mut reports = Vec::new();
         while open || !self.held.is_empty() {
             if open {
@@ -113,10 +124,9 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
                         tracing::error!(pool = self.settings.pool, "the executor ended unexpectedly");
                         return;
                     }
-                    for Report { step, outcome, execution_time_ms } in reports.drain(..) {
-                        self.outbox.put(step.complete(outcome, &self.settings.worker, execution_time_ms));
-                    }
+                    reports.drain(..).for_each(|report| self.report(report));
                 }
+                _ = look_for_lost.tick() => self.look_for_lost(),
                 accepted = self.outbox.deliver() => self.accept(accepted),
                 Some(deliveries) = OptionFuture::from(self.receiving.as_mut()) => {
                     self.receiving = None;
@@ -191,9 +201,10 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         for Delivery { message, receipt } in deliveries {
             match message {
                 Ok(step) => {
-                    self.held.push(Held { lease: step.lease(), step_name: step.step_name.clone(), receipt });
+                    let (lease, step_name, step) = (step.lease(), step.step_name.clone(), Arc::new(step));
+                    self.held.push(Held { lease, step_name, receipt, step: Arc::downgrade(&step), answered: false });
                     // The channel has a place for every new step, so one is free for this step.
-                    if let Err(refused) = self.executor.steps.try_send(Arc::new(step)) {
+                    if let Err(refused) = self.executor.steps.try_send(step) {
                         tracing::error!(pool = self.settings.pool, "the executor refused a step: {refused}");
                     }
                 }
@@ -201,6 +212,31 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
             }
         }
         self.settle(unreadable);
+    }
+
+    fn report(&mut self, Report { step, outcome, execution_time_ms }: Report) {
+        if !matches!(outcome, Outcome::Started {} | Outcome::Heartbeat {}) {
+            let answered = self.held.iter_mut().find(|held| !held.answered && held.lease == step.lease());
+            answered.into_iter().for_each(|held| held.answered = true);
+        }
+        self.outbox.put(step.complete(outcome, &self.settings.worker, execution_time_ms));
+    }
+
+    /// Returns steps that nobody has and nobody answered, which only a defect of the executor can cause. A step that a child process does
+    /// not answer is not lost: it exceeds its timeout.
+    fn look_for_lost(&mut self) {
+        let is_lost = |held: &mut Held| !held.answered && held.step.strong_count() == 0;
+        let lost: Vec<Held> = self.held.extract_if(.., is_lost).collect();
+        if lost.is_empty() {
+            return;
+        }
+        for Held { lease: Lease { step, number: lease }, step_name, .. } in &lost {
+            let pool = &self.settings.pool;
+            tracing::error!(pool, task_id = %step.task, step = step_name, lease, "this worker lost a step; it is delivered again");
+        }
+        let receipts: Vec<Receipt> = lost.into_iter().map(|held| held.receipt).collect();
+        let source = self.source.clone();
+        self.calls.push(Box::pin(async move { source.lost(&receipts).await }));
     }
 
     /// Stops steps whose outcomes are no longer needed. Their deliveries are settled once the steps have ended.
@@ -214,7 +250,7 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         let mut settled = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             let Some(at) = self.held.iter().position(|held| held.lease == outcome.lease()) else { continue };
-            let Held { lease, step_name, receipt } = self.held.swap_remove(at);
+            let Held { lease, step_name, receipt, .. } = self.held.swap_remove(at);
             self.executor.is_answered(lease);
             // Before settling, because a function may be frozen once its deliveries are settled.
             if self.settings.log_answers {

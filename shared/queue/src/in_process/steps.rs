@@ -44,6 +44,8 @@ pub struct Pools {
     /// Delivers nothing, because another process may own the database.
     stopped: bool,
     pub gave_up: Vec<Lease>,
+    /// How many deliveries their workers lost.
+    pub lost: u64,
 }
 
 /// The current dispatch of a step.
@@ -123,6 +125,11 @@ impl<B: Bodies> Source for Steps<B> {
             let Some(lease) = pools.take_back(receipt) else { continue };
             pools.deliver_again(&self.pool, lease);
         }
+    }
+
+    async fn lost(&self, deliveries: &[Receipt]) {
+        self.queue.0.pools.lock().lost += deliveries.len() as u64;
+        self.extend(deliveries, Duration::ZERO).await;
     }
 
     async fn unwanted(&self) -> Vec<Receipt> {

@@ -52,6 +52,8 @@ pub struct ReadinessInfo {
     /// How often the clock of the database jumped since this process began.
     pub clock_jumps: u64,
     pub environment: String,
+    /// How many dispatches were lost inside this process, which is a defect, and were found and sent again since it began.
+    pub lost_dispatches: u64,
     /// The sessions of other programs that have held locks on rows of ours for more than a second. Absent if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub locks: Vec<String>,
