@@ -185,7 +185,7 @@ async fn where_outcomes_are_recorded_is_not_visible() {
     tasks.push(rig.submit(json!({"n": 4})).await);
     let lost = rig.answer(Outcome::Started {}).await;
     pass().await;
-    let mut runs = vec![rig.receive().await, rig.receive().await];
+    let mut runs = [rig.receive().await, rig.receive().await];
     runs.sort_by_key(|run| run.task_id != lost.task_id);
     assert_eq!(rig.complete(&lost, success("9")).await, Stale);
     assert_eq!(rig.complete(&runs[0], with_metadata()).await, Accepted);
