@@ -6,9 +6,10 @@
 --   tasks        one row per task: the request, the state, and two counters of its steps
 --   steps        one row per step: state, attempt, lease, result; the sweep handles it at `wake_at`
 --   in_process   unfinished tasks whose dispatches may be known only to one process
---   attempts     one row per lease that received an outcome
+--   attempts     one row per lease that received another outcome than the success that the step's row holds
 --   audit_log    transitions of tasks, and operator actions
 --   dlq_entries  tasks and steps that wait for an operator
+--   outcomes     a view: all outcomes of steps, those of `attempts` and the successes in `steps`
 --
 -- Verbs: the store calls each by one statement, which is one transaction. The arrow names the functions that it calls.
 --   submit_v1          inserts tasks with their steps, and dispatches the roots                        V3
@@ -35,6 +36,10 @@
 -- completion locks its own steps before their children. An operator action locks in one statement and reads in a later one.
 --
 -- The hot path has no foreign keys; `tasker-ctl doctor` checks the references.
+-- The answer of an applied success stands in the step's row and in no other. Nothing sets a complete step back or raises its lease.
+-- A verb that will do so must first, in the same transaction and under the step's lock, insert the step's row of `outcomes` into
+-- `attempts` and set the four columns to null; otherwise the same outcome again would no longer be a duplicate.
+--
 -- States are text with a CHECK, because clients must look up enum types.
 
 -- The only clock that decisions use; tests replace `clock` to move it. `clock_after(null)` is null.
@@ -82,12 +87,13 @@ end $$;
 
 create function tasker.step_is_sound(
   state text, no int, lease int, attempt int, max_attempts int, losses int, resends int, pending_parents int, tolerated boolean,
-  awaits_callback boolean, wake_at timestamptz, finished_at timestamptz)
+  awaits_callback boolean, wake_at timestamptz, finished_at timestamptz, digest bigint)
 returns boolean language plpgsql immutable parallel safe as $$
 begin
   return no between 1 and 268435455 and attempt between 0 and max_attempts and lease >= attempt
     and losses >= 0 and resends >= 0 and pending_parents >= 0
     and (not tolerated or state = 'error') and (not awaits_callback or state = 'in_progress')
+    and (digest is null or state = 'complete')
     and case
       when state = 'enqueued' then finished_at is null
       when state in ('in_progress', 'waiting_for_retry') then wake_at is not null and finished_at is null
@@ -175,14 +181,15 @@ create table tasker.steps (
   checkpoint json,
   result json,
   error json,
-  -- The answer of a success, beside its result; null until then. Of other outcomes, and of one that was replaced, `attempts` has it.
+  -- The answer of the success that completed the step, beside its result; null otherwise. The digest is as in `attempts`.
   digest bigint,
   duration_ms bigint,
   worker text,
   metadata json,
   primary key (task_id, no),
   constraint steps_are_sound check (tasker.step_is_sound(
-    state, no, lease, attempt, max_attempts, losses, resends, pending_parents, tolerated, awaits_callback, wake_at, finished_at))
+    state, no, lease, attempt, max_attempts, losses, resends, pending_parents, tolerated, awaits_callback, wake_at, finished_at,
+    digest))
 ) with (fillfactor = 35, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 -- The only index of unfinished steps; each sweep is a range scan of it. What changes no `wake_at` writes no index.
 create index steps_wake on tasker.steps (wake_at) where wake_at is not null;
@@ -194,7 +201,7 @@ create table tasker.in_process (
   task_id uuid primary key
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
--- One row per lease that received an outcome. Start reports, heartbeats and pending callbacks write no row.
+-- One row per lease that received an outcome, without the success that completed a step. Start reports, heartbeats and pending callbacks write no row.
 create table tasker.attempts (
   task_id uuid not null,
   no int not null,
@@ -216,6 +223,14 @@ create table tasker.attempts (
   primary key (task_id, no, lease),
   constraint attempts_are_sound check (tasker.attempt_is_sound(outcome))
 );
+
+-- All outcomes, for people and tests. Rows of an older version have their successes in `attempts`.
+create view tasker.outcomes as
+  select * from tasker.attempts
+  union all
+  select s.task_id, s.no, s.lease, s.attempt, 'success', true, s.digest, null, s.metadata, s.worker, s.duration_ms, s.dispatched_at,
+    s.finished_at
+  from tasker.steps s where s.digest is not null;
 
 -- Transitions of tasks, and every operator's action.
 create table tasker.audit_log (

@@ -77,6 +77,7 @@ $$;
 --   verdict: complete | error | tolerated | retry | checkpoint | released | lost | started | callback
 --   delay_ms: until the retry, the deadline or the expiry · body: the result or the checkpoint · error: why it failed
 --   if_due: apply only if the deadline is still in the past; a heartbeat may have extended it
+-- The answer of a success is recorded in the step's row, that of another outcome in `attempts`.
 -- A completion under another lease has no effect. It is recorded in `attempts` if the step once had that lease.
 create function tasker.complete_v1(
   p_task uuid[], p_no int[], p_lease int[], p_attempt int[], p_verdict text[], p_delay_ms bigint[], p_body text[], p_error text[],
@@ -89,7 +90,7 @@ as $$
 declare
   ok int[]; d_task uuid[]; d_failed int[]; k_task uuid[]; k_no int[]; k_n int[];
 begin
-  -- First the completed steps: check the fence, set the state, insert into attempts, and count the finished parents of each child.
+  -- First the completed steps: check the fence, set the state, insert other outcomes into attempts, and count the finished parents of each child.
   -- A step that is dispatched again becomes pending here, and advance_v1 dispatches it like a child with n = 0.
   with own as (
     update tasker.steps s set
@@ -102,6 +103,10 @@ begin
       result_bytes = case when i.verdict = 'complete' then octet_length(i.body) else 0 end,
       error = case when i.verdict in ('retry', 'error', 'tolerated') then i.error::json when i.verdict <> 'complete' then s.error end,
       checkpoint = case when i.verdict = 'checkpoint' then i.body::json when i.verdict <> 'complete' then s.checkpoint end,
+      digest = case when i.verdict = 'complete' then p_digest[i.idx] end,
+      duration_ms = case when i.verdict = 'complete' then p_duration_ms[i.idx] end,
+      worker = case when i.verdict = 'complete' then p_worker[i.idx] end,
+      metadata = case when i.verdict = 'complete' then p_metadata[i.idx]::json end,
       started_at = case when i.verdict = 'started' then coalesce(s.started_at, tasker.clock()) else s.started_at end,
       finished_at = case when i.verdict in ('complete', 'error', 'tolerated') then tasker.clock() end,
       wake_at = case when i.verdict in ('retry', 'callback') then tasker.clock_after(i.delay_ms)
@@ -117,7 +122,7 @@ begin
       dispatched_at, finished_at)
     select o.task_id, o.no, o.lease, o.attempt, tasker.outcome_of(o.verdict),
       true, p_digest[o.idx], p_error[o.idx]::json, p_metadata[o.idx]::json, p_worker[o.idx], p_duration_ms[o.idx], o.dispatched_at, tasker.clock()
-    from own o where o.verdict not in ('started', 'callback', 'lost')
+    from own o where o.verdict not in ('complete', 'started', 'callback', 'lost')
   ), ended as (
     select array_agg(o.idx) as idx, array_agg(o.task_id) filter (where o.verdict not in ('started', 'callback', 'retry')) as task_id,
       array_agg((o.verdict = 'error')::int) filter (where o.verdict not in ('started', 'callback', 'retry')) as failed
@@ -145,11 +150,12 @@ begin
       and i.verdict not in ('started', 'callback', 'lost')
     on conflict do nothing;
     return query select c.* from unnest(p_task, p_no, p_lease, p_digest, p_verdict) with ordinality as i(task_id, no, lease, digest, verdict, idx)
-      left join lateral (select q.lease, q.state from tasker.steps q where q.task_id = i.task_id and q.no = i.no offset 0) s on true
+      left join lateral (select q.lease, q.state, q.digest from tasker.steps q where q.task_id = i.task_id and q.no = i.no offset 0) s on true
       left join lateral (select q.applied, q.digest from tasker.attempts q
         where q.task_id = i.task_id and q.no = i.no and q.lease = i.lease offset 0) a on true,
       tasker.change_row(
-        case when a.applied and a.digest = i.digest and i.verdict not in ('started', 'callback', 'lost') then 'duplicate'
+        case when (a.applied and a.digest = i.digest or s.lease = i.lease and s.digest = i.digest)
+               and i.verdict not in ('started', 'callback', 'lost') then 'duplicate'
              when s.lease is null or i.lease > s.lease or i.lease < 1 then 'refused'
              when s.lease = i.lease and s.state in ('enqueued', 'in_progress') then 'ignored'
              else 'stale' end, idx => i.idx::int) c

@@ -64,7 +64,7 @@ const STEPS: &str = "
       (extract(epoch from s.finished_at) * 1000000)::int8 as finished_us,
       coalesce((select json_agg(json_build_object('lease', a.lease, 'attempt', a.attempt, 'outcome', a.outcome, 'applied', a.applied,
           'worker', a.worker, 'dispatched_us', (extract(epoch from a.dispatched_at) * 1000000)::int8) order by a.lease)
-        from tasker.attempts a where a.task_id = s.task_id and a.no = s.no), '[]') as answers
+        from tasker.outcomes a where a.task_id = s.task_id and a.no = s.no), '[]') as answers
     from tasker.steps s order by s.task_id, s.no";
 const AUDIT: &str = "select task_id, no, action, from_state, to_state from tasker.audit_log order by task_id, created_at";
 
@@ -114,7 +114,7 @@ pub async fn written(rig: &Rig) -> Result<Vec<String>> {
         select concat_ws(' ', x.place, x.kind, x.at, x.no, x.line) as line from (
           select p.place, 'attempt' as kind, null::timestamptz as at, a.no, concat_ws(' ', a.lease, a.attempt, a.outcome, a.applied, a.digest,
             a.error, a.metadata, a.worker, a.duration_ms, a.dispatched_at, a.finished_at) as line
-          from tasker.attempts a join places p using (task_id)
+          from tasker.outcomes a join places p using (task_id)
           union all
           select p.place, 'audit', a.created_at, a.no, concat_ws(' ', a.action, a.actor, a.from_state, a.to_state)
           from tasker.audit_log a join places p using (task_id)
@@ -171,6 +171,8 @@ fn legal(task: &Task, step: &Past, past: &[Past], accepted: &HashSet<(TaskId, i3
         step.lease
     );
     let applied: Vec<&Answered> = step.answers.iter().filter(|a| a.applied).collect();
+    let leases: HashSet<i32> = step.answers.iter().map(|a| a.lease).collect();
+    ensure!(leases.len() == step.answers.len(), "{name}: two outcomes under one lease: {:?}", step.answers);
     ensure!(step.answers.iter().all(|a| a.lease <= step.lease), "{name}: an outcome under a lease that was never given");
     ensure!(applied.iter().all(|a| a.worker == "scripted"), "{name}: a lost worker used up an attempt");
     for &(_, _, lease) in accepted.iter().filter(|(task, no, _)| (*task, *no) == (id, step.no)) {

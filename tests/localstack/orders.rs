@@ -40,7 +40,7 @@ async fn an_order_goes_through_all_functions_and_both_workers_under_one_correlat
     deployment.send("intake", &[two.to_string(), two.to_string(), keyed.to_string(), keyed.to_string(), keyed.to_string()]).await;
     deployment.until("the queue of intake is empty", || async { (deployment.depth("intake").await == 0).then_some(()) }).await;
     deployment.until_true("select count(*) = 3 and bool_and(state = 'complete') from tasker.tasks").await;
-    assert_eq!(deployment.value("select count(*) from tasker.attempts").await.as_deref(), Some("18"), "each step ran once");
+    assert_eq!(deployment.value("select count(*) from tasker.outcomes").await.as_deref(), Some("18"), "each step ran once");
     for queue in ["intake", "completions", "worker-rust", "worker-python"] {
         assert_eq!(deployment.depth(&format!("{queue}-dlq")).await, 0, "{queue}");
     }

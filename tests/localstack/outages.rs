@@ -60,7 +60,7 @@ async fn a_function_that_is_killed_between_its_commit_and_its_send_delays_and_lo
     deployment.until("the queue of intake is empty", || async { (deployment.depth("intake").await == 0).then_some(()) }).await;
     assert_eq!(deployment.value("select count(*) from tasker.tasks").await.as_deref(), Some("2"));
     assert_eq!(
-        deployment.value("select count(*) from tasker.attempts").await.as_deref(),
+        deployment.value("select count(*) from tasker.outcomes").await.as_deref(),
         Some("0"),
         "nobody was told of their roots"
     );
@@ -77,7 +77,7 @@ async fn a_function_that_is_killed_between_its_commit_and_its_send_delays_and_lo
     assert_eq!(killed["errorType"], "Runtime.ExitError", "{killed}");
     deployment.database.advance_clock(SEND_LEASE).await;
     assert_eq!(deployment.sweep().await["sent"], 2);
-    deployment.until_true("select count(*) >= 2 from tasker.attempts").await;
+    deployment.until_true("select count(*) >= 2 from tasker.outcomes").await;
     deployment.arm("die-before-send", "");
     deployment
         .until("completion-callback was killed", || async { (!deployment.is_armed("die-before-send")).then_some(()) })

@@ -26,7 +26,7 @@ async fn a_retry_comes_by_its_message_and_one_beyond_a_quarter_of_an_hour_by_the
     let soon = deployment.submit(&request("soon")).await;
     let done = deployment.finished(&soon).await;
     assert_eq!(done["status"], "complete", "{done}");
-    let answered = "select count(*) from tasker.attempts where task_id = ";
+    let answered = "select count(*) from tasker.outcomes where task_id = ";
     assert_eq!(deployment.value(&format!("{answered}'{soon}'")).await.as_deref(), Some("2"));
     assert!(deployment.log("step-readiness").contains("step dispatched"), "by its message, for there is no schedule here");
 

@@ -212,7 +212,7 @@ impl Replay {
                  q.state = 'in_progress' and q.wake_at <= tasker.clock(), coalesce(q.result::text, '-'), q.wake_at is not null), \
                  E'\\n' order by q.no) as text from tasker.steps q where q.task_id = t.task_id offset 0) s, \
              lateral (select string_agg(concat_ws(' ', q.no / {numbers} - 1, q.lease, q.outcome, q.applied, q.digest), \
-                 E'\\n' order by q.no, q.lease) as text from tasker.attempts q where q.task_id = t.task_id offset 0) a \
+                 E'\\n' order by q.no, q.lease) as text from tasker.outcomes q where q.task_id = t.task_id offset 0) a \
              order by k.place",
             numbers = NUMBERS_PER_POSITION,
         );

@@ -18,14 +18,14 @@ const DLQ_ENTRIES: &str = "insert into tasker.dlq_entries
   select lpad(to_hex(i), 32, '0')::uuid, 'running', 'max_retries_exceeded', 'x', '{}', now(), now()
   from generate_series($FROM::bigint, $TO::bigint) i where i % 20 = 0";
 const STEPS: &str = "insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
-    further_ancestors, dispatched_at, finished_at, result, result_bytes)
+    further_ancestors, dispatched_at, finished_at, result, result_bytes, digest, duration_ms, worker)
   select lpad(to_hex(i), 32, '0')::uuid, (n + 1) * 16384, 's' || n, case when i % 20 = 0 then 'error' else 'complete' end, 1, 1, 3, 0, '{}', '{}',
-    '{}', now(), now(), '1', 1
+    '{}', now(), now(), '1', 1, case when i % 20 > 0 then 1 end, 1, 'w'
   from generate_series($FROM::bigint, $TO::bigint) i, generate_series(0, $STEPS - 1) n";
 const ATTEMPTS: &str = "insert into tasker.attempts
     (task_id, no, lease, attempt, outcome, applied, digest, worker, duration_ms, finished_at)
-  select lpad(to_hex(i), 32, '0')::uuid, (n + 1) * 16384, 1, 1, case when i % 20 = 0 then 'failure' else 'success' end, true, 1, 'w', 1, now()
-  from generate_series($FROM::bigint, $TO::bigint) i, generate_series(0, $STEPS - 1) n";
+  select lpad(to_hex(i), 32, '0')::uuid, (n + 1) * 16384, 1, 1, 'failure', true, 1, 'w', 1, now()
+  from generate_series($FROM::bigint, $TO::bigint) i, generate_series(0, $STEPS - 1) n where i % 20 = 0";
 const AUDIT: &str = "insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
   select lpad(to_hex(i), 32, '0')::uuid, 'finish', 'tasker', 'x', 'running', case when i % 20 = 0 then 'error' else 'complete' end, now()
   from generate_series($FROM::bigint, $TO::bigint) i";

@@ -50,7 +50,7 @@ async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
 
 /// The most bytes of write-ahead log per step, with its share of the task. This finds indexes and columns that are written too
 /// often. Results have one byte; full pages after a checkpoint, and commits, are not counted.
-const LOG_BYTES: u64 = 1_250;
+const LOG_BYTES: u64 = 1_030;
 
 #[tokio::test]
 async fn a_step_writes_a_bounded_number_of_bytes_to_the_log() {

@@ -81,7 +81,7 @@ async fn a_timeout_uses_an_attempt_and_is_tried_again() {
     let rows = rig
         .rows(
             "select attempt, outcome, error->>'error_type' as error, worker, duration_ms, dispatched_at <= finished_at as ordered \
-             from tasker.attempts order by lease",
+             from tasker.outcomes order by lease",
         )
         .await;
     let row = |attempt, outcome, error: Value| json!({"attempt": attempt, "outcome": outcome, "error": error, "worker": "scripted", "duration_ms": 1, "ordered": true});

@@ -18,7 +18,7 @@ async fn a_violated_check_is_our_bug_and_fails_no_step() {
     let refused = rig.engine.complete(vec![a.complete(success(json!("bug")), "w", 1)]).await;
     assert!(matches!(refused, Err(StoreError::Bug(_))), "{refused:?}");
     assert_eq!(rig.step(task, "a").await.state, StepState::Enqueued);
-    assert_eq!(rig.count("select count(*) from tasker.attempts").await, 0);
+    assert_eq!(rig.count("select count(*) from tasker.outcomes").await, 0);
     rig.check().await;
 }
 

@@ -172,5 +172,5 @@ async fn metadata_that_cannot_be_stored_is_left_out_and_its_success_stays_one() 
         assert_eq!(rig.answer(&run, success).await, Answer::Accepted);
     }
     assert_eq!(rig.finished(task).await, TaskState::Complete);
-    assert_eq!(rig.count("select count(*) from tasker.attempts where metadata is null and outcome = 'success'").await, 3);
+    assert_eq!(rig.count("select count(*) from tasker.outcomes where metadata is null and outcome = 'success'").await, 3);
 }

@@ -34,6 +34,21 @@ async fn the_same_answer_again_is_a_duplicate_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_success_is_recorded_in_its_steps_row_only_and_one_of_an_older_version_in_attempts_is_read_as_well() {
+    let (rig, task, a) = one_step_on().await;
+    rig.answer(&a, success(json!(1))).await;
+    assert_eq!(rig.count("select count(*) from tasker.attempts").await, 0);
+    let shown = format!("{:?}", rig.engine.store().steps(task, 1 << 20).await.unwrap());
+    rig.execute("insert into tasker.attempts select * from tasker.outcomes").await;
+    rig.execute("update tasker.steps set digest = null, duration_ms = null, worker = null, metadata = null").await;
+    assert_eq!(rig.answer(&a, success(json!(1))).await, Answer::Duplicate);
+    assert_eq!(rig.answer(&a, success(json!(2))).await, Answer::Stale);
+    assert_eq!(format!("{:?}", rig.engine.store().steps(task, 1 << 20).await.unwrap()), shown);
+    assert_eq!(rig.attempts(task, "a").await, [json!([1, 1, "success", true])]);
+    rig.check().await;
+}
+
+#[tokio::test]
 async fn another_answer_under_the_same_lease_is_stale() {
     let (rig, task, a) = one_step_on().await;
     rig.answer(&a, success(json!("first"))).await;
@@ -127,7 +142,7 @@ async fn an_answer_to_a_lease_that_was_not_given_is_refused_and_not_recorded() {
     for (run, lease) in [(&a, 2), (&a, 0), (&a, -1), (&b, 1), (&none, 1)] {
         assert_eq!(rig.complete(vec![signed(run, template_id, lease, 1, &rig)]).await, [Answer::Refused], "lease {lease}");
     }
-    assert_eq!(rig.count("select count(*) from tasker.attempts").await, 0);
+    assert_eq!(rig.count("select count(*) from tasker.outcomes").await, 0);
     assert_eq!(rig.complete(vec![signed(&b, Uuid::nil(), 1, 1, &rig)]).await, [Answer::Unknown], "no such template");
     assert_eq!(rig.answer(&a, success(json!(1))).await, Answer::Accepted);
     rig.check().await;
@@ -149,7 +164,7 @@ async fn a_forged_token_is_answered_forged_and_does_not_affect_the_rest_of_its_b
     let by_another_key = CompleteStep { token: good.token.replacen(".test.", ".new.", 1), ..good.clone() };
     let answers = rig.complete(forged.into_iter().chain([by_another_key, good]).collect()).await;
     assert_eq!(answers, [[Answer::Forged; 5].as_slice(), &[Answer::Unknown, Answer::Accepted]].concat());
-    assert_eq!(rig.count("select count(*) from tasker.attempts").await, 1);
+    assert_eq!(rig.count("select count(*) from tasker.outcomes").await, 1);
     rig.check().await;
 }
 

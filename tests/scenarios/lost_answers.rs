@@ -133,6 +133,6 @@ async fn a_running_engine_that_loses_many_answers_finishes_with_the_first_attemp
     assert!(lost > 5);
     let of_first = "from tasker.steps where state = 'complete' and attempt = 1 and lease = 1";
     assert_eq!(rig.count(&format!("select count(*) {of_first}")).await, 20 * 12 + 2);
-    assert_eq!(rig.count("select count(*) from tasker.attempts where applied").await, 20 * 12 + 2);
+    assert_eq!(rig.count("select count(*) from tasker.outcomes where applied").await, 20 * 12 + 2);
     rig.check().await;
 }

@@ -172,8 +172,8 @@ async fn assert_each_step_done_once(rig: &Rig, tasks: &[TaskId]) {
         rig.count("select count(*) from tasker.steps where state = 'complete' and attempt = 1 and lease = 1").await,
         steps
     );
-    assert_eq!(rig.count("select count(*) from tasker.attempts where applied and outcome = 'success'").await, steps);
-    assert_eq!(rig.count("select count(*) from tasker.attempts").await, steps);
+    assert_eq!(rig.count("select count(*) from tasker.outcomes where applied and outcome = 'success'").await, steps);
+    assert_eq!(rig.count("select count(*) from tasker.outcomes").await, steps);
     rig.check().await;
 }
 

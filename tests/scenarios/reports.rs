@@ -58,7 +58,7 @@ async fn a_report_puts_a_step_in_progress_with_a_deadline_that_each_report_moves
         rig.engine.sweep().await.unwrap();
         assert!(idle(&rig), "not silent for long enough");
     }
-    assert_eq!(rig.count("select count(*) from tasker.attempts").await, 0);
+    assert_eq!(rig.count("select count(*) from tasker.outcomes").await, 0);
     assert_eq!(rig.answer(&run, success(json!(1))).await, Answer::Accepted);
     assert_eq!(rig.answer(&run, HEARTBEAT).await, Answer::Stale, "a handler that still runs may stop");
     rig.check().await;

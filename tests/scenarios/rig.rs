@@ -159,7 +159,7 @@ impl<Q: Queue> Rig<Q> {
     /// The recorded outcomes of a step, by lease: `[lease, attempt, outcome, applied]`.
     pub async fn attempts(&self, task: TaskId, step: &str) -> Vec<Value> {
         let sql = format!(
-            "select json_build_array(a.lease, a.attempt, a.outcome, a.applied) as row from tasker.attempts a \
+            "select json_build_array(a.lease, a.attempt, a.outcome, a.applied) as row from tasker.outcomes a \
              join tasker.steps s using (task_id, no) where s.task_id = '{task}' and s.name = '{step}' order by a.lease"
         );
         self.rows(&sql).await.into_iter().map(|mut r| r["row"].take()).collect()

@@ -199,6 +199,6 @@ async fn ten_thousand_ready_steps_finish_with_their_first_attempt() {
         rig.count("select count(*) from tasker.steps where attempt = 1 and lease = 1 and state = 'complete'").await,
         10_000
     );
-    assert_eq!(rig.count("select count(*) from tasker.attempts").await, 10_000);
+    assert_eq!(rig.count("select count(*) from tasker.outcomes").await, 10_000);
     rig.check().await;
 }

@@ -72,7 +72,9 @@ async fn a_step_that_nobody_dispatched_is_found() {
     let database = database().await;
     let store = healthy(&database).await;
     submit(&store, &template(&[("a", &[]), ("b", &[]), ("c", &[0])]), "").await;
-    database.execute("update tasker.steps set state = 'complete', wake_at = null, finished_at = now() where name = 'a'").await;
+    database
+        .execute("update tasker.steps set state = 'complete', digest = 1, wake_at = null, finished_at = now() where name = 'a'")
+        .await;
     database.execute("update tasker.steps set pending_parents = 0 where name = 'c'").await;
     database.execute("update tasker.tasks set active_steps = 1").await;
     assert_eq!(whats(&store).await, [r#"dispatch: "every parent is done", not "pending""#]);
@@ -101,12 +103,14 @@ async fn steps_and_attempts_without_their_parent_rows_are_found() {
     let database = database().await;
     let store = healthy(&database).await;
     let task = submit(&store, &template(&[("a", &[])]), "").await;
-    complete(&store, task, 0, 1, done("1")).await;
+    complete(&store, task, 0, 1, failed(false)).await;
     let other = submit(&store, &template(&[("a", &[])]), "").await;
     database.execute(&format!("delete from tasker.steps where task_id = '{task}'")).await;
     database.execute(&format!("delete from tasker.tasks where task_id = '{other}'; delete from tasker.templates")).await;
     let expected = [
         r#"total_steps: "0", not "1""#,
+        r#"failed_steps: "0", not "1""#,
+        r#"state: "complete", not "error""#,
         r#"template: "", not "00000000-0000-0000-0000-000000000000""#,
         r#"step: "", not "an attempt under lease 1""#,
         r#"task: "", not "a step in state enqueued""#,
@@ -124,6 +128,29 @@ async fn a_dispatch_that_no_recovery_and_no_sweep_would_find_is_found() {
     assert_eq!(whats(&store).await, [r#"wake_at: "its task is not in in_process", not """#]);
     database.execute("update tasker.steps set wake_at = now()").await;
     assert_eq!(whats(&store).await, [""; 0], "a sweep finds it");
+}
+
+#[tokio::test]
+async fn a_complete_step_has_its_answer_once() {
+    let database = database().await;
+    let store = healthy(&database).await;
+    let tasks = [
+        submit(&store, &template(&[("a", &[])]), "").await,
+        submit(&store, &template(&[("a", &[])]), "").await,
+        submit(&store, &template(&[("a", &[])]), "").await,
+    ];
+    for task in tasks {
+        complete(&store, task, 0, 1, done("1")).await;
+    }
+    let keep = |task| format!("insert into tasker.attempts select * from tasker.outcomes where task_id = '{task}'");
+    let forget =
+        |task| format!("update tasker.steps set digest = null, duration_ms = null, worker = null where task_id = '{task}'");
+    // As an older version wrote it: no difference.
+    database.execute(&format!("{}; {}", keep(tasks[0]), forget(tasks[0]))).await;
+    assert_eq!(whats(&store).await, [""; 0]);
+    database.execute(&format!("{}; {}", keep(tasks[1]), forget(tasks[2]))).await;
+    let expected = [r#"answer: "", not "another applied outcome under lease 1""#, r#"answer: "", not "complete""#];
+    assert_eq!(whats(&store).await, expected);
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Steps over HTTP, and what operators do to them.
 
-use serde_json::{Value, json};
+use jiff::civil::DateTime;
+use serde_json::{Value, json, value::RawValue};
+use tasker_wire::Outcome;
+use uuid::Uuid;
 
 use crate::rig::{Rig, failure, success};
 
@@ -115,4 +118,90 @@ async fn a_step_of_another_task_is_not_found() {
         assert_eq!(rig.get(&uri).await.status, 404, "{uri}");
         assert_eq!(rig.patch(&uri, &retry).await.status, 404, "{uri}");
     }
+}
+
+/// A document with its ids and times numbered in their order, so that equal ones stay equal.
+fn numbered(document: &Value, seen: &mut Vec<String>) -> Value {
+    match document {
+        Value::String(text) if Uuid::try_parse(text).is_ok() || text.trim_end_matches('Z').parse::<DateTime>().is_ok() => {
+            let place = seen.iter().position(|s| s == text).unwrap_or_else(|| {
+                seen.push(text.clone());
+                seen.len() - 1
+            });
+            json!(format!("#{place}"))
+        }
+        Value::Array(list) => list.iter().map(|v| numbered(v, seen)).collect(),
+        Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), numbered(v, seen))).collect(),
+        other => other.clone(),
+    }
+}
+
+/// The steps of tasks with successes after a failure, a checkpoint, a release and a loss, with late outcomes, and with steps that an
+/// operator resolved or cancelled. Where an outcome is recorded must not be visible: the documents are compared with stored ones,
+/// which this test writes anew if `TASKER_WRITE_DOCUMENTS` is set.
+#[tokio::test]
+async fn where_outcomes_are_recorded_is_not_visible() {
+    use tasker_wire::Answer::{Accepted, Duplicate, Stale};
+    let rig = Rig::new().await;
+    let with_metadata = || match success(r#"{"n": 1}"#) {
+        Outcome::Success { result, .. } => {
+            Outcome::Success { result, metadata: Some(RawValue::from_string(r#"{"rows": 7}"#.into()).unwrap()) }
+        }
+        other => other,
+    };
+    let checkpoint =
+        || Outcome::Checkpoint { cursor: RawValue::from_string("3".into()).unwrap(), items_processed: 3, accumulated: None };
+    let pass = async || {
+        rig.database.advance_clock(std::time::Duration::from_secs(3_600)).await;
+        rig.engine.sweep().await.unwrap();
+    };
+    let mut tasks = Vec::new();
+
+    tasks.push(rig.submit(json!({"n": 1})).await);
+    let failed = rig.answer(failure(true)).await;
+    pass().await;
+    let run = rig.answer(with_metadata()).await;
+    assert_eq!(rig.complete(&run, with_metadata()).await, Duplicate);
+    assert_eq!(rig.complete(&failed, success("9")).await, Stale);
+    rig.answer(checkpoint()).await;
+    rig.answer(success("2")).await;
+
+    tasks.push(rig.submit(json!({"n": 2})).await);
+    rig.answer(failure(false)).await;
+    let [a, _] = steps_of(&rig, &tasks[1]).await;
+    rig.patch(&a, &json!({"action_type": "reset_for_retry", "reason": "again", "reset_by": "anna"})).await;
+    let run = rig.receive().await;
+    rig.patch(&a, &json!({"action_type": "resolve_manually", "reason": "enough", "resolved_by": "anna"})).await;
+    assert_eq!(rig.complete(&run, success("9")).await, Stale);
+    rig.answer(failure(true)).await;
+
+    tasks.push(rig.submit(json!({"n": 3})).await);
+    rig.answer(Outcome::Released {}).await;
+    rig.answer(success("1")).await;
+    let run = rig.receive().await;
+    rig.delete(&tasks[2]).await;
+    assert_eq!(rig.complete(&run, success("9")).await, Stale);
+
+    tasks.push(rig.submit(json!({"n": 4})).await);
+    let lost = rig.answer(Outcome::Started {}).await;
+    pass().await;
+    let mut runs = [rig.receive().await, rig.receive().await];
+    runs.sort_by_key(|run| run.task_id != lost.task_id);
+    assert_eq!(rig.complete(&lost, success("9")).await, Stale);
+    assert_eq!(rig.complete(&runs[0], with_metadata()).await, Accepted);
+
+    let (mut seen, mut documents) = (Vec::new(), Vec::new());
+    for task in &tasks {
+        for uri in [task.clone(), format!("{task}/workflow_steps")] {
+            documents.push(numbered(&rig.get(&uri).await.body, &mut seen));
+        }
+        for uri in steps_of(&rig, task).await {
+            documents.push(numbered(&rig.get(&uri).await.body, &mut seen));
+        }
+    }
+    let text = serde_json::to_string_pretty(&documents).unwrap() + "\n";
+    if std::env::var_os("TASKER_WRITE_DOCUMENTS").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interface/outcomes.json"), &text).unwrap();
+    }
+    assert_eq!(text, include_str!("outcomes.json"));
 }
