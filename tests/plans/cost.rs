@@ -23,6 +23,8 @@ pub struct Cost {
     bound: u64,
     /// Bytes that it wrote to the write-ahead log.
     pub log_bytes: u64,
+    /// Full pages among them, which the first change of a page after a checkpoint logs.
+    pub full_pages: u64,
     /// Tables that it scanned.
     scanned: Vec<String>,
     /// Plan nodes that were set up, with that of the statement itself.
@@ -95,6 +97,7 @@ impl Session {
             pages: count("Shared Hit Blocks") + count("Shared Read Blocks"),
             bound,
             log_bytes: count("WAL Bytes"),
+            full_pages: count("WAL FPI"),
             scanned: TABLES.into_iter().filter(|table| more(table, "scans") > 0).map(str::to_owned).collect(),
             nodes: plans.iter().sum(),
             inner: plans.len().saturating_sub(1) as u64,
