@@ -1,7 +1,12 @@
-//! The cost of a statement: the pages it touches, and the tables it scans, with the functions that it calls.
+//! The cost of a statement with the functions that it calls: the pages it touches, the tables it scans, the rows it writes, and the
+//! plans that are set up for it.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use serde_json::Value;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tasker_test_support::Database;
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
 
 /// Whether a workload is measured, and the name of its situation.
 #[derive(Clone, Copy)]
@@ -12,25 +17,56 @@ pub enum Meter {
 
 /// One statement, measured.
 pub struct Cost {
-    situation: &'static str,
-    statement: String,
-    pages: u64,
+    pub situation: &'static str,
+    pub statement: String,
+    pub pages: u64,
     bound: u64,
     /// Bytes that it wrote to the write-ahead log.
-    log_bytes: u64,
+    pub log_bytes: u64,
+    /// Full pages among them, which the first change of a page after a checkpoint logs.
+    pub full_pages: u64,
     /// Tables that it scanned.
     scanned: Vec<String>,
+    /// Plan nodes that were set up, with that of the statement itself.
+    pub nodes: u64,
+    /// Statements that the functions ran.
+    pub inner: u64,
+    /// Rows that were inserted into `attempts`.
+    pub attempts: u64,
+    /// Updates of rows of `steps`, and how many of them stayed on their page, so that no index was written.
+    pub updates: u64,
+    pub hot: u64,
 }
 
 /// A connection with its query plans, as the product has them.
 pub struct Session {
     client: Client,
+    /// Of every statement since the last measurement, the inner ones first; stays empty unless plans are counted.
+    plans: Arc<Mutex<Vec<Value>>>,
     pub costs: Vec<Cost>,
 }
 
 impl Session {
-    pub fn over(client: Client) -> Self {
-        Self { client, costs: Vec::new() }
+    pub async fn over(db: &Database) -> Self {
+        let (client, mut connection) = db.url.parse::<Config>().unwrap().connect(NoTls).await.unwrap();
+        let plans = Arc::new(Mutex::new(Vec::new()));
+        let noted = plans.clone();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+                let AsyncMessage::Notice(notice) = message else { continue };
+                noted
+                    .lock()
+                    .extend(notice.message().split_once("plan:\n").map(|(_, plan)| serde_json::from_str::<Value>(plan).unwrap()));
+            }
+        });
+        Self { client, plans, costs: Vec::new() }
+    }
+
+    /// Counts plans from now on. The server sends each as a notice, also those that it set up for a function.
+    pub async fn count_plans(&self) {
+        let settings = "load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on;
+          set auto_explain.log_format = json; set auto_explain.log_level = notice";
+        self.client.batch_execute(settings).await.unwrap();
     }
 
     /// Runs a statement of the store, `file` without its extension, with its parameters as SQL literals.
@@ -42,19 +78,32 @@ impl Session {
             return;
         };
         // The counters of this session are exact immediately; the shared ones are delayed.
-        let scans = "select coalesce(json_object_agg(relname, seq_scan), '{}') from pg_stat_xact_user_tables
-          where schemaname = 'tasker' and relname in ('tasks', 'steps', 'attempts', 'dlq_entries', 'audit_log')";
-        let sql = format!("begin; {scans}; explain (analyze, buffers, wal, timing off, format json) {sql}; {scans}; commit");
+        let counters = "select coalesce(json_object_agg(relname, json_build_object(
+            'scans', seq_scan, 'inserts', n_tup_ins, 'updates', n_tup_upd, 'hot', n_tup_hot_upd)), '{}')
+          from pg_stat_xact_user_tables where schemaname = 'tasker'";
+        let sql =
+            format!("begin; {counters}; explain (analyze, buffers, wal, timing off, format json) {sql}; {counters}; commit");
+        self.plans.lock().clear();
         let rows: Vec<Value> = texts(&self.client, &sql).await.iter().map(|r| serde_json::from_str(r).unwrap()).collect();
         let [before, plan, after] = &rows[..] else { panic!("{file}: {rows:?}") };
         let count = |key| plan[0]["Plan"][key].as_u64().unwrap();
+        let more = |table: &str, key: &str| counter(after, table, key) - counter(before, table, key);
+        // Without those of the two queries of the counters.
+        let plans: Vec<u64> = self.plans.lock().iter().map(|plan| nodes(&plan["Plan"])).collect();
+        let plans = if plans.is_empty() { &[] } else { &plans[1..plans.len() - 1] };
         self.costs.push(Cost {
             situation,
             statement: format!("{file} ({what})"),
             pages: count("Shared Hit Blocks") + count("Shared Read Blocks"),
             bound,
             log_bytes: count("WAL Bytes"),
-            scanned: grown(before, after),
+            full_pages: count("WAL FPI"),
+            scanned: TABLES.into_iter().filter(|table| more(table, "scans") > 0).map(str::to_owned).collect(),
+            nodes: plans.iter().sum(),
+            inner: plans.len().saturating_sub(1) as u64,
+            attempts: more("attempts", "inserts"),
+            updates: more("steps", "updates"),
+            hot: more("steps", "hot"),
         });
     }
 
@@ -87,10 +136,16 @@ impl Session {
     }
 }
 
-/// Tables whose counter has grown.
-fn grown(before: &Value, after: &Value) -> Vec<String> {
-    let counters = after.as_object().into_iter().flatten();
-    counters.filter(|(table, n)| n.as_u64() > before[*table].as_u64().or(Some(0))).map(|(table, _)| table.clone()).collect()
+const TABLES: [&str; 6] = ["tasks", "steps", "attempts", "in_process", "dlq_entries", "audit_log"];
+
+/// A counter of a table, which is absent while the transaction has not used the table.
+fn counter(counters: &Value, table: &str, key: &str) -> u64 {
+    counters[table][key].as_u64().unwrap_or_default()
+}
+
+/// The nodes of a plan, with those of its CTEs and subplans.
+fn nodes(plan: &Value) -> u64 {
+    1 + plan["Plans"].as_array().into_iter().flatten().map(nodes).sum::<u64>()
 }
 
 async fn texts(client: &Client, sql: &str) -> Vec<String> {

@@ -41,11 +41,19 @@ pub fn size() -> (u64, u64) {
     (number("TASKER_TEST_TASKS", 1_000_000), number("TASKER_TEST_STEPS", 1))
 }
 
-/// Leaves statistics to the test, and does not log the tables, which are thrown away anyway.
+const TABLES: [&str; 5] = ["tasks", "steps", "attempts", "dlq_entries", "audit_log"];
+
+/// Leaves statistics to the test.
 pub async fn keep_statistics(client: &Client) {
-    for table in ["tasks", "steps", "attempts", "dlq_entries", "audit_log"] {
-        let sql = format!("alter table tasker.{table} set (autovacuum_enabled = false); alter table tasker.{table} set unlogged");
-        client.batch_execute(&sql).await.unwrap();
+    for table in TABLES {
+        client.batch_execute(&format!("alter table tasker.{table} set (autovacuum_enabled = false)")).await.unwrap();
+    }
+}
+
+/// Does not log the tables, which are thrown away anyway.
+pub async fn do_not_log(client: &Client) {
+    for table in TABLES {
+        client.batch_execute(&format!("alter table tasker.{table} set unlogged")).await.unwrap();
     }
 }
 

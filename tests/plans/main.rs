@@ -8,6 +8,7 @@
 
 mod cost;
 mod finished_tasks;
+mod ordinary;
 mod workload;
 
 use cost::{Meter, Session};
@@ -21,9 +22,10 @@ async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
     let db = database().await;
     let client = db.client().await;
     finished_tasks::keep_statistics(&client).await;
+    finished_tasks::do_not_log(&client).await;
 
     // The query plans of the functions are made for nearly empty tables with statistics, and stay with this session.
-    let mut session = Session::over(db.client().await);
+    let mut session = Session::over(&db).await;
     workload::run(&mut session, Meter::Idle).await;
     client.batch_execute("analyze").await.unwrap();
     workload::run(&mut session, Meter::Idle).await;
@@ -55,7 +57,7 @@ const LOG_BYTES: u64 = 1_030;
 #[tokio::test]
 async fn a_step_writes_a_bounded_number_of_bytes_to_the_log() {
     let db = database().await;
-    let mut session = Session::over(db.client().await);
+    let mut session = Session::over(&db).await;
     workload::succeed(&mut session, Meter::Idle).await;
     let tasks = 50;
     for _ in 0..tasks {
@@ -77,4 +79,25 @@ async fn a_table_of_one_row_is_looked_up_by_its_key() {
         let plan: String = client.query(&sql, &[]).await.unwrap().iter().map(|r| r.get::<_, String>(0) + "\n").collect();
         assert!(plan.contains(&format!("using {key} on")), "{table}: {plan}");
     }
+}
+
+/// Finished tasks for statistics that are not those of a nearly empty database.
+const SOME: u64 = 20_000;
+
+#[tokio::test]
+async fn the_ordinary_step_is_cheap_whatever_the_statistics() {
+    let db = database().await;
+    let client = db.client().await;
+    finished_tasks::keep_statistics(&client).await;
+    let mut session = Session::over(&db).await;
+    session.count_plans().await;
+    let mut faults = ordinary::faults(&mut session, "no statistics").await;
+    client.batch_execute("analyze").await.unwrap();
+    faults.extend(ordinary::faults(&mut session, "statistics of nearly empty tables").await);
+    // These query plans stay while the tables grow.
+    finished_tasks::insert(&client, 1..SOME, 4).await;
+    faults.extend(ordinary::faults(&mut session, "plans of nearly empty tables").await);
+    client.batch_execute("analyze").await.unwrap();
+    faults.extend(ordinary::faults(&mut session, "fresh statistics").await);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }

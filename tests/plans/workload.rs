@@ -8,7 +8,21 @@ use crate::cost::{Meter, Session};
 /// Tasks of a batch; one step of each is completed with the batch.
 const BATCH: usize = 50;
 /// Milliseconds of a send lease, bodies, and bytes of inputs.
-const DISPATCH: [&str; 3] = ["30000", "100", "1000000"];
+pub const DISPATCH: [&str; 3] = ["30000", "100", "1000000"];
+
+/// Four steps: of each its parents, its children, and its further ancestors.
+pub struct Shape([&'static str; 3]);
+
+pub const DIAMOND: Shape = Shape([
+    r#"'{"{}","{16384}","{16384}","{32768,49152}"}'"#,
+    r#"'{"{32768,49152}","{65536}","{65536}","{}"}'"#,
+    r#"'{"{}","{}","{}","{16384}"}'"#,
+]);
+pub const LINEAR: Shape = Shape([
+    r#"'{"{}","{16384}","{32768}","{49152}"}'"#,
+    r#"'{"{32768}","{49152}","{65536}","{}"}'"#,
+    r#"'{"{}","{}","{16384}","{16384,32768}"}'"#,
+]);
 
 /// Everything that happens to tasks: a diamond step by step, a batch, an operator.
 pub async fn run(session: &mut Session, meter: Meter) {
@@ -136,8 +150,19 @@ async fn operate(session: &mut Session, meter: Meter) {
     session.run(meter, "cancel_task", "one", &[&one, "'me'", "'why'"], 100).await;
 }
 
-/// Submits diamonds; their ids are also their identities.
+/// Submits diamonds.
 async fn submit(session: &mut Session, meter: Meter, tasks: &[Uuid], what: &str, bound: u64) {
+    submit_of(session, meter, (tasks, &DIAMOND, DISPATCH[0]), what, bound).await;
+}
+
+/// Submits tasks of a shape; their ids are also their identities. The last of the three is the send lease.
+pub async fn submit_of(
+    session: &mut Session,
+    meter: Meter,
+    (tasks, shape, send_ms): (&[Uuid], &Shape, &str),
+    what: &str,
+    bound: u64,
+) {
     let each = |text: &str| format!("'{{{}}}'", vec![text; tasks.len()].join(","));
     let ids = keys(&tasks.iter().map(|&task| (task, 0, 0)).collect::<Vec<_>>())[0].clone();
     let identities: Vec<String> = tasks.iter().map(|t| format!("sha256('{t}'::bytea)")).collect();
@@ -168,10 +193,10 @@ async fn submit(session: &mut Session, meter: Meter, tasks: &[Uuid], what: &str,
         "'{16384,32768,49152,65536}'",
         "'{a,b,c,d}'",
         "'{3,3,3,3}'",
-        r#"'{"{}","{16384}","{16384}","{32768,49152}"}'"#,
-        r#"'{"{32768,49152}","{65536}","{65536}","{}"}'"#,
-        r#"'{"{}","{}","{}","{16384}"}'"#,
-        DISPATCH[0],
+        shape.0[0],
+        shape.0[1],
+        shape.0[2],
+        send_ms,
     ];
     let params: Vec<&str> = params.iter().map(String::as_str).chain(plan).collect();
     session.run(meter, "submit", what, &params, bound).await;
@@ -179,6 +204,16 @@ async fn submit(session: &mut Session, meter: Meter, tasks: &[Uuid], what: &str,
 
 /// Applies one verdict to each of these steps. A retry is due immediately.
 async fn complete(session: &mut Session, meter: Meter, steps: &[(Uuid, usize, i32)], verdict: &str, what: &str, bound: u64) {
+    complete_with(session, meter, (steps, verdict, DISPATCH[0]), what, bound).await;
+}
+
+pub async fn complete_with(
+    session: &mut Session,
+    meter: Meter,
+    (steps, verdict, send_ms): (&[(Uuid, usize, i32)], &str, &str),
+    what: &str,
+    bound: u64,
+) {
     let each = |text: &str| format!("'{{{}}}'", vec![text; steps.len()].join(","));
     let [tasks, nos, leases] = keys(steps);
     let delay = if verdict == "started" { each("60000") } else { each("0") };
@@ -198,7 +233,7 @@ async fn complete(session: &mut Session, meter: Meter, steps: &[(Uuid, usize, i3
         each("1"),
         each("false"),
     ];
-    let params: Vec<&str> = columns.iter().map(String::as_str).chain(DISPATCH).collect();
+    let params: Vec<&str> = columns.iter().map(String::as_str).chain([send_ms, DISPATCH[1], DISPATCH[2]]).collect();
     session.run(meter, "complete", &format!("{verdict} {what}"), &params, bound).await;
 }
 

@@ -13,6 +13,7 @@ mod process;
 mod report;
 mod sections;
 mod shape;
+mod tables;
 mod tasker;
 
 use std::{path::PathBuf, time::Duration};
@@ -49,6 +50,9 @@ struct Arguments {
     /// How often both builds are measured, with --against
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=100))]
     pairs: u16,
+    /// Minutes of load of the section `long`
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1440))]
+    minutes: u16,
     /// The folder of the programs that are measured
     #[arg(long, hide = true, default_value = "target/release")]
     bin: PathBuf,
@@ -72,6 +76,8 @@ enum Section {
     Start,
     /// Other engines
     Peers,
+    /// Minutes of load: what tables and indexes grow to. Runs only when it is named
+    Long,
 }
 
 #[tokio::main]
@@ -92,7 +98,8 @@ async fn main() -> Result<()> {
         Bench { bin, server, floor, report, quick: arguments.quick, shape_seconds: if arguments.quick { 2 } else { 5 } };
     bench.floor()?;
     for section in Section::value_variants() {
-        if !arguments.only.is_empty() && !arguments.only.contains(section) {
+        let is_meant = if arguments.only.is_empty() { *section != Section::Long } else { arguments.only.contains(section) };
+        if !is_meant {
             continue;
         }
         match section {
@@ -103,6 +110,7 @@ async fn main() -> Result<()> {
             Section::Past => bench.past().await?,
             Section::Distance => bench.distance().await?,
             Section::Start => bench.start().await?,
+            Section::Long => bench.long(arguments.minutes.into()).await?,
             Section::Peers => {
                 for peer in &arguments.peer {
                     let command: Vec<String> = peer.split_whitespace().map(str::to_owned).collect();

@@ -15,6 +15,7 @@ use crate::{
     engine::{Client, Ended, Engine, PATIENCE},
     process,
     shape::Shape,
+    tables::Written,
 };
 
 /// The time over which callers start, so that they do not all send their first request at once.
@@ -210,7 +211,7 @@ pub struct Meter<'a> {
     database: String,
     pids: Vec<u32>,
     begun: Instant,
-    before: (Counts, Cpu),
+    before: (Counts, Written, Cpu),
 }
 
 /// CPU time in seconds, by whose it is.
@@ -235,6 +236,10 @@ pub struct Cost {
     pub full_pages: f64,
     pub pages: f64,
     pub pages_read: f64,
+    /// Rows of `attempts`.
+    pub attempts: f64,
+    /// The part of the updates of `steps` that wrote no index.
+    pub hot_share: f64,
     /// Seconds a thousand steps.
     pub cpu: Cpu,
     /// Processors that everything else on this machine kept busy.
@@ -251,15 +256,16 @@ impl Cost {
 impl<'a> Meter<'a> {
     pub async fn start<E: Engine>(server: &'a Server, database: &str, engine: &E) -> Result<Self> {
         let pids = engine.pids();
-        let before = (server.counts(database).await?, cpu(server, &pids));
+        let before = (server.counts(database).await?, Written::of(server, database).await?, cpu(server, &pids));
         Ok(Self { server, database: database.to_owned(), pids, begun: Instant::now(), before })
     }
 
     pub async fn stop(self, steps: usize) -> Result<Cost> {
         let now = cpu(self.server, &self.pids);
         let seconds = self.begun.elapsed().as_secs_f64();
-        let counts = self.server.counts(&self.database).await? - self.before.0;
-        let was = self.before.1;
+        let (counts, written, was) = self.before;
+        let counts = self.server.counts(&self.database).await? - counts;
+        let now_written = Written::of(self.server, &self.database).await?;
         let a_step = |count: i64| count as f64 / steps.max(1) as f64;
         let a_thousand = |seconds: f64| seconds * 1000.0 / steps.max(1) as f64;
         Ok(Cost {
@@ -271,6 +277,8 @@ impl<'a> Meter<'a> {
             full_pages: a_step(counts.full_pages),
             pages: a_step(counts.pages),
             pages_read: a_step(counts.pages_read),
+            attempts: a_step(now_written.attempts - written.attempts),
+            hot_share: now_written.hot_share(written),
             cpu: Cpu {
                 orchestrator: a_thousand(now.orchestrator - was.orchestrator),
                 workers: a_thousand(now.workers - was.workers),

@@ -14,12 +14,15 @@ use crate::{
     past, process,
     report::Report,
     shape::Shape,
+    tables,
     tasker::{Language, Tasker},
 };
 
 /// Callers at once.
 const CONCURRENCY: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const RUN: (Shape, Calls) = (Shape::Linear4, Calls::Run);
+/// Callers of a long load.
+const LONG: usize = 64;
 /// How much more than the best number of callers is asked for.
 const OVERLOAD: usize = 8;
 
@@ -106,6 +109,8 @@ impl Bench {
         report.figure(format!("{when}: WAL a step"), cost.wal_bytes, "bytes").at_most(1536.0, stretch(1229.0));
         report.figure(format!("{when}: WAL a step with the server's own"), cost.wal_bytes_with_the_servers_own, "bytes");
         report.figure(format!("{when}: pages looked at a step"), cost.pages, "");
+        report.figure(format!("{when}: rows of attempts a step"), cost.attempts, "");
+        report.figure(format!("{when}: updates of steps that wrote no index"), 100.0 * cost.hot_share, "%");
         report
             .figure(format!("{when}: CPU of all processes of ours and PostgreSQL"), cost.cpu_of_engine(), "s/1000 steps")
             .at_most(0.8, stretch(0.3));
@@ -244,13 +249,40 @@ impl Bench {
             }
             let (without, with) = (Latency::of(without), Latency::of(with));
             let what = format!("linear4 p50 beside {shown} finished and 1,000 waiting, as a multiple of empty");
-            self.report.figure(what, with.p50 / without.p50, "").at_most(1.10, None);
+            self.report.figure(what, with.p50 / without.p50, "").at_most(1.05, None);
             self.report.figure(format!("the same in time, {shown}"), with.p50, "ms");
             self.report.detail(format!("past {tasks}"), (without, with))?;
             empty.stop().await?;
             full.stop().await?;
         }
         Ok(())
+    }
+
+    /// Minutes of load, with autovacuum as it comes: what tables and indexes grow to.
+    pub async fn long(&mut self, minutes: usize) -> Result<()> {
+        println!("== {minutes} minutes of load by {LONG} callers of linear4");
+        let engine = Arc::new(self.tasker("bench_long", Language::Rust).await?);
+        let client = connect(&self.server.address("bench_long")).await?;
+        let mut sizes = Vec::new();
+        for minute in 1..=minutes {
+            let load = load(&engine, RUN, LONG, Duration::from_secs(60)).await?;
+            let now = tables::sizes(&client).await?;
+            println!("  minute {minute}: {:.0} steps/s, p50 {:.1} ms", load.steps_per_second, load.latency.p50);
+            for tables::Size { name, bytes, rows, dead } in &now {
+                println!("    {name:<32} {:>9.1} MB {rows:>10} rows or entries {dead:>9} dead", *bytes as f64 / 1e6);
+            }
+            self.report.detail(format!("long {minute}"), (&load, &now))?;
+            sizes.push(now);
+        }
+        let [Some(first), Some(last)] = [sizes.first(), sizes.last()] else { return stop(engine).await };
+        let steps = |sizes: &[tables::Size]| sizes.iter().find(|s| s.name == "steps").map_or(1, |s| s.rows.max(1)) as f64;
+        for size in last {
+            let then = first.iter().find(|s| s.name == size.name).map_or(size.bytes, |s| s.bytes).max(1);
+            let growth = (size.bytes as f64 / steps(last)) / (then as f64 / steps(first));
+            self.report.figure(format!("{}: bytes a step after {minutes} minutes, of those after one", size.name), growth, "");
+            self.report.figure(format!("{}: dead after {minutes} minutes", size.name), size.dead as f64, "");
+        }
+        stop(engine).await
     }
 
     pub async fn distance(&mut self) -> Result<()> {
