@@ -13,7 +13,10 @@
 --
 -- Verbs: the store calls each by one statement, which is one transaction. The arrow names the functions that it calls.
 --   submit_v1          inserts tasks with their steps, and dispatches the roots                        V3
+--   submit_one_v1      the same for one task                                                           V7
 --   complete_v1        applies a batch of verdicts         -> advance_v1                               V3
+--   complete_one_v1    the same for one success            -> advance_v1, complete_v1 for the rest     V7
+--   complete_many_v1   the same for successes only         -> advance_v1, complete_v1 for the rest     V7
 --   dispatch_v1        dispatches steps that are due       -> advance_v1                               V2
 --   sweep_v1           handles steps that are due          -> dispatch_v1, load_run_steps_v1           V4
 --   load_run_steps_v1  reads the messages of dispatched steps                                          V2
@@ -23,7 +26,9 @@
 --   task_detail_v1     reads tasks with their steps                                                    V6
 -- Helper functions
 --   advance_v1         decrements the parent counts of children, dispatches ready steps, updates counters, finishes tasks
---                                                          -> load_run_steps_v1                        V2
+--                                                          -> load_run_steps_v1, enter_failed          V2
+--   enter_failed       inserts the entries of failed tasks for an operator                             V2
+--   large_results      the results of a message whose ancestors are many or large  -> load_run_steps_v1   V7
 --   change_row         builds a returned row                                                           V2
 --   outcome_of         the outcome that `attempts` records for a verdict                               V3
 --   refusal, audited   a row for an action that is not allowed; the audit log and the row of an applied one   V5
@@ -146,6 +151,8 @@ create unique index tasks_identity on tasker.tasks (identity) where identity is 
 -- `uuid_send` keeps the order of ids but excludes this index from look-ups by task_id. Otherwise a generic plan made while the table
 -- is nearly empty could choose it instead of the primary key, and later scan all of it.
 create index tasks_by_template on tasker.tasks (namespace, name, uuid_send(task_id));
+-- Whether any task is paused, in one look.
+create index tasks_paused on tasker.tasks (paused_at) where paused_at is not null;
 
 create table tasker.steps (
   task_id uuid not null,

@@ -63,6 +63,22 @@ language sql stable as $$
       inputs => case when s.fits then s.inputs::text end, checkpoint => case when s.fits then s.checkpoint::text end) c
 $$;
 
+-- Inserts the entries of failed tasks for an operator.
+create function tasker.enter_failed(p_task uuid[]) returns void
+language sql
+as $$
+  insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
+  select u.task_id, (e.failed->0->>'no')::int, 'running', 'max_retries_exceeded',
+    coalesce(e.failed->0->'error'->>'error_type', 'unknown'), json_build_object('failed_steps', e.failed),
+    tasker.clock(), tasker.clock()
+  from unnest(p_task) u(task_id),
+    lateral (select json_agg(json_build_object('no', q.no, 'name', q.name, 'state', q.state, 'attempt', q.attempt,
+        'max_attempts', q.max_attempts, 'error', q.error)) as failed
+      from (select * from tasker.steps p where p.task_id = u.task_id and p.state = 'error' and not p.tolerated
+            order by p.no limit 20) q) e
+  on conflict (task_id, reason) where status = 'pending' do nothing
+$$;
+
 -- Applies changes of steps to their children and tasks, and returns the messages to send.
 --   d_*  changes of a task's counters, one per step that finished or was retried (a task may occur several times)
 --   k_*  steps whose pending_parents decreases by n, ascending, each once; those that reach 0 are dispatched. n = 0: dispatch now.
@@ -148,17 +164,9 @@ begin
     insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
     select u.task_id, 'finish', 'tasker', case u.state when 'error' then 'no step can make progress' else 'every step is done' end,
       u.was, u.state, tasker.clock() from unnest(f_task, f_from, f_state) u(task_id, was, state);
-    insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
-    select u.task_id, (e.failed->0->>'no')::int, 'running', 'max_retries_exceeded',
-      coalesce(e.failed->0->'error'->>'error_type', 'unknown'), json_build_object('failed_steps', e.failed),
-      tasker.clock(), tasker.clock()
-    from unnest(f_task, f_state) u(task_id, state),
-      lateral (select json_agg(json_build_object('no', q.no, 'name', q.name, 'state', q.state, 'attempt', q.attempt,
-          'max_attempts', q.max_attempts, 'error', q.error)) as failed
-        from (select * from tasker.steps p where p.task_id = u.task_id and p.state = 'error' and not p.tolerated
-              order by p.no limit 20) q) e
-    where u.state = 'error'
-    on conflict (task_id, reason) where status = 'pending' do nothing;
+    if 'error' = any (f_state) then
+      perform tasker.enter_failed(array(select u.task_id from unnest(f_task, f_state) u(task_id, state) where u.state = 'error'));
+    end if;
     return query select c.* from unnest(f_task, f_state) u(task_id, state),
       tasker.change_row('finished', task_id => u.task_id, state => u.state) c;
   end if;

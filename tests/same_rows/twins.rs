@@ -9,7 +9,8 @@ use tasker_test_support::{Database, database};
 use tokio_postgres::Client;
 
 /// The functions for ordinary calls, and the general one of each, whose arguments have the same names.
-pub const ORDINARY: &[(&str, &str)] = &[];
+pub const ORDINARY: &[(&str, &str)] =
+    &[("complete_one_v1", "complete_v1"), ("complete_many_v1", "complete_v1"), ("submit_one_v1", "submit_v1")];
 
 pub struct Side {
     pub store: Store,

@@ -2,7 +2,8 @@
 
 use serde_json::value::RawValue;
 use tasker_domain::{Verdict, decide::Again};
-use tasker_wire::{message::Lease, outcome::Failure};
+use tasker_wire::{StepNo, message::Lease, outcome::Failure};
+use uuid::Uuid;
 
 use crate::{
     Change, DispatchSettings, Store, StoreError,
@@ -34,53 +35,144 @@ impl<'a> Completion<'a> {
 }
 
 impl Store {
-    /// Applies verdicts, which are ascending by step, at most one per step.
+    /// Applies verdicts, which are ascending by step, at most one per step. Successes, the ordinary case, have functions of their own.
     pub async fn complete(&self, batch: &[Completion<'_>], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
         debug_assert!(batch.is_sorted_by(|a, b| a.lease.step < b.lease.step));
-        let applied: Vec<Columns> = batch.iter().map(|c| columns(&c.verdict)).collect();
+        let results: Option<Vec<&str>> = batch.iter().map(result_of).collect();
+        match (batch, results.as_deref()) {
+            ([success], Some([result])) => self.complete_one(success, result, settings).await,
+            (_, Some(results)) => self.complete_many(batch, results, settings).await,
+            (_, None) => self.complete_any(batch, settings).await,
+        }
+    }
+
+    async fn complete_one(
+        &self,
+        of: &Completion<'_>,
+        result: &str,
+        settings: DispatchSettings,
+    ) -> Result<Vec<Change>, StoreError> {
+        let params: [Param<'_>; 12] = [
+            &of.lease.step.task.uuid(),
+            &of.lease.step.no,
+            &of.lease.number,
+            &of.attempt,
+            &result,
+            &of.metadata.map(RawValue::get),
+            &of.digest,
+            &of.worker.as_str(),
+            &of.duration_ms,
+            &settings.send_ms,
+            &settings.bodies,
+            &settings.input_bytes,
+        ];
+        self.changes(Lane::Steps, Prepared::Once, sql!("complete_one"), &params).await
+    }
+
+    async fn complete_many(
+        &self,
+        batch: &[Completion<'_>],
+        results: &[&str],
+        settings: DispatchSettings,
+    ) -> Result<Vec<Change>, StoreError> {
+        let of = Columns::of(batch);
+        let params: [Param<'_>; 12] = [
+            &of.task,
+            &of.no,
+            &of.lease,
+            &of.attempt,
+            &results,
+            &of.metadata,
+            &of.digest,
+            &of.worker,
+            &of.duration_ms,
+            &settings.send_ms,
+            &settings.bodies,
+            &settings.input_bytes,
+        ];
+        self.changes(Lane::Steps, Prepared::Once, sql!("complete_many"), &params).await
+    }
+
+    async fn complete_any(&self, batch: &[Completion<'_>], settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
+        let of = Columns::of(batch);
+        let applied: Vec<Applied> = batch.iter().map(|c| applied(&c.verdict)).collect();
         let params: [Param<'_>; 16] = [
-            &batch.iter().map(|c| c.lease.step.task.uuid()).collect::<Vec<_>>(),
-            &batch.iter().map(|c| c.lease.step.no).collect::<Vec<_>>(),
-            &batch.iter().map(|c| c.lease.number).collect::<Vec<_>>(),
-            &batch.iter().map(|c| c.attempt).collect::<Vec<_>>(),
+            &of.task,
+            &of.no,
+            &of.lease,
+            &of.attempt,
             &applied.iter().map(|c| c.word).collect::<Vec<_>>(),
             &applied.iter().map(|c| c.delay_ms).collect::<Vec<_>>(),
             &applied.iter().map(|c| c.body).collect::<Vec<_>>(),
             &applied.iter().map(|c| c.error.as_deref()).collect::<Vec<_>>(),
-            &batch.iter().map(|c| c.metadata.map(RawValue::get)).collect::<Vec<_>>(),
-            &batch.iter().map(|c| c.digest).collect::<Vec<_>>(),
-            &batch.iter().map(|c| c.worker.as_str()).collect::<Vec<_>>(),
-            &batch.iter().map(|c| c.duration_ms).collect::<Vec<_>>(),
+            &of.metadata,
+            &of.digest,
+            &of.worker,
+            &of.duration_ms,
             &batch.iter().map(|c| c.if_due).collect::<Vec<_>>(),
             &settings.send_ms,
             &settings.bodies,
             &settings.input_bytes,
         ];
-        let rows = self.pool.run(Lane::Steps, Prepared::Once, sql!("complete"), &params).await?;
-        Ok(rows.iter().map(Change::read).collect())
+        self.changes(Lane::Steps, Prepared::Once, sql!("complete"), &params).await
+    }
+}
+
+/// The result, if the completion is a success that is applied unconditionally.
+fn result_of<'a>(completion: &Completion<'a>) -> Option<&'a str> {
+    match completion.verdict {
+        Verdict::Complete(result) if !completion.if_due => Some(result.get()),
+        _ => None,
+    }
+}
+
+/// What all completions have, as columns.
+struct Columns<'a> {
+    task: Vec<Uuid>,
+    no: Vec<StepNo>,
+    lease: Vec<i32>,
+    attempt: Vec<i32>,
+    metadata: Vec<Option<&'a str>>,
+    digest: Vec<i64>,
+    worker: Vec<&'a str>,
+    duration_ms: Vec<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a [Completion<'_>]) -> Self {
+        Self {
+            task: batch.iter().map(|c| c.lease.step.task.uuid()).collect(),
+            no: batch.iter().map(|c| c.lease.step.no).collect(),
+            lease: batch.iter().map(|c| c.lease.number).collect(),
+            attempt: batch.iter().map(|c| c.attempt).collect(),
+            metadata: batch.iter().map(|c| c.metadata.map(RawValue::get)).collect(),
+            digest: batch.iter().map(|c| c.digest).collect(),
+            worker: batch.iter().map(|c| c.worker.as_str()).collect(),
+            duration_ms: batch.iter().map(|c| c.duration_ms).collect(),
+        }
     }
 }
 
 /// The arguments of `complete_v1` for one verdict.
-struct Columns<'a> {
+struct Applied<'a> {
     word: &'static str,
     delay_ms: i64,
     body: Option<&'a str>,
     error: Option<String>,
 }
 
-fn columns<'a>(verdict: &'a Verdict<'_>) -> Columns<'a> {
-    let none = Columns { word: "", delay_ms: 0, body: None, error: None };
+fn applied<'a>(verdict: &'a Verdict<'_>) -> Applied<'a> {
+    let none = Applied { word: "", delay_ms: 0, body: None, error: None };
     let json = |f: &Failure| Some(serde_json::to_string(f).expect("a failure serializes"));
     match verdict {
-        Verdict::Complete(result) => Columns { word: "complete", body: Some(result.get()), ..none },
-        Verdict::Retry(delay, failure) => Columns { word: "retry", delay_ms: *delay as i64, error: json(failure), ..none },
-        Verdict::Error { failure, tolerated: false } => Columns { word: "error", error: json(failure), ..none },
-        Verdict::Error { failure, tolerated: true } => Columns { word: "tolerated", error: json(failure), ..none },
-        Verdict::DispatchAgain(Again::Checkpoint(text)) => Columns { word: "checkpoint", body: Some(text.get()), ..none },
-        Verdict::DispatchAgain(Again::Released) => Columns { word: "released", ..none },
-        Verdict::DispatchAgain(Again::WorkerLost) => Columns { word: "lost", ..none },
-        Verdict::Started(delay) => Columns { word: "started", delay_ms: *delay as i64, ..none },
-        Verdict::AwaitCallback(delay) => Columns { word: "callback", delay_ms: *delay as i64, ..none },
+        Verdict::Complete(result) => Applied { word: "complete", body: Some(result.get()), ..none },
+        Verdict::Retry(delay, failure) => Applied { word: "retry", delay_ms: *delay as i64, error: json(failure), ..none },
+        Verdict::Error { failure, tolerated: false } => Applied { word: "error", error: json(failure), ..none },
+        Verdict::Error { failure, tolerated: true } => Applied { word: "tolerated", error: json(failure), ..none },
+        Verdict::DispatchAgain(Again::Checkpoint(text)) => Applied { word: "checkpoint", body: Some(text.get()), ..none },
+        Verdict::DispatchAgain(Again::Released) => Applied { word: "released", ..none },
+        Verdict::DispatchAgain(Again::WorkerLost) => Applied { word: "lost", ..none },
+        Verdict::Started(delay) => Applied { word: "started", delay_ms: *delay as i64, ..none },
+        Verdict::AwaitCallback(delay) => Applied { word: "callback", delay_ms: *delay as i64, ..none },
     }
 }

@@ -14,8 +14,15 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: [(&str, &str); 6] =
-    migrations!["V1__tables", "V2__dispatch", "V3__submit_and_complete", "V4__sweep", "V5__operator", "V6__task_detail",];
+const MIGRATIONS: [(&str, &str); 7] = migrations![
+    "V1__tables",
+    "V2__dispatch",
+    "V3__submit_and_complete",
+    "V4__sweep",
+    "V5__operator",
+    "V6__task_detail",
+    "V7__ordinary_steps",
+];
 
 const HISTORY: &str = "tasker.schema_history";
 /// An arbitrary constant. The holder of this lock migrates.

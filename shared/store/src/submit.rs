@@ -74,6 +74,51 @@ impl Store {
         settings: DispatchSettings,
     ) -> Result<Vec<InsertedTask>, StoreError> {
         let tasks: Vec<&NewTask> = tasks.iter().map(Borrow::borrow).collect();
+        let rows = match tasks[..] {
+            [task] => self.submit_one(task, settings).await?,
+            _ => self.submit_many(&tasks, settings).await?,
+        };
+        let read = |row: &Row| {
+            let (task, state) = (task_id(row.get("task_id")), task_state(row.get("state")));
+            from_row!(row, InsertedTask { created, dispatched, created_at; task: task, state: state })
+        };
+        Ok(rows.iter().map(read).collect())
+    }
+
+    /// The ordinary case has a function of its own.
+    async fn submit_one(&self, task: &NewTask, settings: DispatchSettings) -> Result<Vec<Row>, StoreError> {
+        let (rows, tags) = (&task.rows, text_array(&task.tags));
+        let params: [Param<'_>; 25] = [
+            &task.task.uuid(),
+            &task.identity.as_ref().map(|id| &id[..]),
+            &task.context.get(),
+            &task.priority,
+            &tags.as_str(),
+            &task.initiator.as_str(),
+            &task.source_system.as_str(),
+            &task.reason.as_str(),
+            &task.correlation_id,
+            &task.parent_correlation_id,
+            &task.traceparent.as_deref(),
+            &rows.template.template_id,
+            &rows.identity[0].as_str(),
+            &rows.identity[1].as_str(),
+            &rows.identity[2].as_str(),
+            &rows.template.environment.as_str(),
+            &rows.roots,
+            &(rows.no.len() as i32),
+            &rows.no,
+            &rows.name,
+            &rows.max_attempts,
+            &rows.parents,
+            &rows.children,
+            &rows.further_ancestors,
+            &settings.send_ms,
+        ];
+        self.pool.run(Lane::Requests, Prepared::Once, sql!("submit_one"), &params).await
+    }
+
+    async fn submit_many(&self, tasks: &[&NewTask], settings: DispatchSettings) -> Result<Vec<Row>, StoreError> {
         let mut templates: Vec<&Arc<TemplateRows>> = Vec::new();
         let template_of: Vec<i32> = tasks.iter().map(|t| index_of(&mut templates, &t.rows)).collect();
         let column = |f: fn(&NewTask) -> &str| tasks.iter().map(|t| f(t)).collect::<Vec<_>>();
@@ -115,12 +160,7 @@ impl Store {
             &s_column(|p| &p.further_ancestors),
             &settings.send_ms,
         ];
-        let rows = self.pool.run(Lane::Requests, Prepared::Once, sql!("submit"), &params).await?;
-        let read = |row: &Row| {
-            let (task, state) = (task_id(row.get("task_id")), task_state(row.get("state")));
-            from_row!(row, InsertedTask { created, dispatched, created_at; task: task, state: state })
-        };
-        Ok(rows.iter().map(read).collect())
+        self.pool.run(Lane::Requests, Prepared::Once, sql!("submit"), &params).await
     }
 }
 

@@ -34,6 +34,7 @@ async fn every_function_answers_and_plans() {
         "tasker.load_run_steps_v1('{}', '{}', 0)",
         "tasker.advance_v1('{}', '{}', '{}', '{}', '{}', '{}', '{}', null, 1, 0)",
         "tasker.complete_v1('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', null, 1, 0)",
+        "tasker.complete_many_v1('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', null, 1, 0)",
         "tasker.dispatch_v1('{}', '{}', '{}', null, 1, 0)",
         "tasker.sweep_v1(1, null, 1, 0)",
     ] {
