@@ -23,7 +23,7 @@ end $$;
 
 -- Cancels a running task and increases all leases, so that late outcomes are stale. For a cancelled task it has no effect.
 create function tasker.cancel_v1(p_task uuid, p_actor text, p_reason text) returns setof tasker.change
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
   was text; n int;
 begin

@@ -20,9 +20,9 @@ const fn most(call: &'static str, nodes: u64, inner: u64) -> Bound {
 }
 
 const ALONE: [Bound; 5] =
-    [most("submit", 29, 3), most("first", 57, 6), most("second", 57, 6), most("third", 57, 6), most("last", 43, 7)];
+    [most("submit", 9, 4), most("first", 9, 4), most("second", 13, 5), most("third", 13, 5), most("last", 9, 4)];
 const TOGETHER: [Bound; 5] =
-    [most("submit", 29, 3), most("first", 57, 6), most("second", 57, 6), most("third", 57, 6), most("last", 43, 7)];
+    [most("submit", 32, 3), most("first", 37, 5), most("second", 37, 5), most("third", 37, 5), most("last", 33, 5)];
 const BATCHES: [usize; 3] = [1, 4, 64];
 /// Runs of one task, and of a batch: a page of an index that is split in one of them is logged whole.
 const RUNS: [usize; 2] = [20, 6];
@@ -38,11 +38,11 @@ struct Queue {
 }
 
 const QUEUES: [Queue; 2] = [
-    Queue { name: "in the process", send_ms: "null", pages: 60.0, log_bytes: 1_350.0, hot: 0.0 },
-    Queue { name: "outside", send_ms: DISPATCH[0], pages: 60.0, log_bytes: 1_350.0, hot: 0.0 },
+    Queue { name: "in the process", send_ms: "null", pages: 36.0, log_bytes: 960.0, hot: 0.95 },
+    Queue { name: "outside", send_ms: DISPATCH[0], pages: 44.0, log_bytes: 1_120.0, hot: 0.0 },
 ];
 /// Rows of `attempts` a step.
-const ATTEMPTS: f64 = 1.0;
+const ATTEMPTS: f64 = 0.0;
 
 /// Runs tasks and prints what each call needed. Returns what was too much, in sentences.
 pub async fn faults(session: &mut Session, situation: &'static str) -> Vec<String> {

@@ -155,7 +155,7 @@ async fn submit(session: &mut Session, meter: Meter, tasks: &[Uuid], what: &str,
     submit_of(session, meter, (tasks, &DIAMOND, DISPATCH[0]), what, bound).await;
 }
 
-/// Submits tasks of a shape; their ids are also their identities. The last of the three is the send lease.
+/// Submits tasks of a shape, as the store does; their ids are also their identities. The last of the three is the send lease.
 pub async fn submit_of(
     session: &mut Session,
     meter: Meter,
@@ -164,42 +164,25 @@ pub async fn submit_of(
     bound: u64,
 ) {
     let each = |text: &str| format!("'{{{}}}'", vec![text; tasks.len()].join(","));
-    let ids = keys(&tasks.iter().map(|&task| (task, 0, 0)).collect::<Vec<_>>())[0].clone();
-    let identities: Vec<String> = tasks.iter().map(|t| format!("sha256('{t}'::bytea)")).collect();
-    let params = [
-        ids.clone(),
-        each("0"),
-        format!("array[{}]", identities.join(",")),
-        each("\"{}\""),
-        each("1"),
-        each("\"{}\""),
-        each("me"),
-        each("here"),
-        each("why"),
-        ids,
-        each("null"),
-        each("null"),
-    ];
-    let plan = [
-        "'{0}'",
-        "'{00000000-0000-0000-0000-000000000000}'",
-        "'{ns3}'",
-        "'{name3}'",
-        "'{1.0.0}'",
-        "'{test}'",
-        "'{1}'",
-        "'{4}'",
-        "'{0,0,0,0}'",
-        "'{16384,32768,49152,65536}'",
-        "'{a,b,c,d}'",
-        "'{3,3,3,3}'",
-        shape.0[0],
-        shape.0[1],
-        shape.0[2],
-        send_ms,
-    ];
-    let params: Vec<&str> = params.iter().map(String::as_str).chain(plan).collect();
-    session.run(meter, "submit", what, &params, bound).await;
+    let identity = |task: &Uuid| format!("sha256('{task}'::bytea)");
+    let template = ["00000000-0000-0000-0000-000000000000", "ns3", "name3", "1.0.0", "test", "1", "4"];
+    let steps = ["'{16384,32768,49152,65536}'", "'{a,b,c,d}'", "'{3,3,3,3}'", shape.0[0], shape.0[1], shape.0[2], send_ms];
+    let (file, params) = if let [task] = tasks {
+        let id = format!("'{task}'");
+        let of_task = [id.clone(), identity(task)].into_iter();
+        let of_request = ["'{}'", "1", "'{}'", "'me'", "'here'", "'why'", &id, "null", "null"].map(str::to_owned);
+        ("submit_one", of_task.chain(of_request).chain(template.map(|value| format!("'{value}'"))).collect::<Vec<_>>())
+    } else {
+        let ids = keys(&tasks.iter().map(|&task| (task, 0, 0)).collect::<Vec<_>>())[0].clone();
+        let identities = format!("array[{}]", tasks.iter().map(identity).collect::<Vec<_>>().join(","));
+        let of_request = ["\"{}\"", "1", "\"{}\"", "me", "here", "why"].map(each);
+        let correlation = [ids.clone(), each("null"), each("null"), "'{0}'".into()];
+        let of_template = template.map(|value| format!("'{{{value}}}'")).into_iter().chain(["'{0,0,0,0}'".into()]);
+        let of_task = [ids, each("0"), identities].into_iter();
+        ("submit", of_task.chain(of_request).chain(correlation).chain(of_template).collect())
+    };
+    let params: Vec<&str> = params.iter().map(String::as_str).chain(steps).collect();
+    session.run(meter, file, what, &params, bound).await;
 }
 
 /// Applies one verdict to each of these steps. A retry is due immediately.
@@ -207,6 +190,7 @@ async fn complete(session: &mut Session, meter: Meter, steps: &[(Uuid, usize, i3
     complete_with(session, meter, (steps, verdict, DISPATCH[0]), what, bound).await;
 }
 
+/// Applies one verdict to each of these steps, as the store does. The last of the three is the send lease.
 pub async fn complete_with(
     session: &mut Session,
     meter: Meter,
@@ -218,23 +202,22 @@ pub async fn complete_with(
     let [tasks, nos, leases] = keys(steps);
     let delay = if verdict == "started" { each("60000") } else { each("0") };
     let error = if matches!(verdict, "retry" | "error") { each(r#""{\"message\": \"no\"}""#) } else { each("null") };
-    let columns = [
-        tasks,
-        nos,
-        leases,
-        each("1"),
-        each(verdict),
-        delay,
-        each("1"),
-        error,
-        each("null"),
-        each("1"),
-        each("worker"),
-        each("1"),
-        each("false"),
-    ];
+    let (file, columns) = match (steps, verdict) {
+        ([(task, position, lease)], "complete") => {
+            let step = [format!("'{task}'"), step_no(*position).to_string(), lease.to_string()].into_iter();
+            ("complete_one", step.chain(["1", "'1'", "null", "1", "'worker'", "1"].map(str::to_owned)).collect::<Vec<_>>())
+        }
+        (_, "complete") => {
+            let outcome = ["1", "1", "null", "1", "worker", "1"].map(each);
+            ("complete_many", [tasks, nos, leases].into_iter().chain(outcome).collect())
+        }
+        _ => {
+            let before = [tasks, nos, leases, each("1"), each(verdict), delay, each("1"), error].into_iter();
+            ("complete", before.chain(["null", "1", "worker", "1", "false"].map(each)).collect())
+        }
+    };
     let params: Vec<&str> = columns.iter().map(String::as_str).chain([send_ms, DISPATCH[1], DISPATCH[2]]).collect();
-    session.run(meter, "complete", &format!("{verdict} {what}"), &params, bound).await;
+    session.run(meter, file, &format!("{verdict} {what}"), &params, bound).await;
 }
 
 /// Tasks, numbers and leases as array literals; a step is given by its position.
