@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
+mod blocked_thread;
 mod cancelled_work;
 mod clock;
 mod cluster;
@@ -17,3 +18,4 @@ mod rights;
 mod samples;
 mod slow_worker;
 mod start;
+mod wake_ups;

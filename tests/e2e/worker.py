@@ -13,6 +13,12 @@ def wait_for(path: str) -> None:
         threading.Event().wait(0.01)
 
 
+@step_handler("noop")
+def noop() -> dict:
+    """Does nothing."""
+    return {}
+
+
 @step_handler("gate")
 def gate(context: StepContext) -> dict:
     """Leaves a mark that it started, fails as often as the context says, then waits for its gate to open."""

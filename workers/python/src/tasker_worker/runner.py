@@ -9,18 +9,21 @@ import os
 import re
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, BinaryIO, Callable, NoReturn
 
 from . import registry
 from .cancellation import Stop
 from .context import StepContext
+from .pool import Pool
 from .results import LAST_WORDS, encode, failure, line, outcome_of_exception, outcome_of_value
-from .threads import MOST_THREADS
 from .version import __version__
 from .words import name_of, number_of, text_of
 
 PROTOCOL = 1
+
+#: Reads lines. ``json.loads`` would make a reader for every line.
+STEPS = json.JSONDecoder(parse_float=number_of)
 
 #: The number of a step, in a line that cannot be read.
 NUMBER = re.compile(rb'\s*\{\s*"id"\s*:\s*([0-9]{1,19})\s*,\s*"step"')
@@ -91,12 +94,12 @@ class Worker:
         self._write = write
         self._context = contextvars.copy_context()
         self._stops: dict[int, Stop] = {}
-        self._pool = ThreadPoolExecutor(max_workers=MOST_THREADS, thread_name_prefix="step")
+        self._pool = Pool()
 
     def receive(self, text: bytes) -> None:
         """Starts or stops a step. Ignores lines and keys that it does not know."""
         try:
-            message = json.loads(text, parse_float=number_of)
+            message = STEPS.decode(text.decode())
             number = message["id"] if isinstance(message, dict) else None
         except (ValueError, KeyError, RecursionError) as error:
             return self._refuse(text, error)
@@ -112,7 +115,7 @@ class Worker:
     def _start(self, number: int, step: dict[str, Any]) -> None:
         stop = self._stops[number] = Stop()
         try:
-            self._pool.submit(self._run, number, step, stop)
+            self._pool.submit(partial(self._run, number, step, stop))
         except RuntimeError as error:
             # There is no other thread to be had, but one that is free later may still find the step.
             if stop.claim():
