@@ -37,7 +37,7 @@
 --   task_is_sound, step_is_sound, attempt_is_sound    the CHECK of each table                          V1
 -- A verb of a single statement has no function; its file is in `shared/store/sql` (mark_sent, list_unsent, return_started, …).
 --
--- Order of locks, everywhere: steps ascending by (task_id, no), then tasks. A parent's number is lower than its child's, so a
+-- Order of locks, everywhere: steps ascending by (task_id, no), then tasks, then in_process. A parent's number is lower than its child's, so a
 -- completion locks its own steps before their children. An operator action locks in one statement and reads in a later one.
 --
 -- The hot path has no foreign keys; `tasker-ctl doctor` checks the references.

@@ -158,9 +158,7 @@ begin
   end if;
 
   if f_task is not null then
-    if p_send_ms is null then
-      delete from tasker.in_process p where p.task_id = any (f_task);
-    end if;
+    delete from tasker.in_process p where p.task_id = any (f_task);
     insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
     select u.task_id, 'finish', 'tasker', case u.state when 'error' then 'no step can make progress' else 'every step is done' end,
       u.was, u.state, tasker.clock() from unnest(f_task, f_from, f_state) u(task_id, was, state);

@@ -157,9 +157,7 @@ begin
     where t.task_id = p_task and t.state = 'running'
     returning t.state, t.active_steps into answer.state, left_active;
     if left_active = 0 then
-      if p_send_ms is null then
-        delete from tasker.in_process p where p.task_id = p_task;
-      end if;
+      delete from tasker.in_process p where p.task_id = p_task;
       insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
       values (p_task, 'finish', 'tasker', case answer.state when 'error' then 'no step can make progress' else 'every step is done' end,
         'running', answer.state, tasker.clock());
@@ -260,7 +258,7 @@ begin
       returning t.task_id, t.state, t.active_steps
     ), unnamed as (
       delete from tasker.in_process p using finished f
-      where p.task_id = any (array[f.task_id]) and f.active_steps = 0 and p_send_ms is null
+      where p.task_id = any (array[f.task_id]) and f.active_steps = 0
     ), audited as (
       insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
       select f.task_id, 'finish', 'tasker', case f.state when 'error' then 'no step can make progress' else 'every step is done' end,

@@ -42,7 +42,7 @@ async fn what_is_under_way_at_a_change_of_the_queue_continues_under_its_lease() 
         sent.iter().map(|(name, (lease, _))| (name.as_str(), *lease)).collect::<Vec<_>>(),
         [("failed", 2), ("waiting", 1)]
     );
-    assert_eq!((rig.count(NAMED).await, rig.count(WOKEN).await), (0, 4), "the sweep looks at everything that lives");
+    assert_eq!((rig.count(NAMED).await, rig.count(WOKEN).await), (1, 4), "the sweep looks at everything that lives");
     assert_eq!(remote.sweep().await.unwrap(), Swept::default(), "it is sent once");
     let answer = sent["waiting"].1.complete(success(json!(1)), "w", 1);
     assert_eq!(remote.complete(vec![answer]).await.unwrap(), [Answer::Accepted]);
@@ -112,11 +112,9 @@ async fn a_sweep_takes_over_what_is_not_locked_and_the_rest_later() {
     operator.execute(sql, &[&locked.uuid()]).await.unwrap();
     let remote = engine(&rig.db, RemoteQueue::new());
     assert_eq!(remote.sweep().await.unwrap().sent, 3);
-    assert_eq!(rig.count(NAMED).await, 1);
     rig.check().await;
     operator.batch_execute("commit").await.unwrap();
     assert_eq!(remote.sweep().await.unwrap().sent, 1);
-    assert_eq!(rig.count(NAMED).await, 0);
     assert_eq!(remote.queue().runs().len(), 4);
     rig.check().await;
 }
@@ -135,6 +133,39 @@ async fn a_sweep_takes_over_a_bounded_number_of_dispatches_and_the_next_one_cont
         rig.check().await;
     }
     assert_eq!(sent, [500, 500, 200]);
+}
+
+/// A call of the process may still run in the database when the process is dead.
+#[tokio::test]
+async fn a_dispatch_that_a_dead_process_commits_after_the_sweep_is_found() {
+    let rig = Rig::still().await;
+    rig.register(&template("w", &[("a", &[]), ("b", &["a"])])).await;
+    let task = rig.submit("w", json!({})).await;
+    let run = rig.receive().await;
+    assert_eq!(rig.answer(&run, Outcome::Started {}).await, Answer::Accepted);
+    let remote = engine(&rig.db, RemoteQueue::new());
+    assert_eq!(remote.sweep().await.unwrap(), Swept::default());
+    assert_eq!(rig.answer(&run, success(json!(1))).await, Answer::Accepted);
+    assert_eq!(remote.sweep().await.unwrap().sent, 1);
+    let sent = remote.queue().runs().pop().unwrap();
+    assert_eq!((sent.step_name.as_str(), sent.lease), ("b", 1));
+    assert_eq!(remote.complete(vec![sent.complete(success(json!(1)), "w", 1)]).await.unwrap(), [Answer::Accepted]);
+    assert_eq!((rig.state(task).await, rig.count(NAMED).await), (TaskState::Complete, 0));
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn the_name_of_a_finished_task_is_forgotten_by_a_recovery_and_by_a_sweep() {
+    let rig = Rig::still().await;
+    rig.register(&template("w", &[("a", &[])])).await;
+    let task = rig.submit("w", json!({})).await;
+    rig.answer(&rig.receive().await, success(json!(1))).await;
+    let name = format!("insert into tasker.in_process values ('{task}')");
+    rig.execute(&name).await;
+    rig.engine.recover().await.unwrap();
+    assert_eq!(rig.count(NAMED).await, 0);
+    rig.execute(&name).await;
+    engine(&rig.db, RemoteQueue::new()).sweep().await.unwrap();
     assert_eq!(rig.count(NAMED).await, 0);
 }
 

@@ -52,6 +52,24 @@ async fn tasks_that_another_session_locks_do_not_hold_up_the_others() {
     rig.check().await;
 }
 
+#[tokio::test]
+async fn each_row_whose_lock_blocks_a_step_is_known() {
+    let rig = Rig::still().await;
+    rig.register(&template("w", CHAIN)).await;
+    let task = rig.submit("w", json!({})).await;
+    let (a, free) = (rig.receive().await, rig.submit("w", json!({"n": 2})).await);
+    let leases = [a.lease(), rig.receive().await.lease()];
+    for (table, no) in [("steps", "no = 16384"), ("steps", "no = 32768"), ("tasks", "true"), ("in_process", "true")] {
+        let operator = rig.db.client().await;
+        operator.batch_execute("begin").await.unwrap();
+        let sql = format!("select from tasker.{table} where task_id = $1 and {no} for update");
+        operator.execute(&sql, &[&task.uuid()]).await.unwrap();
+        assert_eq!(rig.engine.store().locked_steps(&leases).await.unwrap(), [a.lease().step], "{table} {no}");
+        operator.batch_execute("commit").await.unwrap();
+    }
+    assert_eq!(rig.engine.store().locked_steps(&leases).await.unwrap(), [], "{free}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_retry_does_not_hold_up_the_others_and_follows_when_it_is_free() {
     let rig = Rig::still().await;

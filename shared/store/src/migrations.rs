@@ -65,6 +65,7 @@ pub async fn migration_status(database_url: &str) -> Result<Vec<(String, bool)>,
     let access = Access::read(&client).await?;
     let applied = if access.has_history { applied(&mut client, &access).await? } else { Vec::new() };
     let runner = runner();
+    check_known(&applied, &runner)?;
     let known = runner.get_migrations().iter();
     Ok(known.map(|m| (m.to_string(), applied.iter().any(|a| a.version() == m.version()))).collect())
 }
@@ -79,8 +80,12 @@ async fn create_schema(client: &Client) -> Result<(), StoreError> {
 async fn is_up_to_date(client: &mut Client, access: &Access) -> Result<bool, StoreError> {
     let applied = applied(client, access).await?;
     let runner = runner();
-    let known = runner.get_migrations();
-    let Some(foreign) = applied.iter().find(|applied| !known.contains(applied)) else { return Ok(applied.len() == known.len()) };
+    check_known(&applied, &runner)?;
+    Ok(applied.len() == runner.get_migrations().len())
+}
+
+fn check_known(applied: &[Migration], runner: &Runner) -> Result<(), StoreError> {
+    let Some(foreign) = applied.iter().find(|applied| !runner.get_migrations().contains(applied)) else { return Ok(()) };
     Err(other_schema(&format!("{foreign} is applied, which this version does not have or has with other content")))
 }
 

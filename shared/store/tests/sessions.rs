@@ -101,6 +101,15 @@ async fn a_migration_waits_for_another_one_longer_than_the_role_or_the_database_
 }
 
 #[tokio::test]
+async fn a_database_of_another_build_is_refused_on_every_way_in() {
+    let database = database().await;
+    database.execute("update tasker.schema_history set checksum = '1' where version = 3").await;
+    for sentence in [refusal(migrate(&database.url).await), refusal(migration_status(&database.url).await)] {
+        assert!(sentence.contains("V3__submit_and_complete is applied"), "{sentence}");
+    }
+}
+
+#[tokio::test]
 async fn a_migration_that_the_server_rejects_says_what_the_server_said() {
     let database = database().await;
     database.execute("drop schema tasker cascade; create schema tasker; create table tasker.templates (a int)").await;
