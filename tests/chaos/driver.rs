@@ -262,7 +262,7 @@ impl Driver<'_> {
     async fn submit_next(&mut self) -> Result<()> {
         let Some(place) = self.tasks.iter().position(|t| t.id.is_none()) else { return Ok(()) };
         let request = request(self.seed, place, &self.tasks[place].workflow);
-        let called = self.call("submit_v1", |engine| async move { engine.submit(request, None).await }).await?;
+        let called = self.call("tasker.submit_", |engine| async move { engine.submit(request, None).await }).await?;
         let task = &mut self.tasks[place];
         match called {
             Called::Lost => task.doubtful = true,
@@ -275,7 +275,7 @@ impl Driver<'_> {
 
     pub async fn complete(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
         let given = batch.clone();
-        match self.call("complete_v1", |engine| async move { engine.complete(given).await }).await? {
+        match self.call("tasker.complete_", |engine| async move { engine.complete(given).await }).await? {
             Called::Answered(Ok(answers)) => check_answers(&mut self.accepted, &batch, &answers),
             _ => {
                 for answer in batch {
