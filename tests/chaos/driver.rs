@@ -200,8 +200,12 @@ impl Driver<'_> {
         for run in runs {
             self.work(&run);
         }
-        let mut siblings = self.chance.permille(700) && self.siblings_first(&mut answers);
+        // Batches of successes have a function of their own.
+        if self.chance.permille(500) {
+            answers.sort_by_key(|done| !matches!(done.outcome, Outcome::Success { .. }));
+        }
         while !answers.is_empty() {
+            let siblings = self.chance.permille(700) && self.siblings_first(&mut answers);
             let most = 1 + self.chance.below(20) + usize::from(siblings);
             let rest = answers.split_off(answers.len().min(most));
             let batch = std::mem::replace(&mut answers, rest);
@@ -210,7 +214,6 @@ impl Driver<'_> {
             } else {
                 self.complete(batch).await?;
             }
-            siblings = false;
         }
         if !wake_ups.is_empty() {
             self.evaluate(wake_ups).await?;
@@ -228,6 +231,12 @@ impl Driver<'_> {
             carry(report, 0);
         }
         if let Some(answer) = act.answer {
+            if matches!(answer.outcome, Outcome::Checkpoint { .. }) && !self.faults.enough() && self.chance.permille(500) {
+                // The queue delivers it again when the step runs under its next lease.
+                self.faults.note(Fault::Doubled);
+                let again = Outgoing::RunStep { pool: "default".into(), step: Box::new(run.clone()) };
+                self.queue.put_back(again, act.ms);
+            }
             carry(answer, act.ms);
         }
     }
@@ -262,7 +271,7 @@ impl Driver<'_> {
     async fn submit_next(&mut self) -> Result<()> {
         let Some(place) = self.tasks.iter().position(|t| t.id.is_none()) else { return Ok(()) };
         let request = request(self.seed, place, &self.tasks[place].workflow);
-        let called = self.call("submit_v1", |engine| async move { engine.submit(request, None).await }).await?;
+        let called = self.call("tasker.submit_", |engine| async move { engine.submit(request, None).await }).await?;
         let task = &mut self.tasks[place];
         match called {
             Called::Lost => task.doubtful = true,
@@ -275,7 +284,7 @@ impl Driver<'_> {
 
     pub async fn complete(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
         let given = batch.clone();
-        match self.call("complete_v1", |engine| async move { engine.complete(given).await }).await? {
+        match self.call("tasker.complete_", |engine| async move { engine.complete(given).await }).await? {
             Called::Answered(Ok(answers)) => check_answers(&mut self.accepted, &batch, &answers),
             _ => {
                 for answer in batch {

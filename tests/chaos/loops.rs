@@ -32,7 +32,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Longer than every deadline of a started step.
 const JUMP_MS: i64 = 101_000;
-const STATEMENTS: [&str; 4] = ["complete_v1", "sweep_v1", "dispatch_v1", "load_run_steps_v1"];
+/// By a part of their text, which is the same for all functions of a verb.
+const STATEMENTS: [&str; 4] = ["tasker.complete_", "sweep_v1", "dispatch_v1", "load_run_steps_v1"];
 
 /// A process with everything that runs in it. Dropping it ends all of it.
 struct Process {
@@ -193,7 +194,7 @@ impl Run<'_> {
         let request = request(self.seed, place, &self.tasks.lock()[place].workflow);
         if self.chance.permille(150) && !self.faults.enough() {
             let cut = if self.chance.permille(500) { Cut::Before } else { Cut::Inside };
-            let order = Order { statement: "submit_v1", cut, times: 1 + self.chance.below(2) };
+            let order = Order { statement: "tasker.submit_", cut, times: 1 + self.chance.below(2) };
             note_cuts(&self.faults, &self.process.proxy.order(Some(order)));
         }
         let answer = self.process.engine.submit(request, None).await;

@@ -46,8 +46,14 @@ impl Driver<'_> {
     async fn complete_at_once(&mut self, batch: Vec<CompleteStep>) -> Result<Vec<CompleteStep>> {
         let (mut a, mut b, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         if let Some((task, child, one)) = self.siblings(&batch) {
+            // What is in a batch decides which function applies it, so the second completer gets only the one parent, or successes of
+            // other tasks too, or anything of other tasks. All outcomes of a step go to the same completer.
+            let more = self.chance.below(4);
             for done in batch {
-                let to = if done.step_id == one { &mut b } else { &mut a };
+                let may = more > 1 || more == 1 && matches!(done.outcome, Outcome::Success { .. });
+                let any = may && done.task_id != task && !holds(&a, &done);
+                let to_b = done.step_id == one || any && (holds(&b, &done) || self.chance.permille(700));
+                let to = if to_b { &mut b } else { &mut a };
                 if holds(to, &done) { &mut rest } else { to }.push(done);
             }
             let name = crate::model::step_name(child);

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, types::Type};
 use crate::{
     driver::Task,
     model::Workflow,
-    planted::Plant,
+    planted::{Changes, Plant},
     queue::GRID_MS,
     statement_proxy::{Sessions, StatementProxy},
 };
@@ -30,8 +30,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A fresh database, with a bug in it if one is named.
-    pub async fn new(plant: Option<Plant>) -> Self {
+    /// A fresh database, with a bug in one place if one is named.
+    pub async fn new(plant: Option<(Plant, Changes)>) -> Self {
         let db = tasker_test_support::database().await;
         let (sql, onlooker) = (db.client().await, db.client().await);
         // The clock is a row, which is cheap to change: replacing a function invalidates every query plan. Without a time in it
@@ -48,7 +48,7 @@ impl Rig {
         .await
         .expect("the clock can be replaced");
         let bugs = match plant {
-            Some(plant) => plant.plant(&sql).await,
+            Some((plant, place)) => plant.plant(place, &sql).await,
             None => Default::default(),
         };
         let sessions = Sessions::new(&db.url, bugs);

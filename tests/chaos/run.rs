@@ -14,7 +14,7 @@ use crate::{
     faults::{Counts, Fault},
     hash::digest,
     history, loops,
-    planted::Plant,
+    planted::{Changes, Plant},
     rig::Rig,
 };
 
@@ -180,21 +180,29 @@ fn all_of(runtime: &tokio::runtime::Runtime, rig: &mut Rig, kind: Kind, seed: u6
     report.journal.into_iter().chain(faults).chain(written).collect()
 }
 
-/// Runs seeds with a planted bug until one finds it.
+/// Runs seeds with a bug planted in each of its places until one finds it.
 fn finds(plant: Plant, within: u64) {
+    for &place in plant.places() {
+        finds_in(place, plant, within);
+    }
+}
+
+fn finds_in(place: Changes, plant: Plant, within: u64) {
     let runtime = runtime();
-    let mut rig = runtime.block_on(Rig::new(Some(plant)));
+    let mut rig = runtime.block_on(Rig::new(Some((plant, place))));
+    let functions: Vec<&str> = place.iter().map(|(function, _)| *function).collect();
     for seed in 1..=within {
         let kind = if plant.is_embedded() { Kind::Embedded } else { Kind::Outside };
         if let Err(e) = run_seed(&runtime, &mut rig, kind, seed) {
             let rewrites = rig.sessions.bugs().rewrite.is_some();
             assert_eq!(rewrites, rig.sessions.rewritten() > 0, "{plant:?} has found no statement to live in");
             let reason = format!("{:#}", e.root_cause());
-            println!("{plant:?} is found by seed {seed}: {}", reason.lines().next().unwrap_or_default());
+            println!("{plant:?} {functions:?} is found by seed {seed}: {}", reason.lines().next().unwrap_or_default());
             return;
         }
     }
-    panic!("{plant:?} is not found within {within} seeds; the proxy rewrote {} statements", rig.sessions.rewritten());
+    let rewritten = rig.sessions.rewritten();
+    panic!("{plant:?} {functions:?} is not found within {within} seeds; the proxy rewrote {rewritten} statements");
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub enum Cut {
     Inside,
 }
 
-/// The next statements that contain `statement` are cut, `times` times.
+/// The next statements that contain `statement`, such as the functions of a verb, are cut, `times` times.
 #[derive(Debug, Clone, Copy)]
 pub struct Order {
     pub statement: &'static str,

@@ -8,7 +8,7 @@ use tasker_wire::TaskState;
 use crate::{
     explore::{Explored, Fast, canonical_rows},
     model::{Call, Model, Rows, StepRow},
-    replay::{Replay, Twin, conceivable},
+    replay::{Replay, Twin, Way, conceivable},
     states::step_of,
 };
 
@@ -48,7 +48,8 @@ impl std::fmt::Display for Covered {
 }
 
 /// Replays every call in every state of the rows that was explored, one for all that are `alike`.
-pub async fn cover(replay: &Replay, model: &Model, explored: &Explored, alike: fn(Rows) -> Rows) -> Covered {
+/// `by_each`: a success by each function that may apply it; otherwise another one applies each.
+pub async fn cover(replay: &Replay, model: &Model, explored: &Explored, alike: fn(Rows) -> Rows, by_each: bool) -> Covered {
     let symmetries = model.shape.symmetries();
     let known = |rows: &Rows| canonical_rows(&alike(*rows), &symmetries);
     let mut covered = Covered::default();
@@ -59,7 +60,7 @@ pub async fn cover(replay: &Replay, model: &Model, explored: &Explored, alike: f
     while !waiting.is_empty() {
         let chunk: Vec<Twin> = waiting.drain(..waiting.len().min(CHUNK)).collect();
         covered.rows += chunk.len();
-        let (chunk, refused) = refuse(replay, model, chunk, &mut tried).await;
+        let (chunk, refused) = refuse(replay, model, chunk, &mut tried, by_each).await;
         covered.refused += refused;
         let moves: Vec<(Twin, Call)> = chunk
             .iter()
@@ -67,6 +68,9 @@ pub async fn cover(replay: &Replay, model: &Model, explored: &Explored, alike: f
             .filter(|(twin, call)| explored.rows.contains(&known(&after(model, &twin.rows, *call))))
             .collect();
         covered.moves += moves.len();
+        let by =
+            |(n, (twin, call)): (usize, (Twin, Call))| Way::of(call, n, by_each).map(move |way| (Twin { way, ..twin }, call));
+        let moves: Vec<(Twin, Call)> = moves.into_iter().enumerate().flat_map(by).collect();
         for part in moves.chunks(CHUNK) {
             let copies = replay.copies(&part.iter().map(|(twin, _)| *twin).collect::<Vec<_>>()).await;
             let mut jobs: Vec<_> = copies.into_iter().zip(part).map(|(twin, (_, call))| (twin, model, *call)).collect();
@@ -80,19 +84,31 @@ pub async fn cover(replay: &Replay, model: &Model, explored: &Explored, alike: f
 
 /// Makes the calls that must change nothing, one after the other on the same tasks. They depend only on one step and the state of
 /// its task, so in a larger shape each is made once for all rows that agree in these.
-async fn refuse(replay: &Replay, model: &Model, mut twins: Vec<Twin>, tried: &mut HashSet<Look, Fast>) -> (Vec<Twin>, usize) {
+async fn refuse(
+    replay: &Replay,
+    model: &Model,
+    mut twins: Vec<Twin>,
+    tried: &mut HashSet<Look, Fast>,
+    by_each: bool,
+) -> (Vec<Twin>, usize) {
     let all = model.shape.steps < 3;
     let mut calls: Vec<Vec<Call>> = twins.iter().map(|twin| stays(model, &twin.rows)).collect();
     for (twin, calls) in twins.iter().zip(&mut calls) {
         calls.retain(|&call| tried.insert(look(&twin.rows, call)) || all);
     }
-    let mut made = 0;
+    let made = calls.iter().map(Vec::len).sum();
+    let by = |(n, call): (usize, Call)| Way::of(call, n, by_each).map(move |way| (way, call));
+    let calls: Vec<Vec<(Way, Call)>> =
+        calls.into_iter().map(|calls| calls.into_iter().enumerate().flat_map(by).collect()).collect();
     for round in 0..calls.iter().map(Vec::len).max().unwrap_or_default() {
         let mut places: Vec<usize> = (0..twins.len()).filter(|&place| calls[place].len() > round).collect();
         places.sort_by_key(|&place| twins[place].task);
-        let mut jobs: Vec<_> = places.iter().map(|&place| (twins[place], model, calls[place][round])).collect();
+        let job = |&place: &usize| {
+            let (way, call) = calls[place][round];
+            (Twin { way, ..twins[place] }, model, call)
+        };
+        let mut jobs: Vec<_> = places.iter().map(job).collect();
         replay.make(&mut jobs).await;
-        made += jobs.len();
         for (place, (twin, ..)) in places.into_iter().zip(jobs) {
             twins[place] = twin;
         }

@@ -128,8 +128,10 @@ async fn every_call_in_every_state_of_up_to_three_steps_moves_the_rows_as_the_mo
                 let model = Model::new(shape, 2);
                 // Within a budget also for every number of a lease, and after every number of attempts.
                 let covered = match left {
-                    Some(left) => cover(&replay, &model, &explore(&model, left, Detail::Current), Rows::without_past).await,
-                    None => cover(&replay, &model, &unbounded::explore(&model), without_numbers).await,
+                    Some(left) => {
+                        cover(&replay, &model, &explore(&model, left, Detail::Current), Rows::without_past, false).await
+                    }
+                    None => cover(&replay, &model, &unbounded::explore(&model), without_numbers, true).await,
                 };
                 let budget = if left.is_none() { "no budget" } else { "a budget" };
                 println!("{shape:20} {budget}: {covered}");

@@ -3,8 +3,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use serde_json::Value;
-use tasker_domain::{decide, decide::decide_lost, token::TemplateRef};
+use serde_json::{Value, value::RawValue};
+use tasker_domain::{
+    Verdict, decide,
+    decide::{Again, decide_lost},
+    token::TemplateRef,
+};
 use tasker_store::{Change, Completion, DispatchSettings, NewTask, RunRow, Store, TemplateRows};
 use tasker_test_support::Database;
 use tasker_wire::{
@@ -31,6 +35,29 @@ const BY_HAND: &str = "\"by hand\"";
 pub struct Twin {
     pub task: TaskId,
     pub rows: Rows,
+    /// How its next success is applied.
+    pub way: Way,
+}
+
+/// The function that applies a success. What else there is to apply goes through the general one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The one for a success by itself.
+    Alone,
+    /// The one for batches of successes.
+    Successes,
+    General,
+}
+
+impl Way {
+    pub const ALL: [Self; 3] = [Self::Alone, Self::Successes, Self::General];
+
+    /// Functions that may apply a call: all of them, or another one for each number.
+    pub fn of(call: Call, number: usize, all: bool) -> impl Iterator<Item = Self> {
+        let is_success = matches!(call, Call::Complete { said: Said::Success, .. });
+        let ways = if is_success && all { 3 } else { 1 };
+        (0..ways).map(move |n| if is_success { Self::ALL[(n + number) % 3] } else { Self::General })
+    }
 }
 
 /// A database of its own, because a sweep takes everything that is due.
@@ -47,6 +74,12 @@ struct Seen {
     answer: Answer,
     sent: u8,
     finished: Option<tasker_wire::TaskState>,
+}
+
+impl Twin {
+    fn of(task: TaskId, rows: Rows) -> Self {
+        Self { task, rows, way: Way::General }
+    }
 }
 
 impl Replay {
@@ -82,14 +115,14 @@ impl Replay {
         let new: Vec<NewTask> = models.iter().map(|m| new_task(m)).collect();
         let submitted = self.store.submit(&new, SETTINGS).await.unwrap();
         assert!(submitted.iter().all(|s| s.created && s.dispatched));
-        let twins: Vec<Twin> = models.iter().zip(&submitted).map(|(m, s)| Twin { task: s.task, rows: m.submitted() }).collect();
+        let twins: Vec<Twin> = models.iter().zip(&submitted).map(|(m, s)| Twin::of(s.task, m.submitted())).collect();
         self.compare(&twins.iter().zip(models).map(|(t, m)| (*t, *m)).collect::<Vec<_>>(), |_| "submit".into()).await;
         twins
     }
 
     /// Copies of these tasks, with ids of their own.
     pub async fn copies(&self, of: &[Twin]) -> Vec<Twin> {
-        let copies: Vec<Twin> = of.iter().map(|t| Twin { task: fresh(), rows: t.rows }).collect();
+        let copies: Vec<Twin> = of.iter().map(|t| Twin { task: fresh(), ..*t }).collect();
         let ids = |twins: &[Twin]| twins.iter().map(|t| t.task.uuid()).collect::<Vec<_>>();
         self.sql.execute(&self.clone, &[&ids(of), &ids(&copies)]).await.unwrap();
         copies
@@ -136,7 +169,8 @@ impl Replay {
     async fn carry_out(&self, jobs: &[(Twin, &Model, Call)]) -> HashMap<TaskId, Seen> {
         let mut seen = HashMap::new();
         let outcomes: Vec<Option<Outcome>> = jobs.iter().map(|(.., call)| outcome(*call)).collect();
-        let (mut completions, mut wake_ups, mut sweeps) = (Vec::new(), Vec::new(), false);
+        let (mut alone, mut successes, mut any) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut wake_ups, mut sweeps) = (Vec::new(), false);
         let mut models = HashMap::new();
         for ((twin, model, call), outcome) in jobs.iter().zip(&outcomes) {
             models.insert(twin.task, (twin, *model, *call));
@@ -144,23 +178,42 @@ impl Replay {
                 Call::Evaluate { step, lease, .. } => wake_ups.push(key(twin.task, step, lease)),
                 Call::Sweep { .. } => sweeps = true,
                 call if call.is_operators() => {}
-                call => completions.push(completion(twin, model, call, outcome.as_ref())),
+                call => {
+                    let is_success = matches!(call, Call::Complete { said: Said::Success, .. });
+                    let batch = match if is_success { twin.way } else { Way::General } {
+                        Way::Alone => &mut alone,
+                        Way::Successes => &mut successes,
+                        Way::General => &mut any,
+                    };
+                    batch.push(completion(twin, model, call, outcome.as_ref()));
+                }
             }
         }
-        let keys: Vec<Lease> = completions.iter().map(|c| c.lease).collect();
-        let mut take = |changes: Vec<Change>| {
+        if successes.len() == 1 {
+            successes.insert(0, of_no_step(Verdict::Complete(RawValue::NULL)));
+        }
+        if any.iter().all(|c| matches!(c.verdict, Verdict::Complete(_))) && !any.is_empty() {
+            any.insert(0, of_no_step(Verdict::DispatchAgain(Again::Released)));
+        }
+        let mut take = |completions: &[Completion<'_>], changes: Vec<Change>| {
+            let keys: Vec<Lease> = completions.iter().map(|c| c.lease).collect();
             for change in changes {
                 note(&mut seen, &keys, &models, change);
             }
         };
-        if !completions.is_empty() {
-            take(self.store.complete(&completions, SETTINGS).await.unwrap());
+        for batch in [successes, any].iter().filter(|batch| !batch.is_empty()) {
+            take(batch, self.store.complete(batch, SETTINGS).await.unwrap());
+        }
+        let (one, other) = alone.split_at(alone.len() / 2);
+        let (changes, more) = tokio::join!(self.each_alone(one), self.each_alone(other));
+        for (success, changes) in alone.iter().zip(changes.into_iter().chain(more)) {
+            take(std::slice::from_ref(success), changes);
         }
         if !wake_ups.is_empty() {
-            take(self.store.dispatch(&wake_ups, SETTINGS).await.unwrap());
+            take(&[], self.store.dispatch(&wake_ups, SETTINGS).await.unwrap());
         }
         if sweeps {
-            take(self.store.sweep(100_000, SETTINGS).await.unwrap());
+            take(&[], self.store.sweep(100_000, SETTINGS).await.unwrap());
         }
         let actions = jobs.iter().filter(|job| job.2.is_operators()).map(|(twin, _, call)| (twin.task, *call));
         let (one, other): (Vec<_>, Vec<_>) = actions.enumerate().partition(|(n, _)| n % 2 == 0);
@@ -169,10 +222,18 @@ impl Replay {
             let answer = if matches!(changes[0], Change::Done(_)) { Answer::Done } else { Answer::Conflict };
             seen.insert(task, Seen { answer, ..Seen::nothing() });
             for change in changes {
-                note(&mut seen, &keys, &models, change);
+                note(&mut seen, &[], &models, change);
             }
         }
         seen
+    }
+
+    async fn each_alone(&self, successes: &[Completion<'_>]) -> Vec<Vec<Change>> {
+        let mut changes = Vec::with_capacity(successes.len());
+        for success in successes {
+            changes.push(self.store.complete(std::slice::from_ref(success), SETTINGS).await.unwrap());
+        }
+        changes
     }
 
     async fn act(&self, actions: Vec<(usize, (TaskId, Call))>) -> Vec<(TaskId, Vec<Change>)> {
@@ -368,6 +429,12 @@ fn completion<'a>(twin: &Twin, model: &Model, call: Call, outcome: Option<&'a Ou
         if_due,
         metadata: None,
     }
+}
+
+/// A completion that is refused. With it a batch is not of one success, or not of successes only.
+fn of_no_step(verdict: Verdict<'static>) -> Completion<'static> {
+    let first = TaskId::from_fresh(Uuid::from_u128(7 << 100));
+    Completion::by_orchestrator(key(first, 0, 1), 1, verdict)
 }
 
 fn key(task: TaskId, step: u8, lease: u8) -> Lease {

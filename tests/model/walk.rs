@@ -4,7 +4,7 @@ use tasker_test_support::Chance;
 
 use crate::{
     model::{Call, Model},
-    replay::{Replay, Twin},
+    replay::{Replay, Twin, Way},
     states::{Detail, Edge, Event, How, Left, State, edges, submitted},
 };
 
@@ -43,8 +43,9 @@ pub async fn walk(replay: &Replay, models: &[Model], left: Left, paths: usize, s
             of.iter().zip(twins).map(|(model, twin)| (*model, twin, chance.one_of(submitted(model, left)))).collect();
         while !walks.is_empty() {
             let (mut jobs, mut states) = (Vec::new(), Vec::new());
-            for (model, twin, state) in walks {
+            for (model, mut twin, state) in walks {
                 if let Some((call, to)) = next_call(model, state, &mut chance, &mut walked) {
+                    twin.way = chance.one_of(Way::ALL.to_vec());
                     jobs.push((twin, model, call));
                     states.push((twin.task, to));
                 }

@@ -50,8 +50,9 @@ pub struct Life {
 }
 
 impl Life {
-    pub fn of(twins: Twins, mut chance: Chance) -> Self {
-        let send_ms = chance.permille(600).then_some(30_000);
+    /// Every other one has its queue inside the process.
+    pub fn of(twins: Twins, chance: Chance, number: u64) -> Self {
+        let send_ms = number.is_multiple_of(2).then_some(30_000);
         let (seen, templates) = (BTreeMap::new(), HashMap::new());
         Self { twins, seen, chance, send_ms, templates, submitted: Vec::new(), said: Vec::new(), paused: false }
     }

@@ -28,7 +28,7 @@ async fn ordinary_calls_leave_the_rows_and_answers_of_the_general_functions() {
         if life >= lives && missing(&seen).is_empty() {
             break;
         }
-        let mut life = Life::of(Twins::new().await, Chance::new(chance.number()));
+        let mut life = Life::of(Twins::new().await, Chance::new(chance.number()), life);
         life.live(CALLS).await;
         add(&mut seen, life.seen);
         add(&mut calls, life.twins.product.calls().await);

@@ -101,7 +101,21 @@ async fn plans_made_for_empty_tables_serve_full_ones() {
                    array[0::bigint], array['1'], array[null], array[null], array[1::bigint], array['w'], array[1::bigint], array[false], null, 1, 1); \
                  select count(*) from tasker.dispatch_v1(array[gen_random_uuid()], array[16384], array[1], null, 1, 1); \
                  select count(*) from tasker.advance_v1(array[gen_random_uuid()], array[-1], array[0], \
-                   array[gen_random_uuid()], array[16384], array[1], null, null, 1, 1)";
+                   array[gen_random_uuid()], array[16384], array[1], null, null, 1, 1); \
+                 do $$ declare one uuid := gen_random_uuid(); other uuid := gen_random_uuid(); begin \
+                   for n in 1..2 loop \
+                     perform tasker.submit_one_v1(case n when 1 then one else other end, null, '{}', null, '{}', '', '', '', \
+                       gen_random_uuid(), null, null, gen_random_uuid(), 'n', 'y', '1', 'e', 1, 3, array[16384, 32768, 49152], \
+                       array['a', 'b', 'c'], array[1, 1, 1], array['{}', '{16384}', '{32768}'], array['{32768}', '{49152}', '{}'], \
+                       array['{}', '{}', '{16384}'], null); \
+                   end loop; \
+                   for n in 1..3 loop \
+                     perform tasker.complete_one_v1(one, n * 16384, 1, 1, '1', null, 1, 'w', 1, null, 1, 1000); \
+                     perform tasker.complete_many_v1(array[other], array[n * 16384], array[1], array[1], array['1'], array[null], \
+                       array[1::bigint], array['w'], array[1::bigint], null, 1, 1000); \
+                     assert (n < 3) = exists (select from tasker.in_process where task_id in (one, other)); \
+                   end loop; \
+                 end $$";
     rig.execute(calls).await;
     rig
         .execute(
@@ -112,8 +126,8 @@ async fn plans_made_for_empty_tables_serve_full_ones() {
              insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children, \
                further_ancestors, finished_at) \
              select t.task_id, n * 16384, n, 'complete', 1, 1, 1, 0, '{}', '{}', '{}', now() \
-             from tasker.tasks t, generate_series(1, 4) n; \
-             update tasker.steps set state = 'waiting_for_retry', wake_at = now() - interval '1 h', finished_at = null where no = 16384",
+             from tasker.tasks t, generate_series(1, 4) n where t.name = 'x'; \
+             update tasker.steps set state = 'waiting_for_retry', wake_at = now() - interval '1 h', finished_at = null where name = '1'",
         )
         .await;
     let read = "select (sum(pg_stat_get_xact_tuples_returned(c::regclass)) + sum(pg_stat_get_xact_tuples_fetched(c::regclass)))::int8 \
@@ -123,5 +137,5 @@ async fn plans_made_for_empty_tables_serve_full_ones() {
     rig.execute(calls).await;
     let rows = rig.count(read).await - before;
     rig.execute("rollback").await;
-    assert!(rows < 100, "{rows} index entries were read for three look-ups by key");
+    assert!(rows < 100, "{rows} index entries were read for a few look-ups by key");
 }

@@ -38,7 +38,7 @@ async fn a_join_is_dispatched_once_in_a_thousand_races() {
 async fn until_waiting(rig: &Rig, sessions: usize) {
     let waiting = format!(
         "select count(*) = {sessions} from pg_stat_activity \
-         where datname = current_database() and wait_event_type = 'Lock' and query like '%complete_v1%'"
+         where datname = current_database() and wait_event_type = 'Lock' and query like '%tasker.complete%'"
     );
     rig.until(&waiting).await;
 }
@@ -80,7 +80,7 @@ async fn a_read_in_the_statement_that_counts_down_misses_the_other_result() {
     lock.query("select from tasker.steps where task_id = $1 and no = $2 for update", &[&task.uuid(), &no]).await.unwrap();
     let naive = |run: &RunStep, client: tokio_postgres::Client| {
         let sql = format!(
-            "/* complete_v1, naively */ with own as (
+            "/* tasker.complete, naively */ with own as (
                update tasker.steps set state = 'complete', result = '1', wake_at = null, finished_at = now()
                where task_id = '{task}' and no = {} returning no
              ), child as (

@@ -20,7 +20,7 @@ fn complete(engine: &Arc<Engine<InProcess>>, run: &RunStep) -> JoinHandle<Result
 
 const LOCK: &str = "select from tasker.steps where task_id = $1 and no = $2 for update";
 const WAITING: &str = "select count(*) > 0 from pg_stat_activity \
-                       where datname = current_database() and wait_event_type = 'Lock' and query like '%complete_v1%'";
+                       where datname = current_database() and wait_event_type = 'Lock' and query like '%tasker.complete%'";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadlock_is_met_by_making_the_whole_statement_again() {
@@ -82,7 +82,7 @@ async fn a_request_waits_for_a_locked_row_only_so_long_as_the_row_is_locked() {
     other.execute(&copy, &[&identity]).await.unwrap();
     let engine = rig.engine.clone();
     let submitting = tokio::spawn(async move { engine.submit(request_of(request), None).await });
-    rig.until(&WAITING.replace("complete_v1", "submit_v1")).await;
+    rig.until(&WAITING.replace("tasker.complete", "tasker.submit")).await;
     other.rollback().await.unwrap();
     let submitted = tokio::time::timeout(Duration::from_secs(30), submitting).await.unwrap().unwrap().unwrap();
     assert!(submitted.created);
