@@ -67,7 +67,7 @@ set plan_cache_mode = force_generic_plan set enable_seqscan = off
 as $$
 declare
   answer tasker.change; header tasker.change; d tasker.dispatched; own_name text; below int[]; shared json; held boolean;
-  child int; pending int; ready int := 0; all_bytes bigint; largest int; left_active int;
+  child int; pending int; ready int := 0; largest int; left_active int;
 begin
   update tasker.steps s set
     state = 'complete', tolerated = false, awaits_callback = false, result = p_body::json, result_bytes = octet_length(p_body),
@@ -123,12 +123,12 @@ begin
         answer.results := case when answer.result_bytes <= p_max_bytes then '{ ' || to_json(own_name) || ' : ' || p_body || ' }' end;
       else
         -- In a statement after the update: one that waited for a lock would miss the result of another parent.
-        select coalesce(sum(p.result_bytes) filter (where p.no = any (d.parents)), 0), sum(p.result_bytes), max(p.result_bytes),
+        select coalesce(sum(p.result_bytes) filter (where p.no = any (d.parents)), 0), max(p.result_bytes),
           json_object_agg(p.name, p.result) filter (where p.result_bytes <= p_max_bytes / 16)
-        into answer.result_bytes, all_bytes, largest, answer.results
+        into answer.result_bytes, largest, answer.results
         from unnest((d.parents || d.further_ancestors)[:16]) u(no),
           lateral (select * from tasker.steps q where q.task_id = p_task and q.no = u.no offset 0) p;
-        if cardinality(d.parents || d.further_ancestors) > 16 or all_bytes > p_max_bytes or largest > p_max_bytes / 16 then
+        if cardinality(d.parents || d.further_ancestors) > 16 or largest > p_max_bytes / 16 then
           return query select l.* from tasker.load_run_steps_v1(array[p_task], array[child], p_max_bytes) l where l.kind = 'run';
           continue;
         end if;
@@ -286,11 +286,10 @@ begin
       union all
       select c.* from (
           select r.*, coalesce(a.bytes, 0) as bytes, a.results,
-            cardinality(r.parents || r.further_ancestors) > 64 or a.all_bytes > p_max_bytes or a.largest > p_max_bytes / 256 as large,
+            cardinality(r.parents || r.further_ancestors) > 64 or a.largest > p_max_bytes / 256 as large,
             sum(least(coalesce(a.bytes, 0), p_max_bytes)) over (rows unbounded preceding) <= 4 * p_max_bytes as fits
           from unnest(ready[:p_bodies]) r,
-            lateral (select sum(p.result_bytes) filter (where p.no = any (r.parents)) as bytes, sum(p.result_bytes) as all_bytes,
-                max(p.result_bytes) as largest,
+            lateral (select sum(p.result_bytes) filter (where p.no = any (r.parents)) as bytes, max(p.result_bytes) as largest,
                 json_object_agg(p.name, p.result) filter (where u.place <= 64 and p.result_bytes <= p_max_bytes / 256)::text as results
               from unnest(r.parents || r.further_ancestors) with ordinality u(no, place),
                 lateral (select * from tasker.steps q where q.task_id = r.task_id and q.no = u.no offset 0) p) a) s,
