@@ -1,7 +1,8 @@
 -- The functions for ordinary calls: what submit_v1 and complete_v1 do with one task or with successes only, in fewer plan nodes and with
 -- fewer look-ups. What they do not handle they pass on to the general functions. The rows and the answers are the same, which
 -- `tests/same_rows` checks; so a change of one of them is a change of all.
--- What a message carries is said three times: here twice, and in load_run_steps_v1, to which large results are left.
+-- What a message carries is said three times: here twice, and in load_run_steps_v1, to which many or large results are left: more than 64,
+-- or one above a fraction of the limit. So those that are put together here never exceed the limit, and a batch holds little that it drops.
 
 -- A step that was just dispatched, with what its message needs.
 create type tasker.dispatched as (
@@ -124,11 +125,11 @@ begin
       else
         -- In a statement after the update: one that waited for a lock would miss the result of another parent.
         select coalesce(sum(p.result_bytes) filter (where p.no = any (d.parents)), 0), max(p.result_bytes),
-          json_object_agg(p.name, p.result) filter (where p.result_bytes <= p_max_bytes / 16)
+          json_object_agg(p.name, p.result) filter (where p.result_bytes <= p_max_bytes / 64)
         into answer.result_bytes, largest, answer.results
-        from unnest((d.parents || d.further_ancestors)[:16]) u(no),
+        from unnest((d.parents || d.further_ancestors)[:64]) u(no),
           lateral (select * from tasker.steps q where q.task_id = p_task and q.no = u.no offset 0) p;
-        if cardinality(d.parents || d.further_ancestors) > 16 or largest > p_max_bytes / 16 then
+        if cardinality(d.parents || d.further_ancestors) > 64 or largest > p_max_bytes / 64 then
           return query select l.* from tasker.load_run_steps_v1(array[p_task], array[child], p_max_bytes) l where l.kind = 'run';
           continue;
         end if;
@@ -286,11 +287,11 @@ begin
       union all
       select c.* from (
           select r.*, coalesce(a.bytes, 0) as bytes, a.results,
-            cardinality(r.parents || r.further_ancestors) > 64 or a.largest > p_max_bytes / 256 as large,
+            cardinality(r.parents || r.further_ancestors) > 64 or a.largest > p_max_bytes / 1024 as large,
             sum(least(coalesce(a.bytes, 0), p_max_bytes)) over (rows unbounded preceding) <= 4 * p_max_bytes as fits
           from unnest(ready[:p_bodies]) r,
             lateral (select sum(p.result_bytes) filter (where p.no = any (r.parents)) as bytes, max(p.result_bytes) as largest,
-                json_object_agg(p.name, p.result) filter (where u.place <= 64 and p.result_bytes <= p_max_bytes / 256)::text as results
+                json_object_agg(p.name, p.result) filter (where u.place <= 64 and p.result_bytes <= p_max_bytes / 1024)::text as results
               from unnest(r.parents || r.further_ancestors) with ordinality u(no, place),
                 lateral (select * from tasker.steps q where q.task_id = r.task_id and q.no = u.no offset 0) p) a) s,
         tasker.change_row(case when s.fits then 'run' else 'run_key' end, task_id => s.task_id, no => s.no, lease => s.lease,

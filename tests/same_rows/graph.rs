@@ -39,10 +39,8 @@ fn parents(chance: &mut Chance) -> Vec<Vec<usize>> {
     let any = 1 + chance.below(30);
     match chance.below(21) {
         0 => Vec::new(),
-        // More ancestors than a batch reads for a message by itself.
-        1 => join(70),
-        // A step that is cheap to reach, with more ancestors than one success reads by itself.
-        2 => join(20),
+        // More ancestors than a function for ordinary calls reads for a message by itself.
+        1..=2 => join(70),
         3..=5 => (0..any).map(|n| (0..n).rev().take(1).collect()).collect(),
         6..=9 => join(1 + chance.below(5)),
         10..=12 => join(any),

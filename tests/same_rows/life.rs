@@ -323,8 +323,7 @@ impl Life {
             what,
             match parents + further {
                 1 => "a message with the result of one",
-                2..=16 => "a message with the results of several",
-                17..=64 => "a message with the results of more than 16",
+                2..=64 => "a message with the results of several",
                 _ => "a message with the results of more than 64",
             },
         );

@@ -37,8 +37,8 @@ const COMPLETE_ONE: &[Difference] = &[
         "case when answer.result_bytes <= p_max_bytes then",
         "case when true then",
     ),
-    ("results beyond the sixteenth are lost", "complete_one_v1", "cardinality(d.parents || d.further_ancestors) > 16 or", ""),
-    ("large results are lost", "complete_one_v1", " or largest > p_max_bytes / 16", ""),
+    ("results beyond the sixty-fourth are lost", "complete_one_v1", "cardinality(d.parents || d.further_ancestors) > 64 or", ""),
+    ("large results are lost", "complete_one_v1", " or largest > p_max_bytes / 64", ""),
     ("a parent that is not the last counts as replaced", "complete_one_v1", "if ready <> 1 then", "if below = '{}' then"),
     (
         "the task stays named as running in the process",
@@ -78,7 +78,7 @@ const COMPLETE_MANY: &[Difference] = &[
     ("the entries for operators are forgotten", "complete_many_v1", "if 'error' = any (f_state) then", "if false then"),
     ("the part that messages share comes twice", "complete_many_v1", "where r_task[i] is distinct from r_task[i - 1]", ""),
     ("results beyond the sixty-fourth are lost", "complete_many_v1", "cardinality(r.parents || r.further_ancestors) > 64 or", ""),
-    ("large results are lost", "complete_many_v1", " or a.largest > p_max_bytes / 256", ""),
+    ("large results are lost", "complete_many_v1", " or a.largest > p_max_bytes / 1024", ""),
     ("the messages together are too large", "complete_many_v1", "<= 4 * p_max_bytes as fits", "<= 8 * p_max_bytes as fits"),
     ("the keys of further messages are lost", "complete_many_v1", "if cardinality(ready) > p_bodies then", "if false then"),
 ];

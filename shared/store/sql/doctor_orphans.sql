@@ -17,8 +17,10 @@ from (
   where a.task_id > $1 and a.task_id <= $2 and a.applied and s.digest is not null
   union all
   select s.task_id, s.no, s.name, 'answer', 'complete' from tasker.steps s
-  where s.task_id > $1 and s.task_id <= $2 and s.state = 'complete' and s.digest is null and not exists (
-    select from tasker.attempts a where a.task_id = s.task_id and a.no = s.no and a.lease = s.lease and a.applied)
+  where s.task_id > $1 and s.task_id <= $2 and s.state = 'complete' and case num_nulls(s.digest, s.duration_ms, s.worker)
+    when 0 then false when 3 then not exists (
+      select from tasker.attempts a where a.task_id = s.task_id and a.no = s.no and a.lease = s.lease and a.applied)
+    else true end
   union all
   select p.task_id, null, null, 'unfinished task', 'a row of in_process' from tasker.in_process p where p.task_id > $1 and p.task_id <= $2
     and not exists (select from tasker.tasks t where t.task_id = p.task_id and t.state = 'running')) o
