@@ -104,7 +104,7 @@ impl Plant {
                 &[(
                     "complete_one_v1",
                     &[(
-                        "unnest((d.parents || d.further_ancestors)[:16])",
+                        "unnest((d.parents || d.further_ancestors)[:64])",
                         "unnest(array_remove(d.parents || d.further_ancestors, (select min(a) from unnest(d.further_ancestors) a)))",
                     )],
                 )],

@@ -329,7 +329,7 @@ impl Life {
         );
         if bytes > settings.input_bytes {
             self.note(what, "results that are too large");
-        } else if bytes > settings.input_bytes / 256 {
+        } else if bytes > settings.input_bytes / 64 {
             self.note(what, "large results");
         }
     }
