@@ -87,6 +87,7 @@ async fn diamond(session: &mut Session, meter: Meter, task: Uuid) {
     session.run(meter, "load_run_steps", "one", &[tasks, nos, "1000000"], 30).await;
     session.run(meter, "mark_sent", "one", &[tasks, nos, leases, "'{60000}'"], 30).await;
     session.run(meter, "locked_steps", "one", &[tasks, nos], 60).await;
+    session.may_scan_what_is_small();
     complete(session, meter, &[(task, 0, 1)], "started", "of one", 60).await;
     complete(session, meter, &[(task, 0, 1)], "retry", "of one", 60).await;
     session.run(meter, "dispatch", "one", &[tasks, nos, leases, DISPATCH[0], DISPATCH[1], DISPATCH[2]], 60).await;
@@ -119,6 +120,7 @@ async fn batch(session: &mut Session, meter: Meter) {
     let ms = format!("'{{{}}}'", vec!["60000"; BATCH].join(","));
     session.run(meter, "mark_sent", "fifty", &[ids, nos, leases, &ms], 20 * many).await;
     session.run(meter, "locked_steps", "fifty", &[ids, nos], 60 * many).await;
+    session.may_scan_what_is_small();
     complete(session, meter, &steps(0, 1), "complete", "of fifty", 100 * many).await;
     let listed = format!("'{{{}}}'", tasks.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
     session.run(meter, "get_tasks", "fifty", &[&listed, "1000000"], 20 * many).await;
@@ -134,6 +136,7 @@ async fn time(session: &mut Session, meter: Meter) {
     session.run(meter, "sweep", "a hundred due", &["500", "null", DISPATCH[1], DISPATCH[2]], 6_000).await;
     session.run(meter, "sweep", "nothing due", &["500", "null", DISPATCH[1], DISPATCH[2]], 60).await;
     session.run(meter, "list_unsent", "the first ten", &["'00000000-0000-0000-0000-000000000000'", "10", "100"], 150).await;
+    session.may_scan_what_is_small();
     session.run(meter, "return_started", "of nothing", &["null", "null", "null"], 1_000).await;
     session.run(meter, "after_set_back", "of nothing", &["5000"], 1_000).await;
     session.run(meter, "blockers", "none", &[], 1_000).await;
