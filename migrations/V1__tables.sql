@@ -37,8 +37,8 @@
 --   task_is_sound, step_is_sound, attempt_is_sound    the CHECK of each table                          V1
 -- A verb of a single statement has no function; its file is in `shared/store/sql` (mark_sent, list_unsent, return_started, …).
 --
--- Order of locks, everywhere: steps ascending by (task_id, no), then tasks, then in_process. A parent's number is lower than its child's, so a
--- completion locks its own steps before their children. An operator action locks in one statement and reads in a later one.
+-- Order of locks, everywhere: steps ascending by (task_id, no), then tasks, then in_process. A parent's number is lower than its
+-- child's, so a completion locks its own steps before their children. An operator action locks in one statement and reads in a later one.
 --
 -- The hot path has no foreign keys; `tasker-ctl doctor` checks the references.
 -- The answer of an applied success stands in the step's row and in no other. Nothing sets a complete step back or raises its lease.
@@ -208,7 +208,8 @@ create table tasker.in_process (
   task_id uuid primary key
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
--- One row per lease that received an outcome, without the success that completed a step. Start reports, heartbeats and pending callbacks write no row.
+-- One row per lease that received an outcome, without the success that completed a step. Start reports, heartbeats and pending
+-- callbacks write no row.
 create table tasker.attempts (
   task_id uuid not null,
   no int not null,

@@ -90,7 +90,8 @@ as $$
 declare
   ok int[]; d_task uuid[]; d_failed int[]; k_task uuid[]; k_no int[]; k_n int[];
 begin
-  -- First the completed steps: check the fence, set the state, insert other outcomes into attempts, and count the finished parents of each child.
+  -- First the completed steps: check the fence, set the state, insert other outcomes into attempts, and count the finished parents of
+  -- each child.
   -- A step that is dispatched again becomes pending here, and advance_v1 dispatches it like a child with n = 0.
   with own as (
     update tasker.steps s set
@@ -150,7 +151,8 @@ begin
       and i.verdict not in ('started', 'callback', 'lost')
     on conflict do nothing;
     return query select c.* from unnest(p_task, p_no, p_lease, p_digest, p_verdict) with ordinality as i(task_id, no, lease, digest, verdict, idx)
-      left join lateral (select q.lease, q.state, q.digest from tasker.steps q where q.task_id = i.task_id and q.no = i.no offset 0) s on true
+      left join lateral (select q.lease, q.state, q.digest from tasker.steps q
+        where q.task_id = i.task_id and q.no = i.no offset 0) s on true
       left join lateral (select q.applied, q.digest from tasker.attempts q
         where q.task_id = i.task_id and q.no = i.no and q.lease = i.lease offset 0) a on true,
       tasker.change_row(

@@ -46,12 +46,12 @@ begin
   end if;
   insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
     further_ancestors, wake_at, dispatched_at)
-  select t_task, s_no[i], s_name[i], case when s_parents[i] = '{}' and not held then 'enqueued' else 'pending' end,
-    (s_parents[i] = '{}' and not held)::int, (s_parents[i] = '{}' and not held)::int, s_max_attempts[i],
+  select t_task, s_no[i], s_name[i], case when s.run then 'enqueued' else 'pending' end, s.run::int, s.run::int, s_max_attempts[i],
     cardinality(s_parents[i]::int[]), s_parents[i]::int[], s_children[i]::int[], s_further[i]::int[],
-    case when s_parents[i] = '{}' then tasker.clock_after(case when held then tasker.hold_ms() else p_send_ms end) end,
-    case when s_parents[i] = '{}' and not held then tasker.clock() end
-  from generate_series(1, cardinality(s_no)) i;
+    case when s.root then tasker.clock_after(case when held then tasker.hold_ms() else p_send_ms end) end,
+    case when s.run then tasker.clock() end
+  from generate_series(1, cardinality(s_no)) i,
+    lateral (select s_parents[i] = '{}' as root, s_parents[i] = '{}' and not held as run) s;
   if p_send_ms is null and w_total > 0 then
     insert into tasker.in_process (task_id) values (t_task);
   end if;

@@ -18,7 +18,8 @@ from tasker.tasks t
       where s.digest is null and q.task_id = s.task_id and q.no = s.no and q.applied and q.outcome in ('success', 'failure')
       order by q.lease desc limit 1)) a on true
   left join lateral (
-    select q.finished_at from tasker.attempts q where (s.lease > 1 or s.digest is null) and q.task_id = s.task_id and q.no = s.no and q.applied and q.outcome = 'failure'
+    select q.finished_at from tasker.attempts q
+    where (s.lease > 1 or s.digest is null) and q.task_id = s.task_id and q.no = s.no and q.applied and q.outcome = 'failure'
     order by q.lease desc limit 1) f on true
 where t.task_id = $1
 order by s.no
