@@ -70,7 +70,7 @@ impl Fixture for Sqs {
     fn too_large(&self) -> Option<Outgoing> {
         let mut large = CompleteStep::clone(&completion(1));
         let result = serde_json::value::to_raw_value(&"x".repeat(1024 * 1024)).unwrap();
-        large.outcome = Outcome::Success { result, metadata: None };
+        large.outcome = Outcome::success(result, None);
         Some(Outgoing::CompleteStep(Arc::new(large)))
     }
 

@@ -37,7 +37,7 @@ impl Said {
 
     pub fn outcome(self, step: u8, lease: u8) -> Outcome {
         match self {
-            Self::Success => Outcome::Success { result: raw(result(step, lease)), metadata: None },
+            Self::Success => Outcome::success(raw(result(step, lease)), None),
             Self::Retryable => Outcome::Failure(Failure::retryable("handler_error", "not now")),
             Self::Permanent => Outcome::Failure(Failure::permanent("permanent_error", "never")),
             Self::Released => Outcome::Released {},

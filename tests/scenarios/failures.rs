@@ -168,7 +168,7 @@ async fn metadata_that_cannot_be_stored_is_left_out_and_its_success_stays_one() 
     let large = format!("\"{}\"", "x".repeat(tasker_wire::limits::METADATA_BYTES));
     for metadata in ["{\"a\": 1, \"a\": 2}", "1e400", &large] {
         let run = rig.receive().await;
-        let success = tasker_wire::Outcome::Success { result: raw("7"), metadata: Some(raw(metadata)) };
+        let success = tasker_wire::Outcome::success(raw("7"), Some(raw(metadata)));
         assert_eq!(rig.answer(&run, success).await, Answer::Accepted);
     }
     assert_eq!(rig.finished(task).await, TaskState::Complete);

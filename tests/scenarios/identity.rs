@@ -95,7 +95,7 @@ async fn handlers_receive_every_digit_of_settings_results_and_checkpoints() {
     let run = rig.receive().await;
     let checkpoint = run.checkpoint.as_ref().unwrap().get();
     assert!(checkpoint.contains(&format!(r#""cursor":{digits}"#)) && checkpoint.contains(&format!("[{digits}]")), "{checkpoint}");
-    rig.answer(&run, Outcome::Success { result: raw(format!(r#"{{"n": -{digits}.5}}"#)), metadata: None }).await;
+    rig.answer(&run, Outcome::success(raw(format!(r#"{{"n": -{digits}.5}}"#)), None)).await;
     let run = rig.receive().await;
     assert_eq!(run.dependency_results["a"].get(), format!(r#"{{"n": -{digits}.5}}"#));
     rig.check().await;

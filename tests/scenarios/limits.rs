@@ -11,7 +11,7 @@ use crate::{
 };
 
 fn raw(text: impl Into<String>) -> Outcome {
-    Outcome::Success { result: RawValue::from_string(text.into()).unwrap(), metadata: None }
+    Outcome::success(RawValue::from_string(text.into()).unwrap(), None)
 }
 
 /// A JSON string whose text has a given number of bytes.

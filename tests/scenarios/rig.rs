@@ -262,7 +262,7 @@ fn to_completions(completion: CompleteStep) -> Outgoing {
 }
 
 pub fn success(result: Value) -> Outcome {
-    Outcome::Success { result: RawValue::from_string(result.to_string()).unwrap(), metadata: None }
+    Outcome::success(RawValue::from_string(result.to_string()).unwrap(), None)
 }
 
 pub fn failure(message: &str) -> Outcome {

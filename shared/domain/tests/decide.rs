@@ -15,7 +15,7 @@ fn policy(max_attempts: i32) -> Policy {
 }
 
 fn success(text: &str) -> Outcome {
-    Outcome::Success { result: RawValue::from_string(text.into()).unwrap(), metadata: None }
+    Outcome::success(RawValue::from_string(text.into()).unwrap(), None)
 }
 
 #[test]

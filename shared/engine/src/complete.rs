@@ -116,9 +116,11 @@ fn digest(outcome: &Outcome) -> i64 {
     };
     part(Some(outcome.kind()));
     match outcome {
-        Outcome::Success { result, metadata } => {
+        Outcome::Success { result, metadata, decision, batches } => {
             part(Some(result.get()));
-            part(metadata.as_deref().map(RawValue::get));
+            for further in [metadata, decision, batches] {
+                part(further.as_deref().map(RawValue::get));
+            }
         }
         Outcome::Failure(failure) => {
             part(Some(&failure.message));
@@ -166,8 +168,7 @@ mod tests {
 
     #[test]
     fn the_same_outcome_has_one_digest_and_every_other_one_another() {
-        let success =
-            |result: &str, metadata: Option<&str>| Outcome::Success { result: raw(result), metadata: metadata.map(raw) };
+        let success = |result: &str, metadata: Option<&str>| Outcome::success(raw(result), metadata.map(raw));
         let checkpoint = |cursor: &str, accumulated: Option<&str>, items_processed| Outcome::Checkpoint {
             cursor: raw(cursor),
             items_processed,
@@ -180,6 +181,8 @@ mod tests {
             success("1", None),
             success("1", Some("{}")),
             success("\"success\"", None),
+            Outcome::Success { result: raw("1"), metadata: None, decision: Some(raw("2")), batches: None },
+            Outcome::Success { result: raw("1"), metadata: None, decision: None, batches: Some(raw("2")) },
             checkpoint("1", None, 2),
             checkpoint("1", Some("2"), 2),
             checkpoint("1", None, 3),

@@ -152,8 +152,10 @@ impl<Q: Queue> Engine<Q> {
             handler: step.handler.clone(),
             context: header.context.clone(),
             dependency_results: Default::default(),
+            dependency_errors: Default::default(),
             step_inputs: None,
             checkpoint: None,
+            last_failure: None,
             resend: 0,
         }
     }

@@ -10,6 +10,7 @@ mod steps;
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tasker_wire::{CompleteStep, Evaluate, Lease, Outcome, StepId, TaskId, limits};
 
 use crate::{Delivery, Disposition, Outgoing, Queue, Receipt, SendResult, Source};
@@ -180,9 +181,12 @@ fn pause(receives: u32) -> Duration {
 /// The approximate size of a completion in bytes.
 fn bytes_of(completion: &CompleteStep) -> usize {
     use tasker_wire::Outcome::{Checkpoint, Success};
+    let length = |text: &Option<Box<RawValue>>| text.as_ref().map_or(0, |text| text.get().len());
     512 + match &completion.outcome {
-        Success { result, metadata } => result.get().len() + metadata.as_ref().map_or(0, |m| m.get().len()),
-        Checkpoint { cursor, accumulated, .. } => cursor.get().len() + accumulated.as_ref().map_or(0, |a| a.get().len()),
+        Success { result, metadata, decision, batches } => {
+            result.get().len() + length(metadata) + length(decision) + length(batches)
+        }
+        Checkpoint { cursor, accumulated, .. } => cursor.get().len() + length(accumulated),
         _ => 0,
     }
 }

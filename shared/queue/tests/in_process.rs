@@ -63,7 +63,7 @@ impl Fixture for Inside {
 
     fn more_than_it_holds(&self) -> Option<Vec<Arc<CompleteStep>>> {
         let half = serde_json::value::to_raw_value(&"x".repeat(limits::QUEUED_BYTES / 2)).unwrap();
-        let outcome = Outcome::Success { result: half, metadata: None };
+        let outcome = Outcome::success(half, None);
         let large = |no| CompleteStep { outcome: outcome.clone(), ..CompleteStep::clone(&conformance::completion(no)) };
         Some((1..=4).map(|no| Arc::new(large(no))).collect())
     }

@@ -85,12 +85,18 @@ pub struct RunStep {
     pub context: Arc<RawValue>,
     /// Results by step name: of all parents, and of the nearest ancestors beyond them. Null for a step that was not created.
     pub dependency_results: BTreeMap<String, Box<RawValue>>,
+    /// Brief failures by step name, of parents whose failure the template tolerates. Their result is null.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dependency_errors: BTreeMap<String, Box<RawValue>>,
     /// Inputs of this step only, such as a batch cursor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_inputs: Option<Box<RawValue>>,
     /// The last checkpoint of the same attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Box<RawValue>>,
+    /// Why the attempt before failed: a [`Failure`](crate::Failure), without a context that is large. Absent in the first attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Box<RawValue>>,
     /// How often this lease was sent before.
     #[serde(default)]
     pub resend: i32,

@@ -14,6 +14,12 @@ pub enum Outcome {
         /// For operators; children do not see it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         metadata: Option<Box<RawValue>>,
+        /// Of a decision step: `{"create": [names]}`, the steps after it that are to exist.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<Box<RawValue>>,
+        /// Of a batchable step: `{"worker_template": …, "cursors": [{"batch_id": …, "start": …, "end": …, …}]}`, or `"no_batches"`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        batches: Option<Box<RawValue>>,
     },
     /// The handler failed, timed out, or killed its worker.
     Failure(Failure),
@@ -42,6 +48,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// A success that makes no steps.
+    pub fn success(result: Box<RawValue>, metadata: Option<Box<RawValue>>) -> Self {
+        Self::Success { result, metadata, decision: None, batches: None }
+    }
+
     /// The key in JSON.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -185,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_result_that_is_too_large_for_the_queue_becomes_a_failure_that_says_so() {
-        let success = Outcome::Success { result: to_raw_value(&"x".repeat(2_000_000)).unwrap(), metadata: None };
+        let success = Outcome::success(to_raw_value(&"x".repeat(2_000_000)).unwrap(), None);
         let failure = accepted_for(success).await;
         assert!(failure.error_type == TOO_LARGE && !failure.retryable, "{failure:?}");
         assert!(failure.message.contains("of 2000") && failure.message.contains("1048576"), "{failure:?}");

@@ -29,8 +29,10 @@ pub fn step(step_id: StepId, callable: &str) -> RunStep {
         },
         context: RawValue::from_string("{}".into()).unwrap().into(),
         dependency_results: [].into(),
+        dependency_errors: [].into(),
         step_inputs: None,
         checkpoint: None,
+        last_failure: None,
         resend: 0,
     }
 }

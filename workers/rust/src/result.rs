@@ -15,7 +15,7 @@ impl StepResult {
     /// text that says why, and it is cut to 256 KiB.
     pub fn success(result: impl Serialize, metadata: impl Serialize) -> Self {
         let outcome = match to_raw_value(&result) {
-            Ok(result) => Outcome::Success { result, metadata: Some(metadata_of(&metadata)) },
+            Ok(result) => Outcome::success(result, Some(metadata_of(&metadata))),
             Err(error) => not_json(&error),
         };
         Self(outcome)
@@ -45,7 +45,7 @@ pub trait IntoOutcome {
 impl<T: Serialize> IntoOutcome for T {
     fn into_outcome(self) -> Outcome {
         match to_raw_value(&self) {
-            Ok(result) => Outcome::Success { result: nothing_as_object(result), metadata: None },
+            Ok(result) => Outcome::success(nothing_as_object(result), None),
             Err(error) => not_json(&error),
         }
     }

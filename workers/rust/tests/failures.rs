@@ -248,7 +248,7 @@ async fn metadata_that_does_not_serialize_leaves_a_success_and_a_result_is_inval
         ("panicking_metadata", "it is not JSON: its Serialize panicked"),
         ("large_metadata", "xxx"),
     ] {
-        let Outcome::Success { result, metadata: Some(kept) } = outcome(&rig, kind).await else { panic!("{kind}") };
+        let Outcome::Success { result, metadata: Some(kept), .. } = outcome(&rig, kind).await else { panic!("{kind}") };
         assert_eq!(result.get(), "1");
         assert!(kept.get().contains(metadata) && kept.get().len() <= limits::METADATA_BYTES, "{kind}");
     }

@@ -141,7 +141,7 @@ pub fn template(name: &str, version: &str) -> Value {
 }
 
 pub fn success(result: &str) -> Outcome {
-    Outcome::Success { result: RawValue::from_string(result.into()).unwrap(), metadata: None }
+    Outcome::success(RawValue::from_string(result.into()).unwrap(), None)
 }
 
 pub fn failure(retryable: bool) -> Outcome {

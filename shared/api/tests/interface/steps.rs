@@ -145,7 +145,7 @@ async fn where_outcomes_are_recorded_is_not_visible() {
     let rig = Rig::new().await;
     let with_metadata = || match success(r#"{"n": 1}"#) {
         Outcome::Success { result, .. } => {
-            Outcome::Success { result, metadata: Some(RawValue::from_string(r#"{"rows": 7}"#.into()).unwrap()) }
+            Outcome::success(result, Some(RawValue::from_string(r#"{"rows": 7}"#.into()).unwrap()))
         }
         other => other,
     };
