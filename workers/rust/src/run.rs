@@ -104,12 +104,25 @@ struct Steps {
     stops: Mutex<HashMap<u64, watch::Sender<bool>>>,
 }
 
-/// A line of the runtime: a step, or that a step is no longer wanted.
+/// A step that this process has. The step's task owns it, so however the task ends, the process no longer has the step.
+struct Held {
+    steps: Arc<Steps>,
+    id: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.steps.stops().remove(&self.id);
+    }
+}
+
+/// A line of the runtime: a step, that a step is no longer wanted, or whether this process still has it.
 #[derive(Deserialize)]
 struct Incoming {
     id: u64,
     step: Option<RunStep>,
     stop: Option<IgnoredAny>,
+    held: Option<IgnoredAny>,
 }
 
 /// A step that cannot be read otherwise.
@@ -139,37 +152,43 @@ async fn read_lines(mut pipe: pipe::Receiver, steps: &Arc<Steps>) -> io::Result<
     }
 }
 
-/// Starts or stops a step. Ignores lines and keys that it does not know.
+/// Starts or stops a step, or says whether it runs. Ignores lines and keys that it does not know.
 async fn receive(line: &[u8], steps: &Arc<Steps>) {
     match serde_json::from_slice(line) {
         Ok(Incoming { id, step: Some(step), .. }) => {
             let (sender, stop) = watch::channel(false);
             steps.stops().insert(id, sender);
-            tokio::spawn(answer(steps.clone(), id, step, stop));
+            tokio::spawn(answer(Held { steps: steps.clone(), id }, step, stop));
         }
         Ok(Incoming { id, stop: Some(_), .. }) => {
             if let Some(sender) = steps.stops().get(&id) {
                 sender.send_replace(true);
             }
         }
+        Ok(Incoming { id, held: Some(_), .. }) => {
+            let held = steps.stops().contains_key(&id);
+            steps.send(ReplyLine { id, outcome: None, heartbeat: None, held: Some(held) }).await;
+        }
         Ok(_) => {}
         Err(error) => match serde_json::from_slice(line) {
             Ok(UnreadableStep { id, .. }) => {
                 let failure = Failure::permanent("invalid_input", format!("the step cannot be read: {error}"));
-                steps.send(id, Outcome::Failure(failure)).await;
+                steps.send_outcome(id, Outcome::Failure(failure)).await;
             }
             Err(_) => eprintln!("a line of the runtime was ignored: {error}"),
         },
     }
 }
 
-async fn answer(steps: Arc<Steps>, id: u64, step: RunStep, stop: watch::Receiver<bool>) {
-    let beats = steps.lines.clone();
+async fn answer(held: Held, step: RunStep, stop: watch::Receiver<bool>) {
+    let Held { steps, id } = &held;
+    let (beats, id) = (steps.lines.clone(), *id);
     // If the channel is full, the waiting lines show that this worker is alive.
-    let heartbeat: Heartbeat = Arc::new(move || drop(beats.try_send(ReplyLine { id, outcome: None, heartbeat: Some(Empty {}) })));
+    let heartbeat: Heartbeat =
+        Arc::new(move || drop(beats.try_send(ReplyLine { id, outcome: None, heartbeat: Some(Empty {}), held: None })));
     let outcome = steps.worker.call_until(Arc::new(step), heartbeat, stop).await;
-    steps.stops().remove(&id);
-    steps.send(id, outcome).await;
+    // The step is held until then: the runtime must not read that it is not before it reads the outcome.
+    steps.send_outcome(id, outcome).await;
 }
 
 impl Steps {
@@ -177,9 +196,13 @@ impl Steps {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, id: u64, outcome: Outcome) {
+    async fn send_outcome(&self, id: u64, outcome: Outcome) {
+        self.send(ReplyLine { id, outcome: Some(outcome), heartbeat: None, held: None }).await;
+    }
+
+    async fn send(&self, line: ReplyLine) {
         // The receiver exists until the process ends.
-        let _ = self.lines.send(ReplyLine { id, outcome: Some(outcome), heartbeat: None }).await;
+        let _ = self.lines.send(line).await;
     }
 }
 

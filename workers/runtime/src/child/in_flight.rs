@@ -34,6 +34,8 @@ pub(super) struct Running {
     pub step: Arc<RunStep>,
     pub began: Instant,
     pub next_heartbeat: Instant,
+    /// When the child was last asked whether it still has the step; before that, when the step began.
+    asked: Instant,
     /// Then it is late, or if it was told to stop, its process is ended.
     deadline: Instant,
     /// Why its handler was told to stop.
@@ -123,11 +125,23 @@ impl InFlight {
     pub fn start(&mut self, id: u64, now: Instant) -> Option<&Running> {
         let Waiting { step, lone_deaths } = self.at_gate.remove(&id)?;
         let deadline = now + Duration::from_secs(step.timeout_seconds.into());
-        let running = Running { step, began: now, next_heartbeat: now, deadline, stopped: None, lone_deaths };
+        let running = Running { step, began: now, next_heartbeat: now, asked: now, deadline, stopped: None, lone_deaths };
         Some(self.running.entry(id).or_insert(running))
     }
 
-    /// The child answered. `None` if it has no such step.
+    /// The steps that the child has had for an interval since they began, or since it was last asked whether it still has them. It is
+    /// to be asked now. A step that was told to stop has a deadline that ends soon, so it is left out.
+    pub fn to_ask(&mut self, interval: Duration, now: Instant) -> Vec<u64> {
+        let is_due = |running: &Running| running.stopped.is_none() && running.asked + interval <= now;
+        let due = self.running.iter_mut().filter(|(_, running)| is_due(running));
+        let ask = |(&id, running): (&u64, &mut Running)| {
+            running.asked = now;
+            id
+        };
+        due.map(ask).collect()
+    }
+
+    /// The child answered, or does not have the step any more. `None` if it has no such step.
     pub fn finish(&mut self, id: u64) -> Option<Running> {
         self.running.remove(&id)
     }
