@@ -352,6 +352,41 @@ mod tests {
     }
 
     #[test]
+    fn a_child_is_asked_about_each_step_once_an_interval() {
+        let (mut in_flight, began) = waiting(1);
+        let (interval, tick) = (Duration::from_secs(60), Duration::from_millis(250));
+        start_all(&mut in_flight, began);
+        in_flight.take(waiting(4).0.waiting.pop_back().unwrap());
+        start_all(&mut in_flight, began + tick);
+        let mut asked = |after| in_flight.to_ask(interval, began + after);
+        assert!(asked(interval - tick).is_empty(), "both are young");
+        assert_eq!((asked(interval), asked(interval + tick), asked(interval + 2 * tick)), (vec![1], vec![2], vec![]));
+        assert_eq!((asked(2 * interval), asked(2 * interval + tick)), (vec![1], vec![2]));
+        in_flight.finish(1).unwrap();
+        assert_eq!(in_flight.to_ask(interval, began + 4 * interval), [2], "an answered step is not asked about");
+    }
+
+    #[test]
+    fn a_child_is_not_asked_about_a_step_that_is_to_stop_or_that_it_was_not_sent() {
+        let (mut in_flight, now) = one_is_short();
+        in_flight.take(waiting(4).0.waiting.pop_back().unwrap());
+        in_flight.admit().unwrap();
+        let later = now + Duration::from_secs(1);
+        assert_eq!(in_flight.stop_late(later), [2]);
+        assert_eq!(in_flight.to_ask(Duration::from_secs(1), later), [1, 3]);
+    }
+
+    #[test]
+    fn a_step_that_the_child_lost_leaves_its_place_and_nobody_has_it() {
+        let (mut in_flight, now) = waiting(2);
+        in_flight.places = 1;
+        let started = start_all(&mut in_flight, now);
+        let step = Arc::downgrade(&in_flight.finish(started[0].0).unwrap().step);
+        assert_eq!(step.strong_count(), 0);
+        assert_eq!(names(&start_all(&mut in_flight, now)), [1]);
+    }
+
+    #[test]
     fn a_number_is_never_given_twice() {
         let (mut in_flight, now) = waiting(2);
         let first = start_all(&mut in_flight, now);
