@@ -8,7 +8,7 @@ use std::{path::Path, sync::atomic::Ordering, time::Duration};
 
 use common::{Rig, is_alive, python, receipt, runs, step, until};
 use serde_json::json;
-use tasker_wire::RunStep;
+use tasker_wire::{Outcome, RunStep};
 use tasker_worker::{Stats, WorkerSettings};
 
 /// A worker with two places that looks for lost steps several times a second.
@@ -92,6 +92,22 @@ async fn a_reply_that_crosses_the_outcome_of_its_step_changes_nothing() {
     rig.success(1).await;
     assert_eq!((lost(&rig), runs(&notes).len(), runs(&notes)[0].1), (vec![], 2, runs(&notes)[1].1));
     assert_eq!(rig.finish().await, Stats { answered: 2, abandoned: 0 });
+}
+
+#[tokio::test]
+async fn a_step_that_its_child_lost_is_not_run_again_after_it_was_told_to_stop_and_its_process_lives_on() {
+    let rig = looking("plain.py says_held").await;
+    let notes = rig.path("runs");
+    let denied = |no, timeout_seconds| RunStep { timeout_seconds, ..step(no, "deny", json!({ "runs": notes })) };
+    rig.steps.put([denied(0, 50), denied(1, 1)]);
+    until("both run", || runs(&notes).len() == 2).await;
+    rig.steps.cancel([0]);
+    assert!(matches!(rig.answer(0).await.outcome, Outcome::Released {}));
+    assert_eq!(rig.failure(1).await.error_type, "timeout");
+    rig.steps.put([step(2, "ok", json!({ "runs": notes }))]);
+    rig.success(2).await;
+    assert!(lost(&rig).is_empty() && runs(&notes).len() == 3 && runs(&notes).iter().all(|(_, pid)| *pid == runs(&notes)[0].1));
+    rig.finish().await;
 }
 
 #[tokio::test]

@@ -224,3 +224,86 @@ async fn write_lines(mut pipe: pipe::Sender, ready: Vec<u8>, mut lines: mpsc::Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::StepError;
+
+    /// The steps of a process with a handler `wait`, what lets it go, and the process's lines, of which so many wait unread.
+    fn steps(unread: usize) -> (Arc<Steps>, Arc<Notify>, mpsc::Receiver<ReplyLine>) {
+        let go = Arc::new(Notify::new());
+        let handler_goes = go.clone();
+        let worker = Worker::new().handler("wait", move |_| {
+            let go = handler_goes.clone();
+            async move {
+                go.notified().await;
+                Ok::<_, StepError>(json!({}))
+            }
+        });
+        let (lines, replies) = mpsc::channel(unread);
+        (Arc::new(Steps { worker, lines, stops: Mutex::default() }), go, replies)
+    }
+
+    fn step() -> Value {
+        let id = uuid::Uuid::from_u128(1 << 64);
+        json!({
+            "v": 1, "task_id": id, "step_id": id, "step_name": "a_step", "lease": 1, "attempt": 1, "max_attempts": 1, "token": "t",
+            "timeout_seconds": 30, "correlation_id": id, "namespace": "default", "handler": {"callable": "wait"}, "context": {},
+            "dependency_results": {},
+        })
+    }
+
+    async fn receive_step(steps: &Arc<Steps>) {
+        receive(json!({"id": 7, "step": step()}).to_string().as_bytes(), steps).await;
+    }
+
+    async fn is_held(steps: &Arc<Steps>, replies: &mut mpsc::Receiver<ReplyLine>) -> bool {
+        receive(br#"{"id":7,"held":{}}"#, steps).await;
+        let ReplyLine { id: 7, outcome: None, heartbeat: None, held: Some(held) } = replies.recv().await.unwrap() else {
+            panic!("the reply says whether step 7 is held")
+        };
+        held
+    }
+
+    #[tokio::test]
+    async fn a_step_is_held_while_its_handler_runs_and_not_before_or_after() {
+        let (steps, go, mut replies) = steps(8);
+        assert!(!is_held(&steps, &mut replies).await);
+        receive_step(&steps).await;
+        assert!(is_held(&steps, &mut replies).await);
+        go.notify_one();
+        assert!(replies.recv().await.unwrap().outcome.is_some());
+        assert!(!is_held(&steps, &mut replies).await);
+    }
+
+    #[tokio::test]
+    async fn a_step_is_held_until_its_outcome_is_sent() {
+        let (steps, go, mut replies) = steps(1);
+        steps.send(ReplyLine { id: 6, outcome: None, heartbeat: Some(Empty {}), held: None }).await;
+        receive_step(&steps).await;
+        go.notify_one();
+        // This test's only thread runs the step now, whose outcome finds no room.
+        tokio::task::yield_now().await;
+        assert!(steps.stops().contains_key(&7));
+        let lines = [replies.recv().await.unwrap(), replies.recv().await.unwrap()];
+        assert_eq!(lines.map(|line| (line.id, line.outcome.is_some())), [(6, false), (7, true)]);
+        assert!(!is_held(&steps, &mut replies).await);
+    }
+
+    #[tokio::test]
+    async fn a_step_whose_task_is_gone_without_an_outcome_is_not_held() {
+        let (steps, _go, mut replies) = steps(8);
+        let (sender, stop) = watch::channel(false);
+        steps.stops().insert(7, sender);
+        let step = serde_json::from_str(&step().to_string()).unwrap();
+        let task = tokio::spawn(answer(Held { steps: steps.clone(), id: 7 }, step, stop));
+        assert!(is_held(&steps, &mut replies).await);
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert!(!is_held(&steps, &mut replies).await);
+    }
+}

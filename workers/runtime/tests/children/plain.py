@@ -84,6 +84,13 @@ def swallow(_number, _step, _stop):
     """Ends without an answer, as a step does that an SDK loses."""
 
 
+def deny(number, _step, stop):
+    """Says that it does not have the step, but only once it was told to stop it."""
+    stop.wait()
+    held.discard(number)
+    write({"id": number, "held": False})
+
+
 def each_run(number, step, stop):
     """Does in each run what the context says for it."""
     with open(step["context"]["runs"]) as file:
