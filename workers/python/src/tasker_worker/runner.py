@@ -94,7 +94,7 @@ class Worker:
         """Every step starts in a copy of the context of this call."""
         self._write = write
         self._context = contextvars.copy_context()
-        #: Of each step that a call runs or waits to run. Only the call keeps its ``Stop``: a step that was lost is not here.
+        #: By the number of a step. Only the call that runs a step keeps its ``Stop``: a lost step is not here.
         self._stops: WeakValueDictionary[int, Stop] = WeakValueDictionary()
         self._pool = Pool()
 

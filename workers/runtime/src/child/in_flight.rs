@@ -129,9 +129,9 @@ impl InFlight {
         Some(self.running.entry(id).or_insert(running))
     }
 
-    /// The steps that the child has had for an interval since they began, or since it was last asked whether it still has them. It is
-    /// to be asked now. A step that was told to stop has a deadline that ends soon, so it is left out.
-    pub fn to_ask(&mut self, interval: Duration, now: Instant) -> Vec<u64> {
+    /// Marks the steps that the child has had for an interval since they began or were last asked about. Returns them: the child is asked
+    /// whether it still has them. A step that is to stop ends soon anyway.
+    pub fn ask(&mut self, interval: Duration, now: Instant) -> Vec<u64> {
         let is_due = |running: &Running| running.stopped.is_none() && running.asked + interval <= now;
         let due = self.running.iter_mut().filter(|(_, running)| is_due(running));
         let ask = |(&id, running): (&u64, &mut Running)| {
@@ -358,12 +358,12 @@ mod tests {
         start_all(&mut in_flight, began);
         in_flight.take(waiting(4).0.waiting.pop_back().unwrap());
         start_all(&mut in_flight, began + tick);
-        let mut asked = |after| in_flight.to_ask(interval, began + after);
+        let mut asked = |after| in_flight.ask(interval, began + after);
         assert!(asked(interval - tick).is_empty(), "both are young");
         assert_eq!((asked(interval), asked(interval + tick), asked(interval + 2 * tick)), (vec![1], vec![2], vec![]));
         assert_eq!((asked(2 * interval), asked(2 * interval + tick)), (vec![1], vec![2]));
         in_flight.finish(1).unwrap();
-        assert_eq!(in_flight.to_ask(interval, began + 4 * interval), [2], "an answered step is not asked about");
+        assert_eq!(in_flight.ask(interval, began + 4 * interval), [2], "an answered step is not asked about");
     }
 
     #[test]
@@ -373,7 +373,7 @@ mod tests {
         in_flight.admit().unwrap();
         let later = now + Duration::from_secs(1);
         assert_eq!(in_flight.stop_late(later), [2]);
-        assert_eq!(in_flight.to_ask(Duration::from_secs(1), later), [1, 3]);
+        assert_eq!(in_flight.ask(Duration::from_secs(1), later), [1, 3]);
     }
 
     #[test]

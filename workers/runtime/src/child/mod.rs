@@ -388,8 +388,8 @@ impl<'a> Supervisor<'a> {
 
     /// Asks the child whether it still has the steps that it has had for long.
     fn ask(&mut self, child: &mut ChildProcess) {
-        let to_ask = self.in_flight.to_ask(self.common.settings.look_for_lost, Instant::now());
-        to_ask.into_iter().for_each(|id| write_line(&HeldLine { id, held: Empty {} }, &mut child.input.bytes));
+        let asked = self.in_flight.ask(self.common.settings.look_for_lost, Instant::now());
+        asked.into_iter().for_each(|id| write_line(&HeldLine { id, held: Empty {} }, &mut child.input.bytes));
     }
 
     /// Stops steps that are late. What the child has written until now counts, however late it is read.

@@ -1,4 +1,4 @@
-"""The handlers of steps.py, in an SDK with a defect: it loses a step whose callable is `lost`, unless its mark is there."""
+"""The handlers of steps.py, in an SDK that loses a step whose callable is `lost`, unless the step's mark is there."""
 
 import os
 
