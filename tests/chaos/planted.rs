@@ -80,7 +80,7 @@ impl Plant {
             ],
             Self::LeaseNotRaisedAtRetry => &[&[
                 (
-                    "retry_step_v1",
+                    "retry_step",
                     &[("set state = 'pending', attempt = 0,", "set state = 'pending', attempt = 0, lease = s.lease - 1,")],
                 ),
                 // The primary key of attempts is a second fence, which would find this immediately.

@@ -239,14 +239,14 @@ impl Replay {
     async fn act(&self, actions: Vec<(usize, (TaskId, Call))>) -> Vec<(TaskId, Vec<Change>)> {
         let mut answers = Vec::with_capacity(actions.len());
         for (_, (task, call)) in actions {
-            let changes = match call {
-                Call::Retry { step } => self.store.retry_step(task, step_no(step.into()), BY, SETTINGS).await,
-                Call::Resolve { step } => {
-                    self.store.resolve_step((task, step_no(step.into())), (Some(BY_HAND), None), BY, SETTINGS).await
-                }
-                _ => self.store.cancel_task(task, BY.0, BY.1).await,
+            let (verb, step) = match call {
+                Call::Retry { step } => ("retry_step", Some(step)),
+                Call::Resolve { step } => ("resolve_step", Some(step)),
+                _ => ("cancel_task", None),
             };
-            answers.push((task, changes.unwrap()));
+            let args = format!(r#"{{"result": {BY_HAND}}}"#);
+            let operation = Operation::new(verb, (task, step.map(|step| step_no(step.into()))), BY);
+            answers.push((task, self.store.operate(Operation { args: &args, ..operation }, SETTINGS).await.unwrap()));
         }
         answers
     }

@@ -339,8 +339,8 @@ fn completion(said: &Said) -> Completion<'_> {
     let failure = || Failure::retryable("it failed", "no");
     let verdict = match said.kind {
         "complete" => Verdict::Complete(&said.body),
-        "error" => Verdict::Error { failure: failure(), tolerated: false },
-        "tolerated" => Verdict::Error { failure: failure(), tolerated: true },
+        "error" => Verdict::Error { failure: failure(), effect: FailureEffect::Blocks },
+        "tolerated" => Verdict::Error { failure: failure(), effect: FailureEffect::Tolerated },
         "retry" => Verdict::Retry(5_000, failure()),
         "checkpoint" => Verdict::DispatchAgain(Again::Checkpoint(said.body.clone())),
         "released" => Verdict::DispatchAgain(Again::Released),

@@ -99,7 +99,7 @@ async fn nothing_is_lost_while_a_verb_that_may_send_it_still_runs() {
         operator.execute("select from tasker.tasks where task_id = $1 for update", &[&other.uuid()]).await.unwrap();
         let engine = rig.engine.clone();
         let verb = tokio::spawn(async move { engine.cancel_task(other, by("a verb that waits")).await });
-        rig.until("select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%cancel_v1%')")
+        rig.until("select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%operate_v1%')")
             .await;
         let looks = (look(&rig).await, look(&rig).await);
         let in_time = !verb.is_finished();

@@ -246,7 +246,7 @@ async fn two_retries_at_once_dispatch_a_step_once() {
     };
     let (one, other) = (retry("one"), retry("other"));
     let waiting = "select count(*) = 2 from pg_stat_activity \
-                   where datname = current_database() and wait_event_type = 'Lock' and query like '%retry_step_v1%'";
+                   where datname = current_database() and wait_event_type = 'Lock' and query like '%operate_v1%'";
     rig.until(waiting).await;
     lock.commit().await.unwrap();
     let (one, other) = (one.await.unwrap(), other.await.unwrap());

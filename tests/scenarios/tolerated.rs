@@ -12,7 +12,7 @@ const SETTINGS: DispatchSettings = DispatchSettings { send_ms: None, bodies: 10,
 
 /// The verdict that a batch's `continue_on_failure` will give.
 async fn tolerate(rig: &Rig, run: &RunStep) {
-    let verdict = Verdict::Error { failure: Failure::permanent("permanent_error", "one of many"), tolerated: true };
+    let verdict = Verdict::Error { failure: Failure::permanent("permanent_error", "one of many"), effect: FailureEffect::Tolerated };
     let completion = Completion::by_orchestrator(run.lease(), run.attempt, verdict);
     let changes = rig.engine.store().complete(&[completion], SETTINGS).await.unwrap();
     assert!(matches!(changes[0], Change::Answer(0, Answer::Accepted)), "{changes:?}");

@@ -14,5 +14,5 @@ pub mod request;
 pub mod template;
 pub mod token;
 
-pub use decide::{Policy, Verdict, decide};
+pub use decide::{FailureEffect, Policy, Verdict, decide};
 pub use near::{did_you_mean, near};

@@ -6,6 +6,7 @@
 mod clock;
 mod complete;
 mod dispatch;
+mod expand;
 mod locked;
 mod net;
 mod operator;

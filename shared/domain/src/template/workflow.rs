@@ -7,7 +7,7 @@ use semver::Version;
 use serde_json::Value;
 
 use super::{ALL, IdentityStrategy, Overlay, Retry, Step, Template, schema};
-use crate::{Policy, backoff::Backoff, graph};
+use crate::{FailureEffect, Policy, backoff::Backoff, graph};
 use tasker_wire::{Fault, Faults, Json, limits, message::Handler};
 
 /// With a longer timeout, a worker reports the start of a step, so that a deadline detects the loss of the worker.
@@ -163,6 +163,7 @@ fn policy(step: &Step, index: usize, retry: &Retry, timeout_seconds: u32) -> Res
         backoff: Backoff { kind: retry.backoff, base_ms: retry.backoff_base_ms, max_ms: retry.max_backoff_ms },
         timeout_seconds,
         result_schema: compile(step.result_schema.as_ref(), &format!("/steps/{index}/result_schema"))?,
+        failure_effect: FailureEffect::default(),
     })
 }
 
