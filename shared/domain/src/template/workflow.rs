@@ -11,7 +11,12 @@ use super::{
     batches::{self, Batch},
     schema,
 };
-use crate::{Policy, backoff::Backoff, graph};
+use crate::{
+    Policy,
+    backoff::Backoff,
+    dynamic::possible::{self, Possible},
+    graph,
+};
 use tasker_wire::{Fault, Faults, Json, limits, message::Handler};
 
 /// With a longer timeout, a worker reports the start of a step, so that a deadline detects the loss of the worker.
@@ -28,6 +33,7 @@ pub struct Workflow {
     pub input_schema: Option<Validator>,
     /// In topological order: a parent's position is always lower.
     pub steps: Vec<WorkflowStep>,
+    pub(crate) possible: Possible,
 }
 
 #[derive(Debug)]
@@ -42,11 +48,14 @@ pub struct WorkflowStep {
     pub worker: Option<String>,
     pub policy: Policy,
     pub report_start: bool,
-    /// The positions of its parents, ascending.
+    /// The positions of its dependencies, ascending: its parents, as far as they exist.
     pub parents: Vec<usize>,
-    /// The positions of its children, ascending.
+    /// The positions of the deciders that are parents too, as far as they exist, ascending. See [`Workflow::graph`].
+    pub guards: Vec<usize>,
+    /// The positions of the steps that have it as a parent wherever they exist, ascending; of a pattern, those of its workers. Patterns
+    /// are nobody's children.
     pub children: Vec<usize>,
-    /// The positions of the nearest ancestors beyond the parents, ascending. The step receives their results too.
+    /// The positions of the nearest ancestors beyond the dependencies, ascending, as if all steps existed.
     pub further_ancestors: Vec<usize>,
 }
 
@@ -61,7 +70,9 @@ impl Template {
         let partners = batches::partners(&self.steps, &by_file).map_err(Faults)?;
         let mut settings = settings(&self.steps, overlays);
         let parents = graph::in_order(&by_file, &order);
-        let mut children = graph::children(&parents);
+        let kinds: Vec<StepKind> = order.iter().map(|&index| self.steps[index].kind).collect();
+        let (possible, mut guards) = Possible::of(&kinds, &parents)?;
+        let mut children = possible::children(&kinds, &parents, &guards);
         let mut further = graph::further_ancestors(&parents, limits::FURTHER_ANCESTORS);
         let mut steps = Vec::with_capacity(order.len());
         for (position, (&index, parents)) in order.iter().zip(parents).enumerate() {
@@ -75,6 +86,7 @@ impl Template {
                 policy: policy(&self.steps[index], index, &retry, timeout_seconds)?,
                 report_start: timeout_seconds > REPORTED_ABOVE_SECONDS,
                 parents,
+                guards: std::mem::take(&mut guards[position]),
                 children: std::mem::take(&mut children[position]),
                 further_ancestors: std::mem::take(&mut further[position]),
             });
@@ -87,6 +99,7 @@ impl Template {
             identity_strategy: self.identity_strategy,
             input_schema: compile(self.input_schema.as_ref(), "/input_schema")?,
             steps,
+            possible,
         })
     }
 }
