@@ -192,7 +192,14 @@ impl Model {
     pub fn new(shape: Shape, tries: u8) -> Self {
         // An hour: nothing is due unless a call says so.
         let backoff = Backoff { kind: BackoffKind::Linear, base_ms: 3_600_000, max_ms: 3_600_000 };
-        let policy = Policy { max_attempts: tries.into(), retryable: true, backoff, timeout_seconds: 3600, result_schema: None, failure_effect: Default::default() };
+        let policy = Policy {
+            max_attempts: tries.into(),
+            retryable: true,
+            backoff,
+            timeout_seconds: 3600,
+            result_schema: None,
+            failure_effect: Default::default(),
+        };
         let attempts = || 0..=i32::from(tries);
         let said = |said: Said| attempts().map(|a| decide(&OUTCOMES[said as usize], &policy, a, 0.5)).collect();
         let lost = |losses| attempts().map(|a| decide_lost(losses, &policy, a, 0.5)).collect();

@@ -9,7 +9,7 @@ use tasker_domain::{
     decide::{Again, decide_lost},
     token::TemplateRef,
 };
-use tasker_store::{Change, Completion, DispatchSettings, NewTask, RunRow, Store, TemplateRows};
+use tasker_store::{Change, Completion, DispatchSettings, NewTask, Operation, RunRow, Store, TemplateRows};
 use tasker_test_support::Database;
 use tasker_wire::{
     Outcome, StepState, TaskId,

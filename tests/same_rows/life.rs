@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::value::RawValue;
-use tasker_domain::{Verdict, decide::Again};
+use tasker_domain::{FailureEffect, Verdict, decide::Again};
 use tasker_store::{Change, Completion, DispatchSettings, NewTask, TemplateRows};
 use tasker_test_support::Chance;
 use tasker_wire::{Answer, Failure, StepId, TaskId, TaskState, ids::step_no, message::Lease};

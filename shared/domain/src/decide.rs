@@ -41,10 +41,7 @@ pub enum Verdict<'a> {
     /// Failed; the next attempt follows after this many milliseconds.
     Retry(u64, Failure),
     /// Failed; no attempt follows.
-    Error {
-        failure: Failure,
-        effect: FailureEffect,
-    },
+    Error { failure: Failure, effect: FailureEffect },
     /// Dispatched again under a new lease and the same attempt.
     DispatchAgain(Again),
     /// Running; its deadline is this many milliseconds from now.

@@ -28,6 +28,26 @@ pub fn order(parents: &[Vec<usize>]) -> Result<Vec<usize>, Vec<Vec<usize>>> {
     if order.len() == parents.len() { Ok(order) } else { Err(cycles(parents)) }
 }
 
+/// The position of every node in an order.
+pub fn positions(order: &[usize]) -> Vec<usize> {
+    let mut positions = vec![0; order.len()];
+    for (position, &node) in order.iter().enumerate() {
+        positions[node] = position;
+    }
+    positions
+}
+
+/// The parents of the nodes in an order: positions instead of indexes, ascending.
+pub fn in_order(parents: &[Vec<usize>], order: &[usize]) -> Vec<Vec<usize>> {
+    let positions = positions(order);
+    let sorted = |&node: &usize| {
+        let mut parents: Vec<usize> = parents[node].iter().map(|&parent| positions[parent]).collect();
+        parents.sort_unstable();
+        parents
+    };
+    order.iter().map(sorted).collect()
+}
+
 /// The children of every node, ascending.
 pub fn children(parents: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let mut children = vec![Vec::new(); parents.len()];

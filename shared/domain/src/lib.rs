@@ -5,6 +5,7 @@
 pub mod action;
 pub mod backoff;
 pub mod decide;
+pub mod dynamic;
 pub mod graph;
 pub mod json;
 mod near;
@@ -15,4 +16,5 @@ pub mod template;
 pub mod token;
 
 pub use decide::{FailureEffect, Policy, Verdict, decide};
+pub use dynamic::{Created, Decided, Expansion, GraphStep, Growth, MadeWorkers, NewWorker, Redo};
 pub use near::{did_you_mean, near};

@@ -4,6 +4,7 @@
 
 use serde_json::value::RawValue;
 use tasker_domain::{
+    FailureEffect,
     backoff::{Backoff, BackoffKind},
     decide::*,
 };
@@ -11,7 +12,14 @@ use tasker_wire::{Outcome, limits, outcome::Failure};
 
 fn policy(max_attempts: i32) -> Policy {
     let backoff = Backoff { kind: BackoffKind::Exponential, base_ms: 1000, max_ms: 30_000 };
-    Policy { max_attempts, retryable: true, backoff, timeout_seconds: 30, result_schema: None, failure_effect: FailureEffect::Blocks }
+    Policy {
+        max_attempts,
+        retryable: true,
+        backoff,
+        timeout_seconds: 30,
+        result_schema: None,
+        failure_effect: FailureEffect::Blocks,
+    }
 }
 
 fn success(text: &str) -> Outcome {

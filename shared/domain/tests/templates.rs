@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, fs};
 use serde_json::{Value, json};
 use tasker_domain::{
     backoff::BackoffKind,
-    template::{IdentityStrategy, StalenessAction, StepKind, Template, Workflow, WorkflowStep, parse, refuse_unsupported},
+    template::{
+        Batch, FailureStrategy, IdentityStrategy, StalenessAction, StepKind, Template, Workflow, WorkflowStep, parse,
+        refuse_unsupported,
+    },
 };
 use tasker_wire::{Fault, Faults};
 
@@ -183,6 +186,39 @@ fn an_overlay_replaces_retries_as_a_whole_and_settings_key_by_key() {
         (step_of(&workflow, "assess_claim").policy.max_attempts, step_of(&workflow, "check_claim").policy.max_attempts),
         (2, 1)
     );
+}
+
+#[test]
+fn a_batchable_step_and_its_pattern_share_their_batch() {
+    let (mut template, _) = good("import_batches");
+    let batch = |template: &Template, environment| {
+        let workflow = template.workflow(environment).unwrap();
+        let [count, pattern, sum] = &workflow.steps[..] else { panic!() };
+        assert_eq!(
+            [count.kind, pattern.kind, sum.kind],
+            [StepKind::Batchable, StepKind::BatchWorker, StepKind::DeferredConvergence]
+        );
+        assert_eq!((&count.batch, &sum.batch), (&pattern.batch, &None));
+        count.batch.clone().unwrap()
+    };
+    let mut expected = Batch {
+        batchable: 0,
+        pattern: 1,
+        parallelism: Some(5),
+        failure_strategy: FailureStrategy::ContinueOnFailure,
+        cursor_field: "row_number".to_owned(),
+        no_op_worker: false,
+    };
+    assert_eq!(batch(&template, ""), expected);
+    template.steps[0].batch_config = template.steps[1].batch_config.take();
+    assert_eq!(batch(&template, ""), expected, "the configuration may stand on the batchable step");
+    template.steps[0].batch_config = None;
+    (expected.parallelism, expected.cursor_field) = (None, "id".to_owned());
+    assert_eq!(batch(&template, ""), expected);
+    let overlay =
+        json!({"steps": [{"name": "count_rows", "handler": {"initialization": {"worker_template_name": "import_batch"}}}]});
+    template.environments.insert("test".to_owned(), serde_json::from_value(overlay).unwrap());
+    assert_eq!(batch(&template, "test"), Batch { no_op_worker: true, ..expected });
 }
 
 #[test]

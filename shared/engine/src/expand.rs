@@ -2,12 +2,15 @@
 
 use tasker_domain::{
     Verdict,
-    dynamic::{Created, Decided, Expansion},
+    dynamic::{Created, Decided},
     template::Workflow,
 };
 use tasker_queue::Queue;
 use tasker_store::{Change, Completion, Decider, Planned, StoreError};
-use tasker_wire::{StepNo, TaskId, ids::step_no};
+use tasker_wire::{
+    StepNo, TaskId,
+    ids::{position, step_no},
+};
 
 use crate::{Engine, templates::LoadedTemplate};
 
@@ -45,7 +48,7 @@ impl<Q: Queue> Engine<Q> {
 /// What these deciders made.
 pub(crate) fn decided(workflow: &Workflow, done: &[Decider]) -> Decided {
     let of = |decider: &Decider| {
-        let position = tasker_wire::ids::position(decider.no)?;
+        let position = position(decider.no)?;
         Some((position, Created::from_numbers(workflow, position, &decider.created)?))
     };
     done.iter().filter_map(of).collect()

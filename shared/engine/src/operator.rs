@@ -207,12 +207,7 @@ impl<Q: Queue> Engine<Q> {
         }
     }
 
-    async fn arguments<'a>(
-        &self,
-        step: Option<StepId>,
-        action: &'a Action,
-        by: &'a By,
-    ) -> Result<Arguments<'a>, OperatorError> {
+    async fn arguments<'a>(&self, step: Option<StepId>, action: &'a Action, by: &'a By) -> Result<Arguments<'a>, OperatorError> {
         let mut arguments = Arguments { metadata: by.metadata.as_deref(), ..Arguments::default() };
         match (action, step) {
             (Action::RetryStep { inputs }, _) => arguments.inputs = inputs.as_deref(),

@@ -194,12 +194,7 @@ impl<'a> Work<'a> {
 
     /// The success of a place makes more steps than its task may have. A failure of its step is recorded instead.
     pub fn too_many(&mut self, place: usize, mut success: Completion<'a>, steps: i64) {
-        let Verdict::Expand(_, expansion) = &success.verdict else { unreachable!("only a success that makes steps makes too many") };
-        let why = format!(
-            "it makes {} steps beside the {steps} of the task; a task has at most {}",
-            expansion.made(),
-            limits::TASK_STEPS
-        );
+        let why = format!("it makes more steps than a task may have: it has {steps}, and at most {}", limits::TASK_STEPS);
         success.verdict = Verdict::Error { failure: Failure::permanent("too_many_steps", why), effect: success.failure_effect };
         self.verdicts.push((place, success));
     }

@@ -118,12 +118,13 @@ impl Store {
         failure: &Failure,
         settings: DispatchSettings,
     ) -> Result<Vec<Change>, StoreError> {
+        let error = json(failure);
         let params: [Param<'_>; 13] = [
             &of.lease.step.task.uuid(),
             &of.lease.step.no,
             &of.lease.number,
             &of.attempt,
-            &json(failure).as_str(),
+            &error.as_str(),
             &of.metadata.map(RawValue::get),
             &of.digest,
             &of.worker.as_str(),
@@ -210,8 +211,12 @@ fn applied<'a>(verdict: &'a Verdict<'_>) -> Applied<'a> {
         Verdict::Complete(result) => Applied { word: "complete", body: Some(result.get()), ..none },
         Verdict::Expand(..) => unreachable!("a success that makes steps is applied by `expand`"),
         Verdict::Retry(delay, failure) => Applied { word: "retry", delay_ms: *delay as i64, error: Some(json(failure)), ..none },
-        Verdict::Error { failure, effect: FailureEffect::Blocks | FailureEffect::EndsBatch } => Applied { word: "error", error: Some(json(failure)), ..none },
-        Verdict::Error { failure, effect: FailureEffect::Tolerated } => Applied { word: "tolerated", error: Some(json(failure)), ..none },
+        Verdict::Error { failure, effect: FailureEffect::Blocks | FailureEffect::EndsBatch } => {
+            Applied { word: "error", error: Some(json(failure)), ..none }
+        }
+        Verdict::Error { failure, effect: FailureEffect::Tolerated } => {
+            Applied { word: "tolerated", error: Some(json(failure)), ..none }
+        }
         Verdict::DispatchAgain(Again::Checkpoint(text)) => Applied { word: "checkpoint", body: Some(text.get()), ..none },
         Verdict::DispatchAgain(Again::Released) => Applied { word: "released", ..none },
         Verdict::DispatchAgain(Again::WorkerLost) => Applied { word: "lost", ..none },

@@ -3,10 +3,14 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tasker_domain::{
-    dynamic::{Created, Expansion, Growth},
+    dynamic::{Expansion, Growth},
     template::Workflow,
 };
-use tasker_wire::{StepNo, TaskId, ids::{NUMBERS_PER_POSITION, step_no}, limits};
+use tasker_wire::{
+    StepNo, TaskId,
+    ids::{NUMBERS_PER_POSITION, step_no},
+    limits,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -21,7 +25,7 @@ pub struct Decider {
     pub no: StepNo,
     /// The lease under which it was done.
     pub lease: i32,
-    /// See [`Created::numbers`].
+    /// See [`Created::numbers`](tasker_domain::Created::numbers).
     pub created: Vec<StepNo>,
 }
 
@@ -55,7 +59,7 @@ impl Store {
         planned: &Planned<'_>,
         settings: DispatchSettings,
     ) -> Result<Vec<Change>, StoreError> {
-        let task: Uuid = of.lease.step.task.uuid();
+        let (task, growth): (Uuid, _) = (of.lease.step.task.uuid(), planned.text());
         let params: [Param<'_>; 13] = [
             &task,
             &of.lease.step.no,
@@ -66,7 +70,7 @@ impl Store {
             &of.digest,
             &of.worker.as_str(),
             &of.duration_ms,
-            &planned.text().as_str(),
+            &growth.as_str(),
             &settings.send_ms,
             &settings.bodies,
             &settings.input_bytes,
@@ -77,7 +81,7 @@ impl Store {
 
 impl Planned<'_> {
     /// The argument `p_growth` of the function `grow`.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let made = self.growth.made.iter().map(|step| {
             let of = &self.workflow.steps[position(step.no)];
             MadeStep {

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{complete, done, failed, store, submit, template};
-use tasker_store::{NewTemplate, Store};
+use tasker_store::{NewTemplate, Operation, Store};
 use tasker_test_support::{Database, database};
 use uuid::Uuid;
 

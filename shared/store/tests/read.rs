@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{complete, done, failed, store, submit, template};
-use tasker_store::{StepCounts, TaskFilter};
+use tasker_store::{Operation, StepCounts, TaskFilter};
 use tasker_test_support::database;
 use tasker_wire::{StepId, StepState, TaskId, TaskState, ids::step_no};
 use uuid::Uuid;

@@ -9,10 +9,16 @@ pub const METADATA_BYTES: usize = 256 * 1024;
 pub const RESULT_BYTES: usize = 6 * 1024 * 1024;
 /// Bytes of all inputs of a step together, as for one result.
 pub const INPUT_BYTES: usize = 6 * 1024 * 1024;
-/// Steps of a task, declared and created together. A task is inserted in one statement and must stay well under a second.
+/// Declared steps of a template. A task is inserted in one statement and must stay well under a second.
 pub const STEPS: usize = 10_000;
-/// Parents of a step. The message of a join contains all their results.
+/// Batch workers of a task, beside its declared steps. They are inserted in one statement, and all of them may be parents of one step.
+pub const MADE_STEPS: usize = 10_000;
+/// Steps of a task, declared and made.
+pub const TASK_STEPS: usize = STEPS + MADE_STEPS;
+/// Declared parents of a step. The message of a join contains all their results.
 pub const PARENTS: usize = 10_000;
+/// Decisions and batches that the convergences of a template wait for, added up. Each is one more parent in a row.
+pub const GUARDS: usize = 100_000;
 /// Ancestors beyond the parents whose results a message contains.
 pub const FURTHER_ANCESTORS: usize = 32;
 /// Bytes of a template file.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{ALL, Step, StepKind, Template, schema};
+use super::{ALL, Step, StepKind, Template, batches, schema};
 use crate::{
     did_you_mean, graph, near,
     reader::{Findings, shown},
@@ -85,7 +85,6 @@ fn unknown(name: &str, steps: &[Step]) -> String {
 
 fn kinds(steps: &[Step], index: &HashMap<&str, usize>, parents: &[Vec<usize>], findings: &mut Findings) {
     let is_worker = |step: usize| steps[step].kind == StepKind::BatchWorker;
-    let children = graph::children(parents);
     for (i, step) in steps.iter().enumerate() {
         if step.kind == StepKind::Decision && step.dependencies.is_empty() {
             findings.fault(dependencies_of(i), "a decision step needs a dependency whose result it decides from");
@@ -99,25 +98,10 @@ fn kinds(steps: &[Step], index: &HashMap<&str, usize>, parents: &[Vec<usize>], f
                 format!("there is no step {} of type batch_worker{}", shown(name), did_you_mean(name, workers.into_iter()));
             findings.fault(format!("/steps/{i}/batch_config/worker_template"), message);
         }
-        if step.kind == StepKind::Batchable && pattern_is_worker != Some(true) && !reaches(&children, i, is_worker) {
-            findings.fault(format!("/steps/{i}/type"), "a batchable step needs a step of type batch_worker that depends on it");
-        }
     }
-}
-
-/// Whether a descendant of `start` is `wanted`.
-fn reaches(children: &[Vec<usize>], start: usize, wanted: impl Fn(usize) -> bool) -> bool {
-    let mut seen = vec![false; children.len()];
-    let mut ahead = children[start].clone();
-    while let Some(step) = ahead.pop() {
-        if wanted(step) {
-            return true;
-        }
-        if !std::mem::replace(&mut seen[step], true) {
-            ahead.extend(&children[step]);
-        }
+    for Fault { place, message } in batches::partners(steps, parents).err().into_iter().flatten() {
+        findings.fault(place, message);
     }
-    false
 }
 
 fn schemas(template: &Template, findings: &mut Findings) {

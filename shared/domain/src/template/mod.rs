@@ -3,6 +3,7 @@
 //! [`parse`] turns a file into a [`Template`] with every default filled in, which is stored as JSON. A template and
 //! an environment become a [`Workflow`] ([`Template::workflow`]). This module does not know which templates are registered.
 
+mod batches;
 mod check;
 mod read;
 mod schema;
@@ -15,6 +16,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use batches::Batch;
 pub use workflow::{Workflow, WorkflowStep};
 
 use crate::{backoff::BackoffKind, reader::Findings};
@@ -214,11 +216,17 @@ impl Default for Retry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchConfig {
     pub batch_size: u32,
-    pub parallelism: u32,
+    /// Workers that run at once; absent for no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<u32>,
     pub cursor_field: String,
     /// The `batch_worker` step that the workers are created from.
     pub worker_template: String,
     pub failure_strategy: FailureStrategy,
+}
+
+fn cursor_field() -> String {
+    "id".into()
 }
 
 /// What a failed batch worker means for the others.

@@ -166,8 +166,8 @@ fn max_attempts(retry: &mut Object) -> u32 {
 fn batch_config(mut object: Object) -> BatchConfig {
     let config = BatchConfig {
         batch_size: object.number("batch_size", 1..=u32::MAX).unwrap_or(1_000),
-        parallelism: object.number("parallelism", 1..=u32::MAX).unwrap_or(10),
-        cursor_field: object.checked("cursor_field", refuse_name).unwrap_or_else(|| "id".to_owned()),
+        parallelism: object.number("parallelism", 1..=u32::MAX),
+        cursor_field: object.checked("cursor_field", refuse_name).unwrap_or_else(super::cursor_field),
         worker_template: object.required_checked("worker_template", refuse_name),
         failure_strategy: object.word("failure_strategy").unwrap_or_default(),
     };

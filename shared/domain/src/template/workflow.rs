@@ -6,8 +6,17 @@ use jsonschema::Validator;
 use semver::Version;
 use serde_json::Value;
 
-use super::{ALL, IdentityStrategy, Overlay, Retry, Step, Template, schema};
-use crate::{FailureEffect, Policy, backoff::Backoff, graph};
+use super::{
+    ALL, IdentityStrategy, Overlay, Retry, Step, StepKind, Template,
+    batches::{self, Batch},
+    schema,
+};
+use crate::{
+    FailureEffect, Policy,
+    backoff::Backoff,
+    dynamic::possible::{self, Possible},
+    graph,
+};
 use tasker_wire::{Fault, Faults, Json, limits, message::Handler};
 
 /// With a longer timeout, a worker reports the start of a step, so that a deadline detects the loss of the worker.
@@ -24,22 +33,29 @@ pub struct Workflow {
     pub input_schema: Option<Validator>,
     /// In topological order: a parent's position is always lower.
     pub steps: Vec<WorkflowStep>,
+    pub(crate) possible: Possible,
 }
 
 #[derive(Debug)]
 pub struct WorkflowStep {
     pub name: String,
+    pub kind: StepKind,
+    /// Of a batchable step and of its pattern.
+    pub batch: Option<Batch>,
     /// With the environment's settings.
     pub handler: Handler,
     /// The pool that runs it; absent for the default pool.
     pub worker: Option<String>,
     pub policy: Policy,
     pub report_start: bool,
-    /// The positions of its parents, ascending.
+    /// The positions of its dependencies, ascending: its parents, as far as they exist.
     pub parents: Vec<usize>,
-    /// The positions of its children, ascending.
+    /// The positions of the deciders that are parents too, as far as they exist, ascending. See [`Workflow::graph`].
+    pub guards: Vec<usize>,
+    /// The positions of the steps that have it as a parent wherever they exist, ascending; of a pattern, those of its workers. Patterns
+    /// are nobody's children.
     pub children: Vec<usize>,
-    /// The positions of the nearest ancestors beyond the parents, ascending. The step receives their results too.
+    /// The positions of the nearest ancestors beyond the dependencies, ascending, as if all steps existed.
     pub further_ancestors: Vec<usize>,
 }
 
@@ -51,24 +67,31 @@ impl Template {
         let overlays = self.environments.get(environment).map_or(&[][..], |environment| &environment.steps);
         let by_file = parents(&self.steps)?;
         let order = graph::order(&by_file).map_err(|cycles| cyclic(&self.steps, &cycles))?;
+        let partners = batches::partners(&self.steps, &by_file).map_err(Faults)?;
         let mut settings = settings(&self.steps, overlays);
-        let parents = by_position(&by_file, &order);
-        let mut children = graph::children(&parents);
+        let parents = graph::in_order(&by_file, &order);
+        let kinds: Vec<StepKind> = order.iter().map(|&index| self.steps[index].kind).collect();
+        let (possible, mut guards) = Possible::of(&kinds, &parents)?;
+        let mut children = possible::children(&kinds, &parents, &guards);
         let mut further = graph::further_ancestors(&parents, limits::FURTHER_ANCESTORS);
         let mut steps = Vec::with_capacity(order.len());
-        for (position, (index, parents)) in order.into_iter().zip(parents).enumerate() {
+        for (position, (&index, parents)) in order.iter().zip(parents).enumerate() {
             let StepSettings { handler, timeout_seconds, retry } = settings[index].take().expect("an order has every step once");
             steps.push(WorkflowStep {
                 name: self.steps[index].name.clone(),
+                kind: self.steps[index].kind,
+                batch: None,
                 handler,
                 worker: self.steps[index].worker.clone(),
                 policy: policy(&self.steps[index], index, &retry, timeout_seconds)?,
                 report_start: timeout_seconds > REPORTED_ABOVE_SECONDS,
                 parents,
+                guards: std::mem::take(&mut guards[position]),
                 children: std::mem::take(&mut children[position]),
                 further_ancestors: std::mem::take(&mut further[position]),
             });
         }
+        join_batches(&mut steps, &self.steps, &order, &partners);
         Ok(Workflow {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
@@ -76,6 +99,7 @@ impl Template {
             identity_strategy: self.identity_strategy,
             input_schema: compile(self.input_schema.as_ref(), "/input_schema")?,
             steps,
+            possible,
         })
     }
 }
@@ -142,18 +166,20 @@ fn cyclic(steps: &[Step], cycles: &[Vec<usize>]) -> Faults {
     Faults(cycles.iter().map(|cycle| Fault::new("/steps", format!("form a cycle: {}", spelled(cycle)))).collect())
 }
 
-/// Converts parents from indexes in the file to positions.
-fn by_position(parents: &[Vec<usize>], order: &[usize]) -> Vec<Vec<usize>> {
-    let mut position_of = vec![0; order.len()];
-    for (position, &index) in order.iter().enumerate() {
-        position_of[index] = position;
+/// Gives every batchable step and its pattern their batch. A pattern's configuration stands on either of them.
+fn join_batches(steps: &mut [WorkflowStep], file: &[Step], order: &[usize], partners: &[Option<usize>]) {
+    let position_of = graph::positions(order);
+    for (pattern, &index) in order.iter().enumerate().filter(|&(_, &index)| file[index].kind == StepKind::BatchWorker) {
+        let batchable_index = partners[index].expect("every pattern has a batchable step");
+        let batchable = position_of[batchable_index];
+        let config = file[index].batch_config.as_ref().or(file[batchable_index].batch_config.as_ref());
+        let template_name = steps[batchable].handler.initialization.get("worker_template_name");
+        let no_op_worker = template_name.is_some_and(|name| name.get().starts_with('"'));
+        let batch = Batch::new(batchable, pattern, config, no_op_worker);
+        steps[pattern].policy.failure_effect = batch.failure_effect();
+        steps[batchable].batch = Some(batch.clone());
+        steps[pattern].batch = Some(batch);
     }
-    let positions = |&index: &usize| {
-        let mut positions: Vec<usize> = parents[index].iter().map(|&parent| position_of[parent]).collect();
-        positions.sort_unstable();
-        positions
-    };
-    order.iter().map(positions).collect()
 }
 
 fn policy(step: &Step, index: usize, retry: &Retry, timeout_seconds: u32) -> Result<Policy, Faults> {
