@@ -1,6 +1,8 @@
 //! The rows of a task, computed from what was decided.
 
-use super::{Created, Decided, GraphStep, possible, worker_numbers};
+use std::collections::BTreeMap;
+
+use super::{Created, Decided, GraphStep, Growth, MadeWorkers, possible, worker_numbers};
 use crate::template::{StepKind, Workflow, WorkflowStep};
 use tasker_wire::{StepNo, ids::step_no, limits};
 
@@ -17,11 +19,43 @@ impl Workflow {
         (0..self.steps.len()).flat_map(|step| rows.of(step)).collect()
     }
 
+    /// What changes when the decider that made `created` ends. `before` must not contain it.
+    pub fn growth(&self, before: &Decided, decider: usize, created: &Created) -> Growth {
+        let made_before = |other| before.get(&other);
+        let made_after = |other| if other == decider { Some(created) } else { before.get(&other) };
+        let mut rows = Rows::new(self, &made_before);
+        let existed = rows.exists.clone();
+        rows.made = &made_after;
+        rows.decide(decider);
+        let mut growth = Growth::default();
+        let mut edges: BTreeMap<usize, Vec<StepNo>> = BTreeMap::new();
+        let conditional = self.possible.conditional.iter().copied();
+        for step in conditional.filter(|&step| rows.exists[step] && !existed[step]).collect::<Vec<_>>() {
+            for &child in self.steps[step].children.iter().filter(|&&child| existed[child]) {
+                edges.entry(child).or_default().extend(rows.numbers(step));
+            }
+            let row = rows.row(step);
+            match self.steps[step].kind {
+                StepKind::BatchWorker => growth.workers = Some(MadeWorkers::new(step, rows.workers(step), row)),
+                _ => growth.made.push(row),
+            }
+        }
+        growth.edges = edges.into_iter().map(|(step, parents)| (step_no(step), parents)).collect();
+        growth
+    }
+
     /// Whether a decision may name a step: one that depends on it directly.
     pub(super) fn may_name(&self, decision: usize, step: usize) -> bool {
         self.steps
             .get(step)
             .is_some_and(|step| step.kind != StepKind::BatchWorker && step.parents.binary_search(&decision).is_ok())
+    }
+}
+
+impl MadeWorkers {
+    fn new(pattern: usize, count: u32, row: GraphStep) -> Self {
+        let GraphStep { parents, children, further_ancestors, .. } = row;
+        Self { pattern, count, parents, children, further_ancestors }
     }
 }
 

@@ -67,6 +67,32 @@ pub struct GraphStep {
     pub further_ancestors: Vec<StepNo>,
 }
 
+/// The workers that a batchable step made. Their numbers follow their pattern's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeWorkers {
+    /// The position of their pattern.
+    pub pattern: usize,
+    /// At least 1.
+    pub count: u32,
+    /// Of each of them, like [`GraphStep::parents`].
+    pub parents: Vec<StepNo>,
+    /// Of each of them, like [`GraphStep::children`].
+    pub children: Vec<StepNo>,
+    /// Of each of them, like [`GraphStep::further_ancestors`].
+    pub further_ancestors: Vec<StepNo>,
+}
+
+/// What changes in a task when a decider ends: the graph after it without the graph before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Growth {
+    /// The new rows but for workers, ascending.
+    pub made: Vec<GraphStep>,
+    /// Only after a batchable step that made some.
+    pub workers: Option<MadeWorkers>,
+    /// Rows that existed, and the further parents that they get: both ascending. They are convergences that wait for the decider.
+    pub edges: Vec<(StepNo, Vec<StepNo>)>,
+}
+
 /// The position of a step of the template or of a worker's pattern, and which of its workers the number means: 0 for the step itself.
 fn position_of(no: StepNo) -> Option<(usize, u32)> {
     let position = usize::try_from(no / NUMBERS_PER_POSITION - 1).ok()?;
