@@ -1,10 +1,10 @@
 //! The rows of a task after what was decided.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tasker_domain::{
-    Created, Decided, GraphStep,
+    Created, Decided, GraphStep, Growth, MadeWorkers,
     template::{StepKind, Workflow},
 };
 use tasker_wire::{StepNo, ids::step_no, limits};
@@ -93,6 +93,22 @@ fn a_convergence_that_exists_waits_for_every_decision_that_may_still_give_it_a_p
 }
 
 #[test]
+fn a_growth_names_the_rows_that_get_further_parents() {
+    let workflow = workflow(
+        "{name: a, handler: {callable: x}}, {name: divide, type: batchable, handler: {callable: x}},
+         {name: work, type: batch_worker, dependencies: [divide], handler: {callable: x}},
+         {name: join, type: deferred_convergence, dependencies: [a, work], handler: {callable: x}}",
+    );
+    let growth = workflow.growth(&Decided::new(), 1, &Created::Workers(3));
+    let workers = growth.workers.unwrap();
+    assert_eq!((workers.pattern, workers.count, names(&workflow, &workers.children)), (2, 3, "join".to_owned()));
+    assert_eq!(growth.made, []);
+    let [(join, parents)] = &growth.edges[..] else { panic!() };
+    assert_eq!((name(&workflow, *join), names(&workflow, parents)), ("join".to_owned(), "work_1 work_2 work_3".to_owned()));
+    assert_eq!(workflow.growth(&Decided::new(), 1, &Created::Workers(0)), Growth::default());
+}
+
+#[test]
 fn a_step_after_a_convergence_sees_all_workers_of_a_batch_or_none() {
     let workflow = workflow(
         "{name: a, handler: {callable: x}}, {name: divide, type: batchable, dependencies: [a], handler: {callable: x}},
@@ -153,6 +169,42 @@ fn same_as_the_rules(shape: &Shape) -> Result<(), TestCaseError> {
         both_ends_know_their_edge(&rows)?;
     }
     Ok(())
+}
+
+/// In every state, each decider that may end adds to the rows what the rows after it have more.
+fn growth_is_the_difference(shape: &Shape) -> Result<(), TestCaseError> {
+    let workflow = shape.workflow();
+    let states = states(shape, |decided, step| rules::exists(shape, decided, step));
+    for state in &states {
+        let before = workflow.graph(&state.decided);
+        for (decider, created, to) in &state.next {
+            let growth = workflow.growth(&state.decided, *decider, created);
+            let after = workflow.graph(&states[*to].decided);
+            prop_assert_eq!(grown(before.clone(), growth)?, after, "{} {:?}", decider, created);
+        }
+    }
+    Ok(())
+}
+
+/// The rows with a growth applied.
+fn grown(rows: Vec<GraphStep>, growth: Growth) -> Result<Vec<GraphStep>, TestCaseError> {
+    let mut rows: BTreeMap<StepNo, GraphStep> = rows.into_iter().map(|row| (row.no, row)).collect();
+    prop_assert!(growth.edges.is_sorted_by(|a, b| a.0 < b.0) && growth.made.is_sorted_by(|a, b| a.no < b.no));
+    for (no, further) in growth.edges {
+        prop_assert!(!further.is_empty() && further.is_sorted_by(|a, b| a < b));
+        let parents = &mut rows.get_mut(&no).unwrap().parents;
+        parents.extend(further);
+        parents.sort_unstable();
+    }
+    let workers = growth.workers.into_iter().flat_map(|workers| {
+        let MadeWorkers { pattern, count, parents, children, further_ancestors } = workers;
+        let worker = GraphStep { no: step_no(pattern), parents, children, further_ancestors };
+        (1..=count as StepNo).map(move |no| GraphStep { no: worker.no + no, ..worker.clone() })
+    });
+    for row in growth.made.into_iter().chain(workers) {
+        prop_assert!(rows.insert(row.no, row).is_none(), "a row is made once");
+    }
+    Ok(rows.into_values().collect())
 }
 
 /// A child lists its parent wherever both exist, and the other way round but for workers, which are nobody's children.
@@ -221,7 +273,7 @@ fn every_workflow_of_at_most_three_steps_follows_the_rules() {
         let masks = [0, (case / 3 % 2) as u8, (case / 6 % 4) as u8];
         let steps = (0..=case % 3).map(|step| (kind(step as u32), masks[step])).collect();
         let shape = valid(steps);
-        for check in [same_as_the_rules, nothing_is_taken_back, ancestors_are_those_by_rows] {
+        for check in [same_as_the_rules, nothing_is_taken_back, ancestors_are_those_by_rows, growth_is_the_difference] {
             check(&shape).unwrap_or_else(|fault| panic!("{shape:?}: {fault}"));
         }
     }
@@ -238,6 +290,11 @@ proptest! {
     #[test]
     fn a_row_keeps_its_children_and_ancestors_whatever_is_decided_later(shape in shapes(7)) {
         nothing_is_taken_back(&shape)?;
+    }
+
+    #[test]
+    fn growth_is_what_the_rows_after_a_decider_have_more(shape in shapes(7)) {
+        growth_is_the_difference(&shape)?;
     }
 
     #[test]

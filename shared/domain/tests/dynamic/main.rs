@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails at the first surprise")]
 
 mod graph;
+mod large;
 mod rules;
 mod samples;
 mod shapes;
