@@ -57,7 +57,7 @@ def depends_on(**dependencies: Any) -> Callable[[Function], Function]:
 
 
 def inputs(*keys: Any) -> Callable[[Function], Function]:
-    """Passes keys of the task's context by name, or with a class the whole context as ``inputs``."""
+    """Passes keys of the step's own inputs or the task's context by name, or with a class all of them as ``inputs``."""
     models = [key for key in keys if isinstance(key, type)]
     if models and len(keys) > 1:
         raise TypeError("inputs() takes names of keys, or one class alone")
@@ -120,7 +120,7 @@ def arguments(handler: Handler, context: StepContext) -> dict[str, Any]:
         given[key] = context.get_input(key)
     model = getattr(function, MODEL, None)
     if model is not None:
-        given["inputs"] = made(model, context.input_data, "the task's context")
+        given["inputs"] = made(model, context.all_inputs(), "the task's context")
     if handler.context_name is not None:
         given[handler.context_name] = context
     return given
@@ -131,10 +131,11 @@ def made(model: Any, value: Any, what: str) -> Any:
     keys by name. A mismatch is a permanent failure, because every attempt receives the same value."""
     if model is None or value is None:
         return value
+    is_dataclass = dataclasses.is_dataclass(model)
     try:
         if hasattr(model, "model_validate"):
             return model.model_validate(value)
-        if dataclasses.is_dataclass(model):
+        if is_dataclass:
             known = {field.name for field in dataclasses.fields(model) if field.init}
             return model(**{key: part for key, part in value.items() if key in known})
         return model(**value)
