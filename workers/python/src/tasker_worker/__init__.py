@@ -19,20 +19,29 @@ the database. ``print`` and ``logging`` work as usual: their output becomes log 
 """
 
 from .context import StepContext
+from .decisions import Decision, DecisionHandler, DecisionMixin, DecisionPointOutcome, DecisionType, decision_handler
 from .errors import PermanentError, RetryableError, TaskerError
 from .registry import depends_on, inputs, step_handler
 from .results import ErrorType, StepHandlerResult
 from .runner import run
+from .step_class import StepHandler
 from .version import __version__
 
 __all__ = [
+    "Decision",
+    "DecisionHandler",
+    "DecisionMixin",
+    "DecisionPointOutcome",
+    "DecisionType",
     "ErrorType",
     "PermanentError",
     "RetryableError",
     "StepContext",
+    "StepHandler",
     "StepHandlerResult",
     "TaskerError",
     "__version__",
+    "decision_handler",
     "depends_on",
     "inputs",
     "run",

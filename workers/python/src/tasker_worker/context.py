@@ -32,7 +32,7 @@ class StepContext:
         self.step_config: dict[str, Any] = handler.get("initialization") or {}
         self.step_inputs: Any = step.get("step_inputs") or {}
         self.dependency_results: dict[str, Any] = step.get("dependency_results") or {}
-        #: By step name, ``{message, error_type, error_code, retryable}`` of parents whose failure the template tolerates.
+        #: By step name, ``{message, error_type, error_code, retryable}`` of parents whose failure is tolerated.
         self.dependency_errors: dict[str, dict[str, Any]] = step.get("dependency_errors") or {}
         #: Why the attempt before failed: ``{message, error_type, error_code, retryable, context}``, where ``context``
         #: is what its error gave as context or metadata. ``None`` in the first attempt.

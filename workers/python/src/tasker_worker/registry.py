@@ -28,6 +28,10 @@ class Handler:
     function: Callable[..., Any]
     #: The name of its parameter for the context, if it has one.
     context_name: str | None
+    #: Converts what it returned, before anything else looks at it.
+    convert: Callable[[Any], Any] | None = None
+    #: Further arguments by name, of those that it has a parameter for.
+    further: dict[str, Callable[[StepContext], Any]] = dataclasses.field(default_factory=dict)
 
 
 _handlers: dict[str, Handler] = {}
@@ -36,14 +40,19 @@ _handlers: dict[str, Handler] = {}
 def step_handler(name: str, version: str = "1.0.0") -> Callable[[Function], Function]:
     """Registers a function under the name that templates use (``handler.callable``)."""
 
-    def register(function: Function) -> Function:
-        known = _handlers.get(name)
-        if known is not None and known.function is not function:
-            raise ValueError(f"two handlers are registered as {name!r}; one of them would never run")
-        _handlers[name] = Handler(name, version, function, context_parameter(function))
+    def note(function: Function) -> Function:
+        register(Handler(name, version, function, context_parameter(function)))
         return function
 
-    return register
+    return note
+
+
+def register(handler: Handler) -> None:
+    """Adds a handler. Raises ``ValueError`` if another function has its name."""
+    known = _handlers.get(handler.name)
+    if known is not None and known.function is not handler.function:
+        raise ValueError(f"two handlers are registered as {handler.name!r}; one of them would never run")
+    _handlers[handler.name] = handler
 
 
 def depends_on(**dependencies: Any) -> Callable[[Function], Function]:
@@ -74,8 +83,12 @@ def inputs(*keys: Any) -> Callable[[Function], Function]:
 
 def context_parameter(function: Callable[..., Any]) -> str | None:
     """The name of a function's parameter for the context, if it has one."""
-    parameters = inspect.signature(function).parameters
-    return next((name for name in ("context", "_context") if name in parameters), None)
+    return next((name for name in ("context", "_context") if has_parameter(function, name)), None)
+
+
+def has_parameter(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has a parameter of this name."""
+    return name in inspect.signature(function).parameters
 
 
 def names() -> list[str]:
@@ -123,6 +136,8 @@ def arguments(handler: Handler, context: StepContext) -> dict[str, Any]:
         given["inputs"] = made(model, context.all_inputs(), "the task's context")
     if handler.context_name is not None:
         given[handler.context_name] = context
+    for name, value in handler.further.items():
+        given[name] = value(context)
     return given
 
 
