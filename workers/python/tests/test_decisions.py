@@ -157,6 +157,19 @@ class Classes(unittest.TestCase):
         self.assertNotIn("", names())
         self.assertEqual(called(Derived), {"success": {"result": {"result": 10}}})
 
+    def test_a_subclass_of_a_handler_takes_its_place_only_under_another_name(self):
+        class Charge(StepHandler):
+            handler_name = fresh_name()
+
+            def call(self, context):
+                return {"by": type(self).__name__}
+
+        class Unnamed(Charge):
+            pass
+
+        self.assertEqual(called(Charge), called(Unnamed))
+        self.assertEqual(called(Charge)["success"]["result"], {"by": "Charge"})
+
     def test_a_step_has_an_instance_of_its_own(self):
         class Count(StepHandler):
             handler_name = fresh_name()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from typing import Any, Callable, TypeVar
 
 from .context import StepContext
@@ -31,7 +32,7 @@ class Handler:
     #: Converts what it returned, before anything else looks at it.
     convert: Callable[[Any], Any] | None = None
     #: Further arguments by name, of those that it has a parameter for.
-    further: dict[str, Callable[[StepContext], Any]] = dataclasses.field(default_factory=dict)
+    further: Mapping[str, Callable[[StepContext], Any]] = dataclasses.field(default_factory=dict)
 
 
 _handlers: dict[str, Handler] = {}
