@@ -26,10 +26,13 @@ mod context;
 mod error;
 mod result;
 mod run;
+#[cfg(test)]
+mod testing;
 mod words;
 mod worker;
 
 pub use context::StepContext;
 pub use error::{PermanentError, RetryableError, StepError};
 pub use result::{IntoOutcome, StepResult};
+pub use tasker_wire::Failure;
 pub use worker::{Heartbeat, Worker};
