@@ -23,6 +23,7 @@
 #![warn(missing_docs)]
 
 mod context;
+mod decision;
 mod error;
 mod result;
 mod run;
@@ -32,6 +33,7 @@ mod words;
 mod worker;
 
 pub use context::StepContext;
+pub use decision::Decision;
 pub use error::{PermanentError, RetryableError, StepError};
 pub use result::{IntoOutcome, StepResult};
 pub use tasker_wire::Failure;
