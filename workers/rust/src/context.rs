@@ -94,7 +94,8 @@ impl StepContext {
         own.or_else(|| field(self.step.context.get(), key)).unwrap_or_else(null)
     }
 
-    /// Inputs of this step only, such as the cursor of a batch or what an operator's retry gave, or null.
+    /// Inputs of this step only, such as the cursor of a batch (see [`batch_inputs`](Self::batch_inputs)) or what an operator's retry
+    /// gave, or null.
     pub fn step_inputs(&self) -> Value {
         self.step.step_inputs.as_ref().map_or(Value::Null, |inputs| value(inputs.get()))
     }
@@ -133,8 +134,8 @@ impl StepContext {
 
     /// The brief failures, by step name, of parents whose failure the template tolerates. Their result is null.
     pub fn dependency_errors(&self) -> BTreeMap<&str, Failure> {
-        let read = |(name, text): (_, &Box<RawValue>)| Some((String::as_str(name), serde_json::from_str(text.get()).ok()?));
-        self.step.dependency_errors.iter().filter_map(read).collect()
+        let errors = self.step.dependency_errors.iter();
+        errors.filter_map(|(name, text)| Some((name.as_str(), serde_json::from_str(text.get()).ok()?))).collect()
     }
 
     /// Why the attempt before failed, with the context that its error gave unless that is large. `None` in the first attempt.

@@ -22,6 +22,7 @@
 
 #![warn(missing_docs)]
 
+mod batch;
 mod context;
 mod decision;
 mod error;
@@ -32,6 +33,7 @@ mod testing;
 mod words;
 mod worker;
 
+pub use batch::{BatchCursor, BatchInputs, BatchMetadata, Batches};
 pub use context::StepContext;
 pub use decision::Decision;
 pub use error::{PermanentError, RetryableError, StepError};

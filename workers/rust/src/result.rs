@@ -36,7 +36,8 @@ impl StepResult {
     }
 }
 
-/// What a handler may return: any value that serializes to JSON, a [`StepResult`], or a [`Decision`](crate::Decision).
+/// What a handler may return: any value that serializes to JSON, a [`StepResult`], a [`Decision`](crate::Decision), or
+/// [`Batches`](crate::Batches).
 pub trait IntoOutcome {
     /// Converts the value to the outcome of the attempt.
     fn into_outcome(self) -> Outcome;
