@@ -95,5 +95,5 @@ def send_order_confirmation(order: dict[str, Any], customer_info: dict[str, Any]
     """Writes to the customer."""
     email = customer_info["email"]
     if "@" not in email:
-        raise PermanentError(f"{email!r} is not an e-mail address", error_code="bad_email")
+        raise PermanentError(f"{email} is not an e-mail address", error_code="bad_email")
     return {"to": email, "order_id": order["order_id"]}

@@ -22,9 +22,10 @@ PLAN_PREFERENCES: dict[str, dict[str, Any]] = {
 @inputs("user_info")
 def create_user_account(user_info: dict[str, Any], context: StepContext) -> dict[str, Any]:
     """Creates the account. The step's id is the user's, so that a repeated attempt creates no second one."""
-    if "@" not in user_info["email"]:
-        raise PermanentError(f"{user_info['email']!r} is not an e-mail address", error_code="bad_email")
-    return {"user_id": context.step_uuid, "email": user_info["email"], "plan": user_info.get("plan", "free")}
+    email = user_info["email"]
+    if "@" not in email:
+        raise PermanentError(f"{email} is not an e-mail address", error_code="bad_email")
+    return {"user_id": context.step_uuid, "email": email, "plan": user_info.get("plan", "free")}
 
 
 @step_handler("setup_billing_profile")

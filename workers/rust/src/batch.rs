@@ -237,7 +237,9 @@ mod tests {
         json!({ "batch_id": batch_id, "start": start, "end": end, "batch_size": end - start })
     }
 
-    async fn analyzed(batches: fn() -> Result<Batches, PermanentError>) -> Value {
+    type Analyze = fn() -> Result<Batches, PermanentError>;
+
+    async fn analyzed(batches: Analyze) -> Value {
         let worker = Worker::new().handler("analyze", move |_| std::future::ready(batches()));
         call(worker, "analyze", json!({})).await
     }
@@ -278,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn batches_that_cannot_be_are_permanent_failures_that_say_what_can() {
-        let wrong: [(fn() -> Result<Batches, PermanentError>, &str); 4] = [
+        let wrong: [(Analyze, &str); 4] = [
             (|| Batches::of_size(10, 0), "the size of a batch is 0"),
             (|| Batches::of_size(u64::MAX, 1), "more than 10000 batches; take at least 1844674407370956 items"),
             (|| Batches::of_size(20_002, 2), "more than 10000 batches; take at least 3 items"),
