@@ -1,6 +1,7 @@
 """The handlers of the templates in ``config/samples``.
 
-tasker-ctl dev --templates config/samples --worker default='python3 workers/python/examples/samples.py'
+tasker-ctl dev --templates config/samples \\
+    --worker default='PYTHONPATH=workers/python/src python3 workers/python/examples/samples.py'
 """
 
 from __future__ import annotations
