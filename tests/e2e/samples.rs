@@ -148,9 +148,9 @@ fn work_continues_at_its_checkpoint_or_where_its_last_attempt_failed() {
         let attempts = |task: &str, worker: &str| {
             dev.steps(task).iter().find(|step| step["name"] == worker).map(|step| step["attempts"].clone()).unwrap()
         };
-        for resume_by in ["failure", "checkpoint"] {
+        for (resume_by, last_run_from) in [("failure", 50), ("checkpoint", 100)] {
             let task = dev.submit("batch_resumption", "batch_resumption", json!({"dataset_size": 100, "resume_by": resume_by}));
-            assert_eq!(results(dev, &task)["process_range_001"]["resumed_from"], 50, "{resume_by}");
+            assert_eq!(results(dev, &task)["process_range_001"]["last_run_from"], last_run_from, "{resume_by}");
         }
         for (context, expected) in [
             (json!({"total_items": 100, "items_per_checkpoint": 25}), 1),

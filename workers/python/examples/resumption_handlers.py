@@ -26,7 +26,7 @@ def analyze_dataset(dataset_size: int) -> BatchConfig:
 def process_range(batch_context: BatchWorkerContext, context: StepContext) -> Any:
     """Counts the items of its batch, and fails once on the way."""
     by_checkpoint = context.get_input("resume_by") == "checkpoint"
-    position = start_of(batch_context, context)
+    start = position = start_of(batch_context, context)
     fails = context.retry_count + 1 == context.get_config("fail_on_attempt")
     while position < batch_context.end_cursor:
         if fails and position == context.get_config("fail_after_items"):
@@ -41,12 +41,13 @@ def process_range(batch_context: BatchWorkerContext, context: StepContext) -> An
             return context.checkpoint_yield(position, position - batch_context.start_cursor)
     return {
         "total_processed": position - batch_context.start_cursor,
-        "resumed_from": resumed_from(context),
+        "failed_at": failed_at(context),
+        "last_run_from": start,
         "attempts": context.retry_count + 1,
     }
 
 
-def resumed_from(context: StepContext) -> Any:
+def failed_at(context: StepContext) -> Any:
     """Where the attempt before said that it failed, or ``None`` in the first attempt."""
     failure = context.last_failure or {}
     return (failure.get("context") or {}).get("position")
@@ -57,6 +58,6 @@ def start_of(batch_context: BatchWorkerContext, context: StepContext) -> int:
     start: int = batch_context.start_cursor
     if batch_context.has_checkpoint():
         start = batch_context.checkpoint_cursor
-    elif resumed_from(context) is not None:
-        start = resumed_from(context)
+    elif failed_at(context) is not None:
+        start = failed_at(context)
     return start

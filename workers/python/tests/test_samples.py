@@ -129,7 +129,7 @@ class Resumption(unittest.TestCase):
     CONFIG = {"fail_on_attempt": 1, "fail_after_items": 50, "items_per_checkpoint": 25}
 
     def resumed(self, **context):
-        """The task, the yields of its two attempts, and how the first one failed."""
+        """The yields of the two attempts, how the first one failed, and where the last run began."""
         task = Task(dataset_size=100, **context)
         task.run("analyze_dataset")
         [inputs] = task.workers("analyze_dataset")[1].values()
@@ -137,17 +137,19 @@ class Resumption(unittest.TestCase):
         first, checkpoint, before = task.yields("process_range_001", **changes)
         changes.update(attempt=2, checkpoint=checkpoint, last_failure=first["failure"])
         second, _, after = task.yields("process_range_001", **changes)
-        self.assertEqual(second["success"]["result"], {"total_processed": 100, "resumed_from": 50, "attempts": 2})
-        return before, after, first["failure"]
+        result = second["success"]["result"]
+        last_run_from = result.pop("last_run_from")
+        self.assertEqual(result, {"total_processed": 100, "failed_at": 50, "attempts": 2})
+        return before, after, first["failure"], last_run_from
 
     def test_the_next_attempt_continues_where_the_failed_one_says_that_it_was(self):
-        before, after, failure = self.resumed()
-        self.assertEqual((before, after), (0, 0))
+        before, after, failure, last_run_from = self.resumed()
+        self.assertEqual((before, after, last_run_from), (0, 0, 50))
         self.assertEqual((failure["retryable"], failure["context"]), (True, {"position": 50}))
 
     def test_the_next_attempt_continues_at_the_last_checkpoint(self):
-        before, after, failure = self.resumed(resume_by="checkpoint")
-        self.assertEqual((before, after), (2, 2))
+        before, after, failure, last_run_from = self.resumed(resume_by="checkpoint")
+        self.assertEqual((before, after, last_run_from), (2, 2, 100))
         self.assertTrue(failure["retryable"])
 
     def test_without_data_there_are_no_batches(self):

@@ -286,10 +286,10 @@ async fn a_thousand_rows_are_added_up_by_five_workers_and_none_by_one_without_wo
 #[tokio::test]
 async fn the_second_attempt_continues_where_the_first_one_failed() {
     let rigs = rigs().await;
-    for (resume_by, yields) in [("failure", 0), ("checkpoint", 4)] {
+    for (resume_by, yields, last_run_from) in [("failure", 0, 50), ("checkpoint", 4, 100)] {
         let context = json!({"dataset_size": 100, "resume_by": resume_by});
         for task in both(&rigs, "batch_resumption.yaml", context, &[]).await {
-            let expected = json!({"total_processed": 100, "resumed_from": 50, "attempts": 2});
+            let expected = json!({"total_processed": 100, "failed_at": 50, "last_run_from": last_run_from, "attempts": 2});
             assert_eq!(task.results["process_range_001"], expected, "{resume_by}");
             assert_eq!((task.yields, task.attempts["process_range_001"]), (yields, 2), "{resume_by}");
         }

@@ -18,7 +18,8 @@ async fn process_range(context: StepContext) -> Result<StepResult, StepError> {
     let by_checkpoint = context.get_input("resume_by") == "checkpoint";
     let fails = context.retry_count() + 1 == context.config::<i32>("fail_on_attempt")?;
     let (fail_after, each): (u64, u64) = (context.config("fail_after_items")?, context.config("items_per_checkpoint")?);
-    let mut position = start(&context).unwrap_or(batch.start);
+    let start = start(&context).unwrap_or(batch.start);
+    let mut position = start;
     while position < batch.end {
         if fails && position == fail_after {
             // What the error gives as its context, the next attempt reads.
@@ -32,18 +33,19 @@ async fn process_range(context: StepContext) -> Result<StepResult, StepError> {
     }
     let result = json!({
         "total_processed": position - batch.start,
-        "resumed_from": resumed_from(&context),
+        "failed_at": failed_at(&context),
+        "last_run_from": start,
         "attempts": context.retry_count() + 1,
     });
     Ok(StepResult::success(result, ()))
 }
 
 /// Where the attempt before said that it failed, or null in the first attempt.
-fn resumed_from(context: &StepContext) -> Value {
+fn failed_at(context: &StepContext) -> Value {
     context.last_failure().and_then(|failure| failure.context).map_or(Value::Null, |context| context["position"].clone())
 }
 
 /// Where to begin: at the last checkpoint, or else at the place of the failure.
 fn start(context: &StepContext) -> Option<u64> {
-    context.checkpoint_cursor().as_u64().or_else(|| resumed_from(context).as_u64())
+    context.checkpoint_cursor().as_u64().or_else(|| failed_at(context).as_u64())
 }
