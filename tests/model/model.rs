@@ -264,7 +264,7 @@ impl Model {
         let mut effects = answer(Answer::Applied(tasker_wire::Answer::Accepted));
         let mut change = Change::default();
         match verdict {
-            Verdict::Complete(_) => change = Change { active: -1, failed: 0, done: 1 << no },
+            Verdict::Complete(_) | Verdict::Expand(..) => change = Change { active: -1, failed: 0, done: 1 << no },
             Verdict::Error { .. } => change = Change { active: -1, failed: 1, done: 0 },
             Verdict::Retry(..) => (row.losses, effects.wake_up) = (0, true),
             Verdict::DispatchAgain(again) => {

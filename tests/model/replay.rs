@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde_json::{Value, value::RawValue};
 use tasker_domain::{
-    Verdict, decide,
+    FailureEffect, Verdict, decide,
     decide::{Again, decide_lost},
     token::TemplateRef,
 };
@@ -428,6 +428,8 @@ fn completion<'a>(twin: &Twin, model: &Model, call: Call, outcome: Option<&'a Ou
         duration_ms: 1,
         if_due,
         metadata: None,
+        failure_effect: FailureEffect::default(),
+        has_place: false,
     }
 }
 

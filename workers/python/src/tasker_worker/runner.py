@@ -181,7 +181,7 @@ def outcome_of(
             from .event_loop import result_of
 
             value = result_of(value, stop)
-        return outcome_of_value(value)
+        return outcome_of_value(handler.convert(value) if handler.convert else value)
     except BaseException as error:
         if stop.is_requested() and name_of(type(error)) == "CancelledError":
             return {"released": {}}
