@@ -200,7 +200,7 @@ create function tasker.retry_step(
   p_task uuid, p_no int, p_task_was text, p_inputs text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
 returns setof tasker.change language plpgsql as $$
 declare
-  own tasker.steps; unheld int := 0; batch record;
+  own tasker.steps; unheld int := 0; batch record; k_no int[]; k_n int[];
 begin
   select s.* into own from tasker.steps s where s.task_id = p_task and s.no = p_no;
   return query select * from tasker.refusal(p_task, p_no, p_task_was, own.state, own.state in ('error', 'waiting_for_retry', 'cancelled')
@@ -226,12 +226,12 @@ begin
   end if;
   return query select * from tasker.audited(p_task, p_no, 'retry_step', p_actor, p_reason, own.state, 'pending',
     case when p_inputs is not null then '{"inputs": ' || p_inputs || '}' end);
+  select array_agg(u.no order by u.no), array_agg(u.n order by u.no) into k_no, k_n
+  from (select * from unnest(batch.no, batch.n) union all select p_no, 0) u(no, n);
   return query select * from tasker.advance_v1(
     array[p_task], array[-(own.state = 'waiting_for_retry')::int - unheld],
     array[-(own.state in ('error', 'cancelled') and not own.tolerated)::int - batch.revived],
-    array_fill(p_task, array[cardinality(k.no)]), k.no, k.n, null, p_send_ms, p_bodies, p_max_bytes)
-  from (select array_agg(u.no order by u.no) as no, array_agg(u.n order by u.no) as n
-    from (select * from unnest(batch.no, batch.n) union all select p_no, 0) u(no, n)) k;
+    array_fill(p_task, array[cardinality(k_no)]), k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
   perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
 end $$;
 
@@ -244,7 +244,7 @@ create function tasker.redo_step(
   p_max_bytes bigint)
 returns setof tasker.change language plpgsql as $$
 declare
-  own tasker.steps; reset int[]; gone int[]; active int; failed int; was_live int; batch record;
+  own tasker.steps; reset int[]; gone int[]; active int; failed int; batch record; k_no int[]; k_n int[];
 begin
   select s.* into own from tasker.steps s where s.task_id = p_task and s.no = p_no;
   return query select * from tasker.refusal(p_task, p_no, case p_task_was when 'complete' then 'running' else p_task_was end, own.state,
@@ -287,11 +287,11 @@ begin
   where t.task_id = p_task;
   return query select * from tasker.audited(p_task, p_no, 'redo_step', p_actor, p_reason, own.state, 'pending',
     json_build_object('reset', cardinality(reset), 'deleted', cardinality(gone), 'inputs', p_inputs::json)::text);
+  select array_agg(u.no order by u.no), array_agg(u.n order by u.no) into k_no, k_n
+  from (select * from unnest(batch.no, batch.n) union all select p_no, 0) u(no, n);
   return query select * from tasker.advance_v1(
-    array[p_task], array[-active], array[-failed - batch.revived], array_fill(p_task, array[cardinality(k.no)]), k.no, k.n, null,
-    p_send_ms, p_bodies, p_max_bytes)
-  from (select array_agg(u.no order by u.no) as no, array_agg(u.n order by u.no) as n
-    from (select * from unnest(batch.no, batch.n) union all select p_no, 0) u(no, n)) k;
+    array[p_task], array[-active], array[-failed - batch.revived], array_fill(p_task, array[cardinality(k_no)]), k_no, k_n, null,
+    p_send_ms, p_bodies, p_max_bytes);
   perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
 end $$;
 
@@ -379,17 +379,17 @@ create function tasker.operate_v1(
 returns setof tasker.change
 language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
-  was text; before tasker.mark[]; answer tasker.change[]; effects tasker.change[]; seen text;
+  task_was text; before tasker.mark[]; answer tasker.change[]; effects tasker.change[]; seen text;
 begin
   begin
     perform tasker.lock_for(p_verb, p_task, p_no, p_args);
-    select t.state into was from tasker.tasks t where t.task_id = p_task;
-    if was is null then
+    select t.state into task_was from tasker.tasks t where t.task_id = p_task;
+    if task_was is null then
       return query select * from tasker.change_row('not_found');
       return;
     end if;
     before := array(select (s.no, s.name, s.state, s.lease)::tasker.mark from tasker.steps s where s.task_id = p_task order by s.no);
-    answer := array(select c from tasker.act(p_verb, p_task, p_no, was, p_args, p_actor, p_reason, p_send_ms, p_bodies, p_max_bytes) c);
+    answer := array(select c from tasker.act(p_verb, p_task, p_no, task_was, p_args, p_actor, p_reason, p_send_ms, p_bodies, p_max_bytes) c);
     if (answer[1]).kind = 'done' then
       effects := array(
         select c from (
@@ -397,13 +397,13 @@ begin
           from unnest(before) b full join (select * from tasker.steps q where q.task_id = p_task) s on s.no = b.no
           where b.no is null or s.no is null or b.state <> s.state or b.lease <> s.lease order by 1) e,
           tasker.change_row('effect', task_id => p_task, no => e.no, lease => e.lease, name => e.name, was => e.was, state => e.state) c);
-      select md5(coalesce(string_agg(concat_ws(' ', e.no, e.was, e.lease, e.state), ',' order by e.no), '') || was) into seen from unnest(effects) e;
+      select md5(coalesce(string_agg(concat_ws(' ', e.no, e.was, e.lease, e.state), ',' order by e.no), '') || task_was) into seen from unnest(effects) e;
       if p_dry or seen <> p_seen then
         raise exception using errcode = 'TK001', message = 'rolled back';
       end if;
     end if;
   exception when sqlstate 'TK001' then
-    answer := array(select c from tasker.change_row(case when p_dry then 'done' else 'changed' end, state => was) c);
+    answer := array(select c from tasker.change_row(case when p_dry then 'done' else 'changed' end, state => task_was) c);
   end;
   return next answer[1];
   return query select * from unnest(effects);
