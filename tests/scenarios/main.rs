@@ -5,11 +5,13 @@
 mod attempts;
 mod backoffs;
 mod basics;
+mod batches;
 mod cancel;
 mod change_of_queue;
 mod clock;
 mod counts;
 mod dead_letters;
+mod decisions;
 mod defects;
 mod failures;
 mod foreign_locks;

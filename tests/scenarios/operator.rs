@@ -4,7 +4,7 @@ use serde_json::{Value, json, value::RawValue};
 use tasker_engine::OperatorError;
 use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState, ids::step_no};
 
-use crate::rig::{Rig, by, failure, permanent, success, template};
+use crate::rig::{Rig, by, failure, permanent, raw, success, template};
 
 async fn chain() -> (Rig, TaskId, RunStep) {
     let rig = Rig::still().await;
@@ -12,10 +12,6 @@ async fn chain() -> (Rig, TaskId, RunStep) {
     let task = rig.submit("w", json!({})).await;
     let a = rig.receive().await;
     (rig, task, a)
-}
-
-fn raw(value: Value) -> Option<Box<RawValue>> {
-    Some(RawValue::from_string(value.to_string()).unwrap())
 }
 
 fn conflict(result: Result<(), OperatorError>) -> (bool, String) {

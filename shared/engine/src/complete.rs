@@ -97,6 +97,10 @@ fn judge<'a>(completion: &'a CompleteStep, workflow: &Workflow, position: usize,
                 Err(failure) => decide_failure(failure, policy, completion.attempt, jitter),
             }
         }
+        Verdict::Complete(result) => match workflow.refuse_expansion(position, &completion.outcome) {
+            Some(failure) => decide_failure(failure, policy, completion.attempt, jitter),
+            None => Verdict::Complete(result),
+        },
         verdict => verdict,
     };
     Completion {

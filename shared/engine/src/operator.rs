@@ -250,7 +250,7 @@ impl<Q: Queue> Engine<Q> {
         let workflow = &template.workflow;
         let Some(decider) = step.position().filter(|position| workflow.deciders().contains(position)) else { return Ok(None) };
         let outcome = Outcome::success(result.map_or_else(null, ToOwned::to_owned), None);
-        let expansion = workflow.settled(decider, &outcome).map_err(invalid_outcome)?;
+        let expansion = workflow.resolution(decider, &outcome).map_err(invalid_outcome)?;
         let (others, seen) = self.others(workflow, step.task, decider).await?;
         let growth = workflow.growth(&decided(workflow, &seen), decider, &expansion.created);
         let planned = Planned { workflow, decider, expansion: &expansion, growth: &growth, others: &others, seen: &seen };

@@ -3,12 +3,16 @@
 //!
 //! Nothing here knows the state of a step. A step that was not chosen does not exist.
 
+mod expansion;
 mod graph;
-mod stub;
-pub use stub::*;
+mod outcome;
 pub(crate) mod possible;
+mod redo;
 
 use std::collections::BTreeMap;
+
+pub use expansion::{Expansion, NewWorker};
+pub use redo::Redo;
 
 use crate::template::{StepKind, Workflow};
 use tasker_wire::{

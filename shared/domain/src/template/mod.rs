@@ -43,21 +43,6 @@ pub fn parse(yaml: &str) -> Result<(Template, Vec<Fault>), Faults> {
     Ok((template.expect("without a fault there is a template"), notes))
 }
 
-/// Why a valid template cannot be registered yet: step types that the engine does not support.
-pub fn refuse_unsupported(template: &Template) -> Vec<Fault> {
-    let refuse = |(i, step): (usize, &Step)| {
-        let reason = match step.kind {
-            StepKind::Standard => return None,
-            StepKind::Decision => "decision steps cannot be run yet: the engine does not create steps while a task runs",
-            StepKind::DeferredConvergence => "deferred_convergence steps cannot be run yet: they wait for what decisions create",
-            StepKind::Batchable => "batchable steps cannot be run yet: the engine does not create batch workers",
-            StepKind::BatchWorker => "batch_worker steps cannot be run yet: the engine does not create them from batches",
-        };
-        Some(Fault::new(format!("/steps/{i}/type"), reason))
-    };
-    template.steps.iter().enumerate().filter_map(refuse).collect()
-}
-
 /// A workflow definition with every default filled in. It is stored as its own JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Template {
@@ -186,6 +171,19 @@ pub enum StepKind {
     Batchable,
     /// The pattern for the steps that work on the batches.
     BatchWorker,
+}
+
+impl StepKind {
+    /// As in a template.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Decision => "decision",
+            Self::DeferredConvergence => "deferred_convergence",
+            Self::Batchable => "batchable",
+            Self::BatchWorker => "batch_worker",
+        }
+    }
 }
 
 /// How often a failed step is attempted again, and when.
