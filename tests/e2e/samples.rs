@@ -48,12 +48,12 @@ fn power(exponent: u32) -> String {
     digits.iter().rev().map(|d| char::from_digit(*d, 10).unwrap()).collect()
 }
 
-/// Runs `check` with the samples of `config/samples` and a worker of each language.
+/// Runs `check` with the samples of `config/templates/samples` and a worker of each language.
 fn in_both_languages(check: fn(&Dev)) {
     let python = format!("python3 {}", root().join("workers/python/examples/samples.py").display());
     for worker in [binary("tasker-example-rust").display().to_string(), python] {
         let place = Place::create();
-        let (templates, worker) = (root().join("config/samples"), format!("default={worker}"));
+        let (templates, worker) = (root().join("config/templates/samples"), format!("default={worker}"));
         let dev = Dev::start(&place, &["--templates", templates.to_str().unwrap(), "--worker", &worker]);
         check(&dev);
         dev.assert_healthy();
@@ -100,7 +100,6 @@ fn what_a_person_gives_as_the_result_of_a_step_is_what_the_next_one_goes_on_with
 }
 
 #[test]
-#[ignore = "the engine does not make steps while a task runs yet"]
 fn a_decision_makes_the_approvals_that_an_amount_needs() {
     in_both_languages(|dev| {
         for (amount, chosen) in [
@@ -121,13 +120,12 @@ fn a_decision_makes_the_approvals_that_an_amount_needs() {
 }
 
 #[test]
-#[ignore = "the engine does not make steps while a task runs yet"]
 fn batches_make_a_worker_for_each_cursor_and_one_without_work_for_none() {
     in_both_languages(|dev| {
         let workers =
             |steps: &BTreeMap<String, Value>, pattern: &str| steps.keys().filter(|name| name.starts_with(pattern)).count();
         for (file, count, processed) in [("products.csv", 5, 1000), ("products_empty.csv", 1, 0)] {
-            let context = json!({"csv_file_path": root().join("config/samples").join(file)});
+            let context = json!({"csv_file_path": root().join("config/templates/samples").join(file)});
             let steps = results(dev, &dev.submit("csv_processing", "product_inventory", context));
             assert_eq!(workers(&steps, "process_csv_batch_"), count);
             assert_eq!(steps["aggregate_csv_results"]["processed"], processed);
@@ -142,7 +140,6 @@ fn batches_make_a_worker_for_each_cursor_and_one_without_work_for_none() {
 }
 
 #[test]
-#[ignore = "the engine does not make steps while a task runs yet"]
 fn work_continues_at_its_checkpoint_or_where_its_last_attempt_failed() {
     in_both_languages(|dev| {
         let attempts = |task: &str, worker: &str| {

@@ -1,6 +1,6 @@
-"""The handlers of the templates in ``config/samples``.
+"""The handlers of the templates in ``config/templates/samples``.
 
-tasker-ctl dev --templates config/samples \\
+tasker-ctl dev --templates config/templates/samples \\
     --worker default='PYTHONPATH=workers/python/src python3 workers/python/examples/samples.py'
 """
 

@@ -96,7 +96,7 @@ class Approval(unittest.TestCase):
 
 class Inventory(unittest.TestCase):
     def test_a_thousand_rows_are_added_up_by_five_workers(self):
-        task = Task(csv_file_path=str(ROOT / "config/samples/products.csv"))
+        task = Task(csv_file_path=str(ROOT / "config/templates/samples/products.csv"))
         analyzed = task.run("analyze_csv", config={"batch_size": 200})
         self.assertEqual((analyzed["total_items"], analyzed["worker_count"]), (1000, 5))
         names = task.work("analyze_csv", "process_csv_batch")
@@ -114,7 +114,7 @@ class Inventory(unittest.TestCase):
         self.assertEqual(task.run("aggregate_csv_results"), expected)
 
     def test_a_file_without_rows_has_one_worker_without_work(self):
-        task = Task(csv_file_path=str(ROOT / "config/samples/products_empty.csv"))
+        task = Task(csv_file_path=str(ROOT / "config/templates/samples/products_empty.csv"))
         task.run("analyze_csv", config={"batch_size": 200})
         self.assertEqual(task.work("analyze_csv", "process_csv_batch"), ["process_csv_batch_000"])
         nothing = {"processed": 0, "inventory_cents": 0, "category_counts": {}, "dearest": None, "worker_count": 0}

@@ -1,4 +1,4 @@
-//! Runs the samples of `config/samples` over real worker processes of both languages: their templates, their handlers, and the same
+//! Runs the samples of `config/templates/samples` over real worker processes of both languages: their templates, their handlers, and the same
 //! results from both. A hundred lines stand in for the engine: they run parents first, make the steps that decisions and batches name,
 //! and retry immediately while attempts are left.
 
@@ -26,7 +26,7 @@ fn root() -> PathBuf {
 }
 
 fn sample(file: &str) -> Template {
-    let text = std::fs::read_to_string(root().join("config/samples").join(file)).unwrap();
+    let text = std::fs::read_to_string(root().join("config/templates/samples").join(file)).unwrap();
     let (template, notes) = template::parse(&text).unwrap();
     assert_eq!(notes, [], "every key of {file} has an effect");
     template
@@ -262,7 +262,7 @@ async fn the_amount_of_a_request_decides_who_approves_it() {
 #[tokio::test]
 async fn a_thousand_rows_are_added_up_by_five_workers_and_none_by_one_without_work() {
     let rigs = rigs().await;
-    let file = |name: &str| json!({"csv_file_path": root().join("config/samples").join(name)});
+    let file = |name: &str| json!({"csv_file_path": root().join("config/templates/samples").join(name)});
     for task in both(&rigs, "product_inventory.yaml", file("products.csv"), &[]).await {
         let names: Vec<&str> = task.workers.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, [1, 2, 3, 4, 5].map(|number| format!("process_csv_batch_00{number}")));
@@ -429,7 +429,7 @@ async fn a_user_of_each_plan_is_set_up_in_every_service() {
 #[test]
 fn every_sample_runs_in_a_test() {
     let tests = include_str!("dynamic.rs");
-    for file in std::fs::read_dir(root().join("config/samples")).unwrap() {
+    for file in std::fs::read_dir(root().join("config/templates/samples")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
         assert!(tests.contains(&format!("\"{name}\"")), "{name} runs in no test");
     }

@@ -1,6 +1,6 @@
-//! The handlers of the templates in `config/samples`, one module a template.
+//! The handlers of the templates in `config/templates/samples`, one module a template.
 //!
-//! `tasker-ctl dev --templates config/samples --worker default=target/debug/tasker-example-rust`
+//! `tasker-ctl dev --templates config/templates/samples --worker default=target/debug/tasker-example-rust`
 
 mod approval;
 mod checkpoint;
