@@ -33,6 +33,7 @@
 --   pass_places        gives the places of workers that ended to those that wait                               V8
 --   change_row         builds a returned row                                                           V2
 --   outcome_of         the outcome that `attempts` records for a verdict                               V3
+--   progress, kept_checkpoints           what the row of a checkpoint tells; how many of them are kept   V3
 --   lock_for, act      the locks of an operator's action; the action                                   V5
 --                      -> cancel_task, reopen_task, resolve_task, pause_task, retry_step, redo_step, resolve_step
 --   refusal, audited   a row for an action that is not allowed; the audit log and the row of an applied one   V5

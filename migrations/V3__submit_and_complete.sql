@@ -74,6 +74,13 @@ create function tasker.outcome_of(verdict text) returns text language sql immuta
   select case when verdict = 'complete' then 'success' when verdict in ('checkpoint', 'released') then verdict else 'failure' end
 $$;
 
+-- What the row of a checkpoint in `attempts` tells.
+create function tasker.progress(checkpoint json) returns json language sql immutable as $$
+  select json_build_object('cursor', checkpoint->'cursor', 'items_processed', checkpoint->'items_processed')
+$$;
+-- The rows of checkpoints that are kept of a step.
+create function tasker.kept_checkpoints() returns int language sql immutable as 'select 100';
+
 -- Applies a batch of verdicts, ascending by (task_id, no), at most one per step.
 --   verdict: complete | error | tolerated | retry | checkpoint | released | lost | started | callback
 --   delay_ms: until the retry, the deadline or the expiry · body: the result or the checkpoint · error: why it failed
@@ -123,8 +130,15 @@ begin
     insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, metadata, worker, duration_ms,
       dispatched_at, finished_at)
     select o.task_id, o.no, o.lease, o.attempt, tasker.outcome_of(o.verdict),
-      true, p_digest[o.idx], p_error[o.idx]::json, p_metadata[o.idx]::json, p_worker[o.idx], p_duration_ms[o.idx], o.dispatched_at, tasker.clock()
+      true, p_digest[o.idx], p_error[o.idx]::json,
+      case o.verdict when 'checkpoint' then tasker.progress(p_body[o.idx]::json) else p_metadata[o.idx]::json end,
+      p_worker[o.idx], p_duration_ms[o.idx], o.dispatched_at, tasker.clock()
     from own o where o.verdict not in ('complete', 'started', 'callback', 'lost')
+  ), forgotten as (
+    -- Of a step's checkpoints the last ones are kept.
+    delete from tasker.attempts a using own o
+    where a.task_id = any (array[o.task_id]) and a.no = o.no and a.lease = o.lease - tasker.kept_checkpoints()
+      and a.outcome = 'checkpoint' and o.verdict = 'checkpoint'
   ), ended as (
     select array_agg(o.idx) as idx, array_agg(o.task_id) filter (where o.verdict not in ('started', 'callback', 'retry')) as task_id,
       array_agg((o.verdict = 'error')::int) filter (where o.verdict not in ('started', 'callback', 'retry')) as failed,

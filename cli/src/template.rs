@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use semver::Version;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use tasker_domain::{did_you_mean, template};
+use tasker_domain::did_you_mean;
 use tasker_server::{TemplateFile, template_files};
 use tasker_wire::{
     Fault,

@@ -343,7 +343,7 @@ fn note(seen: &mut HashMap<TaskId, Seen>, completions: &[Lease], jobs: &Jobs, ch
                 of(lost.lease.step.task, &mut |s| s.answer = Answer::Lost);
             }
         }
-        Change::Task(_) | Change::Done(_) | Change::Conflict(..) => {}
+        Change::Task(_) | Change::Done(_) | Change::Conflict(..) | Change::Effect(_) | Change::Seen(_) => {}
         other => panic!("an answer that nothing asks for: {other:?}"),
     }
 }

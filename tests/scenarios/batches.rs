@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tasker_engine::{Action, Condition};
+use tasker_engine::{OperatorAction, Precondition};
 use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState};
 
 use crate::rig::{Rig, by, permanent, raw, success, workflow};
@@ -44,9 +44,9 @@ async fn with_workers(rig: &Rig, config: Value, workers: usize) -> (TaskId, BTre
     (task, rig.receive_all().await)
 }
 
-async fn act(rig: &Rig, task: TaskId, name: &str, action: Action) {
+async fn act(rig: &Rig, task: TaskId, name: &str, action: OperatorAction) {
     let step = rig.step_id(task, name).await;
-    rig.engine.operate((task, Some(step)), action, by("because"), Condition::default()).await.unwrap();
+    rig.engine.operate((task, Some(step)), action, by("because"), Precondition::default()).await.unwrap();
     rig.check().await;
 }
 
@@ -168,7 +168,7 @@ async fn an_isolated_failure_holds_the_convergence_and_lets_the_others_end() {
         rig.check().await;
     }
     assert_eq!(rig.state(task).await, TaskState::Error);
-    act(&rig, task, "work_001", Action::RetryStep { inputs: None }).await;
+    act(&rig, task, "work_001", OperatorAction::RetryStep { inputs: None }).await;
     rig.answer(&rig.receive().await, success(json!(1))).await;
     assert_eq!(rig.receive().await.step_name, "join");
     rig.check().await;
@@ -185,7 +185,7 @@ async fn the_first_failure_ends_a_batch_that_fails_fast() {
         assert_eq!(rig.step(task, "work_001").await.state, StepState::Cancelled);
         assert_eq!(rig.answer(&runs["work_001"], success(json!(1))).await, Answer::Stale);
         // The retry of the one that failed lets the others go on.
-        act(&rig, task, "work_002", Action::RetryStep { inputs: None }).await;
+        act(&rig, task, "work_002", OperatorAction::RetryStep { inputs: None }).await;
         let mut done = 0;
         while rig.state(task).await == TaskState::Running {
             for (_, run) in rig.receive_all().await {
@@ -215,7 +215,7 @@ async fn a_settled_failure_opens_its_batch_again() {
     let rig = Rig::still().await;
     let (task, runs) = with_workers(&rig, json!({"failure_strategy": "fail_fast", "parallelism": 1}), 3).await;
     rig.answer(&runs["work_001"], permanent("bad rows")).await;
-    act(&rig, task, "work_001", Action::ResolveStep { result: raw(json!("by hand")) }).await;
+    act(&rig, task, "work_001", OperatorAction::ResolveStep { result: raw(json!("by hand")) }).await;
     for name in ["work_002", "work_003", "join"] {
         let run = rig.receive().await;
         assert_eq!(run.step_name, name);
@@ -229,12 +229,12 @@ async fn a_settled_failure_opens_its_batch_again() {
 async fn a_worker_that_waits_for_a_place_may_be_settled() {
     let rig = Rig::still().await;
     let (task, runs) = with_workers(&rig, json!({"parallelism": 1}), 3).await;
-    act(&rig, task, "work_002", Action::ResolveStep { result: None }).await;
+    act(&rig, task, "work_002", OperatorAction::ResolveStep { result: None }).await;
     rig.answer(&runs["work_001"], success(json!(1))).await;
     let third = rig.receive().await;
     assert_eq!(third.step_name, "work_003");
     // Settled while it has the place.
-    act(&rig, task, "work_003", Action::ResolveStep { result: None }).await;
+    act(&rig, task, "work_003", OperatorAction::ResolveStep { result: None }).await;
     assert_eq!(rig.receive().await.step_name, "join");
 }
 
@@ -246,7 +246,7 @@ async fn a_cancelled_batch_is_reopened_from_its_beginning() {
     rig.engine.cancel_task(task, by("enough")).await.unwrap();
     rig.check().await;
     rig.receive_all().await;
-    rig.engine.operate((task, None), Action::ReopenTask, by("after all"), Condition::default()).await.unwrap();
+    rig.engine.operate((task, None), OperatorAction::ReopenTask, by("after all"), Precondition::default()).await.unwrap();
     rig.check().await;
     let mut ended = Vec::new();
     while rig.state(task).await == TaskState::Running {
@@ -268,7 +268,7 @@ async fn a_repeated_split_replaces_its_workers() {
     let (task, runs) = with_workers(&rig, json!({"parallelism": 2}), 3).await;
     rig.answer(&runs["work_001"], success(json!(1))).await;
     rig.receive_all().await;
-    act(&rig, task, "split", Action::RedoStep { inputs: None }).await;
+    act(&rig, task, "split", OperatorAction::RedoStep { inputs: None }).await;
     assert_eq!(rig.steps(task).await.keys().collect::<Vec<_>>(), ["split"]);
     // Late answers of those that are deleted: one was applied, one never was.
     assert_eq!(rig.answer(&runs["work_001"], success(json!(1))).await, Answer::Duplicate);

@@ -257,3 +257,17 @@ async fn ordinary_data_in_a_result_makes_nothing_and_a_decision_of_another_step_
     assert_eq!(error["error_type"], "invalid_outcome");
     rig.check().await;
 }
+
+#[tokio::test]
+async fn messages_that_old_code_would_misread_have_the_later_version() {
+    let rig = Rig::still().await;
+    rig.register(&approval()).await;
+    let task = rig.submit("approval", json!({})).await;
+    let validate = rig.receive().await;
+    rig.answer(&validate, success(json!(1))).await;
+    let route = rig.receive().await;
+    assert_eq!((validate.v, route.v, route.complete(create(&["auto"]), "scripted", 1).v), (1, 2, 2));
+    rig.answer(&route, create(&["auto"])).await;
+    assert_eq!(rig.receive().await.v, 1);
+    let _ = task;
+}

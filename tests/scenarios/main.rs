@@ -8,6 +8,7 @@ mod basics;
 mod batches;
 mod cancel;
 mod change_of_queue;
+mod checkpoints;
 mod clock;
 mod counts;
 mod dead_letters;

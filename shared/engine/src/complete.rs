@@ -94,11 +94,11 @@ fn judge<'a>(completion: &'a CompleteStep, workflow: &Workflow, position: usize,
         Verdict::Complete(result) if matches!(kind, StepKind::Decision | StepKind::Batchable) => {
             match workflow.expansion(position, &completion.outcome) {
                 Ok(expansion) => Verdict::Expand(result, Box::new(expansion)),
-                Err(failure) => decide_failure(failure, policy, completion.attempt, jitter),
+                Err(failure) => decide_failure(*failure, policy, completion.attempt, jitter),
             }
         }
         Verdict::Complete(result) => match workflow.refuse_expansion(position, &completion.outcome) {
-            Some(failure) => decide_failure(failure, policy, completion.attempt, jitter),
+            Some(failure) => decide_failure(*failure, policy, completion.attempt, jitter),
             None => Verdict::Complete(result),
         },
         verdict => verdict,

@@ -10,7 +10,10 @@ use serde_json::value::RawValue;
 use tasker_domain::{Verdict, template::WorkflowStep, token};
 use tasker_queue::{Outgoing, Queue};
 use tasker_store::{Change, Completion, StoreError, TaskHeader};
-use tasker_wire::{Answer, Lease, RunStep, StepId, limits, message::VERSION};
+use tasker_wire::{
+    Answer, Lease, RunStep, StepId, limits,
+    message::{DYNAMIC_VERSION, VERSION},
+};
 
 use crate::{
     Engine,
@@ -151,7 +154,7 @@ impl<Q: Queue> Engine<Q> {
     /// The first message of a step, without inputs.
     pub(crate) fn run_step(&self, (header, template): &Task, step: &WorkflowStep, lease: Lease, attempt: i32) -> RunStep {
         RunStep {
-            v: VERSION,
+            v: if step.kind.is_dynamic() { DYNAMIC_VERSION } else { VERSION },
             task_id: header.task,
             step_id: lease.step,
             step_name: step.name.clone(),

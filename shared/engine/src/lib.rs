@@ -39,7 +39,7 @@ use tasker_store::{DispatchSettings, Store};
 use tasker_wire::{limits, message::Lease};
 
 pub use complete::disposition;
-pub use operator::{Action, By, Condition, Effects, OperatorError};
+pub use operator::{By, Effects, OperatorAction, OperatorError, Precondition};
 pub use pools::{Unserved, WaitingPool};
 pub use reaction::{React, Reaction};
 pub use register::{RegisterError, Registered};

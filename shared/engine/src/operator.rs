@@ -22,7 +22,7 @@ pub struct By {
 
 /// An action on a task or a step.
 #[derive(Debug, Clone)]
-pub enum Action {
+pub enum OperatorAction {
     /// Ends a running task. Has no effect on a cancelled one.
     CancelTask,
     /// Gives the cancelled steps of a cancelled or failed task a new budget, and goes on.
@@ -47,7 +47,7 @@ pub enum Action {
     ResolveStep { result: Option<Box<RawValue>> },
 }
 
-impl Action {
+impl OperatorAction {
     /// The word for it in the audit log.
     pub fn verb(&self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl Action {
 
 /// On what condition an action is carried out.
 #[derive(Debug, Clone, Default)]
-pub struct Condition {
+pub struct Precondition {
     /// [`Effects::seen`] of the dry run that the caller decided by. If anything of it has changed, nothing is done.
     pub seen: Option<String>,
     /// Only says what would change.
@@ -137,12 +137,14 @@ struct EdgeText<'a> {
 impl<Q: Queue> Engine<Q> {
     /// Cancels a running task. Has no effect on a cancelled task; any other finished task is a conflict.
     pub async fn cancel_task(self: &Arc<Self>, task: TaskId, by: By) -> Result<(), OperatorError> {
-        self.operate((task, None), Action::CancelTask, by, Condition::default()).await.map(drop)
+        self.operate((task, None), OperatorAction::CancelTask, by, Precondition::default()).await.map(drop)
     }
 
     /// Resets the attempts of a step that failed, waits for a retry or was cancelled, and dispatches it.
     pub async fn retry_step(self: &Arc<Self>, step: StepId, by: By) -> Result<(), OperatorError> {
-        self.operate((step.task, Some(step)), Action::RetryStep { inputs: None }, by, Condition::default()).await.map(drop)
+        self.operate((step.task, Some(step)), OperatorAction::RetryStep { inputs: None }, by, Precondition::default())
+            .await
+            .map(drop)
     }
 
     /// Resolves an unfinished or failed step. Its children receive `result`, or null.
@@ -152,16 +154,16 @@ impl<Q: Queue> Engine<Q> {
         result: Option<Box<RawValue>>,
         by: By,
     ) -> Result<(), OperatorError> {
-        self.operate((step.task, Some(step)), Action::ResolveStep { result }, by, Condition::default()).await.map(drop)
+        self.operate((step.task, Some(step)), OperatorAction::ResolveStep { result }, by, Precondition::default()).await.map(drop)
     }
 
     /// Carries out an action on a task or one of its steps, or only says what it would do.
     pub async fn operate(
         self: &Arc<Self>,
         (task, step): (TaskId, Option<StepId>),
-        action: Action,
+        action: OperatorAction,
         by: By,
-        condition: Condition,
+        condition: Precondition,
     ) -> Result<Effects, OperatorError> {
         refuse_arguments(&action, &by)?;
         self.to_its_end(|engine| async move {
@@ -188,9 +190,9 @@ impl<Q: Queue> Engine<Q> {
         &self,
         task: TaskId,
         step: Option<StepId>,
-        action: &Action,
+        action: &OperatorAction,
         by: &By,
-        condition: &Condition,
+        condition: &Precondition,
     ) -> Result<Vec<Change>, OperatorError> {
         loop {
             let arguments = self.arguments(step, action, by).await?;
@@ -207,15 +209,20 @@ impl<Q: Queue> Engine<Q> {
         }
     }
 
-    async fn arguments<'a>(&self, step: Option<StepId>, action: &'a Action, by: &'a By) -> Result<Arguments<'a>, OperatorError> {
+    async fn arguments<'a>(
+        &self,
+        step: Option<StepId>,
+        action: &'a OperatorAction,
+        by: &'a By,
+    ) -> Result<Arguments<'a>, OperatorError> {
         let mut arguments = Arguments { metadata: by.metadata.as_deref(), ..Arguments::default() };
         match (action, step) {
-            (Action::RetryStep { inputs }, _) => arguments.inputs = inputs.as_deref(),
-            (Action::RedoStep { inputs }, Some(step)) => {
+            (OperatorAction::RetryStep { inputs }, _) => arguments.inputs = inputs.as_deref(),
+            (OperatorAction::RedoStep { inputs }, Some(step)) => {
                 arguments.inputs = inputs.as_deref();
                 arguments.plan = Some(self.plan_redo(step).await?);
             }
-            (Action::ResolveStep { result }, Some(step)) => {
+            (OperatorAction::ResolveStep { result }, Some(step)) => {
                 arguments.result = result.as_deref();
                 arguments.plan = self.plan_resolve(step, result.as_deref()).await?;
             }
@@ -250,7 +257,7 @@ impl<Q: Queue> Engine<Q> {
         let workflow = &template.workflow;
         let Some(decider) = step.position().filter(|position| workflow.deciders().contains(position)) else { return Ok(None) };
         let outcome = Outcome::success(result.map_or_else(null, ToOwned::to_owned), None);
-        let expansion = workflow.resolution(decider, &outcome).map_err(invalid_outcome)?;
+        let expansion = workflow.resolution(decider, &outcome).map_err(|failure| invalid_outcome(*failure))?;
         let (others, seen) = self.others(workflow, step.task, decider).await?;
         let growth = workflow.growth(&decided(workflow, &seen), decider, &expansion.created);
         let planned = Planned { workflow, decider, expansion: &expansion, growth: &growth, others: &others, seen: &seen };
@@ -288,11 +295,13 @@ fn effects(changes: &[Change]) -> Effects {
     effects
 }
 
-fn refuse_arguments(action: &Action, by: &By) -> Result<(), OperatorError> {
+fn refuse_arguments(action: &OperatorAction, by: &By) -> Result<(), OperatorError> {
     refuse("/completion_data/metadata", by.metadata.as_deref(), limits::METADATA_BYTES)?;
     match action {
-        Action::ResolveStep { result } => refuse("/completion_data/result", result.as_deref(), limits::RESULT_BYTES),
-        Action::RetryStep { inputs } | Action::RedoStep { inputs } => refuse("/inputs", inputs.as_deref(), limits::CONTEXT_BYTES),
+        OperatorAction::ResolveStep { result } => refuse("/completion_data/result", result.as_deref(), limits::RESULT_BYTES),
+        OperatorAction::RetryStep { inputs } | OperatorAction::RedoStep { inputs } => {
+            refuse("/inputs", inputs.as_deref(), limits::CONTEXT_BYTES)
+        }
         _ => Ok(()),
     }
 }

@@ -58,13 +58,13 @@ impl Workflow {
     /// What a success of the decider at `position` makes. [`decide`](crate::decide) must have accepted its result.
     ///
     /// The error is a permanent failure `invalid_outcome` that says what is wrong, and where in the success.
-    pub fn expansion(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Failure> {
+    pub fn expansion(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Box<Failure>> {
         let expansion = self.said_expansion(position, outcome)?;
         expansion.ok_or_else(|| invalid(&Faults(vec![Fault::new("", self.says_nothing(position))])))
     }
 
     /// What the decider at `position` makes if an operator resolves it with this success: nothing, unless it says what.
-    pub fn resolution(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Failure> {
+    pub fn resolution(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Box<Failure>> {
         let nothing = || match &self.steps[position].batch {
             Some(batch) => Expansion::of_workers(Vec::new(), batch),
             None => Expansion::of_steps(Vec::new()),
@@ -74,7 +74,7 @@ impl Workflow {
 
     /// The failure of a step whose success says what to make although its type makes nothing of the kind. Keys of its result are
     /// ordinary data.
-    pub fn refuse_expansion(&self, position: usize, outcome: &Outcome) -> Option<Failure> {
+    pub fn refuse_expansion(&self, position: usize, outcome: &Outcome) -> Option<Box<Failure>> {
         let Outcome::Success { decision, batches, .. } = outcome else { return None };
         let kind = self.steps[position].kind;
         let refuse = |said: bool, place: &str, right: StepKind| {
@@ -103,7 +103,7 @@ impl Workflow {
     }
 
     /// `None` if the outcome does not say what to make.
-    fn said_expansion(&self, position: usize, outcome: &Outcome) -> Result<Option<Expansion>, Failure> {
+    fn said_expansion(&self, position: usize, outcome: &Outcome) -> Result<Option<Expansion>, Box<Failure>> {
         if let Some(failure) = self.refuse_expansion(position, outcome) {
             return Err(failure);
         }
@@ -186,11 +186,11 @@ impl Workflow {
     }
 }
 
-fn invalid(faults: &Faults) -> Failure {
+fn invalid(faults: &Faults) -> Box<Failure> {
     let named = Faults(faults.0.iter().take(NAMED_FAULTS).cloned().collect());
     let more = faults.0.len().saturating_sub(NAMED_FAULTS);
     let more = if more > 0 { format!("; and {more} more faults") } else { String::new() };
-    Failure::permanent("invalid_outcome", format!("{named}{more}"))
+    Failure::permanent("invalid_outcome", format!("{named}{more}")).into()
 }
 
 fn are_same(some: &[NewWorker], others: &[NewWorker]) -> bool {

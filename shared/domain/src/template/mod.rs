@@ -174,6 +174,13 @@ pub enum StepKind {
 }
 
 impl StepKind {
+    /// Whether its outcome means more for other steps than that they are ready.
+    pub fn is_dynamic(self) -> bool {
+        matches!(self, Self::Decision | Self::Batchable | Self::BatchWorker)
+    }
+}
+
+impl StepKind {
     /// As in a template.
     pub fn word(self) -> &'static str {
         match self {
