@@ -20,6 +20,7 @@ mod identity;
 mod join;
 mod late;
 mod limits;
+mod lives;
 mod locks;
 mod lost_answers;
 mod net;
