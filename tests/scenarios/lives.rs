@@ -10,7 +10,7 @@ use tasker_domain::{
 };
 use tasker_engine::{OperatorAction, OperatorError, Precondition};
 use tasker_test_support::Chance;
-use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState, ids::position};
+use tasker_wire::{Answer, Outcome, RunStep, TaskId, TaskState, ids::position};
 
 use crate::rig::{Rig, by, failure, permanent, raw, success, workflow};
 
@@ -18,6 +18,41 @@ use crate::rig::{Rig, by, failure, permanent, raw, success, workflow};
 const CALLS: usize = 60;
 /// The lives of a test.
 const LIVES: usize = 24;
+
+/// By function, a text and its replacement.
+type Plant = (&'static str, &'static str, &'static str);
+
+/// Calls hold their locks a little longer.
+const SLOWLY: Plant =
+    ("advance_v1", "  if k_task is not null then", "  perform pg_sleep(random() * 0.006);\n  if k_task is not null then");
+
+/// Bugs that a life finds.
+const PLANTS: [Plant; 15] = [
+    ("advance_v1", "0 <> any (d_failed) or -1 <> any (d_active)", "1 = any (d_failed) or -1 <> all (d_active)"),
+    ("redo_step", "greatest(t.lease_base, (", "least(t.lease_base, ("),
+    ("redo_step", "array[-active]", "array[0]"),
+    ("keep_answers", "where s.digest is not null", "where false"),
+    ("resolve_step", "case when own.tolerated then '' else own.state end", "''"),
+    ("grow", "cardinality(m.parents) - (", "cardinality(m.parents) - 0 * ("),
+    ("grow", "except select m.no from", "except select -m.no from"),
+    ("grow", "total_steps + made", "total_steps"),
+    ("pass_places", "b.running - batch.ended", "b.running"),
+    ("retry_step", "running = b.running + 1", "running = b.running"),
+    ("retry_step", "set pending_parents = s.pending_parents + 1", "set pending_parents = s.pending_parents"),
+    ("revive", "+ k.waits::int", "+ 0"),
+    ("fail_batch_v1", "set open = false", "set open = true"),
+    ("open_batches", "next = b.no,", "next = b.next,"),
+    ("operate_v1", "if p_dry or seen <> p_seen then", "if false then"),
+];
+/// Bugs that calls at once find.
+const PLANTS_AT_ONCE: [Plant; 4] = [
+    ("lock_steps", "order by s.no limit 1 for update", "order by s.no limit 1"),
+    ("lock_steps", "q.no = k.no for update", "q.no = k.no"),
+    ("refuse_growth", "if seen::jsonb <> (p_growth->'seen')::jsonb then", "if false then"),
+    ("pass_places", "greatest(batch.free, 0) for update", "greatest(batch.free, 0) for update skip locked"),
+];
+/// So many lives find a planted bug.
+const FOUND_WITHIN: usize = 150;
 
 struct Life {
     rig: Rig,
@@ -27,41 +62,92 @@ struct Life {
     /// Dispatches without an answer.
     held: Vec<RunStep>,
     /// Answers that were given.
-    given: Vec<(RunStep, Outcome)>,
+    given: Vec<(RunStep, Outcome, Answer)>,
     said: Vec<String>,
+    at_once: bool,
+}
+
+#[tokio::test]
+async fn calls_at_once_keep_to_the_graph() {
+    live_with("at once", |chance| template(chance, 4, 3), &[SLOWLY]).await;
+}
+
+#[tokio::test]
+async fn every_planted_bug_is_found() {
+    for plant in PLANTS {
+        let random = |chance: &mut Chance, life| {
+            let (decisions, batches) = if life % 2 == 0 { (4, 3) } else { (2, 5) };
+            template(chance, decisions, batches)
+        };
+        assert!(finds(vec![plant], random).await, "not found: {plant:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_bug_that_is_planted_between_calls_at_once_is_found() {
+    let two = json!([
+        {"name": "start"},
+        {"name": "left", "type": "decision", "dependencies": ["start"]},
+        {"name": "right", "type": "decision", "dependencies": ["start"]},
+        {"name": "a", "dependencies": ["left"]},
+        {"name": "b", "dependencies": ["right"]},
+        {"name": "both", "dependencies": ["left", "right"]},
+        {"name": "join", "type": "deferred_convergence", "dependencies": ["a", "b", "both"]},
+    ]);
+    let batch = json!([
+        {"name": "split", "type": "batchable", "batch_config": {"parallelism": 2, "worker_template": "work"}},
+        {"name": "work", "type": "batch_worker", "dependencies": ["split"]},
+        {"name": "beside"},
+        {"name": "join", "type": "deferred_convergence", "dependencies": ["work", "beside"]},
+    ]);
+    for plant in PLANTS_AT_ONCE {
+        let fixed = |_: &mut Chance, life| {
+            let steps = if life % 2 == 0 { &two } else { &batch };
+            serde_json::from_str(&workflow("life", steps.clone())).unwrap()
+        };
+        assert!(finds(vec![plant, SLOWLY], fixed).await, "not found: {plant:?}");
+    }
+}
+
+/// Whether one of several lives ends in a panic.
+async fn finds(plants: Vec<Plant>, template: impl Fn(&mut Chance, usize) -> Value) -> bool {
+    let mut chance = Chance::of_run("TASKER_LIVES_SEED");
+    for life in 0..FOUND_WITHIN {
+        let mut own = Chance::new(chance.number());
+        let yaml = template(&mut own, life);
+        let plants = plants.clone();
+        let lived = tokio::spawn(async move { Life::of("planted", life, &yaml, own, &plants).await });
+        if lived.await.is_err() {
+            return true;
+        }
+    }
+    false
 }
 
 #[tokio::test]
 async fn lives_with_decisions_keep_to_the_graph() {
-    live("decisions", |chance| template(chance, 5, 0)).await;
+    live_with("decisions", |chance| template(chance, 5, 0), &[]).await;
 }
 
 #[tokio::test]
 async fn lives_with_batches_keep_to_the_graph() {
-    live("batches", |chance| template(chance, 0, 4)).await;
+    live_with("batches", |chance| template(chance, 0, 4), &[]).await;
 }
 
 #[tokio::test]
 async fn lives_with_decisions_and_batches_keep_to_the_graph() {
-    live("both", |chance| template(chance, 4, 3)).await;
+    live_with("both", |chance| template(chance, 4, 3), &[]).await;
 }
 
 /// Runs lives of random templates. `TASKER_LIVES_SEED` repeats a run, `TASKER_LIVES` lengthens it.
-async fn live(what: &str, template: impl Fn(&mut Chance) -> Value) {
+async fn live_with(what: &str, template: impl Fn(&mut Chance) -> Value, plants: &[Plant]) {
     let lives = std::env::var("TASKER_LIVES").map_or(LIVES, |lives| lives.parse().expect("TASKER_LIVES is a number"));
     let mut chance = Chance::of_run("TASKER_LIVES_SEED");
     for life in 0..lives {
         let seed = chance.number();
         let mut own = Chance::new(seed);
         let yaml = template(&mut own);
-        let Ok((parsed, _)) = parse(&yaml.to_string()) else { continue };
-        let rig = Rig::still().await;
-        rig.register(&yaml.to_string()).await;
-        let task = rig.submit("life", json!({})).await;
-        let workflow = parsed.workflow("test").unwrap();
-        let mut life =
-            Life { rig, chance: own, task, workflow, held: vec![], given: vec![], said: vec![format!("{what} {life}: {yaml}")] };
-        life.run().await;
+        Life::of(what, life, &yaml, own, plants).await;
     }
 }
 
@@ -100,10 +186,28 @@ fn template(chance: &mut Chance, decisions: usize, batches: usize) -> Value {
 }
 
 impl Life {
+    /// Lives once, unless the template is not valid.
+    async fn of(what: &str, life: usize, template: &Value, chance: Chance, plants: &[Plant]) {
+        let Ok((parsed, _)) = parse(&template.to_string()) else { return };
+        let rig = Rig::still().await;
+        for (function, text, replacement) in plants {
+            let sql = format!("select pg_get_functiondef(oid) from pg_proc where proname = '{function}'");
+            let body: String = rig.sql.query_one(&sql, &[]).await.unwrap().get(0);
+            assert!(body.contains(text), "{function} has changed, and has no {text:?}");
+            rig.execute(&body.replace(text, replacement)).await;
+        }
+        rig.register(&template.to_string()).await;
+        let task = rig.submit("life", json!({})).await;
+        let workflow = parsed.workflow("test").unwrap();
+        let (said, at_once) = (vec![format!("{what} {life}: {template}")], plants.contains(&SLOWLY));
+        Self { rig, chance, task, workflow, held: vec![], given: vec![], said, at_once }.run().await;
+    }
+
     async fn run(&mut self) {
         self.take().await;
         for _ in 0..CALLS {
             match self.chance.below(100) {
+                _ if self.at_once && self.chance.permille(600) => self.race().await,
                 0..58 => self.answer().await,
                 58..68 => self.answer_again().await,
                 68..94 => self.operate().await,
@@ -127,6 +231,10 @@ impl Life {
         let steps = self.rig.steps(self.task).await;
         while self.rig.engine.queue().waiting() > 0 {
             let run = self.rig.receive().await;
+            if self.at_once && steps.get(&run.step_name).is_none_or(|row| row.lease != run.lease) {
+                // It was superseded by a call at the same time.
+                continue;
+            }
             let row = steps.get(&run.step_name).unwrap_or_else(|| panic!("{} has no row\n{}", run.step_name, self.history()));
             for (name, result) in &run.dependency_results {
                 let known = steps[name].result.clone().unwrap_or(Value::Null);
@@ -150,8 +258,49 @@ impl Life {
             _ => self.success_of(&run, false),
         };
         self.say(format!("answer {} lease {}: {outcome:?}", run.step_name, run.lease));
-        self.rig.answer(&run, outcome.clone()).await;
-        self.given.push((run, outcome));
+        let answer = self.rig.answer(&run, outcome.clone()).await;
+        self.given.push((run, outcome, answer));
+        self.take().await;
+    }
+
+    /// Several answers, some twice, and an operator's action at once.
+    async fn race(&mut self) {
+        let mut answers = Vec::new();
+        for _ in 0..1 + self.chance.below(4).min(self.held.len()) {
+            if self.held.is_empty() {
+                break;
+            }
+            let run = self.held.swap_remove(self.chance.below(self.held.len()));
+            let outcome = if self.chance.permille(150) { permanent("no") } else { self.success_of(&run, false) };
+            self.say(format!("at once {} lease {}: {outcome:?}", run.step_name, run.lease));
+            for _ in 0..1 + usize::from(self.chance.permille(200)) {
+                answers.push((run.clone(), outcome.clone()));
+            }
+        }
+        let action = if self.chance.permille(400) { Some(self.choose().await) } else { None };
+        if let Some((step, action)) = &action {
+            self.say(format!("at once {} {step:?}", action.verb()));
+        }
+        let (rig, task) = (&self.rig, self.task);
+        let act = async {
+            let Some((step, action)) = action else { return };
+            let step = match step {
+                Some(name) => Some(rig.step_id(task, &name).await),
+                None => None,
+            };
+            match rig.engine.operate((task, step), action, by("at once"), Precondition::default()).await {
+                Ok(_) | Err(OperatorError::Conflict { .. } | OperatorError::NotFound) => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let all = futures::future::join_all(answers.iter().map(|(run, outcome)| rig.answer(run, outcome.clone())));
+        let (answered, ()) = futures::future::join(all, act).await;
+        let accepted = |run: &RunStep| {
+            let of_it = answers.iter().zip(&answered).filter(|((other, _), _)| other.lease() == run.lease());
+            of_it.filter(|(_, answer)| **answer == Answer::Accepted).count()
+        };
+        assert!(answers.iter().all(|(run, _)| accepted(run) <= 1), "{answered:?}\n{}", self.history());
+        self.given.extend(answers.into_iter().zip(answered).map(|((run, outcome), answer)| (run, outcome, answer)));
         self.take().await;
     }
 
@@ -183,22 +332,32 @@ impl Life {
         if self.given.is_empty() {
             return;
         }
-        let (run, outcome) = self.given[self.chance.below(self.given.len())].clone();
-        let outcome = if self.chance.permille(700) { outcome } else { success(json!("something else")) };
+        let (run, outcome, first) = self.given[self.chance.below(self.given.len())].clone();
+        let is_same = self.chance.permille(700);
+        let outcome = if is_same { outcome } else { success(json!("something else")) };
         self.say(format!("again {} lease {}: {outcome:?}", run.step_name, run.lease));
         let before = self.states().await;
         let answer = self.rig.answer(&run, outcome).await;
         assert!(!matches!(answer, Answer::Accepted | Answer::Forged | Answer::Unknown), "{answer:?}\n{}", self.history());
+        if is_same && first == Answer::Accepted {
+            assert_eq!(answer, Answer::Duplicate, "{}", self.history());
+        }
         assert_eq!(self.states().await, before, "{}", self.history());
     }
 
     async fn operate(&mut self) {
+        let (step, action) = self.choose().await;
+        self.act(step.as_deref(), action).await;
+    }
+
+    /// An action, and the step that it is about.
+    async fn choose(&mut self) -> (Option<String>, OperatorAction) {
         let steps = self.rig.steps(self.task).await;
         let names: Vec<&String> = steps.keys().collect();
         let name = names[self.chance.below(names.len())].clone();
         let inputs = if self.chance.permille(300) { raw(json!({"k": 1})) } else { None };
         let result = if self.chance.permille(500) { raw(json!("by hand")) } else { None };
-        let (step, action) = match self.chance.below(20) {
+        match self.chance.below(20) {
             0..6 => (Some(name), OperatorAction::RetryStep { inputs }),
             6..11 => (Some(name), OperatorAction::RedoStep { inputs }),
             11..14 => (Some(name), OperatorAction::ResolveStep { result }),
@@ -207,8 +366,7 @@ impl Life {
             17 => (None, OperatorAction::PauseTask),
             18 => (None, OperatorAction::ResumeTask),
             _ => (Some(name), OperatorAction::Note),
-        };
-        self.act(step.as_deref(), action).await;
+        }
     }
 
     /// A dry run changes nothing, and says what the action then does.
@@ -298,16 +456,14 @@ impl Life {
 
     /// Whatever happened, the task can be brought to its end.
     async fn end(&mut self) {
-        for action in [OperatorAction::ReopenTask, OperatorAction::ResumeTask] {
-            self.act(None, action).await;
-        }
+        self.act(None, OperatorAction::ReopenTask).await;
         for _ in 0..400 {
             self.check().await;
             match self.rig.state(self.task).await {
                 TaskState::Running => {}
                 TaskState::Error => {
-                    let steps = self.rig.steps(self.task).await;
-                    let failed = steps.iter().find(|(_, step)| step.state == StepState::Error).map(|(name, _)| name.clone());
+                    let sql = "select name from tasker.steps where state = 'error' and not tolerated order by no limit 1";
+                    let failed = self.rig.rows(sql).await.pop().map(|row| row["name"].as_str().unwrap().to_owned());
                     let action =
                         failed.as_ref().map_or(OperatorAction::ReopenTask, |_| OperatorAction::RetryStep { inputs: None });
                     self.act(failed.as_deref(), action).await;
@@ -322,7 +478,10 @@ impl Life {
                     self.rig.answer(&run, outcome).await;
                     self.take().await;
                 }
-                None => self.sweep().await,
+                None => {
+                    self.act(None, OperatorAction::ResumeTask).await;
+                    self.sweep().await;
+                }
             }
         }
         panic!("the task does not end: {:#?}\n{}", self.rig.steps(self.task).await, self.history());
