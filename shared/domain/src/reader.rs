@@ -43,6 +43,11 @@ impl Findings {
         }
     }
 
+    /// The number of faults that were kept.
+    pub(crate) fn faults(&self) -> usize {
+        self.faults.len()
+    }
+
     /// The notes, or the faults when there are any.
     ///
     /// Both are sorted by place, so the faults of one step are together.
@@ -119,6 +124,11 @@ impl<'f> Object<'f> {
     pub(crate) fn json(&mut self, key: &'static str) -> Option<Json> {
         self.known.push(key);
         self.map.remove(key).filter(|json| json.get() != "null")
+    }
+
+    /// Takes out a value that may be null.
+    pub(crate) fn any(&mut self, key: &str) -> Option<Json> {
+        self.map.remove(key)
     }
 
     pub(crate) fn value(&mut self, key: &'static str) -> Option<Value> {
@@ -277,6 +287,11 @@ impl<'f> Object<'f> {
         list.iter().enumerate().map(report).collect()
     }
 
+    /// Ends the reading. Every key that was not read may have any value.
+    pub(crate) fn rest(self) -> Members {
+        self.map
+    }
+
     /// Ends the reading. Every key that was not read is a fault.
     pub(crate) fn close(self) {
         for key in self.map.keys() {
@@ -357,7 +372,8 @@ fn text_of(json: &Json) -> Result<String, String> {
     serde_json::from_str(json.get()).map_err(|_| format!("must be a string, not {}", kind_of(json)))
 }
 
-const NUMBER: &str = "a number";
+/// The kind of a number; see [`kind_of`].
+pub(crate) const NUMBER: &str = "a number";
 
 /// A number that is not whole, as long as it fits a message.
 fn shown_number(json: &Json) -> &str {

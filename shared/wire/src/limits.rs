@@ -27,6 +27,8 @@ pub const TEMPLATE_DEPTH: usize = 48;
 pub const BODY_BYTES: usize = 2 * TEMPLATE_BYTES;
 /// Characters of a name (template, step, callable, key).
 pub const NAME_CHARS: usize = 128;
+/// Characters of a batch's id, which ends the names of its worker.
+pub const BATCH_ID_CHARS: usize = 64;
 /// Characters of a namespace or pool, which become part of queue names.
 pub const NAMESPACE_CHARS: usize = 29;
 /// Characters of a free text in a request (initiator, source system, reason, idempotency key).

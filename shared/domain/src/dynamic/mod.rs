@@ -3,10 +3,14 @@
 //!
 //! Nothing here knows the state of a step. A step that was not chosen does not exist.
 
+mod expansion;
 mod graph;
+mod outcome;
 pub(crate) mod possible;
 
 use std::collections::BTreeMap;
+
+pub use expansion::{Expansion, NewWorker};
 
 use crate::template::{StepKind, Workflow};
 use tasker_wire::{

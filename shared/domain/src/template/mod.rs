@@ -188,6 +188,19 @@ pub enum StepKind {
     BatchWorker,
 }
 
+impl StepKind {
+    /// As in a template.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Decision => "decision",
+            Self::DeferredConvergence => "deferred_convergence",
+            Self::Batchable => "batchable",
+            Self::BatchWorker => "batch_worker",
+        }
+    }
+}
+
 /// How often a failed step is attempted again, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
