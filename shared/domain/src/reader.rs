@@ -43,8 +43,9 @@ impl Findings {
         }
     }
 
-    pub(crate) fn has_faults(&self) -> bool {
-        !self.faults.is_empty()
+    /// The number of faults that were kept.
+    pub(crate) fn faults(&self) -> usize {
+        self.faults.len()
     }
 
     /// The notes, or the faults when there are any.

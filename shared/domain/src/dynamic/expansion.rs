@@ -13,9 +13,9 @@ use super::{
     outcome::{self, Batches, Cursor, Names},
 };
 use crate::{
-    did_you_mean, json,
+    json, near,
     reader::{Findings, Members, shown},
-    template::{Batch, FailureStrategy, StepKind, Workflow},
+    template::{Batch, FailureStrategy, StepKind, Workflow, WorkflowStep},
 };
 use tasker_wire::{Failure, Fault, Faults, Outcome, fault::pointer, limits};
 
@@ -58,62 +58,67 @@ impl Workflow {
     /// What a success of the decider at `position` makes. [`decide`](crate::decide) must have accepted its result.
     ///
     /// The error is a permanent failure `invalid_outcome` that says what is wrong, and where in the success.
+    #[expect(clippy::result_large_err, reason = "a failure is moved once, and is rare")]
     pub fn expansion(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Box<Failure>> {
-        let expansion = self.said_expansion(position, outcome)?;
-        expansion.ok_or_else(|| invalid(&Faults(vec![Fault::new("", self.says_nothing(position))])))
+        let said = self.said_expansion(position, outcome);
+        said.and_then(|said| said.ok_or_else(|| self.says_nothing(position).into())).map_err(|faults| invalid(&faults))
     }
 
     /// What the decider at `position` makes if an operator resolves it with this success: nothing, unless it says what.
+    #[expect(clippy::result_large_err, reason = "a failure is moved once, and is rare")]
     pub fn resolution(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Box<Failure>> {
         let nothing = || match &self.steps[position].batch {
             Some(batch) => Expansion::of_workers(Vec::new(), batch),
             None => Expansion::of_steps(Vec::new()),
         };
-        Ok(self.said_expansion(position, outcome)?.unwrap_or_else(nothing))
+        let said = self.said_expansion(position, outcome);
+        said.map(|said| said.unwrap_or_else(nothing)).map_err(|faults| invalid(&faults))
     }
 
     /// The failure of a step whose success says what to make although its type makes nothing of the kind. Keys of its result are
     /// ordinary data.
     pub fn refuse_expansion(&self, position: usize, outcome: &Outcome) -> Option<Box<Failure>> {
-        let Outcome::Success { decision, batches, .. } = outcome else { return None };
-        let kind = self.steps[position].kind;
-        let refuse = |said: bool, place: &str, right: StepKind| {
-            let message = format!("only a step of type {} has this; the step is of type {}", right.word(), kind.word());
-            (said && kind != right).then(|| Fault::new(place, message))
-        };
-        let faults = [
-            refuse(decision.is_some(), "/decision", StepKind::Decision),
-            refuse(batches.is_some(), "/batches", StepKind::Batchable),
-        ];
-        let faults: Vec<Fault> = faults.into_iter().flatten().collect();
-        (!faults.is_empty()).then(|| invalid(&Faults(faults)))
+        self.refuse_said(position, outcome).err().map(|faults| invalid(&faults))
     }
 
-    fn says_nothing(&self, position: usize) -> &'static str {
-        match self.steps[position].kind {
+    fn refuse_said(&self, position: usize, outcome: &Outcome) -> Result<(), Faults> {
+        let Outcome::Success { decision, batches, .. } = outcome else { return Ok(()) };
+        let kind = self.steps[position].kind;
+        let refuse = |(place, is_said, right): (&str, bool, StepKind)| {
+            let message = format!("is for steps of type {}; the type of this step is {}", right.word(), kind.word());
+            (is_said && kind != right).then(|| Fault::new(place, message))
+        };
+        let said = [("/decision", decision.is_some(), StepKind::Decision), ("/batches", batches.is_some(), StepKind::Batchable)];
+        let faults: Vec<Fault> = said.into_iter().filter_map(refuse).collect();
+        if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+    }
+
+    fn says_nothing(&self, position: usize) -> Fault {
+        let message = match self.steps[position].kind {
             StepKind::Decision => {
-                "the outcome of a decision step must say which steps it creates: \
-                 decision_point_outcome in its result, as {\"type\": \"create_steps\", \"step_names\": […]} or {\"type\": \"no_branches\"}"
+                "does not say which steps to create: a decision step's result has the key decision_point_outcome, which is \
+                 {\"type\": \"create_steps\", \"step_names\": […]} or {\"type\": \"no_branches\"}"
             }
             _ => {
-                "the outcome of a batchable step must say which batches it creates: batch_processing_outcome in its result, as \
+                "does not say which batches to create: a batchable step's result has the key batch_processing_outcome, which is \
                  {\"type\": \"create_batches\", \"cursor_configs\": […], …} or {\"type\": \"no_batches\"}"
             }
-        }
+        };
+        Fault::new("/result", message)
     }
 
     /// `None` if the outcome does not say what to make.
-    fn said_expansion(&self, position: usize, outcome: &Outcome) -> Result<Option<Expansion>, Box<Failure>> {
-        if let Some(failure) = self.refuse_expansion(position, outcome) {
-            return Err(failure);
-        }
+    fn said_expansion(&self, position: usize, outcome: &Outcome) -> Result<Option<Expansion>, Faults> {
+        self.refuse_said(position, outcome)?;
         let findings = RefCell::new(Findings::default());
-        let expansion = match &self.steps[position].batch {
-            Some(batch) => self.said_workers(batch, outcome, &findings),
-            None => self.said_steps(position, outcome, &findings),
+        let expansion = match (self.steps[position].kind, &self.steps[position].batch) {
+            (StepKind::Decision, _) => self.said_steps(position, outcome, &findings)?,
+            (StepKind::Batchable, Some(batch)) => self.said_workers(batch, outcome, &findings)?,
+            (kind, _) => {
+                return Err(Fault::new("", format!("a step of type {} makes no steps", kind.word())).into());
+            }
         };
-        let expansion = expansion.map_err(|fault| invalid(&fault.into()))?;
-        findings.into_inner().finish().map_err(|faults| invalid(&faults))?;
+        findings.into_inner().finish()?;
         Ok(expansion)
     }
 
@@ -123,7 +128,7 @@ impl Workflow {
             said.into_iter().map(|said| self.named(decision, &Names::read(said, findings), findings)).collect();
         if let [own, taskers] = &named[..]
             && own != taskers
-            && !findings.borrow().has_faults()
+            && findings.borrow().faults() == 0
         {
             findings.borrow_mut().fault("/decision", "names other steps than /result/decision_point_outcome");
         }
@@ -137,6 +142,8 @@ impl Workflow {
         for (i, name) in said.names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
             match positions.get(name.as_str()) {
                 Some(&step) if self.may_name(decision, step) => named.push(step),
+                // A sentence costs a look at all names, so that only those are made that are shown.
+                _ if findings.borrow().faults() > NAMED_FAULTS => break,
                 step => findings.borrow_mut().fault(pointer(&said.place, i), self.refuse_name(decision, name, step.copied())),
             }
         }
@@ -147,26 +154,28 @@ impl Workflow {
 
     /// Why a decision may not name a step, or a name that no step has.
     fn refuse_name(&self, decision: usize, name: &str, step: Option<usize>) -> String {
-        let right: Vec<&str> = self.steps[decision]
-            .children
-            .iter()
-            .copied()
-            .filter(|&child| self.may_name(decision, child))
-            .map(|child| self.steps[child].name.as_str())
-            .collect();
-        let Some(step) = step else {
-            return format!("there is no step {}{}", shown(name), did_you_mean(name, right.into_iter()));
-        };
-        let why = match (&self.steps[step].batch, self.steps[step].kind) {
-            _ if step == decision => "is the decision itself".to_owned(),
-            (Some(batch), StepKind::BatchWorker) => {
-                format!("is of type batch_worker: the step {} makes its workers", shown(&self.steps[batch.batchable].name))
-            }
-            _ => "does not depend on the decision directly".to_owned(),
-        };
+        let children = self.steps[decision].children.iter().copied();
+        let right: Vec<&str> =
+            children.filter(|&child| self.may_name(decision, child)).map(|child| self.steps[child].name.as_str()).collect();
         let more = if right.len() > limits::LISTED_NAMES { ", …" } else { "" };
-        let some = right.iter().take(limits::LISTED_NAMES).copied().collect::<Vec<_>>().join(", ");
-        format!("the step {} {why}; a decision names steps that depend on it directly: {some}{more}", shown(name))
+        let some = match right.iter().take(limits::LISTED_NAMES).copied().collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "no step".to_owned(),
+            some => format!("{some}{more}"),
+        };
+        let shown_name = shown(name);
+        match step.map(|step| (step, &self.steps[step])) {
+            None => match near(name, right.into_iter()) {
+                Some(near) => format!("there is no step {shown_name}; did you mean {near}?"),
+                None => format!("there is no step {shown_name}; the decision may name {some}"),
+            },
+            Some((step, _)) if step == decision => format!("the step {shown_name} is the decision itself; it may name {some}"),
+            Some((_, WorkflowStep { kind: StepKind::BatchWorker, .. })) => {
+                format!(
+                    "the step {shown_name} is of type batch_worker, of which only batches are made; the decision may name {some}"
+                )
+            }
+            Some(_) => format!("the step {shown_name} does not depend on the decision directly; the decision may name {some}"),
+        }
     }
 
     fn said_workers(&self, batch: &Batch, outcome: &Outcome, findings: &RefCell<Findings>) -> Result<Option<Expansion>, Fault> {
@@ -175,7 +184,7 @@ impl Workflow {
         let workers: Vec<Vec<NewWorker>> =
             said.into_iter().map(|said| names.workers(Batches::read(said, findings), findings)).collect();
         if let [own, taskers] = &workers[..]
-            && !findings.borrow().has_faults()
+            && findings.borrow().faults() == 0
             && !are_same(own, taskers)
         {
             findings.borrow_mut().fault("/batches", "makes other workers than /result/batch_processing_outcome");
@@ -188,8 +197,7 @@ impl Workflow {
 
 fn invalid(faults: &Faults) -> Box<Failure> {
     let named = Faults(faults.0.iter().take(NAMED_FAULTS).cloned().collect());
-    let more = faults.0.len().saturating_sub(NAMED_FAULTS);
-    let more = if more > 0 { format!("; and {more} more faults") } else { String::new() };
+    let more = if faults.0.len() > NAMED_FAULTS { "; …" } else { "" };
     Failure::permanent("invalid_outcome", format!("{named}{more}")).into()
 }
 

@@ -179,18 +179,24 @@ impl Cursor {
     }
 }
 
-/// A number counts as its text.
+/// The id, of which a number counts as its text; empty after a fault.
 fn batch_id(cursor: &mut Object) -> String {
-    let id = match cursor.peek("batch_id") {
-        Some(json) if kind_of(json) == NUMBER => cursor.json("batch_id").map(|json| json.get().to_owned()).unwrap_or_default(),
-        _ => cursor.required("batch_id"),
-    };
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if !id.is_empty() && (id.len() > limits::BATCH_ID_CHARS || !id.chars().all(allowed)) {
-        let most = limits::BATCH_ID_CHARS;
-        cursor.fault("batch_id", format!("is {}; it must be 1 to {most} of A-Z, a-z, 0-9, _, . and -", shown(&id)));
+    if cursor.peek("batch_id").is_some_and(|json| kind_of(json) == NUMBER)
+        && let Some(number) = cursor.any("batch_id")
+    {
+        let refusal = refuse_batch_id(number.get());
+        refusal.into_iter().for_each(|message| cursor.fault("batch_id", message));
+        return number.get().to_owned();
     }
-    id
+    cursor.required_checked("batch_id", refuse_batch_id)
+}
+
+fn refuse_batch_id(id: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if (1..=limits::BATCH_ID_CHARS).contains(&id.len()) && id.chars().all(allowed) {
+        return None;
+    }
+    Some(format!("is {}; it must be 1 to {} of A-Z, a-z, 0-9, _, . and -", shown(id), limits::BATCH_ID_CHARS))
 }
 
 /// The number of items between two whole numbers; 0 between other positions.

@@ -178,9 +178,7 @@ impl StepKind {
     pub fn is_dynamic(self) -> bool {
         matches!(self, Self::Decision | Self::Batchable | Self::BatchWorker)
     }
-}
 
-impl StepKind {
     /// As in a template.
     pub fn word(self) -> &'static str {
         match self {

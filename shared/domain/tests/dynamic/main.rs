@@ -4,6 +4,7 @@
 
 mod graph;
 mod large;
+mod outcomes;
 mod rules;
 mod samples;
 mod shapes;
