@@ -27,12 +27,11 @@ const SLOWLY: Plant =
     ("advance_v1", "  if k_task is not null then", "  perform pg_sleep(random() * 0.006);\n  if k_task is not null then");
 
 /// Bugs that a life finds.
-const PLANTS: [Plant; 15] = [
+const PLANTS: [Plant; 14] = [
     ("advance_v1", "0 <> any (d_failed) or -1 <> any (d_active)", "1 = any (d_failed) or -1 <> all (d_active)"),
     ("redo_step", "greatest(t.lease_base, (", "least(t.lease_base, ("),
     ("redo_step", "array[-active]", "array[0]"),
     ("keep_answers", "where s.digest is not null", "where false"),
-    ("resolve_step", "case when own.tolerated then '' else own.state end", "''"),
     ("grow", "cardinality(m.parents) - (", "cardinality(m.parents) - 0 * ("),
     ("grow", "except select m.no from", "except select -m.no from"),
     ("grow", "total_steps + made", "total_steps"),
@@ -52,7 +51,7 @@ const PLANTS_AT_ONCE: [Plant; 4] = [
     ("pass_places", "greatest(batch.free, 0) for update", "greatest(batch.free, 0) for update skip locked"),
 ];
 /// So many lives find a planted bug.
-const FOUND_WITHIN: usize = 150;
+const FOUND_WITHIN: usize = 25;
 
 struct Life {
     rig: Rig,
@@ -74,17 +73,22 @@ async fn calls_at_once_keep_to_the_graph() {
 
 #[tokio::test]
 async fn every_planted_bug_is_found() {
+    let mut found = Vec::new();
     for plant in PLANTS {
         let random = |chance: &mut Chance, life| {
             let (decisions, batches) = if life % 2 == 0 { (4, 3) } else { (2, 5) };
             template(chance, decisions, batches)
         };
-        assert!(finds(vec![plant], random).await, "not found: {plant:?}");
+        let life = finds(vec![plant], random).await;
+        eprintln!("PLANT {plant:?} {life:?}");
+        found.push((plant, life));
     }
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[tokio::test]
 async fn every_bug_that_is_planted_between_calls_at_once_is_found() {
+    let mut found = Vec::new();
     let two = json!([
         {"name": "start"},
         {"name": "left", "type": "decision", "dependencies": ["start"]},
@@ -105,12 +109,15 @@ async fn every_bug_that_is_planted_between_calls_at_once_is_found() {
             let steps = if life % 2 == 0 { &two } else { &batch };
             serde_json::from_str(&workflow("life", steps.clone())).unwrap()
         };
-        assert!(finds(vec![plant, SLOWLY], fixed).await, "not found: {plant:?}");
+        let life = finds(vec![plant, SLOWLY], fixed).await;
+        eprintln!("PLANT {plant:?} {life:?}");
+        found.push((plant, life));
     }
+    assert!(found.is_empty(), "{found:#?}");
 }
 
-/// Whether one of several lives ends in a panic.
-async fn finds(plants: Vec<Plant>, template: impl Fn(&mut Chance, usize) -> Value) -> bool {
+/// The first of several lives that ends in a panic.
+async fn finds(plants: Vec<Plant>, template: impl Fn(&mut Chance, usize) -> Value) -> Option<usize> {
     let mut chance = Chance::of_run("TASKER_LIVES_SEED");
     for life in 0..FOUND_WITHIN {
         let mut own = Chance::new(chance.number());
@@ -118,10 +125,10 @@ async fn finds(plants: Vec<Plant>, template: impl Fn(&mut Chance, usize) -> Valu
         let plants = plants.clone();
         let lived = tokio::spawn(async move { Life::of("planted", life, &yaml, own, &plants).await });
         if lived.await.is_err() {
-            return true;
+            return Some(life);
         }
     }
-    false
+    None
 }
 
 #[tokio::test]

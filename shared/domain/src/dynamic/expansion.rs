@@ -58,14 +58,12 @@ impl Workflow {
     /// What a success of the decider at `position` makes. [`decide`](crate::decide) must have accepted its result.
     ///
     /// The error is a permanent failure `invalid_outcome` that says what is wrong, and where in the success.
-    #[expect(clippy::result_large_err, reason = "a failure is moved once, and is rare")]
     pub fn expansion(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Box<Failure>> {
         let said = self.said_expansion(position, outcome);
         said.and_then(|said| said.ok_or_else(|| self.says_nothing(position).into())).map_err(|faults| invalid(&faults))
     }
 
     /// What the decider at `position` makes if an operator resolves it with this success: nothing, unless it says what.
-    #[expect(clippy::result_large_err, reason = "a failure is moved once, and is rare")]
     pub fn resolution(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Box<Failure>> {
         let nothing = || match &self.steps[position].batch {
             Some(batch) => Expansion::of_workers(Vec::new(), batch),
