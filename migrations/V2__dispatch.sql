@@ -8,6 +8,7 @@
 --   run           task_id, no, lease, …: a message to send, with its inputs
 --   run_key       task_id, no, lease: a message to load and send
 --   again         what an expansion was planned from has changed: nothing was made
+--   effect        no, name, lease, was, state: what an operator's action changes in a step, or a failure that ends its batch
 --   too_many      ms: an expansion would make more steps than a task may have, which has so many: nothing was made
 --   early         task_id, no, lease, ms: the retry is due in this many milliseconds
 --   lost          task_id, no, lease, attempt, losses, template_id, environment: a started step without a report until its deadline

@@ -203,7 +203,7 @@ language plpgsql
 set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
 as $$
 declare
-  pattern int := p_no & ~16383; cancelled int[];
+  pattern int := p_no & ~16383; cancelled int[]; ended tasker.change[];
 begin
   perform from tasker.steps s where s.task_id = p_task order by s.no limit 1 for update;
   perform from tasker.steps s where s.task_id = p_task and s.no > pattern and s.no < pattern + 16384 and s.finished_at is null
@@ -217,8 +217,9 @@ begin
         finished_at = tasker.clock()
       where s.task_id = p_task and s.no > pattern and s.no < pattern + 16384 and s.no <> p_no
         and (s.state in ('enqueued', 'in_progress', 'waiting_for_retry') or s.state = 'pending' and s.wake_at is not null)
-      returning s.no)
-    select array_agg(c.no) into cancelled from c;
+      returning s.no, s.name, s.lease - 1 as lease)
+    select array_agg(c.no), array_agg(e) into cancelled, ended from c,
+      tasker.change_row('effect', task_id => p_task, no => c.no, name => c.name, lease => c.lease, state => 'cancelled') e;
     update tasker.batches b set running = b.running - coalesce(cardinality(cancelled), 0)
     where b.task_id = p_task and b.no = pattern and cancelled is not null;
   end if;
@@ -226,6 +227,7 @@ begin
     array[0::bigint], array[null::text], array[p_error], array[p_metadata], array[p_digest], array[p_worker], array[p_duration_ms],
     array[p_if_due], p_send_ms, p_bodies, p_max_bytes);
   if cancelled is not null then
+    return query select * from unnest(ended);
     return query select * from tasker.advance_v1(array[p_task], array[-cardinality(cancelled)], array[cardinality(cancelled)],
       null, null, null, null, p_send_ms, p_bodies, p_max_bytes);
   end if;

@@ -324,3 +324,14 @@ async fn ten_thousand_workers_are_made_and_joined() {
     rig.engine.cancel_task(task, by("enough")).await.unwrap();
     rig.check().await;
 }
+
+#[tokio::test]
+async fn the_messages_of_a_batch_that_ended_are_not_delivered() {
+    let rig = Rig::still().await;
+    rig.register(&batch(json!({"failure_strategy": "fail_fast"}))).await;
+    rig.submit("batch", json!({})).await;
+    rig.answer(&rig.receive().await, split(4)).await;
+    rig.answer(&rig.receive().await, permanent("bad rows")).await;
+    assert_eq!(rig.engine.queue().waiting(), 0);
+    rig.check().await;
+}

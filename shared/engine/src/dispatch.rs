@@ -9,9 +9,9 @@ use std::{
 use serde_json::value::RawValue;
 use tasker_domain::{Verdict, template::WorkflowStep, token};
 use tasker_queue::{Outgoing, Queue};
-use tasker_store::{Change, Completion, StoreError, TaskHeader};
+use tasker_store::{Change, Completion, Effect, StoreError, TaskHeader};
 use tasker_wire::{
-    Answer, Lease, RunStep, StepId, limits,
+    Answer, Lease, RunStep, StepId, StepState, limits,
     message::{DYNAMIC_VERSION, VERSION},
 };
 
@@ -142,6 +142,11 @@ impl<Q: Queue> Engine<Q> {
                         ..message
                     };
                     work.messages.push(self.to_pool(step, message));
+                }
+                Change::Effect(Effect { lease: Some(lease), state: Some(StepState::Cancelled), .. }) => {
+                    if let Some(queue) = &self.settings.in_process {
+                        queue.forget_lease(lease);
+                    }
                 }
                 Change::RunKey(lease) => work.unloaded.push(lease),
                 Change::Early(lease, ms) => work.messages.push(wake_up(lease, ms)),

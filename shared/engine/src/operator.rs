@@ -277,13 +277,11 @@ impl<Q: Queue> Engine<Q> {
     /// Drops the messages of steps that no longer run from the queue of this process.
     fn forget(&self, task: TaskId, effects: &Effects) {
         let Some(queue) = &self.settings.in_process else { return };
-        let ended = |effect: &&Effect| matches!(effect.was, Some(StepState::Enqueued | StepState::InProgress));
-        let ended: Vec<StepId> = effects.steps.iter().filter(ended).map(|effect| effect.step).collect();
         if effects.steps.iter().any(|effect| effect.state == Some(StepState::Cancelled)) {
             queue.forget(task);
-        } else {
-            ended.into_iter().for_each(|step| queue.forget_step(step));
         }
+        let live = |effect: &&Effect| matches!(effect.was, Some(StepState::Enqueued | StepState::InProgress));
+        effects.steps.iter().filter(live).filter_map(|effect| effect.lease).for_each(|lease| queue.forget_lease(lease));
     }
 }
 

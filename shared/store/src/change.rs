@@ -35,7 +35,7 @@ pub enum Change {
     Done(String),
     /// What the caller of the operator action saw is no longer so, and nothing was done. The effects are what it would do.
     Changed,
-    /// What the operator action changes in one step.
+    /// What an operator action, or a failure that ends its batch, changes in one step.
     Effect(Effect),
     /// What the effects are computed from.
     Seen(String),
@@ -45,11 +45,13 @@ pub enum Change {
     Conflict(Option<StepId>, String),
 }
 
-/// What an operator's action changes in a step.
+/// What an operator's action changes in a step, or a failure that ends its batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effect {
     pub step: StepId,
     pub name: String,
+    /// Its lease before; `None` if the action makes it.
+    pub lease: Option<Lease>,
     /// Its state before; `None` if the action makes it.
     pub was: Option<StepState>,
     /// Its state after; `None` if the action deletes it.
@@ -137,6 +139,7 @@ impl Change {
             "effect" => Self::Effect(Effect {
                 step: task().step(row.get("no")),
                 name: row.get("name"),
+                lease: row.get::<_, Option<i32>>("lease").map(|_| lease()),
                 was: row.get::<_, Option<&str>>("was").map(step_state),
                 state: StepState::parse(row.get("state")),
             }),
