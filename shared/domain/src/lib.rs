@@ -16,5 +16,5 @@ pub mod template;
 pub mod token;
 
 pub use decide::{Policy, Verdict, decide};
-pub use dynamic::{Created, Decided, Expansion, GraphStep, Growth, MadeWorkers, NewWorker};
+pub use dynamic::{Created, Decided, Expansion, GraphStep, Growth, MadeWorkers, NewWorker, Redo};
 pub use near::{did_you_mean, near};

@@ -187,7 +187,7 @@ fn growth_is_the_difference(shape: &Shape) -> Result<(), TestCaseError> {
 }
 
 /// The rows with a growth applied.
-fn grown(rows: Vec<GraphStep>, growth: Growth) -> Result<Vec<GraphStep>, TestCaseError> {
+pub fn grown(rows: Vec<GraphStep>, growth: Growth) -> Result<Vec<GraphStep>, TestCaseError> {
     let mut rows: BTreeMap<StepNo, GraphStep> = rows.into_iter().map(|row| (row.no, row)).collect();
     prop_assert!(growth.edges.is_sorted_by(|a, b| a.0 < b.0) && growth.made.is_sorted_by(|a, b| a.no < b.no));
     for (no, further) in growth.edges {
