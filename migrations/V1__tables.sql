@@ -5,6 +5,7 @@
 --   pauses       paused namespaces and templates
 --   tasks        one row per task: the request, the state, and two counters of its steps
 --   steps        one row per step: state, attempt, lease, result; the sweep handles it at `wake_at`
+--   batches      the places of batches with more workers than places
 --   in_process   unfinished tasks whose dispatches may be known only to one process
 --   attempts     one row per lease that received another outcome than the success that the step's row holds
 --   audit_log    transitions of tasks, and operator actions
@@ -16,34 +17,40 @@
 --   submit_one_v1      the same for one task                                                           V7
 --   complete_v1        applies a batch of verdicts         -> advance_v1                               V3
 --   complete_one_v1    the same for one success            -> advance_v1, complete_v1 for the rest     V7
+--   expand_v1          the same for one success that makes steps -> advance_v1, load_run_steps_v1, complete_v1 for the rest   V8
+--   fail_batch_v1      the same for a worker's failure that ends its batch -> complete_v1, advance_v1                  V8
 --   complete_many_v1   the same for successes only         -> advance_v1, complete_v1 for the rest     V7
 --   dispatch_v1        dispatches steps that are due       -> advance_v1                               V2
 --   sweep_v1           handles steps that are due          -> dispatch_v1, load_run_steps_v1           V4
 --   load_run_steps_v1  reads the messages of dispatched steps                                          V2
---   cancel_v1          ends a task                                                                     V5
---   retry_step_v1      resets a step's attempts            -> refusal, audited, advance_v1, reopened   V5
---   resolve_step_v1    resolves a step manually            -> refusal, audited, advance_v1, reopened   V5
+--   operate_v1         carries out an operator's action, or only says what it would do -> lock_for, act V5
 --   task_detail_v1     reads tasks with their steps                                                    V6
 -- Helper functions
 --   advance_v1         decrements the parent counts of children, dispatches ready steps, updates counters, finishes tasks
 --                                                          -> load_run_steps_v1, enter_failed          V2
 --   enter_failed       inserts the entries of failed tasks for an operator                             V2
 --   large_results      the results of a message whose ancestors are many or large  -> load_run_steps_v1   V7
+--   pass_places        gives the places of workers that ended to those that wait                               V8
 --   change_row         builds a returned row                                                           V2
 --   outcome_of         the outcome that `attempts` records for a verdict                               V3
+--   progress, kept_checkpoints           what the row of a checkpoint tells; how many of them are kept   V3
+--   lock_for, act      the locks of an operator's action; the action                                   V5
+--                      -> cancel_task, reopen_task, resolve_task, pause_task, retry_step, redo_step, resolve_step
 --   refusal, audited   a row for an action that is not allowed; the audit log and the row of an applied one   V5
 --   reopened           names a running task in `in_process`, closes the entry of one that left the error state   V5
+--   revive, open_batches, reopen_batch   give cancelled steps a new budget; places again to a batch that had stopped   V5
+--   lock_steps, refuse_growth, grow      the first lock of what changes which steps exist; the steps that a decider makes   V8
 --   clock, clock_after, hold_ms                       the only clock                                   V1
 --   task_is_sound, step_is_sound, attempt_is_sound    the CHECK of each table                          V1
 -- A verb of a single statement has no function; its file is in `shared/store/sql` (mark_sent, list_unsent, return_started, …).
 --
 -- Order of locks, everywhere: steps ascending by (task_id, no), then tasks, then in_process. A parent's number is lower than its
--- child's, so a completion locks its own steps before their children. An operator action locks in one statement and reads in a later one.
+-- child's, so a completion locks its own steps before their children. A batch's row comes after its workers and before what follows them.
+-- Who adds, removes or must see all steps of a task locks its first step before any other. It locks in one statement and reads in a later one.
 --
 -- The hot path has no foreign keys; `tasker-ctl doctor` checks the references.
--- The answer of an applied success stands in the step's row and in no other. Nothing sets a complete step back or raises its lease.
--- A verb that will do so must first, in the same transaction and under the step's lock, insert the step's row of `outcomes` into
--- `attempts` and set the four columns to null; otherwise the same outcome again would no longer be a duplicate.
+-- The answer of an applied success stands in the step's row and in no other. What sets a complete step back or deletes it moves the answer
+-- to `attempts` first (keep_answers); otherwise the same outcome again would no longer be a duplicate.
 --
 -- States are text with a CHECK, because clients must look up enum types.
 
@@ -53,6 +60,10 @@ create function tasker.clock_after(p_ms bigint) returns timestamptz language sql
   'select tasker.clock() + p_ms * interval ''1 ms''';
 -- The interval at which the sweep re-evaluates a ready step that a pause holds; equal to `HOLD_MS` in Rust.
 create function tasker.hold_ms() returns bigint language sql immutable as 'select 60000::bigint';
+-- When the sweep looks again at a step that a pause has held since then: after as long as the pause lasts, at most an hour. What ends a
+-- pause makes its steps due.
+create function tasker.hold_until(p_since timestamptz) returns timestamptz language sql stable as
+  'select tasker.clock() + least(greatest(tasker.clock() - p_since, tasker.hold_ms() * interval ''1 ms''), interval ''1 hour'')';
 
 create table tasker.templates (
   template_id uuid primary key,
@@ -182,12 +193,17 @@ create table tasker.steps (
   -- When the sweep handles the step; not null if and only if it is dispatched, waits for a retry, or is held by a pause. Of a dispatch
   -- whose message is only in the queue of one process it is null, and `in_process` names its task.
   wake_at timestamptz,
+  -- Since when a pause holds the step, which is ready or whose retry is due; null otherwise.
+  held_at timestamptz,
   -- Not null if and only if the step is finished.
   finished_at timestamptz,
   result_bytes int not null default 0,
   checkpoint json,
   result json,
   error json,
+  -- Of a done decision the numbers of the steps that it named, of a done batchable the number of its pattern and how many workers it
+  -- made; null of every other step.
+  created int[],
   -- The answer of the success that completed the step, beside its result; null otherwise. The digest is as in `attempts`.
   digest bigint,
   duration_ms bigint,
@@ -200,6 +216,8 @@ create table tasker.steps (
 ) with (fillfactor = 35, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 -- The only index of unfinished steps; each sweep is a range scan of it. What changes no `wake_at` writes no index.
 create index steps_wake on tasker.steps (wake_at) where wake_at is not null;
+-- What a resume makes due.
+create index steps_held on tasker.steps (task_id, no) where held_at is not null;
 
 -- The unfinished tasks whose dispatches may be known only to the process that owns the database, in whose queue they are. Such a dispatch
 -- has no `wake_at`, so that nothing between it and its completion touches an index of `steps`. A table of its own, because an index of
@@ -207,6 +225,22 @@ create index steps_wake on tasker.steps (wake_at) where wake_at is not null;
 create table tasker.in_process (
   task_id uuid primary key
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- The batches with more workers than places. A worker that waits for a place is pending with one open parent more, the place.
+create table tasker.batches (
+  task_id uuid not null,
+  -- The number of the pattern. Its workers have the numbers after it.
+  no int not null,
+  workers int not null,
+  parallelism int not null check (parallelism >= 1),
+  -- The last worker that got a place in its turn.
+  next int not null,
+  -- The workers that have a place: those that are live, held by a pause, or wait for a retry or a callback.
+  running int not null check (running >= 0),
+  -- False once a worker failed that ends its batch: no place is passed on.
+  open boolean not null default true,
+  primary key (task_id, no)
+) with (fillfactor = 50);
 
 -- One row per lease that received an outcome, without the success that completed a step. Start reports, heartbeats and pending
 -- callbacks write no row.
@@ -228,6 +262,8 @@ create table tasker.attempts (
   duration_ms bigint not null,
   dispatched_at timestamptz,
   finished_at timestamptz not null,
+  -- Of a success that came too late its result, if it is not large: an operator may settle the step with it.
+  result json,
   primary key (task_id, no, lease),
   constraint attempts_are_sound check (tasker.attempt_is_sound(outcome))
 );
@@ -237,7 +273,7 @@ create view tasker.outcomes as
   select * from tasker.attempts
   union all
   select s.task_id, s.no, s.lease, s.attempt, 'success', true, s.digest, null, s.metadata, s.worker, s.duration_ms, s.dispatched_at,
-    s.finished_at
+    s.finished_at, null
   from tasker.steps s where s.digest is not null;
 
 -- Transitions of tasks, and every operator's action.

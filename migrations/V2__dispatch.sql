@@ -7,6 +7,8 @@
 --   task          task_id and the data shared by its messages: template_id, environment, correlation_id, traceparent, context
 --   run           task_id, no, lease, …: a message to send, with its inputs
 --   run_key       task_id, no, lease: a message to load and send
+--   again         what an expansion was planned from has changed: nothing was made
+--   too_many      ms: an expansion would make more steps than a task may have, which has so many: nothing was made
 --   early         task_id, no, lease, ms: the retry is due in this many milliseconds
 --   lost          task_id, no, lease, attempt, losses, template_id, environment: a started step without a report until its deadline
 --   expired       the same columns: a callback that did not arrive in time
@@ -16,7 +18,12 @@
 create type tasker.change as (
   kind text, idx int, task_id uuid, no int, lease int, attempt int, max_attempts int, resends int, losses int,
   ms bigint, state text, template_id uuid, environment text, correlation_id uuid, traceparent text,
-  context text, results text, result_bytes bigint, inputs text, checkpoint text
+  context text, results text, result_bytes bigint, inputs text, checkpoint text,
+  -- Of a batch worker its name, which the template does not know; of a message the failures of tolerated parents by name, and from the
+  -- second attempt on the failure before.
+  name text, errors text, failure text,
+  -- The state before an operator's action.
+  was text
 );
 
 -- Builds one such row. In a FROM clause the planner inlines it, so it costs nothing at run time.
@@ -25,10 +32,21 @@ create function tasker.change_row(
   attempt int default null, max_attempts int default null, resends int default null, losses int default null,
   ms bigint default null, state text default null, template_id uuid default null, environment text default null,
   correlation_id uuid default null, traceparent text default null, context text default null, results text default null,
-  result_bytes bigint default null, inputs text default null, checkpoint text default null)
+  result_bytes bigint default null, inputs text default null, checkpoint text default null,
+  name text default null, errors text default null, failure text default null, was text default null)
 returns setof tasker.change language sql immutable rows 1 as $$
   select kind, idx, task_id, no, lease, attempt, max_attempts, resends, losses, ms, state, template_id, environment,
-    correlation_id, traceparent, context, results, result_bytes, inputs, checkpoint
+    correlation_id, traceparent, context, results, result_bytes, inputs, checkpoint, name, errors, failure, was
+$$;
+
+-- A failure as a step after it sees it: short, because it may be one of 10,000.
+create function tasker.brief(error json) returns json language sql immutable as $$
+  select json_build_object('message', left(error->>'message', 200), 'error_type', error->>'error_type',
+    'error_code', error->>'error_code', 'retryable', (error->>'retryable')::boolean)
+$$;
+-- A failure as the next attempt sees it. A large context is left out.
+create function tasker.bounded(error json) returns text language sql immutable as $$
+  select case when octet_length(error::text) <= 16384 then error::text else (error::jsonb - 'context')::text end
 $$;
 
 -- Returns the messages of enqueued steps: first one row 'task' per task, then one row per step. If the results of the parents exceed
@@ -45,22 +63,24 @@ language sql stable as $$
   union all
   select c.* from (select q.*, b.bytes, sum(least(b.bytes, p_max_bytes)) over (order by k.place) <= 4 * p_max_bytes as fits
         from unnest(p_task, p_no) with ordinality k(task_id, no, place),
-          lateral (select q.task_id, q.no, q.lease, q.attempt, q.max_attempts, q.resends, q.inputs, q.checkpoint, q.parents,
-              q.further_ancestors
+          lateral (select q.task_id, q.no, q.name, q.lease, q.attempt, q.max_attempts, q.resends, q.inputs, q.checkpoint, q.parents,
+              q.further_ancestors, case when q.attempt > 1 then tasker.bounded(q.error) end as failure
             from tasker.steps q where q.task_id = k.task_id and q.no = k.no and q.state = 'enqueued' offset 0) q,
           lateral (select coalesce(sum(p.result_bytes), 0)::bigint as bytes from unnest(q.parents) u(no),
             lateral (select p.result_bytes from tasker.steps p where p.task_id = q.task_id and p.no = u.no offset 0) p) b) s,
     -- Aggregates results only for messages that are returned.
-    lateral (select json_object_agg(a.name, a.result)::text as results
-      from (select p.name, p.result, sum(p.result_bytes) over (order by u.parent desc, u.no desc) as bytes
+    lateral (select json_object_agg(a.name, a.result)::text as results,
+        json_object_agg(a.name, tasker.brief(a.error)) filter (where a.tolerated)::text as errors
+      from (select p.name, p.result, p.tolerated, p.error, sum(p.result_bytes) over (order by u.parent desc, u.no desc) as bytes
         from (select n, true from unnest(s.parents) n union all select n, false from unnest(s.further_ancestors) n) u(no, parent),
-          lateral (select p.name, p.result, p.result_bytes from tasker.steps p
+          lateral (select p.name, p.result, p.result_bytes, p.tolerated, p.error from tasker.steps p
             where p.task_id = s.task_id and p.no = u.no offset 0) p
         where s.fits and s.bytes <= p_max_bytes) a
       where a.bytes <= p_max_bytes) r,
     tasker.change_row(case when s.fits then 'run' else 'run_key' end, task_id => s.task_id, no => s.no, lease => s.lease,
       attempt => s.attempt, max_attempts => s.max_attempts, resends => s.resends, results => r.results, result_bytes => s.bytes,
-      inputs => case when s.fits then s.inputs::text end, checkpoint => case when s.fits then s.checkpoint::text end) c
+      inputs => case when s.fits then s.inputs::text end, checkpoint => case when s.fits then s.checkpoint::text end,
+      name => case when s.no & 16383 > 0 then s.name end, errors => r.errors, failure => s.failure) c
 $$;
 
 -- Inserts the entries of failed tasks for an operator.
@@ -116,7 +136,8 @@ begin
         started_at = null,
         dispatched_at = case when s.pending_parents = k.n and not k.held then tasker.clock() else s.dispatched_at end,
         wake_at = case when s.pending_parents <> k.n then null
-                       when k.held then tasker.clock_after(tasker.hold_ms()) else tasker.clock_after(p_send_ms) end
+                       when k.held then tasker.hold_until(coalesce(s.held_at, tasker.clock())) else tasker.clock_after(p_send_ms) end,
+        held_at = case when s.pending_parents = k.n and k.held then coalesce(s.held_at, tasker.clock()) end
       from (select u.task_id, u.no, u.n, u.lease, u.task_id = any (coalesce(held, '{}')) as held
             from unnest(k_task, k_no, k_n, k_lease) u(task_id, no, n, lease)) k
       -- A CASE, so that the planner cannot use the index on wake_at, which would lock the rows in another order.
@@ -131,7 +152,7 @@ begin
   end if;
 
   -- If one step of each task finished and one became ready, the counters do not change.
-  if (d_task is not null or r_task is not null) and (d_task is distinct from r_task or 1 = any (d_failed) or -1 <> all (d_active)) then
+  if (d_task is not null or r_task is not null) and (d_task is distinct from r_task or 0 <> any (d_failed) or -1 <> any (d_active)) then
     with finished as (
       update tasker.tasks t set
         active_steps = t.active_steps + x.active,

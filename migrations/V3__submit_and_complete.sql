@@ -44,11 +44,12 @@ begin
     insert into tasker.in_process (task_id) select n.task_id from new n where p_send_ms is null and n.state = 'running'
   ), steps as (
     insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
-      further_ancestors, wake_at, dispatched_at)
+      further_ancestors, wake_at, held_at, dispatched_at)
     select n.task_id, s.no, s.name, case when s.run then 'enqueued' else 'pending' end, s.run::int, s.run::int, s.max_attempts,
       cardinality(s.parents), s.parents, s.children, s.further,
       case when not s.root then null when not s.run then tasker.clock_after(tasker.hold_ms())
            else tasker.clock_after(p_send_ms) end,
+      case when s.root and not s.run then tasker.clock() end,
       case when s.run then tasker.clock() end
     from new n join t using (task_id) join (
       select u.template, u.no, u.name, u.max_attempts, u.parents::int[], u.children::int[], u.further::int[], u.parents = '{}' as root,
@@ -73,6 +74,13 @@ create function tasker.outcome_of(verdict text) returns text language sql immuta
   select case when verdict = 'complete' then 'success' when verdict in ('checkpoint', 'released') then verdict else 'failure' end
 $$;
 
+-- What the row of a checkpoint in `attempts` tells.
+create function tasker.progress(checkpoint json) returns json language sql immutable as $$
+  select json_build_object('cursor', checkpoint->'cursor', 'items_processed', checkpoint->'items_processed')
+$$;
+-- The rows of checkpoints that are kept of a step.
+create function tasker.kept_checkpoints() returns int language sql immutable as 'select 100';
+
 -- Applies a batch of verdicts, ascending by (task_id, no), at most one per step.
 --   verdict: complete | error | tolerated | retry | checkpoint | released | lost | started | callback
 --   delay_ms: until the retry, the deadline or the expiry · body: the result or the checkpoint · error: why it failed
@@ -88,7 +96,7 @@ language plpgsql
 set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
 as $$
 declare
-  ok int[]; d_task uuid[]; d_failed int[]; k_task uuid[]; k_no int[]; k_n int[];
+  ok int[]; d_task uuid[]; d_failed int[]; k_task uuid[]; k_no int[]; k_n int[]; w_task uuid[]; w_no int[];
 begin
   -- First the completed steps: check the fence, set the state, insert other outcomes into attempts, and count the finished parents of
   -- each child.
@@ -122,11 +130,20 @@ begin
     insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, metadata, worker, duration_ms,
       dispatched_at, finished_at)
     select o.task_id, o.no, o.lease, o.attempt, tasker.outcome_of(o.verdict),
-      true, p_digest[o.idx], p_error[o.idx]::json, p_metadata[o.idx]::json, p_worker[o.idx], p_duration_ms[o.idx], o.dispatched_at, tasker.clock()
+      true, p_digest[o.idx], p_error[o.idx]::json,
+      case o.verdict when 'checkpoint' then tasker.progress(p_body[o.idx]::json) else p_metadata[o.idx]::json end,
+      p_worker[o.idx], p_duration_ms[o.idx], o.dispatched_at, tasker.clock()
     from own o where o.verdict not in ('complete', 'started', 'callback', 'lost')
+  ), forgotten as (
+    -- Of a step's checkpoints the last ones are kept.
+    delete from tasker.attempts a using own o
+    where a.task_id = any (array[o.task_id]) and a.no = o.no and a.lease = o.lease - tasker.kept_checkpoints()
+      and a.outcome = 'checkpoint' and o.verdict = 'checkpoint'
   ), ended as (
     select array_agg(o.idx) as idx, array_agg(o.task_id) filter (where o.verdict not in ('started', 'callback', 'retry')) as task_id,
-      array_agg((o.verdict = 'error')::int) filter (where o.verdict not in ('started', 'callback', 'retry')) as failed
+      array_agg((o.verdict = 'error')::int) filter (where o.verdict not in ('started', 'callback', 'retry')) as failed,
+      array_agg(o.task_id) filter (where o.no & 16383 > 0 and o.verdict in ('complete', 'tolerated', 'error')) as w_task,
+      array_agg(o.no & ~16383) filter (where o.no & 16383 > 0 and o.verdict in ('complete', 'tolerated', 'error')) as w_no
     from own o
   ), kids as (
     select array_agg(k.task_id) as task_id, array_agg(k.no) as no, array_agg(k.n) as n
@@ -136,16 +153,18 @@ begin
           union all select o.no, 0 where o.verdict in ('checkpoint', 'released', 'lost')) c(no, n)
       group by 1, 2 order by 1, 2) k
   )
-  select e.idx, e.task_id, e.failed, k.task_id, k.no, k.n into ok, d_task, d_failed, k_task, k_no, k_n from ended e, kids k;
+  select e.idx, e.task_id, e.failed, e.w_task, e.w_no, k.task_id, k.no, k.n into ok, d_task, d_failed, w_task, w_no, k_task, k_no, k_n
+  from ended e, kids k;
 
   return query select c.* from unnest(ok) u(idx), tasker.change_row('accepted', idx => u.idx) c;
 
   if coalesce(cardinality(ok), 0) < cardinality(p_task) then
-    insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, worker, duration_ms, finished_at)
+    insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, worker, duration_ms, finished_at, result)
     select i.task_id, i.no, i.lease, i.attempt, tasker.outcome_of(i.verdict),
-      false, i.digest, i.error::json, i.worker, i.duration_ms, tasker.clock()
-    from unnest(p_task, p_no, p_lease, p_attempt, p_verdict, p_error, p_digest, p_worker, p_duration_ms, p_if_due) with ordinality
-        as i(task_id, no, lease, attempt, verdict, error, digest, worker, duration_ms, if_due, idx),
+      false, i.digest, i.error::json, i.worker, i.duration_ms, tasker.clock(),
+      case when i.verdict = 'complete' and octet_length(i.body) <= 262144 then i.body::json end
+    from unnest(p_task, p_no, p_lease, p_attempt, p_verdict, p_body, p_error, p_digest, p_worker, p_duration_ms, p_if_due) with ordinality
+        as i(task_id, no, lease, attempt, verdict, body, error, digest, worker, duration_ms, if_due, idx),
       lateral (select q.lease from tasker.steps q where q.task_id = i.task_id and q.no = i.no offset 0) s
     where not i.idx = any (coalesce(ok, '{}')) and s.lease > i.lease and i.lease > 0 and not i.if_due
       and i.verdict not in ('started', 'callback', 'lost')
@@ -162,6 +181,13 @@ begin
              when s.lease = i.lease and s.state in ('enqueued', 'in_progress') then 'ignored'
              else 'stale' end, idx => i.idx::int) c
     where not i.idx = any (coalesce(ok, '{}'));
+  end if;
+
+  -- Before any step after the workers is locked.
+  if w_task is not null then
+    select array_agg(k.task_id), array_agg(k.no), array_agg(k.n) into k_task, k_no, k_n from (
+      select u.task_id, u.no, u.n from unnest(k_task, k_no, k_n) u(task_id, no, n)
+      union all select p.task_id, p.no, 1 from tasker.pass_places(w_task, w_no) p order by 1, 2) k;
   end if;
 
   if d_task is not null or k_task is not null then

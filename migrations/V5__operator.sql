@@ -1,6 +1,8 @@
--- Operator actions. Each is one transaction: it locks the affected steps ascending, in a separate statement, then the task, and
--- reads only after that. It lets the task progress and writes a row of the audit log.
--- The first returned row is 'done', 'not_found' or 'conflict'.
+-- Operator actions. `operate_v1` carries out one on a task or step, in one transaction: it locks everything that the action may read or
+-- change, remembers the steps, acts, lets the task progress, writes a row of the audit log, and says what changed. A dry run is the same,
+-- rolled back.
+
+create type tasker.mark as (no int, name text, state text, lease int);
 
 -- Returns a row if an action on a step is not allowed. p_allowed: whether the step's own state allows it.
 create function tasker.refusal(p_task uuid, p_no int, p_task_state text, p_step_state text, p_allowed boolean)
@@ -11,7 +13,7 @@ returns setof tasker.change language sql immutable rows 1 as $$
   where p_step_state is null or t.forbids or not p_allowed
 $$;
 
--- Writes the audit log of an applied action on a step, and returns its row 'done'.
+-- Writes the audit log of an applied action, and returns its row 'done'.
 create function tasker.audited(
   p_task uuid, p_no int, p_action text, p_actor text, p_reason text, p_was text, p_now text, p_metadata text default null)
 returns setof tasker.change language plpgsql rows 1 as $$
@@ -19,103 +21,6 @@ begin
   insert into tasker.audit_log (task_id, no, action, actor, reason, from_state, to_state, metadata, created_at)
   values (p_task, p_no, p_action, p_actor, p_reason, p_was, p_now, p_metadata::json, tasker.clock());
   return query select * from tasker.change_row('done', state => p_was);
-end $$;
-
--- Cancels a running task and increases all leases, so that late outcomes are stale. For a cancelled task it has no effect.
-create function tasker.cancel_v1(p_task uuid, p_actor text, p_reason text) returns setof tasker.change
-language plpgsql set enable_seqscan = off as $$
-declare
-  was text; n int;
-begin
-  perform from tasker.steps s where s.task_id = p_task and s.finished_at is null order by s.no for update;
-  select t.state into was from tasker.tasks t where t.task_id = p_task for update;
-  if was is null then
-    return query select * from tasker.change_row('not_found');
-    return;
-  end if;
-  if was <> 'running' then
-    return query select * from tasker.change_row(case when was = 'cancelled' then 'done' else 'conflict' end, state => was);
-    return;
-  end if;
-  update tasker.steps s set state = 'cancelled', lease = s.lease + 1, wake_at = null, awaits_callback = false,
-    finished_at = tasker.clock()
-  where s.task_id = p_task and s.finished_at is null;
-  get diagnostics n = row_count;
-  update tasker.tasks t set state = 'cancelled', active_steps = 0, failed_steps = t.failed_steps + n, finished_at = tasker.clock()
-  where t.task_id = p_task;
-  delete from tasker.in_process p where p.task_id = p_task;
-  insert into tasker.audit_log (task_id, action, actor, reason, from_state, to_state, created_at)
-  values (p_task, 'cancel_task', p_actor, p_reason, was, 'cancelled', tasker.clock());
-  return query select * from tasker.change_row('done', state => 'cancelled');
-  return query select * from tasker.change_row('finished', task_id => p_task, state => 'cancelled');
-end $$;
-
--- Resets the attempts of a step that failed, waits for a retry or was cancelled, and dispatches it if its parents are done.
-create function tasker.retry_step_v1(
-  p_task uuid, p_no int, p_actor text, p_reason text, p_send_ms bigint, p_max_bytes bigint) returns setof tasker.change
-language plpgsql as $$
-declare
-  was text; was_tolerated boolean; of_task text; open_parents int; above int[];
-begin
-  select s.parents into above from tasker.steps s where s.task_id = p_task and s.no = p_no;
-  -- Locks the parents too: a parent that finishes while the step is not pending would not decrease its count.
-  perform from tasker.steps s where s.task_id = p_task and s.no = any (above || p_no) order by s.no for update;
-  select t.state into of_task from tasker.tasks t where t.task_id = p_task for update;
-  select s.state, s.tolerated into was, was_tolerated from tasker.steps s where s.task_id = p_task and s.no = p_no;
-  return query select * from tasker.refusal(
-    p_task, p_no, of_task, was, was in ('error', 'waiting_for_retry', 'cancelled') and not was_tolerated);
-  if found then
-    return;
-  end if;
-  select count(*) into open_parents from tasker.steps s where s.task_id = p_task and s.no = any (above)
-    and not (s.state in ('complete', 'resolved_manually') or s.tolerated);
-  update tasker.steps s set state = 'pending', attempt = 0, losses = 0, resends = 0, pending_parents = open_parents,
-    wake_at = null, finished_at = null, error = null
-  where s.task_id = p_task and s.no = p_no;
-  return query select * from tasker.audited(p_task, p_no, 'retry_step', p_actor, p_reason, was, 'pending');
-  return query select * from tasker.advance_v1(
-    array[p_task], array[case when was = 'waiting_for_retry' then -1 else 0 end],
-    array[case when was = 'waiting_for_retry' then 0 else -1 end], array[p_task], array[p_no], array[0], null,
-    p_send_ms, 1, p_max_bytes);
-  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
-end $$;
-
--- Resolves an unfinished or failed step; its children receive p_result.
-create function tasker.resolve_step_v1(
-  p_task uuid, p_no int, p_result text, p_actor text, p_reason text, p_metadata text,
-  p_send_ms bigint, p_bodies int, p_max_bytes bigint)
-returns setof tasker.change
-language plpgsql as $$
-declare
-  was text; was_tolerated boolean; was_held boolean; was_result text; of_task text; below int[];
-begin
-  select s.children into below from tasker.steps s where s.task_id = p_task and s.no = p_no;
-  perform from tasker.steps s where s.task_id = p_task and s.no = any (below || p_no) order by s.no for update;
-  select t.state into of_task from tasker.tasks t where t.task_id = p_task for update;
-  select s.state, s.tolerated, s.wake_at is not null or s.state = 'enqueued', s.result::text into was, was_tolerated, was_held, was_result
-  from tasker.steps s where s.task_id = p_task and s.no = p_no;
-  -- A repeated call, after the first response was lost.
-  if was = 'resolved_manually' and was_result is not distinct from p_result then
-    return query select * from tasker.change_row('done', state => was);
-    return;
-  end if;
-  return query select * from tasker.refusal(
-    p_task, p_no, of_task, was, was in ('pending', 'enqueued', 'in_progress', 'waiting_for_retry', 'error'));
-  if found then
-    return;
-  end if;
-  update tasker.steps s set state = 'resolved_manually', lease = s.lease + 1, tolerated = false, awaits_callback = false,
-    result = p_result::json, result_bytes = coalesce(octet_length(p_result), 0), wake_at = null, finished_at = tasker.clock()
-  where s.task_id = p_task and s.no = p_no;
-  return query select * from tasker.audited(p_task, p_no, 'resolve_step', p_actor, p_reason, was, 'resolved_manually', p_metadata);
-  -- The children already counted a tolerated failure as done.
-  return query select * from tasker.advance_v1(
-    array[p_task], array[case when was_held then -1 else 0 end],
-    array[case when was = 'error' and not was_tolerated then -1 else 0 end],
-    (select array_agg(p_task) from unnest(below) c(no) where not was_tolerated),
-    (select array_agg(c.no order by c.no) from unnest(below) c(no) where not was_tolerated),
-    (select array_agg(1) from unnest(below) c(no) where not was_tolerated), null, p_send_ms, p_bodies, p_max_bytes);
-  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
 end $$;
 
 -- A task that left the error state no longer waits for an operator. If it runs, its dispatches may be known only to one process.
@@ -129,3 +34,409 @@ language sql as $$
   where d.task_id = p_task and d.status = 'pending' and d.reason = 'max_retries_exceeded'
     and (select t.state from tasker.tasks t where t.task_id = p_task) <> 'error'
 $$;
+
+-- Whether a step can progress without an operator, so that its task counts it as active. A step that a pause holds does.
+create function tasker.is_active(state text, wake_at timestamptz) returns boolean language sql immutable as $$
+  select state in ('enqueued', 'in_progress', 'waiting_for_retry') or state = 'pending' and wake_at is not null
+$$;
+
+-- The parents of a step that are not done.
+create function tasker.open_parents(p_task uuid, p_parents int[]) returns int language sql stable as $$
+  select count(*)::int from unnest(p_parents) k(no), lateral (select * from tasker.steps q where q.task_id = p_task and q.no = k.no offset 0) s
+  where not (s.state in ('complete', 'resolved_manually') or s.tolerated)
+$$;
+
+-- Moves the answers of successes to `attempts`, before something sets these steps back or deletes them. Otherwise the same outcome again
+-- would no longer be a duplicate.
+create function tasker.keep_answers(p_task uuid, p_no int[]) returns void language sql as $$
+  insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, metadata, worker, duration_ms, dispatched_at, finished_at)
+  select s.task_id, s.no, s.lease, s.attempt, 'success', true, s.digest, s.metadata, s.worker, s.duration_ms, s.dispatched_at, s.finished_at
+  from unnest(p_no) k(no), lateral (select * from tasker.steps q where q.task_id = p_task and q.no = k.no offset 0) s
+  where s.digest is not null
+$$;
+
+-- Gives cancelled steps a new budget: pending, counted anew. A worker of a batch with fewer places than workers waits for one again.
+-- Returns their number.
+create function tasker.revive(p_task uuid, p_no int[]) returns int language sql as $$
+  with k as (
+    select s.no, s.parents, exists (
+      select from tasker.batches b where b.task_id = p_task and b.no = s.no & ~16383 and s.no & 16383 > 0) as waits
+    from unnest(p_no) u(no), lateral (select * from tasker.steps q where q.task_id = p_task and q.no = u.no and q.state = 'cancelled' offset 0) s
+  ), revived as (
+    update tasker.steps s set state = 'pending', attempt = 0, losses = 0, resends = 0, error = null, finished_at = null, wake_at = null,
+      held_at = null, pending_parents = tasker.open_parents(p_task, k.parents) + k.waits::int
+    from k where s.task_id = any (array[p_task]) and s.no = k.no
+    returning 1)
+  select count(*)::int from revived
+$$;
+
+-- Opens batches again from their beginning, and gives their free places. Returns the workers that got one.
+create function tasker.open_batches(p_task uuid, p_patterns int[]) returns int[] language plpgsql as $$
+begin
+  update tasker.batches b set open = true, next = b.no, running = (
+    select count(*) from tasker.steps s where s.task_id = p_task and s.no > b.no and s.no <= b.no + b.workers
+      and tasker.is_active(s.state, s.wake_at))
+  where b.task_id = p_task and b.no = any (p_patterns);
+  return array(select p.no from tasker.pass_places(array_fill(p_task, array[cardinality(p_patterns)]), p_patterns, 0) p order by 1);
+end $$;
+
+-- Ends what a failed worker did to its batch, before an operator retries or settles it: the cancelled workers are pending again, and the
+-- batch passes places on. Returns the number of revived workers, and the steps to dispatch with what counts them down.
+create function tasker.reopen_batch(p_task uuid, p_no int, p_was text, out revived int, out no int[], out n int[]) language plpgsql as $$
+declare
+  pattern int := p_no & ~16383; cancelled int[]; has_places boolean;
+begin
+  revived := 0; no := '{}'; n := '{}';
+  if p_no & 16383 = 0 or p_was <> 'error' then
+    return;
+  end if;
+  cancelled := array(select s.no from tasker.steps s
+    where s.task_id = p_task and s.no > pattern and s.no < pattern + 16384 and s.no <> p_no and s.state = 'cancelled' order by s.no);
+  has_places := exists (select from tasker.batches b where b.task_id = p_task and b.no = pattern and not b.open);
+  if cancelled = '{}' and not has_places then
+    return;
+  end if;
+  revived := tasker.revive(p_task, cancelled);
+  no := case when has_places then tasker.open_batches(p_task, array[pattern]) else cancelled end;
+  n := array_fill(has_places::int, array[cardinality(no)]);
+end $$;
+
+-- Cancels a running task and increases all leases, so that late outcomes are stale. For a cancelled task it has no effect.
+create function tasker.cancel_task(p_task uuid, p_was text, p_actor text, p_reason text) returns setof tasker.change
+language plpgsql as $$
+declare
+  ended int;
+begin
+  if p_was <> 'running' then
+    return query select * from tasker.change_row(case when p_was = 'cancelled' then 'done' else 'conflict' end, state => p_was);
+    return;
+  end if;
+  update tasker.steps s set state = 'cancelled', lease = s.lease + 1, wake_at = null, held_at = null, awaits_callback = false,
+    finished_at = tasker.clock()
+  where s.task_id = p_task and s.finished_at is null;
+  get diagnostics ended = row_count;
+  update tasker.batches b set running = 0 where b.task_id = p_task;
+  update tasker.tasks t set state = 'cancelled', active_steps = 0, failed_steps = t.failed_steps + ended, finished_at = tasker.clock()
+  where t.task_id = p_task;
+  delete from tasker.in_process p where p.task_id = p_task;
+  return query select * from tasker.audited(p_task, null, 'cancel_task', p_actor, p_reason, p_was, 'cancelled');
+  return query select * from tasker.change_row('finished', task_id => p_task, state => 'cancelled');
+end $$;
+
+-- Lets a task that was cancelled, or failed and has cancelled steps, go on: its cancelled steps are pending with a new budget.
+create function tasker.reopen_task(
+  p_task uuid, p_was text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+returns setof tasker.change language plpgsql as $$
+declare
+  cancelled int[]; revived int; with_places int[]; k_no int[]; k_n int[];
+begin
+  cancelled := array(select s.no from tasker.steps s where s.task_id = p_task and s.state = 'cancelled' order by s.no);
+  if p_was not in ('error', 'cancelled') or cancelled = '{}' then
+    return query select * from tasker.change_row('conflict', task_id => p_task, state => p_was);
+    return;
+  end if;
+  revived := tasker.revive(p_task, cancelled);
+  -- advance_v1 moves a task on from here.
+  update tasker.tasks t set state = 'error' where t.task_id = p_task;
+  return query select * from tasker.audited(p_task, null, 'reopen_task', p_actor, p_reason, p_was, 'running');
+  with_places := tasker.open_batches(p_task, array(select b.no from tasker.batches b where b.task_id = p_task order by b.no));
+  select array_agg(k.no), array_agg(k.n) into k_no, k_n from (
+    select u.no, 1 as n from unnest(with_places) u(no)
+    union all
+    select s.no, 0 from unnest(cancelled) u(no), lateral (
+      select * from tasker.steps q where q.task_id = p_task and q.no = u.no and q.pending_parents = 0 offset 0) s
+    order by no) k;
+  return query select * from tasker.advance_v1(array[p_task], array[0], array[-revived],
+    case when k_no is not null then array_fill(p_task, array[cardinality(k_no)]) end, k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
+  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+end $$;
+
+-- Ends a failed task without changing its steps.
+create function tasker.resolve_task(p_task uuid, p_was text, p_actor text, p_reason text, p_send_ms bigint) returns setof tasker.change
+language plpgsql as $$
+begin
+  if p_was <> 'error' then
+    return query select * from tasker.change_row(case when p_was = 'resolved_manually' then 'done' else 'conflict' end, task_id => p_task,
+      state => p_was);
+    return;
+  end if;
+  update tasker.tasks t set state = 'resolved_manually', finished_at = tasker.clock() where t.task_id = p_task;
+  return query select * from tasker.audited(p_task, null, 'resolve_task', p_actor, p_reason, p_was, 'resolved_manually');
+  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+end $$;
+
+-- Holds the dispatches of a running task, or dispatches what was held.
+create function tasker.pause_task(
+  p_task uuid, p_pause boolean, p_was text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+returns setof tasker.change language plpgsql as $$
+declare
+  is_paused boolean; k_no int[]; k_lease int[];
+begin
+  select t.paused_at is not null into is_paused from tasker.tasks t where t.task_id = p_task;
+  if p_was <> 'running' then
+    return query select * from tasker.change_row('conflict', task_id => p_task, state => p_was);
+    return;
+  elsif is_paused = p_pause then
+    return query select * from tasker.change_row('done', state => p_was);
+    return;
+  end if;
+  update tasker.tasks t set paused_at = case when p_pause then tasker.clock() end where t.task_id = p_task;
+  return query select * from tasker.audited(p_task, null, case when p_pause then 'pause_task' else 'resume_task' end, p_actor, p_reason,
+    p_was, p_was);
+  if not p_pause then
+    update tasker.steps s set wake_at = tasker.clock() where s.task_id = p_task and s.held_at is not null;
+    select array_agg(s.no order by s.no), array_agg(s.lease order by s.no) into k_no, k_lease
+    from tasker.steps s where s.task_id = p_task and s.held_at is not null;
+    if k_no is not null then
+      return query select * from tasker.dispatch_v1(array_fill(p_task, array[cardinality(k_no)]), k_no, k_lease, p_send_ms, p_bodies,
+        p_max_bytes);
+    end if;
+  end if;
+end $$;
+
+-- Resets the attempts of a step that failed, waits for a retry or was cancelled, and dispatches it if its parents are done. A tolerated
+-- failure only before a step after it was dispatched. p_inputs: new inputs of the step, or null.
+create function tasker.retry_step(
+  p_task uuid, p_no int, p_task_was text, p_inputs text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+returns setof tasker.change language plpgsql as $$
+declare
+  own tasker.steps; unheld int := 0; batch record; k_no int[]; k_n int[];
+begin
+  select s.* into own from tasker.steps s where s.task_id = p_task and s.no = p_no;
+  return query select * from tasker.refusal(p_task, p_no, p_task_was, own.state, own.state in ('error', 'waiting_for_retry', 'cancelled')
+    and not (own.tolerated and exists (select from unnest(own.children) k(no), lateral (
+      select from tasker.steps q where q.task_id = p_task and q.no = k.no and q.state <> 'pending' offset 0) c)));
+  if found then
+    return;
+  end if;
+  update tasker.steps s set state = 'pending', attempt = 0, losses = 0, resends = 0, tolerated = false,
+    pending_parents = tasker.open_parents(p_task, own.parents), wake_at = null, held_at = null, finished_at = null, error = null,
+    inputs = coalesce(p_inputs::json, s.inputs), checkpoint = case when p_inputs is null then s.checkpoint end
+  where s.task_id = p_task and s.no = p_no;
+  if own.tolerated then
+    -- Its children counted it as done. One that a pause holds is no longer ready.
+    select count(*) into unheld from unnest(own.children) k(no), lateral (
+      select from tasker.steps q where q.task_id = p_task and q.no = k.no and q.wake_at is not null offset 0) c;
+    update tasker.steps s set pending_parents = s.pending_parents + 1, wake_at = null, held_at = null
+    from unnest(own.children) k(no) where s.task_id = any (array[p_task]) and s.no = k.no;
+  end if;
+  select * into batch from tasker.reopen_batch(p_task, p_no, case when own.tolerated then '' else own.state end);
+  if own.state <> 'waiting_for_retry' then
+    update tasker.batches b set running = b.running + 1 where b.task_id = p_task and b.no = p_no & ~16383 and p_no & 16383 > 0;
+  end if;
+  return query select * from tasker.audited(p_task, p_no, 'retry_step', p_actor, p_reason, own.state, 'pending',
+    case when p_inputs is not null then '{"inputs": ' || p_inputs || '}' end);
+  select array_agg(u.no order by u.no), array_agg(u.n order by u.no) into k_no, k_n
+  from (select * from unnest(batch.no, batch.n) union all select p_no, 0) u(no, n);
+  return query select * from tasker.advance_v1(
+    array[p_task], array[-(own.state = 'waiting_for_retry')::int - unheld],
+    array[-(own.state in ('error', 'cancelled') and not own.tolerated)::int - batch.revived],
+    array_fill(p_task, array[cardinality(k_no)]), k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
+  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+end $$;
+
+-- Sets back a step and everything after it, and dispatches the step. p_plan:
+--   others, seen: the deciders of the template; [no, lease] of those that were done when this was planned
+--   reset: the step and the steps after it that stay, ascending; deleted: those that a step among them had made
+--   parents: [{no, parents}] of the steps that stay and whose parents change
+create function tasker.redo_step(
+  p_task uuid, p_no int, p_task_was text, p_plan json, p_inputs text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int,
+  p_max_bytes bigint)
+returns setof tasker.change language plpgsql as $$
+declare
+  own tasker.steps; reset int[]; gone int[]; active int; failed int; batch record; k_no int[]; k_n int[];
+begin
+  select s.* into own from tasker.steps s where s.task_id = p_task and s.no = p_no;
+  return query select * from tasker.refusal(p_task, p_no, case p_task_was when 'complete' then 'running' else p_task_was end, own.state,
+    own.state in ('complete', 'resolved_manually', 'error', 'waiting_for_retry', 'cancelled'));
+  if found then
+    return;
+  end if;
+  return query select * from tasker.refuse_growth(p_task, p_plan);
+  if found then
+    return;
+  end if;
+  reset := array(select u.no::int from json_array_elements_text(p_plan->'reset') u(no) order by 1);
+  gone := array(select u.no::int from json_array_elements_text(p_plan->'deleted') u(no) order by 1);
+  perform tasker.keep_answers(p_task, reset || gone);
+  select count(*) filter (where tasker.is_active(s.state, s.wake_at)),
+    count(*) filter (where s.state in ('error', 'cancelled') and not s.tolerated)
+  into active, failed
+  from unnest(reset || gone) k(no), lateral (select * from tasker.steps q where q.task_id = p_task and q.no = k.no offset 0) s;
+  update tasker.tasks t set lease_base = greatest(t.lease_base, (
+      select max(s.lease) from unnest(gone) k(no), lateral (select * from tasker.steps q where q.task_id = p_task and q.no = k.no offset 0) s))
+  where t.task_id = p_task and gone <> '{}';
+  delete from tasker.steps s using unnest(gone) k(no) where s.task_id = any (array[p_task]) and s.no = k.no;
+  delete from tasker.batches b where b.task_id = p_task and exists (select from unnest(gone) k(no) where k.no & ~16383 = b.no and k.no & 16383 > 0);
+  select * into batch from tasker.reopen_batch(p_task, p_no, case when own.tolerated then '' else own.state end);
+  if not tasker.is_active(own.state, own.wake_at) then
+    update tasker.batches b set running = b.running + 1 where b.task_id = p_task and b.no = p_no & ~16383 and p_no & 16383 > 0;
+  end if;
+  update tasker.steps s set state = 'pending', attempt = 0, losses = 0, resends = 0, tolerated = false, awaits_callback = false,
+    lease = s.lease + (s.state in ('enqueued', 'in_progress'))::int, wake_at = null, held_at = null, started_at = null, finished_at = null, result = null,
+    result_bytes = 0, error = null, checkpoint = case when s.no = p_no and p_inputs is null then s.checkpoint end, created = null, digest = null, duration_ms = null, worker = null, metadata = null,
+    inputs = case when s.no = p_no then coalesce(p_inputs::json, s.inputs) else s.inputs end,
+    parents = coalesce(k.parents, s.parents)
+  from (select u.no, e.parents from unnest(reset) u(no) left join json_to_recordset(p_plan->'parents') e(no int, parents int[]) using (no)) k
+  where s.task_id = any (array[p_task]) and s.no = k.no;
+  -- In a later statement, which sees what was set back.
+  update tasker.steps s set pending_parents = tasker.open_parents(p_task, s.parents)
+  from unnest(reset) k(no) where s.task_id = any (array[p_task]) and s.no = k.no;
+  update tasker.tasks t set total_steps = t.total_steps - cardinality(gone),
+    state = case when t.state = 'complete' then 'error' else t.state end
+  where t.task_id = p_task;
+  return query select * from tasker.audited(p_task, p_no, 'redo_step', p_actor, p_reason, own.state, 'pending',
+    json_build_object('reset', cardinality(reset), 'deleted', cardinality(gone), 'inputs', p_inputs::json)::text);
+  select array_agg(u.no order by u.no), array_agg(u.n order by u.no) into k_no, k_n
+  from (select * from unnest(batch.no, batch.n) union all select p_no, 0) u(no, n);
+  return query select * from tasker.advance_v1(
+    array[p_task], array[-active], array[-failed - batch.revived], array_fill(p_task, array[cardinality(k_no)]), k_no, k_n, null,
+    p_send_ms, p_bodies, p_max_bytes);
+  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+end $$;
+
+-- Resolves an unfinished or failed step; its children receive p_result. p_growth: what a decision or batchable makes, or null.
+create function tasker.resolve_step(
+  p_task uuid, p_no int, p_task_was text, p_result text, p_metadata text, p_growth json, p_actor text, p_reason text, p_send_ms bigint,
+  p_bodies int, p_max_bytes bigint)
+returns setof tasker.change language plpgsql as $$
+declare
+  own tasker.steps; was_active boolean; failed int; batch record; k_no int[]; k_n int[];
+begin
+  select s.* into own from tasker.steps s where s.task_id = p_task and s.no = p_no;
+  -- A repeated call, after the first response was lost.
+  if own.state = 'resolved_manually' and own.result::text is not distinct from p_result then
+    return query select * from tasker.change_row('done', state => own.state);
+    return;
+  end if;
+  return query select * from tasker.refusal(p_task, p_no, p_task_was, own.state,
+    own.state in ('pending', 'enqueued', 'in_progress', 'waiting_for_retry', 'error'));
+  if found then
+    return;
+  end if;
+  if p_growth is not null then
+    return query select * from tasker.refuse_growth(p_task, p_growth);
+    if found then
+      return;
+    end if;
+  end if;
+  was_active := tasker.is_active(own.state, own.wake_at);
+  update tasker.steps s set state = 'resolved_manually', lease = s.lease + 1, tolerated = false, awaits_callback = false,
+    result = p_result::json, result_bytes = coalesce(octet_length(p_result), 0), wake_at = null, held_at = null,
+    finished_at = tasker.clock(),
+    created = case when p_growth is not null then
+      array(select u.no::int from json_array_elements_text(p_growth->'created') with ordinality u(no, place) order by u.place) end
+  where s.task_id = p_task and s.no = p_no;
+  return query select * from tasker.audited(p_task, p_no, 'resolve_step', p_actor, p_reason, own.state, 'resolved_manually', p_metadata);
+  failed := -(own.state = 'error' and not own.tolerated)::int;
+  if p_growth is not null then
+    return query select * from tasker.grow(p_task, own.children, -was_active::int, failed, p_growth, p_send_ms, p_bodies, p_max_bytes);
+  else
+    select * into batch from tasker.reopen_batch(p_task, p_no, case when own.tolerated then '' else own.state end);
+    -- The children already counted a tolerated failure as done.
+    select array_agg(u.no order by u.no), array_agg(u.n order by u.no) into k_no, k_n from (
+      select * from unnest(batch.no, batch.n)
+      union all select p.no, 1 from tasker.pass_places(array[p_task], array[p_no & ~16383]) p where was_active and p_no & 16383 > 0
+      union all select k.no, 1 from unnest(own.children) k(no) where not own.tolerated) u(no, n);
+    return query select * from tasker.advance_v1(array[p_task], array[-was_active::int], array[failed - batch.revived],
+      case when k_no is not null then array_fill(p_task, array[cardinality(k_no)]) end, k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
+  end if;
+  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+end $$;
+
+-- Locks what an action may read or change, in the order of all locks.
+create function tasker.lock_for(p_verb text, p_task uuid, p_no int, p_args json) returns void language plpgsql as $$
+declare
+  pattern int := p_no & ~16383; own tasker.steps; nos int[] := '{}'; patterns int[] := '{}';
+begin
+  perform tasker.lock_steps(p_task, '{}');
+  if p_no is not null then
+    select s.* into own from tasker.steps s where s.task_id = p_task and s.no = p_no;
+    nos := p_no || own.parents || own.children
+      || array(select s.no from tasker.steps s where p_no & 16383 > 0 and s.task_id = p_task and s.no > pattern and s.no < pattern + 16384
+        and (s.finished_at is null or s.state = 'cancelled'))
+      || array(select u.no::int from json_array_elements_text(p_args->'plan'->'touched') u(no));
+    patterns := array(select b.no from tasker.batches b where b.task_id = p_task and b.no = any (
+      array(select u.no & ~16383 from unnest(nos) u(no) where u.no & 16383 > 0)));
+  elsif p_verb in ('cancel_task', 'reopen_task', 'resume_task') then
+    nos := array(select s.no from tasker.steps s where s.task_id = p_task and (s.finished_at is null or s.state = 'cancelled'));
+    patterns := array(select b.no from tasker.batches b where b.task_id = p_task);
+  end if;
+  perform tasker.lock_steps(p_task, nos, patterns);
+  perform from tasker.tasks t where t.task_id = p_task for update;
+end $$;
+
+-- Carries out an action on a task, or on one of its steps.
+--   p_verb: cancel_task | reopen_task | resolve_task | pause_task | resume_task | note | retry_step | redo_step | resolve_step
+--   p_args: {inputs, result, metadata, plan}, each optional; `plan` as in redo_step, or as in grow
+--   p_seen: what the last row of the dry run said that the caller saw, or null
+--   p_dry: nothing is done
+-- The first row is 'done', 'not_found', 'conflict', 'again', 'too_many', or 'changed': p_seen is no longer true, and nothing was done. After
+-- 'done' and 'changed' come one row 'effect' per step that changed, and a row 'seen'; after 'done', if p_dry is false, what is to be sent.
+create function tasker.operate_v1(
+  p_verb text, p_task uuid, p_no int, p_args json, p_actor text, p_reason text, p_seen text, p_dry boolean, p_send_ms bigint,
+  p_bodies int, p_max_bytes bigint)
+returns setof tasker.change
+language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+declare
+  task_was text; before tasker.mark[]; answer tasker.change[]; effects tasker.change[]; seen text;
+begin
+  begin
+    perform tasker.lock_for(p_verb, p_task, p_no, p_args);
+    select t.state into task_was from tasker.tasks t where t.task_id = p_task;
+    if task_was is null then
+      return query select * from tasker.change_row('not_found');
+      return;
+    end if;
+    before := array(select (s.no, s.name, s.state, s.lease)::tasker.mark from tasker.steps s where s.task_id = p_task order by s.no);
+    answer := array(select c from tasker.act(p_verb, p_task, p_no, task_was, p_args, p_actor, p_reason, p_send_ms, p_bodies, p_max_bytes) c);
+    if (answer[1]).kind = 'done' then
+      effects := array(
+        select c from (
+          select coalesce(b.no, s.no) as no, coalesce(b.name, s.name) as name, b.state as was, b.lease, coalesce(s.state, 'deleted') as state
+          from unnest(before) b full join (select * from tasker.steps q where q.task_id = p_task) s on s.no = b.no
+          where b.no is null or s.no is null or b.state <> s.state or b.lease <> s.lease order by 1) e,
+          tasker.change_row('effect', task_id => p_task, no => e.no, lease => e.lease, name => e.name, was => e.was, state => e.state) c);
+      select md5(coalesce(string_agg(concat_ws(' ', e.no, e.was, e.lease, e.state), ',' order by e.no), '') || task_was) into seen from unnest(effects) e;
+      if p_dry or seen <> p_seen then
+        raise exception using errcode = 'TK001', message = 'rolled back';
+      end if;
+    end if;
+  exception when sqlstate 'TK001' then
+    answer := array(select c from tasker.change_row(case when p_dry then 'done' else 'changed' end, state => task_was) c);
+  end;
+  return next answer[1];
+  return query select * from unnest(effects);
+  if seen is not null then
+    return query select * from tasker.change_row('seen', name => seen);
+  end if;
+  return query select * from unnest(answer[2:]);
+end $$;
+
+create function tasker.act(
+  p_verb text, p_task uuid, p_no int, p_was text, p_args json, p_actor text, p_reason text, p_send_ms bigint, p_bodies int,
+  p_max_bytes bigint)
+returns setof tasker.change language plpgsql as $$
+begin
+  case p_verb
+    when 'cancel_task' then
+      return query select * from tasker.cancel_task(p_task, p_was, p_actor, p_reason);
+    when 'reopen_task' then
+      return query select * from tasker.reopen_task(p_task, p_was, p_actor, p_reason, p_send_ms, p_bodies, p_max_bytes);
+    when 'resolve_task' then
+      return query select * from tasker.resolve_task(p_task, p_was, p_actor, p_reason, p_send_ms);
+    when 'pause_task', 'resume_task' then
+      return query select * from tasker.pause_task(p_task, p_verb = 'pause_task', p_was, p_actor, p_reason, p_send_ms, p_bodies, p_max_bytes);
+    when 'note' then
+      return query select * from tasker.audited(p_task, p_no, 'note', p_actor, p_reason, p_was, p_was, (p_args->'metadata')::text);
+    when 'retry_step' then
+      return query select * from tasker.retry_step(p_task, p_no, p_was, (p_args->'inputs')::text, p_actor, p_reason, p_send_ms, p_bodies,
+        p_max_bytes);
+    when 'redo_step' then
+      return query select * from tasker.redo_step(p_task, p_no, p_was, p_args->'plan', (p_args->'inputs')::text, p_actor, p_reason, p_send_ms,
+        p_bodies, p_max_bytes);
+    when 'resolve_step' then
+      return query select * from tasker.resolve_step(p_task, p_no, p_was, (p_args->'result')::text, (p_args->'metadata')::text, p_args->'plan', p_actor,
+        p_reason, p_send_ms, p_bodies, p_max_bytes);
+  end case;
+end $$;

@@ -45,10 +45,11 @@ begin
     return;
   end if;
   insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
-    further_ancestors, wake_at, dispatched_at)
+    further_ancestors, wake_at, held_at, dispatched_at)
   select t_task, s_no[i], s_name[i], case when s.run then 'enqueued' else 'pending' end, s.run::int, s.run::int, s_max_attempts[i],
     cardinality(s_parents[i]::int[]), s_parents[i]::int[], s_children[i]::int[], s_further[i]::int[],
     case when s.root then tasker.clock_after(case when held then tasker.hold_ms() else p_send_ms end) end,
+    case when s.root and held then tasker.clock() end,
     case when s.run then tasker.clock() end
   from generate_series(1, cardinality(s_no)) i,
     lateral (select s_parents[i] = '{}' as root, s_parents[i] = '{}' and not held as run) s;
@@ -125,8 +126,9 @@ begin
       else
         -- In a statement after the update: one that waited for a lock would miss the result of another parent.
         select coalesce(sum(p.result_bytes) filter (where p.no = any (d.parents)), 0), max(p.result_bytes),
-          json_object_agg(p.name, p.result) filter (where p.result_bytes <= p_max_bytes / 64)
-        into answer.result_bytes, largest, answer.results
+          json_object_agg(p.name, p.result) filter (where p.result_bytes <= p_max_bytes / 64),
+          json_object_agg(p.name, tasker.brief(p.error)) filter (where p.tolerated)
+        into answer.result_bytes, largest, answer.results, answer.errors
         from unnest((d.parents || d.further_ancestors)[:64]) u(no),
           lateral (select * from tasker.steps q where q.task_id = p_task and q.no = u.no offset 0) p;
         if cardinality(d.parents || d.further_ancestors) > 64 or largest > p_max_bytes / 64 then
@@ -145,6 +147,7 @@ begin
       answer.inputs := d.inputs::text;
       answer.checkpoint := d.checkpoint::text;
       return next answer;
+      answer.errors := null;
     end loop;
   end if;
 
@@ -286,19 +289,20 @@ begin
       where r_task[i] is distinct from r_task[i - 1]
       union all
       select c.* from (
-          select r.*, coalesce(a.bytes, 0) as bytes, a.results,
+          select r.*, coalesce(a.bytes, 0) as bytes, a.results, a.errors,
             cardinality(r.parents || r.further_ancestors) > 64 or a.largest > p_max_bytes / 1024 as large,
             sum(least(coalesce(a.bytes, 0), p_max_bytes)) over (rows unbounded preceding) <= 4 * p_max_bytes as fits
           from unnest(ready[:p_bodies]) r,
             lateral (select sum(p.result_bytes) filter (where p.no = any (r.parents)) as bytes, max(p.result_bytes) as largest,
-                json_object_agg(p.name, p.result) filter (where u.place <= 64 and p.result_bytes <= p_max_bytes / 1024)::text as results
+                json_object_agg(p.name, p.result) filter (where u.place <= 64 and p.result_bytes <= p_max_bytes / 1024)::text as results,
+                json_object_agg(p.name, tasker.brief(p.error)) filter (where p.tolerated)::text as errors
               from unnest(r.parents || r.further_ancestors) with ordinality u(no, place),
                 lateral (select * from tasker.steps q where q.task_id = r.task_id and q.no = u.no offset 0) p) a) s,
         tasker.change_row(case when s.fits then 'run' else 'run_key' end, task_id => s.task_id, no => s.no, lease => s.lease,
           attempt => s.attempt, max_attempts => s.max_attempts, resends => 0,
           results => case when not s.fits then null when s.large then tasker.large_results(s.task_id, s.no, p_max_bytes) else s.results end,
           result_bytes => s.bytes, inputs => case when s.fits then s.inputs::text end,
-          checkpoint => case when s.fits then s.checkpoint::text end) c;
+          checkpoint => case when s.fits then s.checkpoint::text end, errors => case when s.fits then s.errors end) c;
     if cardinality(ready) > p_bodies then
       return query select c.* from unnest(ready[p_bodies + 1:]) u,
         tasker.change_row('run_key', task_id => u.task_id, no => u.no, lease => u.lease) c;

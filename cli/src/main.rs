@@ -1,5 +1,6 @@
 //! The command line of the orchestrator: a client of its REST interface and its queues. `dev` runs the server (`tasker-server`).
 
+mod action;
 mod client;
 mod db;
 mod deployment;

@@ -1,23 +1,25 @@
 //! `tasker-ctl step …`: operator actions on one step.
 
 use clap::{Args, Subcommand};
-use reqwest::Method;
 use tasker_domain::did_you_mean;
-use tasker_wire::rest::{CompletionData, StepManualAction, StepResponse};
+use tasker_wire::rest::StepResponse;
 use uuid::Uuid;
 
 use crate::{
+    action::{ActionArgs, Given, act},
     client::Client,
     error::{CommandError, Exit, Result},
-    input::{JsonSource, default_actor},
+    input::JsonSource,
     output::{self, Format},
     task::steps_path,
 };
 
 #[derive(Debug, Subcommand)]
 pub enum StepCommand {
-    /// Retry a failed step, with its attempts reset
-    Retry(StepArgs),
+    /// Retry a step that failed, waits for a retry or was cancelled, with its attempts reset
+    Retry(AgainArgs),
+    /// Set back a step and everything after it, and run them again
+    Redo(AgainArgs),
     /// Resolve a step manually, with a result that its children receive, or without one
     Resolve {
         #[command(flatten)]
@@ -26,6 +28,10 @@ pub enum StepCommand {
         #[arg(long, value_name = "JSON")]
         result: Option<JsonSource>,
     },
+    /// Resolve a step without a result. A decision or a batch makes nothing then
+    Skip(StepArgs),
+    /// Write a line to the audit log
+    Note(StepArgs),
 }
 
 #[derive(Debug, Args)]
@@ -34,30 +40,35 @@ pub struct StepArgs {
     task: Uuid,
     /// The step's name or id
     step: String,
-    /// The reason, for the audit log
-    #[arg(short, long)]
-    reason: String,
-    /// Who acts, for the audit log
-    #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
-    actor: String,
+    #[command(flatten)]
+    action: ActionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct AgainArgs {
+    #[command(flatten)]
+    step: StepArgs,
+    /// New inputs of the step, which its handler sees before the task's context: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON")]
+    inputs: Option<JsonSource>,
 }
 
 pub async fn run(command: &StepCommand, client: &Client, format: Format) -> Result {
-    let (StepCommand::Retry(step) | StepCommand::Resolve { step, .. }) = command;
-    let (reason, actor) = (step.reason.clone(), step.actor.clone());
-    let action = match command {
-        StepCommand::Retry(_) => StepManualAction::ResetForRetry { reason, reset_by: actor },
-        StepCommand::Resolve { result: None, .. } => StepManualAction::ResolveManually { reason, resolved_by: actor },
-        StepCommand::Resolve { result: Some(source), .. } => {
-            let completion_data = CompletionData { result: source.read("--result")?, metadata: None };
-            StepManualAction::CompleteManually { completion_data, reason, completed_by: actor }
+    let read = |source: &Option<JsonSource>, option| source.as_ref().map(|source| source.read(option)).transpose();
+    let (action, step, given) = match command {
+        StepCommand::Retry(again) => {
+            ("retry", &again.step, Given { inputs: read(&again.inputs, "--inputs")?, ..Given::default() })
         }
+        StepCommand::Redo(again) => ("redo", &again.step, Given { inputs: read(&again.inputs, "--inputs")?, ..Given::default() }),
+        StepCommand::Resolve { step, result } => {
+            ("resolve", step, Given { result: read(result, "--result")?, ..Given::default() })
+        }
+        StepCommand::Skip(step) => ("skip", step, Given::default()),
+        StepCommand::Note(step) => ("note", step, Given::default()),
     };
     let mut path = steps_path(step.task).to_vec();
     path.push(id_of(step, client).await?);
-    let response = client.send(Method::PATCH, &path, &action).await?;
-    let view = |step: &StepResponse| format!("step {} is {}", output::line(&step.name), step.current_state);
-    output::print_response(&response, format, view)
+    act(client, &path, action, &step.action, given, format).await
 }
 
 /// The step's id, because the API identifies steps by id and people by name.

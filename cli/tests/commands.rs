@@ -255,11 +255,20 @@ async fn a_wait_outlives_a_server_that_is_away_for_a_moment() {
 
 #[tokio::test]
 async fn a_step_is_retried_by_its_name() {
-    let server = Server::answering([(200, steps("error")), (200, steps("enqueued")[0].clone())]).await;
-    let output = server.run(&["step", "retry", TASK, "charge", "--reason", "the bank is back", "--actor", "me"]).await;
-    assert_eq!((code(&output), out(&output).as_str()), (0, "step charge is enqueued\n"));
-    let action = r#"{"action_type":"reset_for_retry","reason":"the bank is back","reset_by":"me"}"#;
-    assert_eq!(server.asked()[1], format!("PATCH /v1/tasks/{TASK}/workflow_steps/{STEP} {action}"));
+    let effect = json!({"step_uuid": STEP, "name": "charge", "from_state": "error", "to_state": "enqueued"});
+    let answer = |applied: bool| (200, json!({"action": "retry_step", "applied": applied, "seen": "abc", "steps": [effect]}));
+    let server = Server::answering([(200, steps("error")), answer(true), (200, steps("error")), answer(false)]).await;
+    let retry = ["step", "retry", TASK, "charge", "--reason", "the bank is back", "--actor", "me"];
+    let output = server.run(&retry).await;
+    assert_eq!((code(&output), out(&output).as_str()), (0, "done: 1 step changed\n  charge: error -> enqueued\n"));
+    let action = r#"{"action":"retry","actor":"me","reason":"the bank is back","dry_run":false}"#;
+    assert_eq!(server.asked()[1], format!("POST /v1/tasks/{TASK}/workflow_steps/{STEP}/actions {action}"));
+    let more = ["--dry-run", "--inputs", r#"{"limit": 5}"#, "--seen", "x"];
+    let output = server.run(&[&retry[..], &more[..]].concat()).await;
+    let shown = "would change 1 step\n  charge: error -> enqueued\nto do exactly this, repeat it with --seen abc\n";
+    assert_eq!((code(&output), out(&output).as_str()), (0, shown));
+    let action = r#"{"action":"retry","actor":"me","reason":"the bank is back","inputs":{"limit": 5},"seen":"x","dry_run":true}"#;
+    assert_eq!(server.asked()[3], format!("POST /v1/tasks/{TASK}/workflow_steps/{STEP}/actions {action}"));
 }
 
 #[tokio::test]

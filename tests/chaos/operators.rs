@@ -60,7 +60,7 @@ impl Driver<'_> {
 
     async fn cancel(&mut self) -> Result<()> {
         let Some(Choice { id, place, .. }) = self.pick("t.state = 'running'").await? else { return Ok(()) };
-        let called = self.call("cancel_v1", |engine| async move { engine.cancel_task(id.task, by()).await }).await?;
+        let called = self.call("operate_v1", |engine| async move { engine.cancel_task(id.task, by()).await }).await?;
         self.tasks[place].actions.cancelled = match called {
             Called::Lost => audited(self.rig, id.task, None, "cancel_task").await? > 0,
             Called::Answered(answer) => done(answer)?,
@@ -72,7 +72,7 @@ impl Driver<'_> {
         let before = audited(self.rig, id.task, Some(id.no), "retry_step").await?;
         // Its message may be delivered before the call returns.
         self.tasks[place].actions.retried.entry(no).or_default().push(lease + 1);
-        let called = self.call("retry_step_v1", |engine| async move { engine.retry_step(id, by()).await }).await?;
+        let called = self.call("operate_v1", |engine| async move { engine.retry_step(id, by()).await }).await?;
         let carried_out = match called {
             Called::Lost => audited(self.rig, id.task, Some(id.no), "retry_step").await? > before,
             Called::Answered(answer) => done(answer)?,
@@ -92,7 +92,7 @@ impl Driver<'_> {
         let Some(Choice { id, place, no, .. }) = self.pick(open).await? else { return Ok(()) };
         let text = self.chance.permille(700).then(|| format!("{{\"resolved\": {no}}}"));
         let result = text.clone().map(|t| serde_json::value::RawValue::from_string(t).expect("it is JSON"));
-        let called = self.call("resolve_step_v1", |engine| async move { engine.resolve_step(id, result, by()).await }).await?;
+        let called = self.call("operate_v1", |engine| async move { engine.resolve_step(id, result, by()).await }).await?;
         let carried_out = match called {
             Called::Lost => audited(self.rig, id.task, Some(id.no), "resolve_step").await? > 0,
             Called::Answered(answer) => done(answer)?,

@@ -80,7 +80,7 @@ impl Plant {
             ],
             Self::LeaseNotRaisedAtRetry => &[&[
                 (
-                    "retry_step_v1",
+                    "retry_step",
                     &[("set state = 'pending', attempt = 0,", "set state = 'pending', attempt = 0, lease = s.lease - 1,")],
                 ),
                 // The primary key of attempts is a second fence, which would find this immediately.
@@ -119,7 +119,10 @@ impl Plant {
             Self::AncestorWithoutResult => &[
                 &[(
                     "load_run_steps_v1",
-                    &[("select p.name, p.result, sum(", "select p.name, case when u.parent then p.result end as result, sum(")],
+                    &[(
+                        "select p.name, p.result, p.tolerated,",
+                        "select p.name, case when u.parent then p.result end as result, p.tolerated,",
+                    )],
                 )],
                 &[("complete_one_v1", &[("(p.name, p.result)", "(p.name, case when p.no = any (d.parents) then p.result end)")])],
                 &[(

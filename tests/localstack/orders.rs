@@ -65,7 +65,7 @@ async fn unreadable_messages_are_handled_by_kind_on_every_queue() {
         for body in &junk {
             deployment.send(queue, std::slice::from_ref(body)).await;
         }
-        deployment.send(queue, &[r#"{"v": 2, "what": "a later version"}"#.to_owned()]).await;
+        deployment.send(queue, &[r#"{"v": 3, "what": "a later version"}"#.to_owned()]).await;
     }
     let wishes = [
         (r#"{"name": "order_fulfillment"}"#, "not found"),

@@ -25,7 +25,7 @@ pub enum StepEvent {
 impl From<&Verdict<'_>> for StepEvent {
     fn from(verdict: &Verdict<'_>) -> Self {
         match verdict {
-            Verdict::Complete(_) => Self::Succeed,
+            Verdict::Complete(_) | Verdict::Expand(..) => Self::Succeed,
             Verdict::Retry(..) => Self::FailForNow,
             Verdict::Error { .. } => Self::FailForGood,
             Verdict::DispatchAgain(_) => Self::Dispatch,

@@ -192,7 +192,14 @@ impl Model {
     pub fn new(shape: Shape, tries: u8) -> Self {
         // An hour: nothing is due unless a call says so.
         let backoff = Backoff { kind: BackoffKind::Linear, base_ms: 3_600_000, max_ms: 3_600_000 };
-        let policy = Policy { max_attempts: tries.into(), retryable: true, backoff, timeout_seconds: 3600, result_schema: None };
+        let policy = Policy {
+            max_attempts: tries.into(),
+            retryable: true,
+            backoff,
+            timeout_seconds: 3600,
+            result_schema: None,
+            failure_effect: Default::default(),
+        };
         let attempts = || 0..=i32::from(tries);
         let said = |said: Said| attempts().map(|a| decide(&OUTCOMES[said as usize], &policy, a, 0.5)).collect();
         let lost = |losses| attempts().map(|a| decide_lost(losses, &policy, a, 0.5)).collect();
@@ -257,7 +264,7 @@ impl Model {
         let mut effects = answer(Answer::Applied(tasker_wire::Answer::Accepted));
         let mut change = Change::default();
         match verdict {
-            Verdict::Complete(_) => change = Change { active: -1, failed: 0, done: 1 << no },
+            Verdict::Complete(_) | Verdict::Expand(..) => change = Change { active: -1, failed: 0, done: 1 << no },
             Verdict::Error { .. } => change = Change { active: -1, failed: 1, done: 0 },
             Verdict::Retry(..) => (row.losses, effects.wake_up) = (0, true),
             Verdict::DispatchAgain(again) => {

@@ -64,11 +64,11 @@ const BUGS: &[(&str, &str, &str, &str)] = &[
     ("a retry before its time", "advance_v1", "s.wake_at <= tasker.clock()", "true"),
     ("a retry that uses no attempt", "advance_v1", "s.attempt + (s.state = 'waiting_for_retry')::int", "s.attempt"),
     ("a sweep that forgets retries", "sweep_v1", "('pending', 'waiting_for_retry')", "('pending')"),
-    ("no new lease at a cancel", "cancel_v1", "lease = s.lease + 1", "lease = s.lease"),
-    ("an operator's retry keeps the budget", "retry_step_v1", "attempt = 0", "attempt = s.attempt"),
+    ("no new lease at a cancel", "cancel_task", "lease = s.lease + 1", "lease = s.lease"),
+    ("an operator's retry keeps the budget", "retry_step", "attempt = 0", "attempt = s.attempt"),
     ("an operator's retry in a cancelled task", "refusal", "('running', 'error')", "('running', 'error', 'cancelled')"),
-    ("a resolved step keeps its lease", "resolve_step_v1", "lease = s.lease + 1", "lease = s.lease"),
-    ("a resolved failure still counts", "resolve_step_v1", "was = 'error' and not was_tolerated", "false"),
+    ("a resolved step keeps its lease", "resolve_step", "lease = s.lease + 1", "lease = s.lease"),
+    ("a resolved failure still counts", "resolve_step", "own.state = 'error' and not own.tolerated", "false"),
 ];
 
 const AGAIN_ONE: &str =

@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde_json::{Value, value::RawValue};
 use tasker_domain::{
-    Verdict, decide,
+    FailureEffect, Verdict, decide,
     decide::{Again, decide_lost},
     token::TemplateRef,
 };
-use tasker_store::{Change, Completion, DispatchSettings, NewTask, RunRow, Store, TemplateRows};
+use tasker_store::{Change, Completion, DispatchSettings, NewTask, Operation, RunRow, Store, TemplateRows};
 use tasker_test_support::Database;
 use tasker_wire::{
     Outcome, StepState, TaskId,
@@ -239,14 +239,14 @@ impl Replay {
     async fn act(&self, actions: Vec<(usize, (TaskId, Call))>) -> Vec<(TaskId, Vec<Change>)> {
         let mut answers = Vec::with_capacity(actions.len());
         for (_, (task, call)) in actions {
-            let changes = match call {
-                Call::Retry { step } => self.store.retry_step(task, step_no(step.into()), BY, SETTINGS).await,
-                Call::Resolve { step } => {
-                    self.store.resolve_step((task, step_no(step.into())), (Some(BY_HAND), None), BY, SETTINGS).await
-                }
-                _ => self.store.cancel_task(task, BY.0, BY.1).await,
+            let (verb, step) = match call {
+                Call::Retry { step } => ("retry_step", Some(step)),
+                Call::Resolve { step } => ("resolve_step", Some(step)),
+                _ => ("cancel_task", None),
             };
-            answers.push((task, changes.unwrap()));
+            let args = format!(r#"{{"result": {BY_HAND}}}"#);
+            let operation = Operation::new(verb, (task, step.map(|step| step_no(step.into()))), BY);
+            answers.push((task, self.store.operate(Operation { args: &args, ..operation }, SETTINGS).await.unwrap()));
         }
         answers
     }
@@ -343,7 +343,7 @@ fn note(seen: &mut HashMap<TaskId, Seen>, completions: &[Lease], jobs: &Jobs, ch
                 of(lost.lease.step.task, &mut |s| s.answer = Answer::Lost);
             }
         }
-        Change::Task(_) | Change::Done(_) | Change::Conflict(..) => {}
+        Change::Task(_) | Change::Done(_) | Change::Conflict(..) | Change::Effect(_) | Change::Seen(_) => {}
         other => panic!("an answer that nothing asks for: {other:?}"),
     }
 }
@@ -428,6 +428,8 @@ fn completion<'a>(twin: &Twin, model: &Model, call: Call, outcome: Option<&'a Ou
         duration_ms: 1,
         if_due,
         metadata: None,
+        failure_effect: FailureEffect::default(),
+        has_place: false,
     }
 }
 

@@ -147,10 +147,10 @@ async fn operate(session: &mut Session, meter: Meter) {
     submit(session, meter, &[task], "for an operator", 120).await;
     complete(session, meter, &[(task, 0, 1)], "error", "that fails its task", 120).await;
     let (one, no) = (format!("'{task}'"), step_no(0).to_string());
-    session.run(meter, "retry_step", "one", &[&one, &no, "'me'", "'why'", DISPATCH[0], DISPATCH[2]], 120).await;
-    let more = ["'me'", "'why'", "null", DISPATCH[0], DISPATCH[1], DISPATCH[2]];
-    session.run(meter, "resolve_step", "one", &[&[one.as_str(), &no, "'1'"][..], &more[..]].concat(), 150).await;
-    session.run(meter, "cancel_task", "one", &[&one, "'me'", "'why'"], 100).await;
+    for (verb, no, bound) in [("retry_step", no.as_str(), 200), ("resolve_step", &no, 200), ("cancel_task", "null", 150)] {
+        let args = [&format!("'{verb}'"), &one, no, r#"'{"result": 1}'"#, "'me'", "'why'", "null", "false"];
+        session.run(meter, "operate", verb, &[&args[..], &DISPATCH[..]].concat(), bound).await;
+    }
 }
 
 /// Submits diamonds.

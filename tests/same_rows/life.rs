@@ -6,8 +6,8 @@ use std::{
 };
 
 use serde_json::value::RawValue;
-use tasker_domain::{Verdict, decide::Again};
-use tasker_store::{Change, Completion, DispatchSettings, NewTask, TemplateRows};
+use tasker_domain::{FailureEffect, Verdict, decide::Again};
+use tasker_store::{Change, Completion, DispatchSettings, NewTask, Operation, TemplateRows};
 use tasker_test_support::Chance;
 use tasker_wire::{Answer, Failure, StepId, TaskId, TaskState, ids::step_no, message::Lease};
 use uuid::Uuid;
@@ -24,6 +24,7 @@ const INPUT_BYTES: [i64; 3] = [300, 20_000, 6 << 20];
 const BODIES: [i32; 3] = [1, 3, 200];
 const BODY_BYTES: [usize; 6] = [0, 10, 40, 100, 400, 3_000];
 const BY: (&str, &str) = ("operator", "because");
+const BY_HAND: &str = r#"{"result": "by hand"}"#;
 
 /// What a worker said.
 #[derive(Clone, Debug)]
@@ -175,7 +176,7 @@ impl Life {
         let settings = self.settings();
         let stores = [&self.twins.product.store, &self.twins.general.store];
         let [one, other] = if self.chance.permille(200) {
-            let [one, other] = stores.map(|store| store.cancel_task(task, BY.0, BY.1));
+            let [one, other] = stores.map(|store| store.operate(Operation::new("cancel_task", (task, None), BY), settings));
             <[_; 2]>::from(tokio::join!(one, other))
         } else {
             let sql =
@@ -183,10 +184,14 @@ impl Life {
             let Some(row) = self.twins.product.sql.query_opt(sql, &[&task.uuid()]).await.unwrap() else { return };
             let no = row.get(0);
             if self.chance.permille(500) {
-                let [one, other] = stores.map(|store| store.retry_step(task, no, BY, settings));
+                let [one, other] =
+                    stores.map(|store| store.operate(Operation::new("retry_step", (task, Some(no)), BY), settings));
                 <[_; 2]>::from(tokio::join!(one, other))
             } else {
-                let [one, other] = stores.map(|store| store.resolve_step((task, no), (Some("\"by hand\""), None), BY, settings));
+                let [one, other] = stores.map(|store| {
+                    let operation = Operation::new("resolve_step", (task, Some(no)), BY);
+                    store.operate(Operation { args: BY_HAND, ..operation }, settings)
+                });
                 <[_; 2]>::from(tokio::join!(one, other))
             }
         };
@@ -339,8 +344,8 @@ fn completion(said: &Said) -> Completion<'_> {
     let failure = || Failure::retryable("it failed", "no");
     let verdict = match said.kind {
         "complete" => Verdict::Complete(&said.body),
-        "error" => Verdict::Error { failure: failure(), tolerated: false },
-        "tolerated" => Verdict::Error { failure: failure(), tolerated: true },
+        "error" => Verdict::Error { failure: failure(), effect: FailureEffect::Blocks },
+        "tolerated" => Verdict::Error { failure: failure(), effect: FailureEffect::Tolerated },
         "retry" => Verdict::Retry(5_000, failure()),
         "checkpoint" => Verdict::DispatchAgain(Again::Checkpoint(said.body.clone())),
         "released" => Verdict::DispatchAgain(Again::Released),
@@ -357,6 +362,8 @@ fn completion(said: &Said) -> Completion<'_> {
         worker: format!("worker {}", said.digest % 3),
         duration_ms: said.digest * 3,
         if_due: said.if_due,
+        failure_effect: FailureEffect::default(),
+        has_place: false,
     }
 }
 

@@ -1,10 +1,15 @@
-//! A message is lost inside the process, which no verb and no recovery knows of: the safety net finds it, and takes nothing else for lost.
+//! A message is lost inside the process, or a step inside a worker's child, which no verb and no recovery knows of: the safety net finds
+//! it, and takes nothing else for lost.
+
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tasker_queue::InProcess;
 use tasker_wire::{Answer, Lease, RunStep, TaskState};
+use tasker_worker::{Executor, WorkerSettings};
+use tokio_util::sync::CancellationToken;
 
-use crate::rig::{Rig, by, engine, failure, success, template};
+use crate::rig::{Rig, by, engine, failure, success, template, workflow};
 
 fn lease(run: &RunStep) -> Lease {
     Lease { step: run.step_id, number: run.lease }
@@ -94,7 +99,7 @@ async fn nothing_is_lost_while_a_verb_that_may_send_it_still_runs() {
         operator.execute("select from tasker.tasks where task_id = $1 for update", &[&other.uuid()]).await.unwrap();
         let engine = rig.engine.clone();
         let verb = tokio::spawn(async move { engine.cancel_task(other, by("a verb that waits")).await });
-        rig.until("select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%cancel_v1%')")
+        rig.until("select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%operate_v1%')")
             .await;
         let looks = (look(&rig).await, look(&rig).await);
         let in_time = !verb.is_finished();
@@ -128,4 +133,32 @@ async fn more_tasks_than_one_look_reads_are_read_by_the_next_ones() {
         assert!(looks < 5, "it is never found");
     }
     assert_eq!(looks, 2, "the first look reads ten thousand names, and the second this one, which the third sends");
+}
+
+/// The loop and the child process of a worker, whose SDK loses the first run of a step with the handler `lost`.
+async fn run_losing_worker(rig: &Rig, shutdown: CancellationToken) {
+    let settings = WorkerSettings { look_for_lost: Duration::from_millis(200), ..WorkerSettings::new("default") };
+    let child = tasker_test_support::root().join("workers/runtime/tests/children/losing.py");
+    let command = format!("python3 {}", child.display()).parse().unwrap();
+    let executor = Executor::child(command, &settings).await.unwrap();
+    let (source, queue) = (Arc::new(rig.engine.steps("default")), Arc::new(rig.engine.queue().clone()));
+    tokio::spawn(tasker_worker::run(source, queue, executor, settings, shutdown));
+}
+
+#[tokio::test]
+async fn a_task_whose_step_was_lost_in_a_child_completes_with_the_only_attempt_that_it_has() {
+    let rig = Rig::still().await;
+    let steps = json!([{"name": "ok"}, {"name": "lost", "dependencies": ["ok"], "retry": {"max_attempts": 1}}]);
+    rig.register(&workflow("one_attempt", steps)).await;
+    rig.start_loops();
+    let shutdown = CancellationToken::new();
+    run_losing_worker(&rig, shutdown.clone()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let task = rig.submit("one_attempt", json!({"mark": folder.path().join("mark")})).await;
+    assert_eq!(rig.finished(task).await, TaskState::Complete);
+    let lost = rig.step(task, "lost").await;
+    assert_eq!((lost.lease, lost.attempt, lost.result), (1, 1, Some(json!({"attempt": 1}))));
+    assert_eq!(rig.engine.lost_dispatches(), 1);
+    rig.check().await;
+    shutdown.cancel();
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json, value::RawValue};
 use tasker_engine::OperatorError;
 use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState, ids::step_no};
 
-use crate::rig::{Rig, by, failure, permanent, success, template};
+use crate::rig::{Rig, by, failure, permanent, raw, success, template};
 
 async fn chain() -> (Rig, TaskId, RunStep) {
     let rig = Rig::still().await;
@@ -12,10 +12,6 @@ async fn chain() -> (Rig, TaskId, RunStep) {
     let task = rig.submit("w", json!({})).await;
     let a = rig.receive().await;
     (rig, task, a)
-}
-
-fn raw(value: Value) -> Option<Box<RawValue>> {
-    Some(RawValue::from_string(value.to_string()).unwrap())
 }
 
 fn conflict(result: Result<(), OperatorError>) -> (bool, String) {
@@ -246,7 +242,7 @@ async fn two_retries_at_once_dispatch_a_step_once() {
     };
     let (one, other) = (retry("one"), retry("other"));
     let waiting = "select count(*) = 2 from pg_stat_activity \
-                   where datname = current_database() and wait_event_type = 'Lock' and query like '%retry_step_v1%'";
+                   where datname = current_database() and wait_event_type = 'Lock' and query like '%operate_v1%'";
     rig.until(waiting).await;
     lock.commit().await.unwrap();
     let (one, other) = (one.await.unwrap(), other.await.unwrap());

@@ -265,6 +265,11 @@ pub fn success(result: Value) -> Outcome {
     Outcome::success(RawValue::from_string(result.to_string()).unwrap(), None)
 }
 
+/// JSON as the engine takes it.
+pub fn raw(value: Value) -> Option<Box<RawValue>> {
+    Some(RawValue::from_string(value.to_string()).unwrap())
+}
+
 pub fn failure(message: &str) -> Outcome {
     Outcome::Failure(Failure::retryable("handler_error", message))
 }

@@ -1,7 +1,7 @@
 //! A tolerated failure: the step counts as a parent that is done.
 
 use serde_json::json;
-use tasker_domain::Verdict;
+use tasker_domain::{FailureEffect, Verdict};
 use tasker_engine::OperatorError;
 use tasker_store::{Change, Completion, DispatchSettings};
 use tasker_wire::{Answer, RunStep, StepState, TaskState, outcome::Failure};
@@ -12,7 +12,8 @@ const SETTINGS: DispatchSettings = DispatchSettings { send_ms: None, bodies: 10,
 
 /// The verdict that a batch's `continue_on_failure` will give.
 async fn tolerate(rig: &Rig, run: &RunStep) {
-    let verdict = Verdict::Error { failure: Failure::permanent("permanent_error", "one of many"), tolerated: true };
+    let verdict =
+        Verdict::Error { failure: Failure::permanent("permanent_error", "one of many"), effect: FailureEffect::Tolerated };
     let completion = Completion::by_orchestrator(run.lease(), run.attempt, verdict);
     let changes = rig.engine.store().complete(&[completion], SETTINGS).await.unwrap();
     assert!(matches!(changes[0], Change::Answer(0, Answer::Accepted)), "{changes:?}");

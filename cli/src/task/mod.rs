@@ -13,6 +13,7 @@ use tasker_wire::rest::{CancelTask, StepResponse, SubmitTask, TaskResponse};
 use uuid::Uuid;
 
 use crate::{
+    action::{ActionArgs, Given, act},
     client::{ApiResponse, Client},
     error::Result,
     input::{JsonSource, default_actor},
@@ -38,6 +39,16 @@ pub enum TaskCommand {
         #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
         actor: String,
     },
+    /// Let a cancelled task go on, or a failed one that has cancelled steps
+    Reopen(TaskActionArgs),
+    /// End a failed task without changing its steps
+    Resolve(TaskActionArgs),
+    /// Hold the dispatches of a running task
+    Pause(TaskActionArgs),
+    /// Dispatch what a pause of the task holds
+    Resume(TaskActionArgs),
+    /// Write a line to the audit log of a task
+    Note(TaskActionArgs),
     /// List all steps of a task
     Steps(TaskArgs),
     /// Wait until a task is finished
@@ -55,6 +66,14 @@ pub enum TaskCommand {
 pub struct TaskArgs {
     /// The task's id
     task: Uuid,
+}
+
+#[derive(Debug, Args)]
+pub struct TaskActionArgs {
+    /// The task's id
+    task: Uuid,
+    #[command(flatten)]
+    action: ActionArgs,
 }
 
 #[derive(Debug, Args)]
@@ -106,12 +125,21 @@ pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Resu
             let view = |task: &TaskResponse| format!("task {} is {}", task.task_uuid, task.status);
             output::print_response(&response, format, view)
         }
+        TaskCommand::Reopen(args) => act_on(args, "reopen", client, format).await,
+        TaskCommand::Resolve(args) => act_on(args, "resolve", client, format).await,
+        TaskCommand::Pause(args) => act_on(args, "pause", client, format).await,
+        TaskCommand::Resume(args) => act_on(args, "resume", client, format).await,
+        TaskCommand::Note(args) => act_on(args, "note", client, format).await,
         TaskCommand::Steps(TaskArgs { task }) => {
             let response = client.get(&steps_path(*task), &()).await?;
             output::print_response(&response, format, |steps: &Vec<StepResponse>| view::steps(steps))
         }
         TaskCommand::Wait { task, timeout } => await_end(*task, *timeout, client, format).await,
     }
+}
+
+async fn act_on(TaskActionArgs { task, action }: &TaskActionArgs, word: &str, client: &Client, format: Format) -> Result {
+    act(client, &path(*task), word, action, Given::default(), format).await
 }
 
 async fn create(args: &CreateTaskArgs, client: &Client, format: Format) -> Result {

@@ -3,6 +3,7 @@
 //! A handler reads the request, calls one verb or statement, and returns what is stored. It decides nothing about workflows. Every
 //! response is JSON, also that of an unknown route.
 
+mod actions;
 mod doctor;
 mod health;
 mod problem;
@@ -70,7 +71,9 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: ApiSettings) -> Router
     let routes = Router::new()
         .route("/v1/tasks", post(tasks::create::<Q>).get(tasks::list::<Q>))
         .route("/v1/tasks/{task}", get(tasks::show::<Q>).delete(tasks::cancel::<Q>))
+        .route("/v1/tasks/{task}/actions", post(actions::on_task::<Q>))
         .route("/v1/tasks/{task}/workflow_steps", get(steps::list::<Q>))
+        .route("/v1/tasks/{task}/workflow_steps/{step}/actions", post(actions::on_step::<Q>))
         .route("/v1/tasks/{task}/workflow_steps/{step}", step)
         .route("/v1/templates", post(templates::register::<Q>).get(templates::list::<Q>))
         .route("/v1/templates/{namespace}/{name}/{version}", get(templates::show::<Q>))

@@ -15,6 +15,8 @@ use tasker_wire::{
     rest::{ErrorBody, ErrorDetails, ErrorWords},
 };
 
+use crate::actions;
+
 /// `Retry-After` while the database is unavailable, in seconds: long enough for a restart, short enough for a person.
 const RETRY_AFTER_SECONDS: u32 = 2;
 /// `Retry-After` of an overload, in seconds: long enough that rejections cost little.
@@ -211,6 +213,8 @@ impl From<OperatorError> for Problem {
                 Self::new(StatusCode::CONFLICT, "CONFLICT", format!("not possible: {message}"))
                     .with_details(ErrorDetails::Step { status: state, step_uuid: step.map(StepId::uuid) })
             }
+            OperatorError::Changed { verb, effects } => Self::new(StatusCode::CONFLICT, "CHANGED", message)
+                .with_details(ErrorDetails::Effects { effects: actions::response(verb, false, effects).into() }),
             OperatorError::Invalid(faults) => Self::malformed(faults),
             OperatorError::Store(error) => error.into(),
         }

@@ -120,3 +120,103 @@ fn completion_data(
     }
     (result, metadata)
 }
+
+/// An action on a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskOperation {
+    Cancel,
+    Reopen,
+    Resolve,
+    Pause,
+    Resume,
+    Note,
+}
+
+/// An action on a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOperation {
+    Retry,
+    Redo,
+    Resolve,
+    Skip,
+    Note,
+}
+
+/// A request for an action, with its condition.
+#[derive(Debug)]
+pub struct Requested<T> {
+    pub operation: T,
+    pub actor: String,
+    pub reason: String,
+    /// New inputs of the step: a JSON object. Only of `retry` and `redo`.
+    pub inputs: Option<Box<RawValue>>,
+    /// The result of the step. Only of `resolve`.
+    pub result: Option<Box<RawValue>>,
+    /// The audit log keeps it.
+    pub metadata: Option<Box<RawValue>>,
+    /// What the caller decided by.
+    pub seen: Option<String>,
+    pub dry_run: bool,
+}
+
+/// The words of the actions on one kind of thing.
+pub trait Operation: Copy + for<'de> Deserialize<'de> {
+    const WORDS: &'static str;
+    fn takes_inputs(self) -> bool;
+    fn takes_result(self) -> bool;
+}
+
+impl Operation for TaskOperation {
+    const WORDS: &'static str = "cancel, reopen, resolve, pause, resume, note";
+
+    fn takes_inputs(self) -> bool {
+        false
+    }
+
+    fn takes_result(self) -> bool {
+        false
+    }
+}
+
+impl Operation for StepOperation {
+    const WORDS: &'static str = "retry, redo, resolve, skip, note";
+
+    fn takes_inputs(self) -> bool {
+        matches!(self, Self::Retry | Self::Redo)
+    }
+
+    fn takes_result(self) -> bool {
+        self == Self::Resolve
+    }
+}
+
+/// Reads a request for an action.
+pub fn parse_operation<T: Operation>(body: &[u8]) -> Result<Requested<T>, Faults> {
+    let findings = RefCell::new(Findings::default());
+    let mut members = members(body, &findings)?;
+    let [inputs, result, metadata] = ["inputs", "result", "metadata"]
+        .map(|key| members.remove(key).map(Box::<RawValue>::from).filter(|value| key == "result" || value.get() != "null"));
+    let mut object = Object::of_members(members, &findings);
+    if object.peek("action").is_none() {
+        object.fault("action", format!("is missing; it must be one of {}", T::WORDS));
+    }
+    let operation: Option<T> = object.word("action");
+    let actor = object.required_checked("actor", refuse_line);
+    let reason = object.required_checked("reason", refuse_prose);
+    let seen = object.text("seen");
+    let dry_run = object.flag("dry_run").unwrap_or(false);
+    if inputs.is_some() && operation.is_some_and(|operation| !operation.takes_inputs()) {
+        object.fault("inputs", "are for retry and redo only");
+    } else if inputs.as_ref().is_some_and(|inputs| !inputs.get().starts_with('{')) {
+        object.fault("inputs", "must be a map");
+    }
+    if result.is_some() && operation.is_some_and(|operation| !operation.takes_result()) {
+        object.fault("result", "is for resolve only");
+    }
+    object.close();
+    let requested = operation.map(|operation| Requested { operation, actor, reason, inputs, result, metadata, seen, dry_run });
+    findings.into_inner().finish()?;
+    Ok(requested.expect("without a fault there is an action"))
+}

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::{backoff::Backoff, json};
+use crate::{backoff::Backoff, dynamic::Expansion, json};
 use tasker_wire::{Failure, Outcome, limits};
 
 /// A template's policy for the attempts of one step.
@@ -16,6 +16,19 @@ pub struct Policy {
     pub backoff: Backoff,
     pub timeout_seconds: u32,
     pub result_schema: Option<jsonschema::Validator>,
+    pub failure_effect: FailureEffect,
+}
+
+/// What a failure that no attempt follows means for the task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FailureEffect {
+    /// The steps after it cannot run.
+    #[default]
+    Blocks,
+    /// Nothing: the step counts as a done parent.
+    Tolerated,
+    /// As [`FailureEffect::Blocks`], and the other workers of its batch are ended.
+    EndsBatch,
 }
 
 /// The new state of a step after an outcome, with the data that is recorded.
@@ -23,20 +36,25 @@ pub struct Policy {
 pub enum Verdict<'a> {
     /// Done, with this result.
     Complete(&'a RawValue),
+    /// As [`Verdict::Complete`], of a step that decides which steps exist. These are made.
+    Expand(&'a RawValue, Box<Expansion>),
     /// Failed; the next attempt follows after this many milliseconds.
     Retry(u64, Failure),
     /// Failed; no attempt follows.
-    Error {
-        failure: Failure,
-        /// The template lets the task continue: the step counts as a done parent.
-        tolerated: bool,
-    },
+    Error { failure: Failure, effect: FailureEffect },
     /// Dispatched again under a new lease and the same attempt.
     DispatchAgain(Again),
     /// Running; its deadline is this many milliseconds from now.
     Started(u64),
     /// Waits for a callback, at most this many milliseconds.
     AwaitCallback(u64),
+}
+
+impl Verdict<'_> {
+    /// Whether it is applied without others: it locks steps of its task before its own.
+    pub fn goes_alone(&self) -> bool {
+        matches!(self, Self::Expand(..) | Self::Error { effect: FailureEffect::EndsBatch, .. })
+    }
 }
 
 /// Why a step is dispatched again without using an attempt.
@@ -89,7 +107,7 @@ pub fn decide_failure(failure: Failure, policy: &Policy, attempt: i32, jitter: f
         let delay = policy.backoff.delay_ms(attempt, failure.delay_seconds, jitter);
         return Verdict::Retry(delay, failure);
     }
-    Verdict::Error { failure, tolerated: false }
+    Verdict::Error { failure, effect: policy.failure_effect }
 }
 
 fn refuse_result(result: &RawValue, policy: &Policy) -> Option<Failure> {

@@ -15,6 +15,6 @@ pub mod request;
 pub mod template;
 pub mod token;
 
-pub use decide::{Policy, Verdict, decide};
+pub use decide::{FailureEffect, Policy, Verdict, decide};
 pub use dynamic::{Created, Decided, Expansion, GraphStep, Growth, MadeWorkers, NewWorker, Redo};
 pub use near::{did_you_mean, near};

@@ -4,6 +4,7 @@
 
 use serde_json::value::RawValue;
 use tasker_domain::{
+    FailureEffect,
     backoff::{Backoff, BackoffKind},
     decide::*,
 };
@@ -11,7 +12,14 @@ use tasker_wire::{Outcome, limits, outcome::Failure};
 
 fn policy(max_attempts: i32) -> Policy {
     let backoff = Backoff { kind: BackoffKind::Exponential, base_ms: 1000, max_ms: 30_000 };
-    Policy { max_attempts, retryable: true, backoff, timeout_seconds: 30, result_schema: None }
+    Policy {
+        max_attempts,
+        retryable: true,
+        backoff,
+        timeout_seconds: 30,
+        result_schema: None,
+        failure_effect: FailureEffect::Blocks,
+    }
 }
 
 fn success(text: &str) -> Outcome {
@@ -22,7 +30,7 @@ fn success(text: &str) -> Outcome {
 fn a_failure_is_retried_while_budget_remains() {
     let failure = Outcome::Failure(Failure::retryable("x", "y"));
     assert!(matches!(decide(&failure, &policy(2), 1, 0.5), Verdict::Retry(1000, _)));
-    assert!(matches!(decide(&failure, &policy(2), 2, 0.5), Verdict::Error { tolerated: false, .. }));
+    assert!(matches!(decide(&failure, &policy(2), 2, 0.5), Verdict::Error { effect: FailureEffect::Blocks, .. }));
 }
 
 #[test]

@@ -7,10 +7,7 @@ use std::{collections::BTreeSet, fs};
 use serde_json::{Value, json};
 use tasker_domain::{
     backoff::BackoffKind,
-    template::{
-        Batch, FailureStrategy, IdentityStrategy, StalenessAction, StepKind, Template, Workflow, WorkflowStep, parse,
-        refuse_unsupported,
-    },
+    template::{Batch, FailureStrategy, IdentityStrategy, StalenessAction, StepKind, Template, Workflow, WorkflowStep, parse},
 };
 use tasker_wire::{Fault, Faults};
 
@@ -393,17 +390,6 @@ fn a_file_that_is_not_a_map_is_rejected() {
     for yaml in ["", "[]", "5", "text", "null", "- a\n- b"] {
         assert_eq!(faults(yaml).len(), 1, "{yaml}");
     }
-}
-
-#[test]
-fn step_types_without_an_engine_are_refused_at_registration_only() {
-    let refused = |name| {
-        let faults = refuse_unsupported(&good(name).0);
-        faults.into_iter().map(|fault| fault.place).collect::<Vec<_>>()
-    };
-    assert_eq!(refused("leave_approval"), ["/steps/1/type", "/steps/4/type"]);
-    assert_eq!(refused("import_batches"), ["/steps/0/type", "/steps/1/type", "/steps/2/type"]);
-    assert_eq!(refused("claim_linear"), Vec::<String>::new());
 }
 
 #[test]

@@ -4,7 +4,12 @@ use std::{borrow::Borrow, sync::Arc};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use tasker_domain::{Policy, decide, token};
+use tasker_domain::{
+    Verdict, decide,
+    decide::decide_failure,
+    template::{StepKind, Workflow, WorkflowStep},
+    token,
+};
 use tasker_queue::{Disposition, Queue};
 use tasker_store::{Completion, StoreError};
 use tasker_wire::{Answer, CompleteStep, Outcome, limits};
@@ -35,8 +40,8 @@ impl<Q: Queue> Engine<Q> {
             for (place, completion) in batch.iter().map(Borrow::borrow).enumerate() {
                 match engine.admit(completion).await? {
                     Admitted::By(template, position) => {
-                        let policy = &template.workflow.steps[position].policy;
-                        work.record(judge(completion, policy, engine.jitter(completion.lease())));
+                        let verdict = judge(completion, &template.workflow, position, engine.jitter(completion.lease()));
+                        work.record_of(&template, verdict);
                         places.push(place);
                     }
                     Admitted::Not(answer) => answers[place] = answer,
@@ -83,8 +88,21 @@ pub fn disposition(answer: Answer) -> Disposition {
 }
 
 /// The verdict on an outcome, with everything that is recorded about it.
-fn judge<'a>(completion: &'a CompleteStep, policy: &Policy, jitter: f64) -> Completion<'a> {
-    let verdict = decide(&completion.outcome, policy, completion.attempt, jitter);
+fn judge<'a>(completion: &'a CompleteStep, workflow: &Workflow, position: usize, jitter: f64) -> Completion<'a> {
+    let WorkflowStep { kind, policy, batch, .. } = &workflow.steps[position];
+    let verdict = match decide(&completion.outcome, policy, completion.attempt, jitter) {
+        Verdict::Complete(result) if matches!(kind, StepKind::Decision | StepKind::Batchable) => {
+            match workflow.expansion(position, &completion.outcome) {
+                Ok(expansion) => Verdict::Expand(result, Box::new(expansion)),
+                Err(failure) => decide_failure(*failure, policy, completion.attempt, jitter),
+            }
+        }
+        Verdict::Complete(result) => match workflow.refuse_expansion(position, &completion.outcome) {
+            Some(failure) => decide_failure(*failure, policy, completion.attempt, jitter),
+            None => Verdict::Complete(result),
+        },
+        verdict => verdict,
+    };
     Completion {
         lease: completion.lease(),
         attempt: completion.attempt,
@@ -94,6 +112,8 @@ fn judge<'a>(completion: &'a CompleteStep, policy: &Policy, jitter: f64) -> Comp
         worker: completion.worker.chars().filter(|&c| c != '\0').take(limits::NAME_CHARS).collect(),
         duration_ms: completion.execution_time_ms.min(i64::MAX as u64) as i64,
         if_due: false,
+        failure_effect: policy.failure_effect,
+        has_place: *kind == StepKind::BatchWorker && batch.as_ref().is_some_and(|batch| batch.parallelism.is_some()),
     }
 }
 

@@ -1,11 +1,19 @@
 //! Makes messages from the changes that the database returned, and sends them.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
 
-use tasker_domain::{template::WorkflowStep, token};
+use serde_json::value::RawValue;
+use tasker_domain::{Verdict, template::WorkflowStep, token};
 use tasker_queue::{Outgoing, Queue};
 use tasker_store::{Change, Completion, StoreError, TaskHeader};
-use tasker_wire::{Answer, Lease, RunStep, StepId, limits, message::VERSION};
+use tasker_wire::{
+    Answer, Lease, RunStep, StepId, limits,
+    message::{DYNAMIC_VERSION, VERSION},
+};
 
 use crate::{
     Engine,
@@ -58,7 +66,14 @@ impl<Q: Queue> Engine<Q> {
             }
         }
         let begun = Instant::now();
-        match self.store.complete(&round, self.dispatch_settings()).await {
+        let applied = match &round[..] {
+            [only] if matches!(only.verdict, Verdict::Expand(..)) => self.expand(only, &work.template_of(places[0])).await,
+            _ => self.store.complete(&round, self.dispatch_settings()).await,
+        };
+        match applied {
+            Ok(changes) if let [Change::TooMany(steps)] = changes[..] => {
+                round.into_iter().zip(places).for_each(|(success, place)| work.too_many(place, success, steps));
+            }
             Ok(changes) => {
                 self.slow.recorded(round.iter().map(|verdict| verdict.lease));
                 work.recorded(&places, &round, changes);
@@ -113,15 +128,18 @@ impl<Q: Queue> Engine<Q> {
                 Change::Run(row) => {
                     let Some(task) = tasks.get(&row.lease.step.task) else { continue };
                     let Some(step) = task.1.step(row.lease.step) else { continue };
-                    let results =
-                        row.results.as_deref().map(|r| serde_json::from_str(r).expect("the database answers a JSON object"));
+                    work.note_effect(row.lease, step.policy.failure_effect);
+                    let message = self.run_step(task, step, row.lease, row.attempt);
                     let message = RunStep {
+                        step_name: row.name.unwrap_or(message.step_name),
                         max_attempts: row.max_attempts,
-                        dependency_results: results.unwrap_or_default(),
+                        dependency_results: by_name(row.results),
+                        dependency_errors: by_name(row.errors),
                         step_inputs: row.inputs,
                         checkpoint: row.checkpoint,
+                        last_failure: row.failure,
                         resend: row.resends,
-                        ..self.run_step(task, step, row.lease, row.attempt)
+                        ..message
                     };
                     work.messages.push(self.to_pool(step, message));
                 }
@@ -136,7 +154,7 @@ impl<Q: Queue> Engine<Q> {
     /// The first message of a step, without inputs.
     pub(crate) fn run_step(&self, (header, template): &Task, step: &WorkflowStep, lease: Lease, attempt: i32) -> RunStep {
         RunStep {
-            v: VERSION,
+            v: if step.kind.is_dynamic() { DYNAMIC_VERSION } else { VERSION },
             task_id: header.task,
             step_id: lease.step,
             step_name: step.name.clone(),
@@ -174,4 +192,9 @@ impl<Q: Queue> Engine<Q> {
         let step = |message| if let Outgoing::RunStep { step, .. } = message { Some(*step) } else { None };
         Ok((messages.into_iter().filter_map(step).collect(), no_room))
     }
+}
+
+/// Results or failures by step name.
+fn by_name(object: Option<String>) -> BTreeMap<String, Box<RawValue>> {
+    object.map(|text| serde_json::from_str(&text).expect("the database answers a JSON object")).unwrap_or_default()
 }

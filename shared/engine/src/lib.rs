@@ -6,6 +6,7 @@
 mod clock;
 mod complete;
 mod dispatch;
+mod expand;
 mod locked;
 mod net;
 mod operator;
@@ -38,7 +39,7 @@ use tasker_store::{DispatchSettings, Store};
 use tasker_wire::{limits, message::Lease};
 
 pub use complete::disposition;
-pub use operator::{By, OperatorError};
+pub use operator::{By, Effects, OperatorAction, OperatorError, Precondition};
 pub use pools::{Unserved, WaitingPool};
 pub use reaction::{React, Reaction};
 pub use register::{RegisterError, Registered};

@@ -2,21 +2,84 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
-use tasker_domain::json;
+use tasker_domain::{dynamic::Redo, json};
 use tasker_queue::Queue;
-use tasker_store::{Change, StoreError};
-use tasker_wire::{Fault, Faults, StepId, TaskId, limits};
+use tasker_store::{Change, Effect, Operation, Planned, StoreError};
+use tasker_wire::{Failure, Fault, Faults, Outcome, StepId, StepNo, StepState, TaskId, ids::step_no, limits};
 
-use crate::{Engine, work::Work};
+use crate::{Engine, expand::decided, templates::LoadedTemplate, work::Work};
 
 /// Who acts, and why. Both are written to the audit log.
 #[derive(Debug, Clone)]
 pub struct By {
     pub actor: String,
     pub reason: String,
-    /// More data, as JSON. Kept if the action resolves a step.
+    /// More data, as JSON. Kept if the action resolves a step or is a note.
     pub metadata: Option<Box<RawValue>>,
+}
+
+/// An action on a task or a step.
+#[derive(Debug, Clone)]
+pub enum OperatorAction {
+    /// Ends a running task. Has no effect on a cancelled one.
+    CancelTask,
+    /// Gives the cancelled steps of a cancelled or failed task a new budget, and goes on.
+    ReopenTask,
+    /// Ends a failed task without changing its steps.
+    ResolveTask,
+    /// Holds the dispatches of a running task.
+    PauseTask,
+    /// Dispatches what a pause of the task held.
+    ResumeTask,
+    /// Writes a line to the audit log, and does nothing.
+    Note,
+    /// Resets the attempts of a step that failed, waits for a retry or was cancelled, and dispatches it.
+    RetryStep {
+        /// Its own inputs from now on. Without them its checkpoint is kept.
+        inputs: Option<Box<RawValue>>,
+    },
+    /// Sets back a step and everything after it, and dispatches the step. What a decision or batch among them had made is deleted.
+    RedoStep { inputs: Option<Box<RawValue>> },
+    /// Resolves an unfinished or failed step. Its children receive `result`, or null. Of a decision or a batchable, the result says what is
+    /// made; without an outcome in it, nothing is.
+    ResolveStep { result: Option<Box<RawValue>> },
+}
+
+impl OperatorAction {
+    /// The word for it in the audit log.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::CancelTask => "cancel_task",
+            Self::ReopenTask => "reopen_task",
+            Self::ResolveTask => "resolve_task",
+            Self::PauseTask => "pause_task",
+            Self::ResumeTask => "resume_task",
+            Self::Note => "note",
+            Self::RetryStep { .. } => "retry_step",
+            Self::RedoStep { .. } => "redo_step",
+            Self::ResolveStep { .. } => "resolve_step",
+        }
+    }
+}
+
+/// On what condition an action is carried out.
+#[derive(Debug, Clone, Default)]
+pub struct Precondition {
+    /// [`Effects::seen`] of the dry run that the caller decided by. If anything of it has changed, nothing is done.
+    pub seen: Option<String>,
+    /// Only says what would change.
+    pub dry_run: bool,
+}
+
+/// What an action changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// The steps whose state or lease changes, ascending.
+    pub steps: Vec<Effect>,
+    /// A digest of what this was computed from.
+    pub seen: String,
 }
 
 /// Why an action was rejected.
@@ -31,35 +94,61 @@ pub enum OperatorError {
         step: Option<StepId>,
         state: String,
     },
-    /// The given result cannot be stored.
+    /// What the caller saw has changed. The effects are those that the action would have now.
+    #[error("what the action would do has changed since the dry run")]
+    Changed {
+        /// As [`OperatorAction::verb`].
+        verb: &'static str,
+        effects: Effects,
+    },
+    /// The given result or inputs cannot be used.
     #[error("{0}")]
     Invalid(Faults),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+/// The further arguments of the function `operate_v1`.
+#[derive(Default, Serialize)]
+struct Arguments<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inputs: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Box<RawValue>>,
+}
+
+/// The argument `p_plan` of the function `redo_step`.
+#[derive(Serialize)]
+struct RedoText<'a> {
+    others: Vec<StepNo>,
+    seen: Vec<(StepNo, i32)>,
+    touched: Vec<StepNo>,
+    reset: &'a [StepNo],
+    deleted: &'a [StepNo],
+    parents: Vec<EdgeText<'a>>,
+}
+
+#[derive(Serialize)]
+struct EdgeText<'a> {
+    no: StepNo,
+    parents: &'a [StepNo],
+}
+
 impl<Q: Queue> Engine<Q> {
     /// Cancels a running task. Has no effect on a cancelled task; any other finished task is a conflict.
     pub async fn cancel_task(self: &Arc<Self>, task: TaskId, by: By) -> Result<(), OperatorError> {
-        self.to_its_end(|engine| async move {
-            let changes = engine.store.cancel_task(task, &by.actor, &by.reason).await?;
-            engine.carry_out(changes).await?;
-            if let Some(queue) = &engine.settings.in_process {
-                queue.forget(task);
-            }
-            Ok(())
-        })
-        .await
+        self.operate((task, None), OperatorAction::CancelTask, by, Precondition::default()).await.map(drop)
     }
 
     /// Resets the attempts of a step that failed, waits for a retry or was cancelled, and dispatches it.
     pub async fn retry_step(self: &Arc<Self>, step: StepId, by: By) -> Result<(), OperatorError> {
-        self.to_its_end(|engine| async move {
-            let by = (by.actor.as_str(), by.reason.as_str());
-            let changes = engine.store.retry_step(step.task, step.no, by, engine.dispatch_settings()).await?;
-            engine.carry_out(changes).await
-        })
-        .await
+        self.operate((step.task, Some(step)), OperatorAction::RetryStep { inputs: None }, by, Precondition::default())
+            .await
+            .map(drop)
     }
 
     /// Resolves an unfinished or failed step. Its children receive `result`, or null.
@@ -69,29 +158,155 @@ impl<Q: Queue> Engine<Q> {
         result: Option<Box<RawValue>>,
         by: By,
     ) -> Result<(), OperatorError> {
-        refuse("/completion_data/result", result.as_deref(), limits::RESULT_BYTES)?;
-        refuse("/completion_data/metadata", by.metadata.as_deref(), limits::METADATA_BYTES)?;
+        self.operate((step.task, Some(step)), OperatorAction::ResolveStep { result }, by, Precondition::default()).await.map(drop)
+    }
+
+    /// Carries out an action on a task or one of its steps, or only says what it would do.
+    pub async fn operate(
+        self: &Arc<Self>,
+        (task, step): (TaskId, Option<StepId>),
+        action: OperatorAction,
+        by: By,
+        condition: Precondition,
+    ) -> Result<Effects, OperatorError> {
+        refuse_arguments(&action, &by)?;
         self.to_its_end(|engine| async move {
-            let texts = (result.as_deref().map(RawValue::get), by.metadata.as_deref().map(RawValue::get));
-            let by = (by.actor.as_str(), by.reason.as_str());
-            let changes = engine.store.resolve_step((step.task, step.no), texts, by, engine.dispatch_settings()).await?;
-            engine.carry_out(changes).await?;
-            if let Some(queue) = &engine.settings.in_process {
-                queue.forget_step(step);
+            let changes = engine.ask(task, step, &action, &by, &condition).await?;
+            let effects = effects(&changes);
+            match changes.first() {
+                Some(Change::Done(_)) => {}
+                Some(Change::Changed) => return Err(OperatorError::Changed { verb: action.verb(), effects }),
+                Some(Change::Conflict(step, state)) => return Err(OperatorError::Conflict { step: *step, state: state.clone() }),
+                Some(Change::TooMany(steps)) => return Err(too_many(*steps)),
+                _ => return Err(OperatorError::NotFound),
             }
-            Ok(())
+            if !condition.dry_run {
+                engine.dispatch(Work::of(changes)).await?;
+                engine.forget(task, &effects);
+            }
+            Ok(effects)
         })
         .await
     }
 
-    async fn carry_out(&self, changes: Vec<Change>) -> Result<(), OperatorError> {
-        match changes.first() {
-            Some(Change::Done(_)) => {}
-            Some(Change::Conflict(step, state)) => return Err(OperatorError::Conflict { step: *step, state: state.clone() }),
-            _ => return Err(OperatorError::NotFound),
+    /// Asks the database. Plans again until no decision of the task came between.
+    async fn ask(
+        &self,
+        task: TaskId,
+        step: Option<StepId>,
+        action: &OperatorAction,
+        by: &By,
+        condition: &Precondition,
+    ) -> Result<Vec<Change>, OperatorError> {
+        loop {
+            let arguments = self.arguments(step, action, by).await?;
+            let operation = Operation {
+                args: &serde_json::to_string(&arguments).expect("raw values and numbers serialize"),
+                seen: condition.seen.as_deref(),
+                dry_run: condition.dry_run,
+                ..Operation::new(action.verb(), (task, step.map(|step| step.no)), (&by.actor, &by.reason))
+            };
+            let changes = self.store.operate(operation, self.dispatch_settings()).await?;
+            if !matches!(changes[..], [Change::Again]) {
+                return Ok(changes);
+            }
         }
-        self.dispatch(Work::of(changes)).await?;
-        Ok(())
+    }
+
+    async fn arguments<'a>(
+        &self,
+        step: Option<StepId>,
+        action: &'a OperatorAction,
+        by: &'a By,
+    ) -> Result<Arguments<'a>, OperatorError> {
+        let mut arguments = Arguments { metadata: by.metadata.as_deref(), ..Arguments::default() };
+        match (action, step) {
+            (OperatorAction::RetryStep { inputs }, _) => arguments.inputs = inputs.as_deref(),
+            (OperatorAction::RedoStep { inputs }, Some(step)) => {
+                arguments.inputs = inputs.as_deref();
+                arguments.plan = Some(self.plan_redo(step).await?);
+            }
+            (OperatorAction::ResolveStep { result }, Some(step)) => {
+                arguments.result = result.as_deref();
+                arguments.plan = self.plan_resolve(step, result.as_deref()).await?;
+            }
+            _ => {}
+        }
+        Ok(arguments)
+    }
+
+    /// The steps that are set back or deleted with this one.
+    async fn plan_redo(&self, step: StepId) -> Result<Box<RawValue>, OperatorError> {
+        let template = self.template_of(step).await?;
+        let workflow = &template.workflow;
+        let others: Vec<StepNo> = workflow.deciders().iter().map(|&decider| step_no(decider)).collect();
+        let seen = if others.is_empty() { Vec::new() } else { self.store.deciders(step.task, &others).await? };
+        let Redo { reset, deleted, parents } = workflow.redo(&decided(workflow, &seen), step.no);
+        let mut touched: Vec<StepNo> = [&reset[..], &deleted[..]].concat();
+        touched.extend(parents.iter().flat_map(|(_, parents)| parents));
+        let text = RedoText {
+            others,
+            seen: seen.iter().map(|decider| (decider.no, decider.lease)).collect(),
+            touched,
+            reset: &reset,
+            deleted: &deleted,
+            parents: parents.iter().map(|(no, parents)| EdgeText { no: *no, parents }).collect(),
+        };
+        Ok(serde_json::value::to_raw_value(&text).expect("numbers serialize"))
+    }
+
+    /// What a decision or batchable makes that is resolved with this result; `None` of another step.
+    async fn plan_resolve(&self, step: StepId, result: Option<&RawValue>) -> Result<Option<Box<RawValue>>, OperatorError> {
+        let template = self.template_of(step).await?;
+        let workflow = &template.workflow;
+        let Some(decider) = step.position().filter(|position| workflow.deciders().contains(position)) else { return Ok(None) };
+        let outcome = Outcome::success(result.map_or_else(null, ToOwned::to_owned), None);
+        let expansion = workflow.resolution(decider, &outcome).map_err(|failure| invalid_outcome(*failure))?;
+        let (others, seen) = self.others(workflow, step.task, decider).await?;
+        let growth = workflow.growth(&decided(workflow, &seen), decider, &expansion.created);
+        let planned = Planned { workflow, decider, expansion: &expansion, growth: &growth, others: &others, seen: &seen };
+        Ok(Some(RawValue::from_string(planned.text()).expect("it is JSON")))
+    }
+
+    async fn template_of(&self, step: StepId) -> Result<Arc<LoadedTemplate>, OperatorError> {
+        let reference = self.store.template_of(step.task).await?.ok_or(OperatorError::NotFound)?;
+        let template = self.templates.get(&self.store, &reference).await?;
+        template.ok_or_else(|| StoreError::Bug(format!("the template {} of a task is missing", reference.template_id)).into())
+    }
+
+    /// Drops the messages of steps that no longer run from the queue of this process.
+    fn forget(&self, task: TaskId, effects: &Effects) {
+        let Some(queue) = &self.settings.in_process else { return };
+        let ended = |effect: &&Effect| matches!(effect.was, Some(StepState::Enqueued | StepState::InProgress));
+        let ended: Vec<StepId> = effects.steps.iter().filter(ended).map(|effect| effect.step).collect();
+        if effects.steps.iter().any(|effect| effect.state == Some(StepState::Cancelled)) {
+            queue.forget(task);
+        } else {
+            ended.into_iter().for_each(|step| queue.forget_step(step));
+        }
+    }
+}
+
+fn effects(changes: &[Change]) -> Effects {
+    let mut effects = Effects::default();
+    for change in changes {
+        match change {
+            Change::Effect(effect) => effects.steps.push(effect.clone()),
+            Change::Seen(seen) => effects.seen.clone_from(seen),
+            _ => {}
+        }
+    }
+    effects
+}
+
+fn refuse_arguments(action: &OperatorAction, by: &By) -> Result<(), OperatorError> {
+    refuse("/completion_data/metadata", by.metadata.as_deref(), limits::METADATA_BYTES)?;
+    match action {
+        OperatorAction::ResolveStep { result } => refuse("/completion_data/result", result.as_deref(), limits::RESULT_BYTES),
+        OperatorAction::RetryStep { inputs } | OperatorAction::RedoStep { inputs } => {
+            refuse("/inputs", inputs.as_deref(), limits::CONTEXT_BYTES)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -103,4 +318,17 @@ fn refuse(place: &str, text: Option<&RawValue>, bytes: usize) -> Result<(), Oper
         return Err(OperatorError::Invalid(Fault::new(place, message).into()));
     }
     json::check(text).map_err(|f| OperatorError::Invalid(Fault::new(format!("{place}{}", f.place), f.message).into()))
+}
+
+fn invalid_outcome(failure: Failure) -> OperatorError {
+    OperatorError::Invalid(Fault::new("/completion_data/result", failure.message).into())
+}
+
+fn too_many(steps: i64) -> OperatorError {
+    let message = format!("would make more steps than a task may have, {}; it has {steps}", limits::TASK_STEPS);
+    OperatorError::Invalid(Fault::new("/completion_data/result", message).into())
+}
+
+fn null() -> Box<RawValue> {
+    RawValue::from_string("null".into()).expect("null is JSON")
 }

@@ -15,7 +15,7 @@ use tasker_domain::{
 use tasker_process::Batcher;
 use tasker_queue::{InProcess, Outgoing, Queue};
 use tasker_store::{DispatchSettings, InsertedTask as Inserted, NewTask, Store, StoreError, StoredTemplate, TaskHeader};
-use tasker_wire::{Fault, Faults, TaskId, TaskState, message::Lease};
+use tasker_wire::{Fault, Faults, StepNo, TaskId, TaskState, message::Lease};
 use uuid::Uuid;
 
 use crate::{Engine, React, Reaction, templates::LoadedTemplate, wait::Waiter, work::Work};
@@ -184,9 +184,13 @@ impl<Q: Queue> Engine<Q> {
             context: new.context.clone(),
         };
         let task = (header, template);
-        let roots = new.rows.no.iter().zip(&task.1.workflow.steps).filter(|(_, step)| step.parents.is_empty());
-        let lease = |no| Lease { step: new.task.step(no), number: 1 };
-        roots.map(|(&no, step)| self.to_pool(step, self.run_step(&task, step, lease(no), 1))).collect()
+        let roots = new.rows.no.iter().zip(&new.rows.parents).filter(|(_, parents)| *parents == "{}");
+        let message = |(&no, _): (&StepNo, _)| {
+            let lease = Lease { step: new.task.step(no), number: 1 };
+            let step = task.1.step(lease.step)?;
+            Some(self.to_pool(step, self.run_step(&task, step, lease, 1)))
+        };
+        roots.filter_map(message).collect()
     }
 }
 

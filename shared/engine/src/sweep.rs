@@ -82,13 +82,15 @@ impl<Q: Queue> Engine<Q> {
     /// The verdict on a step past its deadline. If only a jump of the clock or a pause may have made it late, it gets its time again.
     async fn overdue(&self, lost: &Lost, grace: Option<Duration>) -> Result<Completion<'static>, StoreError> {
         let template = self.templates.get(&self.store, &lost.template).await?;
-        let verdict = match (template.as_ref().and_then(|template| template.step(lost.lease.step)), grace) {
+        let step = template.as_ref().and_then(|template| template.step(lost.lease.step));
+        let verdict = match (step, grace) {
             (None, _) => look_later(lost),
             (Some(_), Some(length)) if lost.awaits_callback => Verdict::AwaitCallback(length.as_millis() as u64),
             (Some(step), Some(_)) => decide(&Outcome::Started {}, &step.policy, lost.attempt, 0.0),
             (Some(step), None) => decide_overdue(lost, &step.policy, self.jitter(lost.lease)),
         };
-        Ok(Completion { if_due: true, ..Completion::by_orchestrator(lost.lease, lost.attempt, verdict) })
+        let failure_effect = step.map(|step| step.policy.failure_effect).unwrap_or_default();
+        Ok(Completion { if_due: true, failure_effect, ..Completion::by_orchestrator(lost.lease, lost.attempt, verdict) })
     }
 }
 

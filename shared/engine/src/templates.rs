@@ -8,11 +8,12 @@ use std::{
 
 use parking_lot::Mutex;
 use tasker_domain::{
+    Decided, GraphStep,
     template::{Template, Workflow, WorkflowStep},
     token::TemplateRef,
 };
 use tasker_store::{Store, StoreError, StoredTemplate, TemplateRows};
-use tasker_wire::ids::step_no;
+use tasker_wire::{StepNo, ids::position};
 
 pub(crate) struct LoadedTemplate {
     pub workflow: Workflow,
@@ -20,7 +21,7 @@ pub(crate) struct LoadedTemplate {
 }
 
 impl LoadedTemplate {
-    /// The template's step for a step of a task. Steps that were created at run time share the position of their template step.
+    /// The template's step for a step of a task. The workers of a batch share the position of their pattern.
     pub fn step(&self, step: tasker_wire::StepId) -> Option<&WorkflowStep> {
         self.workflow.steps.get(step.position()?)
     }
@@ -98,23 +99,24 @@ fn load(reference: &TemplateRef, definition: &str) -> Option<LoadedTemplate> {
 }
 
 fn rows(reference: &TemplateRef, workflow: &Workflow) -> TemplateRows {
-    let steps = &workflow.steps;
-    let list = |f: fn(&WorkflowStep) -> &[usize]| steps.iter().map(|s| array_of(f(s))).collect();
+    let rows = workflow.graph(&Decided::new());
+    let steps = || rows.iter().filter_map(|row| workflow.steps.get(position(row.no)?));
+    let list = |f: fn(&GraphStep) -> &[StepNo]| rows.iter().map(|row| array_of(f(row))).collect();
     TemplateRows {
         template: reference.clone(),
         identity: [workflow.namespace.clone(), workflow.name.clone(), workflow.version.to_string()],
-        no: (0..steps.len()).map(step_no).collect(),
-        name: steps.iter().map(|s| s.name.clone()).collect(),
-        max_attempts: steps.iter().map(|s| s.policy.max_attempts).collect(),
-        parents: list(|s| &s.parents),
-        children: list(|s| &s.children),
-        further_ancestors: list(|s| &s.further_ancestors),
-        roots: steps.iter().filter(|s| s.parents.is_empty()).count() as i32,
+        no: rows.iter().map(|row| row.no).collect(),
+        name: steps().map(|step| step.name.clone()).collect(),
+        max_attempts: steps().map(|step| step.policy.max_attempts).collect(),
+        parents: list(|row| &row.parents),
+        children: list(|row| &row.children),
+        further_ancestors: list(|row| &row.further_ancestors),
+        roots: rows.iter().filter(|row| row.parents.is_empty()).count() as i32,
     }
 }
 
 /// Step numbers as a PostgreSQL array literal.
-fn array_of(positions: &[usize]) -> String {
-    let numbers: Vec<String> = positions.iter().map(|&p| step_no(p).to_string()).collect();
+fn array_of(numbers: &[StepNo]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     format!("{{{}}}", numbers.join(","))
 }

@@ -1,13 +1,13 @@
 //! The remaining work of a verb. Pure code: [`crate::Engine::dispatch`] sends, loads and records.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tasker_domain::Verdict;
+use tasker_domain::{FailureEffect, Verdict};
 use tasker_queue::{Outgoing, SendError, SendResult};
 use tasker_store::{Change, Completion, StoreError};
 use tasker_wire::{Answer, Evaluate, Failure, Lease, StepId, limits, message::VERSION};
 
-use crate::BODIES;
+use crate::{BODIES, templates::LoadedTemplate};
 
 /// The time after which a dispatch without an answer is sent again. It doubles each time.
 const RESEND_MS: i64 = 15 * 60 * 1000;
@@ -28,6 +28,10 @@ pub(crate) struct Work<'a> {
     pub unloaded: Vec<Lease>,
     /// Verdicts to record, each with its place among the answers.
     verdicts: Vec<(usize, Completion<'a>)>,
+    /// The templates of verdicts that make steps, by place.
+    growing: HashMap<usize, Arc<LoadedTemplate>>,
+    /// What failures of steps mean to whose messages are sent, where that is not the default.
+    effects: HashMap<Lease, FailureEffect>,
     /// The answers to the verdicts, in the order of [`Work::record`].
     pub answers: Vec<Answer>,
     /// A verdict of a round could not be stored, so the rest is recorded one by one.
@@ -63,12 +67,36 @@ impl<'a> Work<'a> {
         self.answers.push(Answer::Locked);
     }
 
+    /// As [`Work::record`], of a step of this template that may make steps.
+    pub fn record_of(&mut self, template: &Arc<LoadedTemplate>, verdict: Completion<'a>) {
+        if matches!(verdict.verdict, Verdict::Expand(..)) {
+            self.growing.insert(self.answers.len(), template.clone());
+        }
+        self.record(verdict);
+    }
+
+    /// The template of a verdict that makes steps.
+    pub fn template_of(&self, place: usize) -> Arc<LoadedTemplate> {
+        self.growing[&place].clone()
+    }
+
+    /// Notes what it means if this step, whose message is sent, fails.
+    pub fn note_effect(&mut self, lease: Lease, effect: FailureEffect) {
+        if effect != FailureEffect::default() {
+            self.effects.insert(lease, effect);
+        }
+    }
+
     /// Fails a step permanently, because no queue can carry its message. A sweep may call this twice for a step.
     pub fn cannot_run(&mut self, lease: Lease, attempt: i32, why: String) {
         self.unsendable = true;
         if self.verdicts.iter().all(|(_, known)| known.lease != lease) {
-            let failure = Failure::permanent("input_too_large", why);
-            self.record(Completion::by_orchestrator(lease, attempt, Verdict::Error { failure, tolerated: false }));
+            let (failure, effect) = (Failure::permanent("input_too_large", why), self.effects.get(&lease).copied());
+            self.record(Completion::by_orchestrator(
+                lease,
+                attempt,
+                Verdict::Error { failure, effect: effect.unwrap_or_default() },
+            ));
         }
     }
 
@@ -102,16 +130,20 @@ impl<'a> Work<'a> {
         (!page.is_empty()).then_some(page)
     }
 
-    /// The verdicts of the next statement and their places: ascending by step, one per step, at most a batch. Several verdicts on a step
-    /// are recorded in their order.
+    /// The verdicts of the next statement and their places: ascending by step, one per step, at most a batch, or one that goes alone.
+    /// Several verdicts on a step are recorded in their order.
     pub fn next_round(&mut self) -> Option<(Vec<usize>, Vec<Completion<'a>>)> {
         let most = if self.one_by_one { 1 } else { limits::COMPLETION_BATCH };
         let mut waiting = std::mem::take(&mut self.verdicts);
         waiting.sort_by_key(|(place, verdict)| (verdict.lease.step, *place));
         let mut round: Vec<(usize, Completion)> = Vec::new();
+        let (mut last, mut is_full) = (None, false);
         for (place, verdict) in waiting {
-            let taken = round.last().is_some_and(|(_, last)| last.lease.step == verdict.lease.step);
-            if taken || round.len() >= most { &mut self.verdicts } else { &mut round }.push((place, verdict));
+            let is_next_of_step = last.replace(verdict.lease.step) == Some(verdict.lease.step);
+            let alone = verdict.verdict.goes_alone();
+            let waits = is_full || is_next_of_step || alone && !round.is_empty();
+            if waits { &mut self.verdicts } else { &mut round }.push((place, verdict));
+            is_full |= round.len() >= most || alone && !waits;
         }
         (!round.is_empty()).then(|| round.into_iter().unzip())
     }
@@ -155,9 +187,16 @@ impl<'a> Work<'a> {
             let why = format!(
                 "the database cannot record the outcome of this step in time, although it records others: {reason}. Split its fan-out"
             );
-            slow.verdict = Verdict::Error { failure: Failure::permanent("too_slow", why), tolerated: false };
+            slow.verdict = Verdict::Error { failure: Failure::permanent("too_slow", why), effect: slow.failure_effect };
         }
         self.verdicts.extend(places.into_iter().zip(round));
+    }
+
+    /// The success of a place makes more steps than its task may have. A failure of its step is recorded instead.
+    pub fn too_many(&mut self, place: usize, mut success: Completion<'a>, steps: i64) {
+        let why = format!("it makes more steps than a task may have: it has {steps}, and at most {}", limits::TASK_STEPS);
+        success.verdict = Verdict::Error { failure: Failure::permanent("too_many_steps", why), effect: success.failure_effect };
+        self.verdicts.push((place, success));
     }
 
     /// A round failed because a verdict cannot be stored. Records each verdict alone; one that fails alone is replaced by what can be
@@ -196,7 +235,7 @@ impl Sent {
 fn substitute(refused: &mut Completion, reason: &str) -> Result<(), StoreError> {
     let had_metadata = refused.metadata.take().is_some();
     match &mut refused.verdict {
-        Verdict::Complete(_) if had_metadata => {}
+        Verdict::Complete(_) | Verdict::Expand(..) if had_metadata => {}
         Verdict::Retry(_, failure) | Verdict::Error { failure, .. } => {
             if failure.error_type == UNSTORABLE {
                 return Err(StoreError::Bug(format!("a failure cannot be stored: {reason}")));
@@ -212,7 +251,7 @@ fn substitute(refused: &mut Completion, reason: &str) -> Result<(), StoreError> 
         }
         other => {
             let why = format!("the handler's outcome cannot be stored: {reason}");
-            *other = Verdict::Error { failure: Failure::permanent("invalid_result", why), tolerated: false };
+            *other = Verdict::Error { failure: Failure::permanent("invalid_result", why), effect: refused.failure_effect };
         }
     }
     refused.worker.retain(|c| c.is_ascii());

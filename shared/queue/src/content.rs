@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
-use tasker_wire::{CompleteStep, Evaluate, Lease, RunStep, StepId, TaskId, message::VERSION};
+use tasker_wire::{CompleteStep, Evaluate, Lease, RunStep, StepId, TaskId, message::VERSIONS};
 
 use crate::Unreadable;
 
@@ -76,13 +76,13 @@ struct Versioned {
 fn parse<T: DeserializeOwned>(body: &str, version: impl Fn(&T) -> u32) -> Result<T, Unreadable> {
     let malformed = |e: serde_json::Error| Unreadable::Malformed(format!("it is not a message of this queue: {}", unquoted(&e)));
     let (error, v) = match serde_json::from_str::<T>(body) {
-        Ok(message) if version(&message) == VERSION => return Ok(message),
+        Ok(message) if VERSIONS.contains(&version(&message)) => return Ok(message),
         Ok(message) => return Err(Unreadable::OtherVersion(version(&message).into())),
         Err(error) => (error, serde_json::from_str::<Versioned>(body).map_err(malformed)?.v),
     };
     match v {
         None => Err(Unreadable::Malformed("it names no version `v`".into())),
-        Some(v) if v != u64::from(VERSION) => Err(Unreadable::OtherVersion(v)),
+        Some(v) if !u32::try_from(v).is_ok_and(|v| VERSIONS.contains(&v)) => Err(Unreadable::OtherVersion(v)),
         Some(_) => Err(malformed(error)),
     }
 }
@@ -127,10 +127,10 @@ mod tests {
         let step = TaskId::from_fresh(Uuid::from_u128(1 << 90)).step(16_384);
         let good = json!({"v": 1, "step_id": step, "lease": 3}).to_string();
         assert_eq!(read(&good).unwrap().lease, 3);
-        let newer = json!({"v": 2, "of": "another shape"}).to_string();
-        assert_eq!(read(&newer), Err(Unreadable::OtherVersion(2)));
+        let newer = json!({"v": 3, "of": "another shape"}).to_string();
+        assert_eq!(read(&newer), Err(Unreadable::OtherVersion(3)));
         for bad in
-            ["", "{", "[]", "null", "7", r#"{"v":1}"#, r#"{"step_id":"x"}"#, r#"{"v":"1"}"#, r#"{"v":-1}"#, r#"{"v":1,"v":2}"#]
+            ["", "{", "[]", "null", "7", r#"{"v":1}"#, r#"{"step_id":"x"}"#, r#"{"v":"1"}"#, r#"{"v":-1}"#, r#"{"v":1,"v":3}"#]
         {
             assert!(matches!(read(bad), Err(Unreadable::Malformed(_))), "{bad}");
         }

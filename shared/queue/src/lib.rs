@@ -10,7 +10,7 @@ mod in_process;
 
 use std::{sync::Arc, time::Duration};
 
-use tasker_wire::{CompleteStep, Evaluate, RunStep};
+use tasker_wire::{CompleteStep, Evaluate, RunStep, message::VERSIONS};
 
 pub use consume::{Consumer, Limits, WorkError, consume, refuse};
 pub use content::{Content, RawMessage, step_of, unquoted};
@@ -116,7 +116,7 @@ pub enum Disposition {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// Another version of this program may read it, for example during a deployment.
-    #[error("it has version {0}; this version reads {known}", known = tasker_wire::message::VERSION)]
+    #[error("it has version {0}; this version reads {first} to {last}", first = VERSIONS.start(), last = VERSIONS.end())]
     OtherVersion(u64),
     #[error("{0}")]
     Malformed(String),

@@ -55,7 +55,7 @@ impl Consumer for Scripted {
 fn delivery(message: &'static str, receives: u32) -> Delivery<&'static str> {
     let unreadable = match message {
         "malformed" => Some(Unreadable::Malformed("no JSON".into())),
-        "newer" | "newest" => Some(Unreadable::OtherVersion(2)),
+        "newer" | "newest" => Some(Unreadable::OtherVersion(3)),
         _ => None,
     };
     let receipt = Receipt { id: message.into(), handle: String::new(), receives };
@@ -132,6 +132,6 @@ async fn a_note_that_cannot_be_removed_costs_no_disposition_and_no_more_than_the
 async fn a_message_of_another_version_is_dead_with_its_reason_at_its_last_receive() {
     let (settled, done) = consumed(&["newer", "last newest"]).await;
     assert_eq!(of(&settled, "newer"), RetryLater);
-    assert_eq!(of(&settled, "newest"), Dead("it has version 2; this version reads 1".into()));
+    assert_eq!(of(&settled, "newest"), Dead("it has version 3; this version reads 1 to 2".into()));
     assert!(done.is_empty());
 }

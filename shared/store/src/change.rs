@@ -27,12 +27,33 @@ pub enum Change {
     Lost(Lost),
     /// A step whose callback did not arrive in time.
     Expired(Lost),
-    /// The operator action is applied. The step was in this state before.
+    /// Others decided since the expansion was planned, so nothing was made.
+    Again,
+    /// The expansion would make more steps than a task may have, which has so many. Nothing was made.
+    TooMany(i64),
+    /// The operator action is applied, or could be. What it is about was in this state before.
     Done(String),
+    /// What the caller of the operator action saw is no longer so, and nothing was done. The effects are what it would do.
+    Changed,
+    /// What the operator action changes in one step.
+    Effect(Effect),
+    /// What the effects are computed from.
+    Seen(String),
     /// There is no such task or step.
     NotFound,
     /// The state of the step, or of the task if no step is named, does not allow the operator action.
     Conflict(Option<StepId>, String),
+}
+
+/// What an operator's action changes in a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    pub step: StepId,
+    pub name: String,
+    /// Its state before; `None` if the action makes it.
+    pub was: Option<StepState>,
+    /// Its state after; `None` if the action deletes it.
+    pub state: Option<StepState>,
 }
 
 /// The part that all messages of a task share.
@@ -50,6 +71,8 @@ pub struct TaskHeader {
 #[derive(Debug)]
 pub struct RunRow {
     pub lease: Lease,
+    /// Of a batch worker. The name of another step is the template's.
+    pub name: Option<String>,
     /// From 1.
     pub attempt: i32,
     pub max_attempts: i32,
@@ -61,6 +84,10 @@ pub struct RunRow {
     pub result_bytes: i64,
     pub inputs: Option<Box<RawValue>>,
     pub checkpoint: Option<Box<RawValue>>,
+    /// The failures of tolerated parents by name, as a JSON object.
+    pub errors: Option<String>,
+    /// Why the attempt before failed.
+    pub failure: Option<Box<RawValue>>,
 }
 
 /// A step whose deadline passed before its worker, or its callback, answered.
@@ -95,14 +122,25 @@ impl Change {
                 task: task(), template: template(), context: raw(row.get("context")).into(),
             })),
             "run" => Self::Run(from_row!(row, RunRow {
-                attempt, max_attempts, resends, results, result_bytes;
+                name, attempt, max_attempts, resends, results, result_bytes, errors;
                 lease: lease(), inputs: raw_column(row, "inputs"), checkpoint: raw_column(row, "checkpoint"),
+                failure: raw_column(row, "failure"),
             })),
             "run_key" => Self::RunKey(lease()),
             "early" => Self::Early(lease(), row.get::<_, i64>("ms").max(0) as u64),
             "lost" => Self::Lost(lost(false)),
             "expired" => Self::Expired(lost(true)),
+            "again" => Self::Again,
+            "too_many" => Self::TooMany(row.get("ms")),
             "done" => Self::Done(row.get::<_, Option<String>>("state").unwrap_or_default()),
+            "changed" => Self::Changed,
+            "effect" => Self::Effect(Effect {
+                step: task().step(row.get("no")),
+                name: row.get("name"),
+                was: row.get::<_, Option<&str>>("was").map(step_state),
+                state: StepState::parse(row.get("state")),
+            }),
+            "seen" => Self::Seen(row.get("name")),
             "not_found" => Self::NotFound,
             "conflict" => Self::Conflict(row.get::<_, Option<i32>>("no").map(|no| task().step(no)), row.get("state")),
             other => unreachable!("the database returns a kind that this version does not know: {other}"),

@@ -14,7 +14,7 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: [(&str, &str); 7] = migrations![
+const MIGRATIONS: [(&str, &str); 8] = migrations![
     "V1__tables",
     "V2__dispatch",
     "V3__submit_and_complete",
@@ -22,6 +22,7 @@ const MIGRATIONS: [(&str, &str); 7] = migrations![
     "V5__operator",
     "V6__task_detail",
     "V7__ordinary_steps",
+    "V8__dynamic_steps",
 ];
 
 const HISTORY: &str = "tasker.schema_history";

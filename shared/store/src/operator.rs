@@ -1,46 +1,52 @@
 //! Operator actions on tasks and steps.
 
+use tasker_domain::token::TemplateRef;
 use tasker_wire::{StepNo, TaskId};
 
 use crate::{
     Change, DispatchSettings, Store, StoreError,
     pool::{Lane, Param, Prepared},
+    row::from_row,
     store::sql,
 };
 
+/// An operator's action on a task, or on one of its steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation<'a> {
+    /// As in the function `operate_v1`; the audit log keeps it.
+    pub verb: &'static str,
+    pub task: TaskId,
+    pub no: Option<StepNo>,
+    /// Further arguments, as a JSON object.
+    pub args: &'a str,
+    pub actor: &'a str,
+    pub reason: &'a str,
+    /// What a dry run answered as [`Change::Seen`]. If it is no longer so, nothing is done.
+    pub seen: Option<&'a str>,
+    /// Only says what would change.
+    pub dry_run: bool,
+}
+
+impl<'a> Operation<'a> {
+    /// An action without arguments and without a condition.
+    pub fn new(verb: &'static str, (task, no): (TaskId, Option<StepNo>), (actor, reason): (&'a str, &'a str)) -> Self {
+        Self { verb, task, no, args: "{}", actor, reason, seen: None, dry_run: false }
+    }
+}
+
 impl Store {
-    pub async fn cancel_task(&self, task: TaskId, actor: &str, reason: &str) -> Result<Vec<Change>, StoreError> {
-        self.changes(Lane::Requests, Prepared::Never, sql!("cancel_task"), &[&task.uuid(), &actor, &reason]).await
+    /// Carries out an action. The first change is [`Change::Done`], or why it was not carried out.
+    pub async fn operate(&self, operation: Operation<'_>, settings: DispatchSettings) -> Result<Vec<Change>, StoreError> {
+        let Operation { verb, task, no, args, actor, reason, seen, dry_run } = operation;
+        let DispatchSettings { send_ms, bodies, input_bytes } = settings;
+        let params: [Param<'_>; 11] =
+            [&verb, &task.uuid(), &no, &args, &actor, &reason, &seen, &dry_run, &send_ms, &bodies, &input_bytes];
+        self.changes(Lane::Requests, Prepared::Never, sql!("operate"), &params).await
     }
 
-    /// Resets the attempts of a step.
-    pub async fn retry_step(
-        &self,
-        task: TaskId,
-        no: StepNo,
-        (actor, reason): (&str, &str),
-        settings: DispatchSettings,
-    ) -> Result<Vec<Change>, StoreError> {
-        let DispatchSettings { send_ms, input_bytes, .. } = settings;
-        self.changes(
-            Lane::Requests,
-            Prepared::Never,
-            sql!("retry_step"),
-            &[&task.uuid(), &no, &actor, &reason, &send_ms, &input_bytes],
-        )
-        .await
-    }
-
-    /// Resolves a step. `result` and `metadata` are JSON texts.
-    pub async fn resolve_step(
-        &self,
-        (task, no): (TaskId, StepNo),
-        (result, metadata): (Option<&str>, Option<&str>),
-        (actor, reason): (&str, &str),
-        settings: DispatchSettings,
-    ) -> Result<Vec<Change>, StoreError> {
-        let (task, DispatchSettings { send_ms, bodies, input_bytes }) = (task.uuid(), settings);
-        let params: [Param<'_>; 9] = [&task, &no, &result, &actor, &reason, &metadata, &send_ms, &bodies, &input_bytes];
-        self.changes(Lane::Requests, Prepared::Never, sql!("resolve_step"), &params).await
+    /// The template of a task; `None` without such a task.
+    pub async fn template_of(&self, task: TaskId) -> Result<Option<TemplateRef>, StoreError> {
+        let rows = self.read(sql!("template_of"), &[&task.uuid()]).await?;
+        Ok(rows.first().map(|row| from_row!(row, TemplateRef { template_id, environment })))
     }
 }

@@ -21,7 +21,7 @@ macro_rules! arguments {
 arguments! {
     INT4: i32, Option<i32>; INT4_ARRAY: Vec<i32>, Vec<Option<i32>>, Option<Vec<i32>>; INT8: i64, Option<i64>; INT8_ARRAY: Vec<i64>;
     TEXT: &str, Option<&str>, Option<String>; TEXT_ARRAY: &[&str], Vec<&str>, Vec<String>, Vec<Option<&str>>, Option<Vec<&str>>;
-    UUID: Uuid, Option<Uuid>; UUID_ARRAY: Vec<Uuid>, Vec<Option<Uuid>>, Option<Vec<Uuid>>; BYTEA: &[u8], Option<&[u8]>; BYTEA_ARRAY: Vec<Option<&[u8]>>; BOOL_ARRAY: Vec<bool>;
+    UUID: Uuid, Option<Uuid>; UUID_ARRAY: Vec<Uuid>, Vec<Option<Uuid>>, Option<Vec<Uuid>>; BYTEA: &[u8], Option<&[u8]>; BYTEA_ARRAY: Vec<Option<&[u8]>>; BOOL: bool; BOOL_ARRAY: Vec<bool>;
 }
 
 /// A struct whose first fields are the columns with the same names. Fields after the semicolon have values of their own.

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{complete, done, failed, store, submit, template};
-use tasker_store::{NewTemplate, Store};
+use tasker_store::{NewTemplate, Operation, Store};
 use tasker_test_support::{Database, database};
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ async fn tasks_in_every_state_are_healthy() {
         complete(&store, task, 1, 1, failed(task == tasks[0])).await;
     }
     complete(&store, tasks[1], 2, 1, done("1")).await;
-    store.cancel_task(tasks[2], "me", "test").await.unwrap();
+    store.operate(Operation::new("cancel_task", (tasks[2], None), ("me", "test")), common::SETTINGS).await.unwrap();
     let found = store.examine().await.unwrap();
     assert_eq!((found.tasks, found.steps, found.total, found.differences), (5, 16, 0, vec![]));
 }

@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{complete, done, failed, store, submit, template};
-use tasker_store::{StepCounts, TaskFilter};
+use tasker_store::{Operation, StepCounts, TaskFilter};
 use tasker_test_support::database;
 use tasker_wire::{StepId, StepState, TaskId, TaskState, ids::step_no};
 use uuid::Uuid;
@@ -62,7 +62,7 @@ async fn a_failure_is_shown_also_while_a_pause_holds_the_retry_of_an_operator() 
     let failed_at = store.task_detail(task).await.unwrap().unwrap().steps[0].failed_at;
     assert!(failed_at.is_some());
     database.execute("update tasker.tasks set paused_at = now()").await;
-    store.retry_step(task, step_no(0), ("me", "why"), common::SETTINGS).await.unwrap();
+    store.operate(Operation::new("retry_step", (task, Some(step_no(0))), ("me", "why")), common::SETTINGS).await.unwrap();
     let shown = store.task_detail(task).await.unwrap().unwrap();
     assert_eq!((shown.steps[0].state, shown.steps[0].failed_at), (StepState::Pending, failed_at));
 }
@@ -138,7 +138,9 @@ async fn the_operator_who_resolved_a_step_is_shown() {
     let database = database().await;
     let store = store(&database);
     let task = submit(&store, &template(&[("a", &[])]), "me").await;
-    store.resolve_step((task, step_no(0)), (Some("2"), Some(r#"{"k":1}"#)), ("anna", "checked"), common::SETTINGS).await.unwrap();
+    let resolve = Operation::new("resolve_step", (task, Some(step_no(0))), ("anna", "checked"));
+    let args = r#"{"result": 2, "metadata": {"k":1}}"#;
+    store.operate(Operation { args, ..resolve }, common::SETTINGS).await.unwrap();
     let resolutions = store.resolutions(task).await.unwrap();
     assert_eq!(
         (resolutions[0].step, resolutions[0].actor.as_str(), resolutions[0].reason.as_str()),

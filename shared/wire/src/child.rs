@@ -43,7 +43,14 @@ pub struct StopLine {
     pub stop: Empty,
 }
 
-/// A later line of the child, with either an outcome or a heartbeat.
+/// A line to the child that asks whether it still has a step.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HeldLine {
+    pub id: u64,
+    pub held: Empty,
+}
+
+/// A later line of the child, with an outcome, a heartbeat, or whether it still has the step.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ReplyLine {
     pub id: u64,
@@ -51,6 +58,8 @@ pub struct ReplyLine {
     pub outcome: Option<Outcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Empty>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<bool>,
 }
 
 /// Written as `{}`; any value is read.
@@ -92,13 +101,16 @@ mod tests {
         assert_eq!(line(&ReadyLine { ready }), format!("{expected}\n"));
         assert_eq!(line(&StepLine { id: 7, step: "a step" }), "{\"id\":7,\"step\":\"a step\"}\n");
         assert_eq!(line(&StopLine { id: 7, stop: Empty {} }), "{\"id\":7,\"stop\":{}}\n");
+        assert_eq!(line(&HeldLine { id: 7, held: Empty {} }), "{\"id\":7,\"held\":{}}\n");
         let outcome = serde_json::from_str(r#"{"success":{"result":[1,  2]}}"#).unwrap();
         assert_eq!(
-            line(&ReplyLine { id: 7, outcome: Some(outcome), heartbeat: None }),
+            line(&ReplyLine { id: 7, outcome: Some(outcome), heartbeat: None, held: None }),
             "{\"id\":7,\"outcome\":{\"success\":{\"result\":[1,  2]}}}\n"
         );
-        let heartbeat = ReplyLine { id: 7, outcome: None, heartbeat: Some(Empty {}) };
+        let heartbeat = ReplyLine { id: 7, outcome: None, heartbeat: Some(Empty {}), held: None };
         assert_eq!(line(&heartbeat), "{\"id\":7,\"heartbeat\":{}}\n");
+        let held = ReplyLine { id: 7, outcome: None, heartbeat: None, held: Some(false) };
+        assert_eq!(line(&held), "{\"id\":7,\"held\":false}\n");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl StepId {
 
     /// Position of the step in its template's topological order; none for a number that no step has.
     pub fn position(self) -> Option<usize> {
-        usize::try_from(self.no / NUMBERS_PER_POSITION - 1).ok()
+        position(self.no)
     }
 }
 
@@ -124,6 +124,11 @@ impl<'de> Deserialize<'de> for StepId {
 /// The number of the step at `position` of its template's topological order.
 pub fn step_no(position: usize) -> StepNo {
     (position as StepNo + 1) * NUMBERS_PER_POSITION
+}
+
+/// The position of the step with this number; see [`StepId::position`].
+pub fn position(no: StepNo) -> Option<usize> {
+    usize::try_from(no / NUMBERS_PER_POSITION - 1).ok()
 }
 
 /// The id by which Tasker's clients identify a step's *name*: a UUIDv5 of namespace, template and step name.

@@ -1,6 +1,6 @@
 //! The messages between the orchestrator and its workers. Every message has a version, `v`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -8,8 +8,13 @@ use uuid::Uuid;
 
 use crate::{Json, StepId, TaskId, outcome::Outcome};
 
-/// The version of the messages that this code reads and writes.
+/// The version of a message.
 pub const VERSION: u32 = 1;
+/// The version of messages about decisions, batchable steps and batch workers. Code that knows only the first version would complete such
+/// a step and make nothing, so it leaves these messages in their queue.
+pub const DYNAMIC_VERSION: u32 = 2;
+/// The versions that this code reads.
+pub const VERSIONS: RangeInclusive<u32> = VERSION..=DYNAMIC_VERSION;
 
 /// Whether a text is a W3C `traceparent` of version 00. Any other is ignored.
 pub fn is_traceparent(text: &str) -> bool {
@@ -111,7 +116,7 @@ impl RunStep {
     /// The completion that answers this message.
     pub fn complete(&self, outcome: Outcome, worker: &str, execution_time_ms: u64) -> CompleteStep {
         CompleteStep {
-            v: VERSION,
+            v: self.v,
             task_id: self.task_id,
             step_id: self.step_id,
             lease: self.lease,

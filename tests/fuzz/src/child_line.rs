@@ -18,10 +18,12 @@ pub fn run(line: &[u8]) {
         }
         Line::BadOutcome(_, why) => assert!(!why.is_empty()),
         Line::Garbage(excerpt) => assert!(excerpt.chars().count() <= 81 && !excerpt.chars().any(char::is_control)),
-        Line::Heartbeat(_) => {}
+        Line::Heartbeat(_) | Line::Held(..) => {}
     }
     // A line that was cut is identified by its beginning, under the same number as the whole line.
-    if let (Some(start), Line::Outcome(id, _) | Line::Heartbeat(id)) = (protocol::id_at_start(line), protocol::read(line)) {
+    if let (Some(start), Line::Outcome(id, _) | Line::Heartbeat(id) | Line::Held(id, _)) =
+        (protocol::id_at_start(line), protocol::read(line))
+    {
         assert_eq!(start, id, "the beginning names another step");
     }
     let _ = protocol::read_ready(line);

@@ -359,11 +359,11 @@ async fn a_full_queue_makes_its_sender_wait_or_refuses_and_loses_nothing<F: Fixt
 }
 
 async fn what_cannot_be_read_is_told_apart_and_poison_costs_no_neighbour<F: Fixture>(fixture: &F) {
-    let mixed = fixture.send_text("{").await && fixture.send_text(r#"{"v": 2, "of": "another shape"}"#).await;
+    let mixed = fixture.send_text("{").await && fixture.send_text(r#"{"v": 3, "of": "another shape"}"#).await;
     send(fixture, &[8, POISON, 9]).await;
     let deliveries = receive(fixture.completions(), if mixed { 5 } else { 3 }).await;
     let unreadable = deliveries.iter().filter_map(|delivery| delivery.message.as_ref().err());
-    let (newer, malformed): (Vec<_>, Vec<_>) = unreadable.partition(|why| matches!(why, Unreadable::OtherVersion(2)));
+    let (newer, malformed): (Vec<_>, Vec<_>) = unreadable.partition(|why| matches!(why, Unreadable::OtherVersion(3)));
     assert_eq!((newer.len(), malformed.len()), if mixed { (1, 1) } else { (0, 0) });
     let limits = Limits { max_receives: F::MAX_RECEIVES + 10, until: None };
     let settled = consume(deliveries, limits, &Poisoned::default()).await;

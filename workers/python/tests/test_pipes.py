@@ -108,6 +108,9 @@ class Child:
     def stop(self, number):
         self.send_line(json.dumps({"id": number, "stop": {}}))
 
+    def ask(self, number):
+        self.send_line(json.dumps({"id": number, "held": {}}))
+
     def send_line(self, line):
         self.steps.write(line + "\n")
         self.steps.flush()
@@ -175,6 +178,23 @@ class APipedWorker(unittest.TestCase):
         self.child.stop(99)
         self.child.send(8, step("talk"))
         self.assertEqual(self.outcome(8), {"success": {"result": {}}})
+        self.child.end()
+
+    def test_a_step_is_held_while_its_handler_runs_and_not_before_or_after(self):
+        self.child.ask(7)
+        self.assertEqual(self.child.receive(), {"id": 7, "held": False})
+        self.child.send(7, step("to_thread", context={"gate": str(self.gate)}))
+        self.assertEqual(self.child.receive(), {"id": 7, "heartbeat": {}})
+        self.child.ask(7)
+        self.assertEqual(self.child.receive(), {"id": 7, "held": True})
+        self.gate.touch()
+        self.assertEqual(self.outcome(7), {"success": {"result": {"done": True}}})
+        # The step leaves only after its outcome was written: maybe later than this question arrives.
+        answer = {"held": True}
+        while answer["held"]:
+            self.child.ask(7)
+            answer = self.child.receive()
+        self.assertEqual(answer, {"id": 7, "held": False})
         self.child.end()
 
     def test_ten_async_handlers_run_ten_threads_at_once(self):

@@ -32,9 +32,6 @@ const CALLS: usize = 16;
 /// How often deliveries are extended within their visibility timeout, so that one failed call does no harm.
 const EXTENSIONS: u32 = 3;
 
-/// How often the loop looks whether its executor has lost a step.
-const LOOK_FOR_LOST: Duration = Duration::from_secs(60);
-
 /// What a worker did in its lifetime.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -106,7 +103,8 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         let mut open = true;
         let mut draining: Option<Draining> = None;
         let mut extend_at = self.next_extension();
-        let mut look_for_lost = interval_at(Instant::now() + LOOK_FOR_LOST, LOOK_FOR_LOST);
+        let interval = self.settings.look_for_lost;
+        let mut look_for_lost = interval_at(Instant::now() + interval, interval);
         let mut reports = Vec::new();
         while open || !self.held.is_empty() {
             if open {
@@ -222,8 +220,8 @@ impl<S: Source<Message = RunStep>, Q: Queue> Worker<S, Q> {
         self.outbox.put(step.complete(outcome, &self.settings.worker, execution_time_ms));
     }
 
-    /// Returns steps that nobody has and nobody answered, which only a defect of the executor can cause. A step that a child process does
-    /// not answer is not lost: it exceeds its timeout.
+    /// Returns steps that nobody has and nobody answered, which only a defect of the executor or of a child can cause. The executor drops
+    /// a step that its child says it no longer has. A child that does not say so keeps the step until its timeout.
     fn look_for_lost(&mut self) {
         let is_lost = |held: &mut Held| !held.answered && held.step.strong_count() == 0;
         let lost: Vec<Held> = self.held.extract_if(.., is_lost).collect();

@@ -22,6 +22,8 @@ pub struct WorkerSettings {
     pub longest_restart_pause: Duration,
     /// How long running handlers may continue after a shutdown starts.
     pub drain_timeout: Duration,
+    /// How often the worker looks whether it lost a step, and how often it asks a child whether it still has one. Not zero.
+    pub look_for_lost: Duration,
     /// The source's visibility timeout: when it delivers a message again unless it is extended. `None` if it never does.
     pub visibility: Option<Duration>,
     /// Whether to log each answered step.
@@ -40,6 +42,7 @@ impl WorkerSettings {
             restart_pause: Duration::from_millis(200),
             longest_restart_pause: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),
+            look_for_lost: Duration::from_secs(60),
             visibility: None,
             log_answers: false,
         }

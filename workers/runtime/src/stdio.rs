@@ -106,8 +106,9 @@ fn read_lines(steps: &mpsc::Sender<RunStep>, bad_lines: &AtomicU64) {
 
 fn read_step(line: &[u8]) -> Result<RunStep, String> {
     let step: RunStep = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    if step.v != message::VERSION {
-        return Err(format!("it has version {}; this program supports version {}", step.v, message::VERSION));
+    if !message::VERSIONS.contains(&step.v) {
+        let (first, last) = (message::VERSIONS.start(), message::VERSIONS.end());
+        return Err(format!("it has version {}; this program supports versions {first} to {last}", step.v));
     }
     Ok(step)
 }

@@ -163,7 +163,7 @@ async fn a_malformed_message_is_settled_once_it_is_in_the_dead_letter_queue() {
 async fn a_message_of_another_version_is_retried_and_not_dead_lettered() {
     let aws = Aws::start().await;
     let _function = Program::function(&aws);
-    let messages = [raw_message("newer", r#"{"v": 2, "of": "another shape"}"#), message(&step(0, "ok", json!({})))];
+    let messages = [raw_message("newer", r#"{"v": 3, "of": "another shape"}"#), message(&step(0, "ok", json!({})))];
     assert_eq!(aws.invoke(messages, AMPLE).await, ["newer"]);
     assert_eq!(aws.hidden_for("newer"), [2]);
     assert!(aws.calls("SendMessage").is_empty());

@@ -114,6 +114,7 @@ async fn a_protocol_violation_counts_as_a_death_and_its_reason_is_logged() {
     for (callable, reason) in [
         ("garbage", "not in the worker protocol: `this is not of the protocol`"),
         ("unknown_number", "answered step number 999999"),
+        ("held_of_unknown_number", "whether it has step number 999999"),
         ("endless_line", "a line of more than"),
         ("close_pipes", "closed its pipes"),
     ] {

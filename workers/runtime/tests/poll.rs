@@ -64,7 +64,7 @@ async fn sigterm_drains_running_steps_and_makes_all_other_messages_visible_immed
     until("both run", || runs(&notes).len() == 2).await;
     worker.terminate();
     worker.says("waiting at most").await;
-    aws.put([message(&step(2, "ok", json!({ "runs": notes }))), raw_message("newer", r#"{"v": 2}"#)]);
+    aws.put([message(&step(2, "ok", json!({ "runs": notes }))), raw_message("newer", r#"{"v": 3}"#)]);
     std::fs::write(&gate, "").unwrap();
     let (status, lines) = worker.ended().await;
     assert_eq!(status.code(), Some(0), "{lines:#?}");
@@ -95,7 +95,7 @@ async fn a_malformed_message_is_dead_lettered_and_one_of_another_version_is_retr
     let aws = Aws::start().await;
     aws.refuse(Some("stubborn"));
     let _worker = Program::polling(&aws, &[]);
-    let of_no_use = [("newer", r#"{"v": 2}"#), ("gone", "nonsense"), ("kept", "stubborn nonsense")];
+    let of_no_use = [("newer", r#"{"v": 3}"#), ("gone", "nonsense"), ("kept", "stubborn nonsense")];
     aws.put(of_no_use.map(|(id, text)| raw_message(id, text)).into_iter().chain([message(&step(0, "ok", json!({})))]));
     aws.call("DeleteMessageBatch", |call| holds(call, "receipt of gone")).await;
     aws.call("DeleteMessageBatch", |call| holds(call, "receipt of m0")).await;

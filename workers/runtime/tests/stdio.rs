@@ -35,7 +35,7 @@ fn steps_come_on_stdin_and_outcomes_go_to_stdout_until_stdin_ends() {
 fn a_line_that_is_no_step_is_told_and_the_others_run() {
     let mut program = Program::start(&[]);
     program.send_line("nonsense");
-    program.send_line(&serde_json::to_string(&RunStep { v: 2, ..step(0, "ok", json!({})) }).unwrap());
+    program.send_line(&serde_json::to_string(&RunStep { v: 3, ..step(0, "ok", json!({})) }).unwrap());
     program.send(&step(1, "ok", json!({})));
     assert_eq!(program.receive()["token"], "token 1");
     let output = program.end();

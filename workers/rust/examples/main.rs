@@ -1,8 +1,9 @@
-//! Example handlers: Tasker's number samples, the Rust half of the order workflow, two for measuring, and one that
-//! blocks its thread.
+//! Example handlers: Tasker's number samples, the Rust half of the order workflow, the samples of dynamic steps, two for measuring, and
+//! one that blocks its thread.
 
 mod numbers;
 mod order;
+mod samples;
 
 use std::{convert::Infallible, path::PathBuf, process::ExitCode, thread, time::Duration};
 
@@ -11,7 +12,7 @@ use tasker_sdk::{PermanentError, StepContext, Worker};
 
 fn main() -> ExitCode {
     let worker = Worker::new().handler("noop", noop).handler("echo", echo).handler("block", block);
-    order::register(numbers::register(worker)).run()
+    samples::register(order::register(numbers::register(worker))).run()
 }
 
 /// Does nothing, as fast as can be.

@@ -83,16 +83,16 @@ impl RetryableError {
 
 /// The error of a handler. `?` converts every error. One that is neither a [`PermanentError`] nor a [`RetryableError`] is retryable.
 #[derive(Debug)]
-pub struct StepError(Failure);
+pub struct StepError(Box<Failure>);
 
 impl StepError {
     /// A failure with every field set by the handler, including `error_type`.
     pub fn new(failure: Failure) -> Self {
-        Self(failure)
+        Self(Box::new(failure))
     }
 
     pub(crate) fn into_failure(self) -> Failure {
-        self.0
+        *self.0
     }
 }
 
@@ -101,17 +101,17 @@ impl<E: Error + Send + Sync + 'static> From<E> for StepError {
         let any: &dyn Any = &error;
         if let Some(PermanentError { message, error_code, context }) = any.downcast_ref() {
             let failure = Failure::permanent("permanent_error", message);
-            return Self(Failure { error_code: error_code.clone(), context: context.clone(), ..failure });
+            return Self::new(Failure { error_code: error_code.clone(), context: context.clone(), ..failure });
         }
         if let Some(RetryableError { message, retry_after, error_code, context }) = any.downcast_ref() {
             let failure = Failure::retryable("retryable_error", message);
             let delay_seconds = retry_after.map(|pause| pause.as_secs_f64());
-            return Self(Failure { error_code: error_code.clone(), context: context.clone(), delay_seconds, ..failure });
+            return Self::new(Failure { error_code: error_code.clone(), context: context.clone(), delay_seconds, ..failure });
         }
         let causes = causes(&error);
         let context = (!causes.is_empty()).then(|| json!({ "causes": causes }));
         let message = text_of(&error).unwrap_or_else(|| format!("a {} that has no text", std::any::type_name::<E>()));
-        Self(Failure { context, ..Failure::retryable("handler_error", message) })
+        Self::new(Failure { context, ..Failure::retryable("handler_error", message) })
     }
 }
 

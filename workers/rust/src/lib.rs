@@ -22,14 +22,21 @@
 
 #![warn(missing_docs)]
 
+mod batch;
 mod context;
+mod decision;
 mod error;
 mod result;
 mod run;
+#[cfg(test)]
+mod testing;
 mod words;
 mod worker;
 
+pub use batch::{BatchCursor, BatchInputs, BatchMetadata, Batches};
 pub use context::StepContext;
+pub use decision::Decision;
 pub use error::{PermanentError, RetryableError, StepError};
 pub use result::{IntoOutcome, StepResult};
+pub use tasker_wire::Failure;
 pub use worker::{Heartbeat, Worker};

@@ -36,7 +36,8 @@ impl StepResult {
     }
 }
 
-/// A value that a handler may return: any value that serializes to JSON, or a [`StepResult`].
+/// What a handler may return: any value that serializes to JSON, a [`StepResult`], a [`Decision`](crate::Decision), or
+/// [`Batches`](crate::Batches).
 pub trait IntoOutcome {
     /// Converts the value to the outcome of the attempt.
     fn into_outcome(self) -> Outcome;
@@ -62,6 +63,6 @@ fn nothing_as_object(result: Box<RawValue>) -> Box<RawValue> {
     if result.get() == "null" { RawValue::from_string("{}".into()).expect("an empty object is JSON") } else { result }
 }
 
-fn not_json(error: &serde_json::Error) -> Outcome {
+pub(crate) fn not_json(error: &serde_json::Error) -> Outcome {
     Outcome::Failure(Failure::permanent("invalid_result", format!("the handler's result is not JSON: {error}")))
 }

@@ -104,12 +104,25 @@ struct Steps {
     stops: Mutex<HashMap<u64, watch::Sender<bool>>>,
 }
 
-/// A line of the runtime: a step, or that a step is no longer wanted.
+/// A step that this process has. The step's task owns it, so however the task ends, the process no longer has the step.
+struct Held {
+    steps: Arc<Steps>,
+    id: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.steps.stops().remove(&self.id);
+    }
+}
+
+/// A line of the runtime: a step, that a step is no longer wanted, or whether this process still has it.
 #[derive(Deserialize)]
 struct Incoming {
     id: u64,
     step: Option<RunStep>,
     stop: Option<IgnoredAny>,
+    held: Option<IgnoredAny>,
 }
 
 /// A step that cannot be read otherwise.
@@ -139,37 +152,43 @@ async fn read_lines(mut pipe: pipe::Receiver, steps: &Arc<Steps>) -> io::Result<
     }
 }
 
-/// Starts or stops a step. Ignores lines and keys that it does not know.
+/// Starts or stops a step, or says whether it runs. Ignores lines and keys that it does not know.
 async fn receive(line: &[u8], steps: &Arc<Steps>) {
     match serde_json::from_slice(line) {
         Ok(Incoming { id, step: Some(step), .. }) => {
             let (sender, stop) = watch::channel(false);
             steps.stops().insert(id, sender);
-            tokio::spawn(answer(steps.clone(), id, step, stop));
+            tokio::spawn(answer(Held { steps: steps.clone(), id }, step, stop));
         }
         Ok(Incoming { id, stop: Some(_), .. }) => {
             if let Some(sender) = steps.stops().get(&id) {
                 sender.send_replace(true);
             }
         }
+        Ok(Incoming { id, held: Some(_), .. }) => {
+            let held = steps.stops().contains_key(&id);
+            steps.send(ReplyLine { id, outcome: None, heartbeat: None, held: Some(held) }).await;
+        }
         Ok(_) => {}
         Err(error) => match serde_json::from_slice(line) {
             Ok(UnreadableStep { id, .. }) => {
                 let failure = Failure::permanent("invalid_input", format!("the step cannot be read: {error}"));
-                steps.send(id, Outcome::Failure(failure)).await;
+                steps.send_outcome(id, Outcome::Failure(failure)).await;
             }
             Err(_) => eprintln!("a line of the runtime was ignored: {error}"),
         },
     }
 }
 
-async fn answer(steps: Arc<Steps>, id: u64, step: RunStep, stop: watch::Receiver<bool>) {
-    let beats = steps.lines.clone();
+async fn answer(held: Held, step: RunStep, stop: watch::Receiver<bool>) {
+    let Held { steps, id } = &held;
+    let (beats, id) = (steps.lines.clone(), *id);
     // If the channel is full, the waiting lines show that this worker is alive.
-    let heartbeat: Heartbeat = Arc::new(move || drop(beats.try_send(ReplyLine { id, outcome: None, heartbeat: Some(Empty {}) })));
+    let heartbeat: Heartbeat =
+        Arc::new(move || drop(beats.try_send(ReplyLine { id, outcome: None, heartbeat: Some(Empty {}), held: None })));
     let outcome = steps.worker.call_until(Arc::new(step), heartbeat, stop).await;
-    steps.stops().remove(&id);
-    steps.send(id, outcome).await;
+    // The step is held until then: the runtime must not read that it is not before it reads the outcome.
+    steps.send_outcome(id, outcome).await;
 }
 
 impl Steps {
@@ -177,9 +196,13 @@ impl Steps {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, id: u64, outcome: Outcome) {
+    async fn send_outcome(&self, id: u64, outcome: Outcome) {
+        self.send(ReplyLine { id, outcome: Some(outcome), heartbeat: None, held: None }).await;
+    }
+
+    async fn send(&self, line: ReplyLine) {
         // The receiver exists until the process ends.
-        let _ = self.lines.send(ReplyLine { id, outcome: Some(outcome), heartbeat: None }).await;
+        let _ = self.lines.send(line).await;
     }
 }
 
@@ -199,5 +222,88 @@ async fn write_lines(mut pipe: pipe::Sender, ready: Vec<u8>, mut lines: mpsc::Re
             let Ok(next) = lines.try_recv() else { break };
             write_line(&next, &mut bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::StepError;
+
+    /// The steps of a process with a handler `wait`, what lets it go, and the process's lines, of which so many wait unread.
+    fn steps(unread: usize) -> (Arc<Steps>, Arc<Notify>, mpsc::Receiver<ReplyLine>) {
+        let go = Arc::new(Notify::new());
+        let handler_goes = go.clone();
+        let worker = Worker::new().handler("wait", move |_| {
+            let go = handler_goes.clone();
+            async move {
+                go.notified().await;
+                Ok::<_, StepError>(json!({}))
+            }
+        });
+        let (lines, replies) = mpsc::channel(unread);
+        (Arc::new(Steps { worker, lines, stops: Mutex::default() }), go, replies)
+    }
+
+    fn step() -> Value {
+        let id = uuid::Uuid::from_u128(1 << 64);
+        json!({
+            "v": 1, "task_id": id, "step_id": id, "step_name": "a_step", "lease": 1, "attempt": 1, "max_attempts": 1, "token": "t",
+            "timeout_seconds": 30, "correlation_id": id, "namespace": "default", "handler": {"callable": "wait"}, "context": {},
+            "dependency_results": {},
+        })
+    }
+
+    async fn receive_step(steps: &Arc<Steps>) {
+        receive(json!({"id": 7, "step": step()}).to_string().as_bytes(), steps).await;
+    }
+
+    async fn is_held(steps: &Arc<Steps>, replies: &mut mpsc::Receiver<ReplyLine>) -> bool {
+        receive(br#"{"id":7,"held":{}}"#, steps).await;
+        let ReplyLine { id: 7, outcome: None, heartbeat: None, held: Some(held) } = replies.recv().await.unwrap() else {
+            panic!("the reply says whether step 7 is held")
+        };
+        held
+    }
+
+    #[tokio::test]
+    async fn a_step_is_held_while_its_handler_runs_and_not_before_or_after() {
+        let (steps, go, mut replies) = steps(8);
+        assert!(!is_held(&steps, &mut replies).await);
+        receive_step(&steps).await;
+        assert!(is_held(&steps, &mut replies).await);
+        go.notify_one();
+        assert!(replies.recv().await.unwrap().outcome.is_some());
+        assert!(!is_held(&steps, &mut replies).await);
+    }
+
+    #[tokio::test]
+    async fn a_step_is_held_until_its_outcome_is_sent() {
+        let (steps, go, mut replies) = steps(1);
+        steps.send(ReplyLine { id: 6, outcome: None, heartbeat: Some(Empty {}), held: None }).await;
+        receive_step(&steps).await;
+        go.notify_one();
+        // This test's only thread runs the step now, whose outcome finds no room.
+        tokio::task::yield_now().await;
+        assert!(steps.stops().contains_key(&7));
+        let lines = [replies.recv().await.unwrap(), replies.recv().await.unwrap()];
+        assert_eq!(lines.map(|line| (line.id, line.outcome.is_some())), [(6, false), (7, true)]);
+        assert!(!is_held(&steps, &mut replies).await);
+    }
+
+    #[tokio::test]
+    async fn a_step_whose_task_is_gone_without_an_outcome_is_not_held() {
+        let (steps, _go, mut replies) = steps(8);
+        let (sender, stop) = watch::channel(false);
+        steps.stops().insert(7, sender);
+        let step = serde_json::from_str(&step().to_string()).unwrap();
+        let task = tokio::spawn(answer(Held { steps: steps.clone(), id: 7 }, step, stop));
+        assert!(is_held(&steps, &mut replies).await);
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert!(!is_held(&steps, &mut replies).await);
     }
 }

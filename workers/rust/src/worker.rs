@@ -157,20 +157,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{PermanentError, RetryableError, StepResult};
-
-    async fn call(worker: Worker, callable: &str, changes: Value) -> Value {
-        let id = uuid::Uuid::from_u128(1 << 64);
-        let mut message = json!({
-            "v": 1, "task_id": id, "step_id": id, "step_name": "a_step", "lease": 1, "attempt": 1, "max_attempts": 3,
-            "token": "t", "timeout_seconds": 30, "correlation_id": id, "namespace": "default",
-            "handler": {"callable": callable, "initialization": {"limit": 5}}, "context": {"amount": 7},
-            "dependency_results": {"parent": {"total": 3}},
-        });
-        message.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        let step: RunStep = serde_json::from_str(&message.to_string()).unwrap();
-        serde_json::to_value(worker.call(Arc::new(step), Arc::new(|| {})).await).unwrap()
-    }
+    use crate::{PermanentError, RetryableError, StepResult, testing::call};
 
     #[tokio::test]
     async fn a_handler_sees_its_inputs_and_its_value_is_the_result() {

@@ -118,7 +118,7 @@ async fn an_unknown_handler_and_a_missing_parent_are_failures_that_say_what_is_t
     bench.steps.put([step(0, "nobody", json!({})), step(1, "dag_finalize", json!({})), step(2, "echo", json!({"a": [1, 2.50]}))]);
     let unknown = bench.failure(0).await;
     assert_eq!((unknown.error_type.as_str(), unknown.retryable), ("handler_not_found", false));
-    assert!(unknown.message.contains("registered here: assess_risk, "), "{}", unknown.message);
+    assert!(unknown.message.contains("registered here: ") && unknown.message.contains(", assess_risk, "), "{}", unknown.message);
     assert!(bench.failure(1).await.message.contains("the result of `dag_validate` is null, which is not a whole number"));
     assert_eq!(bench.success(2).await, json!({"a": [1, 2.5]}));
 }

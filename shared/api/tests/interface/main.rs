@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
+mod actions;
 mod bad_input;
 mod busy;
 mod health;

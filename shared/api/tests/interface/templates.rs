@@ -66,11 +66,11 @@ async fn every_fault_of_a_template_is_returned_with_its_place_and_nothing_is_sto
     }
     let broken = rig.with_body("POST", "/v1/templates", "name: [\n").await;
     assert_eq!(broken.status, 400);
-    let decision = json!({
+    let no_pattern = json!({
         "name": "d", "namespace_name": "ns", "version": "1.0.0",
         "steps": [{"name": "a", "handler": {"callable": "a"}},
-                  {"name": "d", "type": "decision", "dependencies": ["a"], "handler": {"callable": "d"}}],
+                  {"name": "d", "type": "batchable", "dependencies": ["a"], "handler": {"callable": "d"}}],
     });
-    assert_eq!(rig.post("/v1/templates", &decision).await.places(), ["/steps/1/type"]);
+    assert_eq!(rig.post("/v1/templates", &no_pattern).await.places(), ["/steps/1/type"]);
     assert_eq!(rig.count("templates").await, 1);
 }

@@ -58,15 +58,13 @@ impl Workflow {
     /// What a success of the decider at `position` makes. [`decide`](crate::decide) must have accepted its result.
     ///
     /// The error is a permanent failure `invalid_outcome` that says what is wrong, and where in the success.
-    #[expect(clippy::result_large_err, reason = "a failure is moved once, and is rare")]
-    pub fn expansion(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Failure> {
+    pub fn expansion(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Box<Failure>> {
         let said = self.said_expansion(position, outcome);
         said.and_then(|said| said.ok_or_else(|| self.says_nothing(position).into())).map_err(|faults| invalid(&faults))
     }
 
     /// What the decider at `position` makes if an operator resolves it with this success: nothing, unless it says what.
-    #[expect(clippy::result_large_err, reason = "a failure is moved once, and is rare")]
-    pub fn resolution(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Failure> {
+    pub fn resolution(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Box<Failure>> {
         let nothing = || match &self.steps[position].batch {
             Some(batch) => Expansion::of_workers(Vec::new(), batch),
             None => Expansion::of_steps(Vec::new()),
@@ -77,7 +75,7 @@ impl Workflow {
 
     /// The failure of a step whose success says what to make although its type makes nothing of the kind. Keys of its result are
     /// ordinary data.
-    pub fn refuse_expansion(&self, position: usize, outcome: &Outcome) -> Option<Failure> {
+    pub fn refuse_expansion(&self, position: usize, outcome: &Outcome) -> Option<Box<Failure>> {
         self.refuse_said(position, outcome).err().map(|faults| invalid(&faults))
     }
 
@@ -195,10 +193,10 @@ impl Workflow {
     }
 }
 
-fn invalid(faults: &Faults) -> Failure {
+fn invalid(faults: &Faults) -> Box<Failure> {
     let named = Faults(faults.0.iter().take(NAMED_FAULTS).cloned().collect());
     let more = if faults.0.len() > NAMED_FAULTS { "; …" } else { "" };
-    Failure::permanent("invalid_outcome", format!("{named}{more}"))
+    Failure::permanent("invalid_outcome", format!("{named}{more}")).into()
 }
 
 fn are_same(some: &[NewWorker], others: &[NewWorker]) -> bool {

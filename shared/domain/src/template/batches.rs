@@ -1,7 +1,7 @@
 //! Batches: which pattern belongs to which batchable step, and how its workers run.
 
 use super::{BatchConfig, FailureStrategy, Step, StepKind};
-use crate::reader::shown;
+use crate::{FailureEffect, reader::shown};
 use tasker_wire::{Fault, limits};
 
 /// A batchable step and the pattern of its workers, by position, and how the workers run.
@@ -30,6 +30,15 @@ impl Batch {
             failure_strategy: config.map(|config| config.failure_strategy).unwrap_or_default(),
             cursor_field: config.map_or_else(super::cursor_field, |config| config.cursor_field.clone()),
             no_op_worker,
+        }
+    }
+
+    /// What a worker means that fails for good.
+    pub(super) fn failure_effect(&self) -> FailureEffect {
+        match self.failure_strategy {
+            FailureStrategy::ContinueOnFailure => FailureEffect::Tolerated,
+            FailureStrategy::FailFast => FailureEffect::EndsBatch,
+            FailureStrategy::Isolate => FailureEffect::Blocks,
         }
     }
 }

@@ -44,21 +44,6 @@ pub fn parse(yaml: &str) -> Result<(Template, Vec<Fault>), Faults> {
     Ok((template.expect("without a fault there is a template"), notes))
 }
 
-/// Why a valid template cannot be registered yet: step types that the engine does not support.
-pub fn refuse_unsupported(template: &Template) -> Vec<Fault> {
-    let refuse = |(i, step): (usize, &Step)| {
-        let reason = match step.kind {
-            StepKind::Standard => return None,
-            StepKind::Decision => "decision steps cannot be run yet: the engine does not create steps while a task runs",
-            StepKind::DeferredConvergence => "deferred_convergence steps cannot be run yet: they wait for what decisions create",
-            StepKind::Batchable => "batchable steps cannot be run yet: the engine does not create batch workers",
-            StepKind::BatchWorker => "batch_worker steps cannot be run yet: the engine does not create them from batches",
-        };
-        Some(Fault::new(format!("/steps/{i}/type"), reason))
-    };
-    template.steps.iter().enumerate().filter_map(refuse).collect()
-}
-
 /// A workflow definition with every default filled in. It is stored as its own JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Template {
@@ -190,6 +175,11 @@ pub enum StepKind {
 }
 
 impl StepKind {
+    /// Whether its outcome means more for other steps than that they are ready.
+    pub fn is_dynamic(self) -> bool {
+        matches!(self, Self::Decision | Self::Batchable | Self::BatchWorker)
+    }
+
     /// As in a template.
     pub fn word(self) -> &'static str {
         match self {

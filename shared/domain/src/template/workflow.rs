@@ -12,7 +12,7 @@ use super::{
     schema,
 };
 use crate::{
-    Policy,
+    FailureEffect, Policy,
     backoff::Backoff,
     dynamic::possible::{self, Possible},
     graph,
@@ -176,6 +176,7 @@ fn join_batches(steps: &mut [WorkflowStep], file: &[Step], order: &[usize], part
         let template_name = steps[batchable].handler.initialization.get("worker_template_name");
         let no_op_worker = template_name.is_some_and(|name| name.get().starts_with('"'));
         let batch = Batch::new(batchable, pattern, config, no_op_worker);
+        steps[pattern].policy.failure_effect = batch.failure_effect();
         steps[batchable].batch = Some(batch.clone());
         steps[pattern].batch = Some(batch);
     }
@@ -188,6 +189,7 @@ fn policy(step: &Step, index: usize, retry: &Retry, timeout_seconds: u32) -> Res
         backoff: Backoff { kind: retry.backoff, base_ms: retry.backoff_base_ms, max_ms: retry.max_backoff_ms },
         timeout_seconds,
         result_schema: compile(step.result_schema.as_ref(), &format!("/steps/{index}/result_schema"))?,
+        failure_effect: FailureEffect::default(),
     })
 }
 

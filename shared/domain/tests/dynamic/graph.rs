@@ -254,8 +254,13 @@ fn ancestors_are_those_by_rows(shape: &Shape) -> Result<(), TestCaseError> {
         for row in workflow.graph(&state.decided) {
             let listed: BTreeSet<StepNo> = row.further_ancestors.iter().copied().collect();
             let expected = ancestors(at, row.no);
+            // What might have come late is listed although it does not exist, and the workers of a batch that might are left out.
+            let listed: BTreeSet<StepNo> = listed.into_iter().filter(|no| rows[at].contains_key(no)).collect();
+            let steps =
+                |numbers: &BTreeSet<StepNo>| numbers.iter().copied().filter(|no| no % step_no(0) == 0).collect::<Vec<_>>();
             if !may_change {
-                prop_assert_eq!(&listed, &expected, "{} of {:?}", row.no, state.decided);
+                prop_assert_eq!(steps(&listed), steps(&expected), "{} of {:?}", row.no, state.decided);
+                prop_assert!(listed.is_subset(&expected), "{} of {:?}", row.no, state.decided);
             }
             prop_assert!(expected.iter().all(|no| listed.contains(no) || no % step_no(0) > 0), "{}", row.no);
             prop_assert!(listed.iter().all(|no| !row.parents.contains(no) && *no < row.no));

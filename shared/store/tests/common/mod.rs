@@ -70,7 +70,7 @@ pub fn done(result: &str) -> Verdict<'_> {
 
 pub fn failed(retryable: bool) -> Verdict<'static> {
     let failure = Failure { delay_seconds: Some(2.5), ..Failure::permanent("broken", "it broke") };
-    if retryable { Verdict::Retry(60_000, failure) } else { Verdict::Error { failure, tolerated: false } }
+    if retryable { Verdict::Retry(60_000, failure) } else { Verdict::Error { failure, effect: Default::default() } }
 }
 
 pub fn raw(text: &str) -> Box<RawValue> {

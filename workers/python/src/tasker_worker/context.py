@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from .results import StepHandlerResult
+
+#: The keys of a batch worker's inputs. They are the engine's, so no model of a handler's inputs has them.
+BATCH_KEYS = frozenset(("cursor", "batch_metadata", "is_no_op"))
+
 
 class StepContext:
     """One attempt of one step: its inputs, with the accessors that all SDKs share."""
@@ -27,20 +32,37 @@ class StepContext:
         self.step_config: dict[str, Any] = handler.get("initialization") or {}
         self.step_inputs: Any = step.get("step_inputs") or {}
         self.dependency_results: dict[str, Any] = step.get("dependency_results") or {}
+        #: By step name, ``{message, error_type, error_code, retryable}`` of parents whose failure is tolerated.
+        self.dependency_errors: dict[str, dict[str, Any]] = step.get("dependency_errors") or {}
+        #: Why the attempt before failed: ``{message, error_type, error_code, retryable, context}``, where ``context``
+        #: is what its error gave as context or metadata. ``None`` in the first attempt.
+        self.last_failure: dict[str, Any] | None = step.get("last_failure")
         self.retry_count: int = step["attempt"] - 1
         self.max_retries: int = step["max_attempts"]
         self.timeout_seconds: int = step["timeout_seconds"]
+        #: What :meth:`checkpoint_yield` stored last, in any attempt: ``{cursor, items_processed, accumulated}``.
         self.checkpoint: dict[str, Any] | None = step.get("checkpoint")
         self._beat = beat
         self._is_stopped = is_stopped
 
     def get_input(self, key: str) -> Any:
-        """One key of the task's context, or ``None`` if it is missing."""
+        """One key of the step's own inputs, else of the task's context, or ``None`` if neither has it."""
         return self.get_input_or(key, None)
 
     def get_input_or(self, key: str, default: Any) -> Any:
-        """One key of the task's context, or ``default``."""
-        return self.input_data.get(key, default) if isinstance(self.input_data, dict) else default
+        """One key of the step's own inputs, else of the task's context, or ``default``."""
+        for given in (self.step_inputs, self.input_data):
+            if isinstance(given, dict) and key in given:
+                return given[key]
+        return default
+
+    def all_inputs(self) -> Any:
+        """The task's context with the step's own inputs in place of its keys: all that :meth:`get_input` sees, except
+        the cursor of a batch."""
+        own = self.step_inputs
+        if not own or not isinstance(own, dict) or not isinstance(self.input_data, dict):
+            return self.input_data
+        return {**self.input_data, **{key: value for key, value in own.items() if key not in BATCH_KEYS}}
 
     def get_config(self, key: str) -> Any:
         """One of the template's settings for the handler (``handler.initialization``), or ``None``."""
@@ -75,8 +97,13 @@ class StepContext:
         """Whether this is the last attempt, whose failure is final."""
         return self.retry_count + 1 >= self.max_retries
 
+    def checkpoint_yield(self, cursor: Any, items_processed: int, accumulated_results: Any = None) -> StepHandlerResult:
+        """Stores progress and ends this run. Return it: the step is dispatched again under the same attempt, and finds
+        the three values in ``checkpoint_cursor``, ``checkpoint_items_processed`` and ``accumulated_results``."""
+        return StepHandlerResult.checkpoint(cursor, items_processed, accumulated_results)
+
     def has_checkpoint(self) -> bool:
-        """Whether this attempt stored a checkpoint to continue from."""
+        """Whether the step stored a checkpoint to continue from, in this attempt or an earlier one."""
         return self.checkpoint is not None
 
     @property
@@ -87,7 +114,8 @@ class StepContext:
     @property
     def checkpoint_items_processed(self) -> int:
         """The number of processed items at the last checkpoint, or 0."""
-        return (self.checkpoint or {}).get("items_processed", 0)
+        processed: int = (self.checkpoint or {}).get("items_processed", 0)
+        return processed
 
     @property
     def accumulated_results(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from typing import Any, Callable, TypeVar
 
 from .context import StepContext
@@ -28,6 +29,10 @@ class Handler:
     function: Callable[..., Any]
     #: The name of its parameter for the context, if it has one.
     context_name: str | None
+    #: Converts what it returned, before anything else looks at it.
+    convert: Callable[[Any], Any] | None = None
+    #: Further arguments by name, of those that it has a parameter for.
+    further: Mapping[str, Callable[[StepContext], Any]] = dataclasses.field(default_factory=dict)
 
 
 _handlers: dict[str, Handler] = {}
@@ -36,14 +41,19 @@ _handlers: dict[str, Handler] = {}
 def step_handler(name: str, version: str = "1.0.0") -> Callable[[Function], Function]:
     """Registers a function under the name that templates use (``handler.callable``)."""
 
-    def register(function: Function) -> Function:
-        known = _handlers.get(name)
-        if known is not None and known.function is not function:
-            raise ValueError(f"two handlers are registered as {name!r}; one of them would never run")
-        _handlers[name] = Handler(name, version, function, context_parameter(function))
+    def note(function: Function) -> Function:
+        register(Handler(name, version, function, context_parameter(function)))
         return function
 
-    return register
+    return note
+
+
+def register(handler: Handler) -> None:
+    """Adds a handler. Raises ``ValueError`` if another function has its name."""
+    known = _handlers.get(handler.name)
+    if known is not None and known.function is not handler.function:
+        raise ValueError(f"two handlers are registered as {handler.name!r}; one of them would never run")
+    _handlers[handler.name] = handler
 
 
 def depends_on(**dependencies: Any) -> Callable[[Function], Function]:
@@ -57,7 +67,7 @@ def depends_on(**dependencies: Any) -> Callable[[Function], Function]:
 
 
 def inputs(*keys: Any) -> Callable[[Function], Function]:
-    """Passes keys of the task's context by name, or with a class the whole context as ``inputs``."""
+    """Passes keys of the step's own inputs or the task's context by name, or with a class all of them as ``inputs``."""
     models = [key for key in keys if isinstance(key, type)]
     if models and len(keys) > 1:
         raise TypeError("inputs() takes names of keys, or one class alone")
@@ -74,8 +84,12 @@ def inputs(*keys: Any) -> Callable[[Function], Function]:
 
 def context_parameter(function: Callable[..., Any]) -> str | None:
     """The name of a function's parameter for the context, if it has one."""
-    parameters = inspect.signature(function).parameters
-    return next((name for name in ("context", "_context") if name in parameters), None)
+    return next((name for name in ("context", "_context") if has_parameter(function, name)), None)
+
+
+def has_parameter(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has a parameter of this name."""
+    return name in inspect.signature(function).parameters
 
 
 def names() -> list[str]:
@@ -120,9 +134,11 @@ def arguments(handler: Handler, context: StepContext) -> dict[str, Any]:
         given[key] = context.get_input(key)
     model = getattr(function, MODEL, None)
     if model is not None:
-        given["inputs"] = made(model, context.input_data, "the task's context")
+        given["inputs"] = made(model, context.all_inputs(), "the task's context")
     if handler.context_name is not None:
         given[handler.context_name] = context
+    for name, value in handler.further.items():
+        given[name] = value(context)
     return given
 
 
@@ -131,10 +147,11 @@ def made(model: Any, value: Any, what: str) -> Any:
     keys by name. A mismatch is a permanent failure, because every attempt receives the same value."""
     if model is None or value is None:
         return value
+    is_dataclass = dataclasses.is_dataclass(model)
     try:
         if hasattr(model, "model_validate"):
             return model.model_validate(value)
-        if dataclasses.is_dataclass(model):
+        if is_dataclass:
             known = {field.name for field in dataclasses.fields(model) if field.init}
             return model(**{key: part for key, part in value.items() if key in known})
         return model(**value)

@@ -11,6 +11,7 @@ import sys
 import threading
 from functools import partial
 from typing import Any, BinaryIO, Callable, NoReturn
+from weakref import WeakValueDictionary
 
 from . import registry
 from .cancellation import Stop
@@ -93,11 +94,12 @@ class Worker:
         """Every step starts in a copy of the context of this call."""
         self._write = write
         self._context = contextvars.copy_context()
-        self._stops: dict[int, Stop] = {}
+        #: By the number of a step. Only the call that runs a step keeps its ``Stop``: a lost step is not here.
+        self._stops: WeakValueDictionary[int, Stop] = WeakValueDictionary()
         self._pool = Pool()
 
     def receive(self, text: bytes) -> None:
-        """Starts or stops a step. Ignores lines and keys that it does not know."""
+        """Starts or stops a step, or says whether it runs. Ignores lines and keys that it does not know."""
         try:
             message = STEPS.decode(text.decode())
             number = message["id"] if isinstance(message, dict) else None
@@ -111,6 +113,8 @@ class Worker:
             stop = self._stops.get(number)
             if stop is not None:
                 stop.request()
+        elif "held" in message:
+            self._write(line({"id": number, "held": number in self._stops}))
 
     def _start(self, number: int, step: dict[str, Any]) -> None:
         stop = self._stops[number] = Stop()
@@ -137,8 +141,9 @@ class Worker:
             return LAST_WORDS % number
 
     def _end(self, number: int, answer: bytes) -> None:
-        del self._stops[number]
+        # In this order: the runtime must not read that the step is not held before it reads the answer.
         self._write(answer)
+        del self._stops[number]
 
     def _refuse(self, text: bytes, error: Exception) -> None:
         """Answers a step that cannot be read, such as one with a number of more digits than Python takes."""
@@ -176,7 +181,7 @@ def outcome_of(
             from .event_loop import result_of
 
             value = result_of(value, stop)
-        return outcome_of_value(value)
+        return outcome_of_value(handler.convert(value) if handler.convert else value)
     except BaseException as error:
         if stop.is_requested() and name_of(type(error)) == "CancelledError":
             return {"released": {}}

@@ -197,8 +197,8 @@ class Said:
             number = int.__int__(value)
             return self._number(number) if -(2**63) <= number < 2**64 else self._text(number)
         if issubclass(kind, float):
-            number = float.__float__(value)
-            return self._number(number) if math.isfinite(number) else self._text(number)
+            real = float.__float__(value)
+            return self._number(real) if math.isfinite(real) else self._text(real)
         if self._keeps_decimals and is_number(value) and len(decimal_text(value)) <= self._room:
             self._room -= len(decimal_text(value)) + 1
             return value

@@ -34,6 +34,8 @@ pub(super) struct Running {
     pub step: Arc<RunStep>,
     pub began: Instant,
     pub next_heartbeat: Instant,
+    /// When the child was last asked whether it still has the step; before that, when the step began.
+    asked: Instant,
     /// Then it is late, or if it was told to stop, its process is ended.
     deadline: Instant,
     /// Why its handler was told to stop.
@@ -123,11 +125,23 @@ impl InFlight {
     pub fn start(&mut self, id: u64, now: Instant) -> Option<&Running> {
         let Waiting { step, lone_deaths } = self.at_gate.remove(&id)?;
         let deadline = now + Duration::from_secs(step.timeout_seconds.into());
-        let running = Running { step, began: now, next_heartbeat: now, deadline, stopped: None, lone_deaths };
+        let running = Running { step, began: now, next_heartbeat: now, asked: now, deadline, stopped: None, lone_deaths };
         Some(self.running.entry(id).or_insert(running))
     }
 
-    /// The child answered. `None` if it has no such step.
+    /// Marks the steps that the child has had for an interval since they began or were last asked about. Returns them: the child is asked
+    /// whether it still has them. A step that is to stop ends soon anyway.
+    pub fn ask(&mut self, interval: Duration, now: Instant) -> Vec<u64> {
+        let is_due = |running: &Running| running.stopped.is_none() && running.asked + interval <= now;
+        let due = self.running.iter_mut().filter(|(_, running)| is_due(running));
+        let ask = |(&id, running): (&u64, &mut Running)| {
+            running.asked = now;
+            id
+        };
+        due.map(ask).collect()
+    }
+
+    /// The child answered, or does not have the step any more. `None` if it has no such step.
     pub fn finish(&mut self, id: u64) -> Option<Running> {
         self.running.remove(&id)
     }
@@ -335,6 +349,41 @@ mod tests {
         in_flight.postpone(pause, now + pause);
         assert!(in_flight.stop_late(now + pause).is_empty());
         assert_eq!(in_flight.next_deadline(), Some(now + pause + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_child_is_asked_about_each_step_once_an_interval() {
+        let (mut in_flight, began) = waiting(1);
+        let (interval, tick) = (Duration::from_secs(60), Duration::from_millis(250));
+        start_all(&mut in_flight, began);
+        in_flight.take(waiting(4).0.waiting.pop_back().unwrap());
+        start_all(&mut in_flight, began + tick);
+        let mut asked = |after| in_flight.ask(interval, began + after);
+        assert!(asked(interval - tick).is_empty(), "both are young");
+        assert_eq!((asked(interval), asked(interval + tick), asked(interval + 2 * tick)), (vec![1], vec![2], vec![]));
+        assert_eq!((asked(2 * interval), asked(2 * interval + tick)), (vec![1], vec![2]));
+        in_flight.finish(1).unwrap();
+        assert_eq!(in_flight.ask(interval, began + 4 * interval), [2], "an answered step is not asked about");
+    }
+
+    #[test]
+    fn a_child_is_not_asked_about_a_step_that_is_to_stop_or_that_it_was_not_sent() {
+        let (mut in_flight, now) = one_is_short();
+        in_flight.take(waiting(4).0.waiting.pop_back().unwrap());
+        in_flight.admit().unwrap();
+        let later = now + Duration::from_secs(1);
+        assert_eq!(in_flight.stop_late(later), [2]);
+        assert_eq!(in_flight.ask(Duration::from_secs(1), later), [1, 3]);
+    }
+
+    #[test]
+    fn a_step_that_the_child_lost_leaves_its_place_and_nobody_has_it() {
+        let (mut in_flight, now) = waiting(2);
+        in_flight.places = 1;
+        let started = start_all(&mut in_flight, now);
+        let step = Arc::downgrade(&in_flight.finish(started[0].0).unwrap().step);
+        assert_eq!(step.strong_count(), 0);
+        assert_eq!(names(&start_all(&mut in_flight, now)), [1]);
     }
 
     #[test]

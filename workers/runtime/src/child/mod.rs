@@ -24,7 +24,7 @@ use futures::{
 };
 use tasker_wire::{
     Lease, Outcome, RunStep,
-    child::{Empty, StepLine, StopLine, write_line},
+    child::{Empty, HeldLine, StepLine, StopLine, write_line},
     limits,
     outcome::Failure,
 };
@@ -380,9 +380,16 @@ impl<'a> Supervisor<'a> {
                     let reason = status.map_or_else(|error| format!("its exit status cannot be read: {error}"), process::describe);
                     return Err(self.last_lines(child, reason).await);
                 }
-                () = &mut alarm, if look_at.is_some() => {}
+                // Each tick while steps run, and never while none does.
+                () = &mut alarm, if look_at.is_some() => self.ask(child),
             }
         }
+    }
+
+    /// Asks the child whether it still has the steps that it has had for long.
+    fn ask(&mut self, child: &mut ChildProcess) {
+        let asked = self.in_flight.ask(self.common.settings.look_for_lost, Instant::now());
+        asked.into_iter().for_each(|id| write_line(&HeldLine { id, held: Empty {} }, &mut child.input.bytes));
     }
 
     /// Stops steps that are late. What the child has written until now counts, however late it is read.
@@ -456,6 +463,7 @@ impl<'a> Supervisor<'a> {
     async fn handle(&mut self, line: Line) -> Result<(), End> {
         let (id, outcome) = match line {
             Line::Heartbeat(id) => return self.heartbeat(id).await,
+            Line::Held(id, held) => return self.held(id, held).await,
             Line::Garbage(excerpt) => {
                 return Err(End::Died(format!("it wrote a line that is not in the worker protocol: `{excerpt}`")));
             }
@@ -489,6 +497,28 @@ impl<'a> Supervisor<'a> {
         let execution_time_ms = (now - running.began).as_millis() as u64;
         let report = Report { step: running.step.clone(), outcome: Outcome::Heartbeat {}, execution_time_ms };
         Ok(self.common.report(report).await?)
+    }
+
+    /// The child says whether it still has a step. A step that it lost is dropped without a report, so that the worker's loop finds that
+    /// nobody has it. One that was told to stop is not to run again, so it is answered.
+    async fn held(&mut self, id: u64, held: bool) -> Result<(), End> {
+        if !self.in_flight.was_issued(id) {
+            return Err(End::Died(format!("it said whether it has step number {id}, which it never had")));
+        }
+        if held {
+            return Ok(());
+        }
+        // A reply that crosses the answer of its own step is ignored.
+        let Some(running) = self.in_flight.finish(id) else { return Ok(()) };
+        if running.stopped.is_some() {
+            return Ok(self.answer(running, Outcome::Released {}).await?);
+        }
+        let LogFields { task_id, step, attempt, correlation_id } = std::iter::once(&*running.step).collect();
+        tracing::warn!(pool = self.common.settings.pool, task_id, step, attempt, correlation_id, "the child process lost a step");
+        if !self.lane.is_main() {
+            self.common.leaves_aside();
+        }
+        Ok(())
     }
 
     async fn too_long(&mut self, id: Option<u64>, shown: &str) -> Result<End, Closed> {

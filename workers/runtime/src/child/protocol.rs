@@ -19,6 +19,8 @@ use super::outline::Outline;
 pub(super) enum Line {
     Outcome(u64, Box<Outcome>),
     Heartbeat(u64),
+    /// Whether the child still has the step.
+    Held(u64, bool),
     /// An invalid outcome for a known step number, with the reason.
     BadOutcome(u64, String),
     /// A line outside of the protocol.
@@ -132,6 +134,7 @@ pub(super) fn read(line: &[u8]) -> Line {
         Ok(ReplyLine { id, outcome: Some(Outcome::Failure(failure)), .. }) => kept(id, failure),
         Ok(ReplyLine { id, outcome: Some(outcome), .. }) => Line::Outcome(id, Box::new(outcome)),
         Ok(ReplyLine { id, heartbeat: Some(_), .. }) => Line::Heartbeat(id),
+        Ok(ReplyLine { id, held: Some(held), .. }) => Line::Held(id, held),
         Ok(ReplyLine { id, .. }) => Line::BadOutcome(id, "the line has no outcome".into()),
         Err(error) => {
             let outline = Outline::of(line);
@@ -200,6 +203,8 @@ mod tests {
         ));
         assert!(matches!(read(br#"{"id":7,"heartbeat":{}}"#), Line::Heartbeat(7)));
         assert!(matches!(read(br#"{"id":7,"outcome":{"heartbeat":{}}}"#), Line::Heartbeat(7)));
+        assert!(matches!(read(br#"{"id":7,"held":true}"#), Line::Held(7, true)));
+        assert!(matches!(read(br#"{"id":7,"held":false}"#), Line::Held(7, false)));
         assert!(matches!(read(br#"{"id":7,"outcome":{"victory":{}}}"#), Line::BadOutcome(7, _)));
         assert!(matches!(read(br#"{"id":7,"outcome":{"success":{}}}"#), Line::BadOutcome(7, _)));
         assert!(matches!(read(br#"{"id":7}"#), Line::BadOutcome(7, _)));

@@ -140,6 +140,13 @@ def unknown_number(context):
     time.sleep(3600)
 
 
+@step_handler("held_of_unknown_number")
+def held_of_unknown_number(context):
+    note(context)
+    os.write(4, b'{"id":999999,"held":false}\n')
+    time.sleep(3600)
+
+
 @step_handler("endless_line")
 def endless_line(context):
     note(context)

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -48,6 +48,10 @@ pub struct Steps {
     told: Notify,
     pub settled: Mutex<Vec<(Receipt, Disposition)>>,
     pub extended: Mutex<Vec<(Receipt, Duration)>>,
+    /// The deliveries that the worker said it lost.
+    pub lost: Mutex<Vec<Receipt>>,
+    /// By receipt, to be delivered again.
+    delivered: Mutex<HashMap<String, RunStep>>,
 }
 
 impl Steps {
@@ -87,6 +91,8 @@ impl Source for Steps {
         loop {
             let changed = self.changed.notified();
             if let Some(steps) = self.take(max) {
+                let copies = steps.iter().map(|step| (receipt(step.step_id.no).id, step.clone()));
+                self.delivered.lock().unwrap().extend(copies);
                 return steps.into_iter().map(delivery).collect();
             }
             changed.await;
@@ -99,6 +105,13 @@ impl Source for Steps {
 
     async fn extend(&self, deliveries: &[Receipt], time: Duration) {
         self.extended.lock().unwrap().extend(deliveries.iter().map(|receipt| (receipt.clone(), time)));
+    }
+
+    async fn lost(&self, deliveries: &[Receipt]) {
+        self.lost.lock().unwrap().extend_from_slice(deliveries);
+        self.taken.fetch_sub(deliveries.len(), Ordering::SeqCst);
+        let delivered = self.delivered.lock().unwrap();
+        self.put(deliveries.iter().map(|receipt| delivered[&receipt.id].clone()));
     }
 
     async fn unwanted(&self) -> Vec<Receipt> {

@@ -1,0 +1,469 @@
+//! Random lives of tasks whose steps come while they run: answers, repeated answers, operators and sweeps, in any order. After each call the
+//! rows are those of [`Workflow::graph`], and every counter agrees with them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+use tasker_domain::{
+    Created, Decided,
+    template::{StepKind, Workflow, parse},
+};
+use tasker_engine::{OperatorAction, OperatorError, Precondition};
+use tasker_test_support::Chance;
+use tasker_wire::{Answer, Outcome, RunStep, TaskId, TaskState, ids::position};
+
+use crate::rig::{Rig, by, failure, permanent, raw, success, workflow};
+
+/// The calls of a life.
+const CALLS: usize = 60;
+/// The lives of a test.
+const LIVES: usize = 15;
+
+/// By function, a text and its replacement.
+type Plant = (&'static str, &'static str, &'static str);
+
+/// Calls hold their locks a little longer.
+const SLOWLY: Plant =
+    ("advance_v1", "  if k_task is not null then", "  perform pg_sleep(random() * 0.006);\n  if k_task is not null then");
+
+/// Bugs that a life finds.
+const PLANTS: [Plant; 11] = [
+    ("redo_step", "greatest(t.lease_base, (", "least(t.lease_base, ("),
+    ("redo_step", "array[-active]", "array[0]"),
+    ("keep_answers", "where s.digest is not null", "where false"),
+    ("grow", "cardinality(m.parents) - (", "cardinality(m.parents) - 0 * ("),
+    ("grow", "except select m.no from", "except select -m.no from"),
+    ("grow", "total_steps + made", "total_steps"),
+    ("pass_places", "b.running - batch.ended", "b.running"),
+    ("retry_step", "running = b.running + 1", "running = b.running"),
+    ("revive", "+ k.waits::int", "+ 0"),
+    ("fail_batch_v1", "set open = false", "set open = true"),
+    ("operate_v1", "if p_dry or seen <> p_seen then", "if false then"),
+];
+/// A bug that calls at once find.
+const PLANT_AT_ONCE: Plant = ("refuse_growth", "if seen::jsonb <> (p_growth->'seen')::jsonb then", "if false then");
+/// So many lives find a planted bug.
+const FOUND_WITHIN: usize = 80;
+
+struct Life {
+    rig: Rig,
+    chance: Chance,
+    task: TaskId,
+    workflow: Workflow,
+    /// Dispatches without an answer.
+    held: Vec<RunStep>,
+    /// Answers that were given.
+    given: Vec<(RunStep, Outcome, Answer)>,
+    said: Vec<String>,
+    at_once: bool,
+}
+
+#[tokio::test]
+async fn calls_at_once_keep_to_the_graph() {
+    live_with("at once", |chance| template(chance, 4, 3), &[SLOWLY]).await;
+}
+
+#[tokio::test]
+async fn every_planted_bug_is_found() {
+    for plant in PLANTS {
+        let random = |chance: &mut Chance, life| {
+            let (decisions, batches) = if life % 2 == 0 { (4, 3) } else { (2, 5) };
+            template(chance, decisions, batches)
+        };
+        assert!(is_found(vec![plant], random).await, "not found: {plant:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_decision_that_is_planned_from_what_another_one_has_changed_is_found() {
+    let two = json!([
+        {"name": "start"},
+        {"name": "left", "type": "decision", "dependencies": ["start"]},
+        {"name": "right", "type": "decision", "dependencies": ["start"]},
+        {"name": "a", "dependencies": ["left"]},
+        {"name": "b", "dependencies": ["right"]},
+        {"name": "both", "dependencies": ["left", "right"]},
+        {"name": "join", "type": "deferred_convergence", "dependencies": ["a", "b", "both"]},
+    ]);
+    let fixed = |_: &mut Chance, _| serde_json::from_str(&workflow("life", two.clone())).unwrap();
+    assert!(is_found(vec![PLANT_AT_ONCE, SLOWLY], fixed).await, "not found");
+}
+
+/// Whether one of several lives ends in a panic.
+async fn is_found(plants: Vec<Plant>, template: impl Fn(&mut Chance, usize) -> Value) -> bool {
+    let mut chance = Chance::of_run("TASKER_LIVES_SEED");
+    for life in 0..FOUND_WITHIN {
+        let mut own = Chance::new(chance.number());
+        let yaml = template(&mut own, life);
+        let plants = plants.clone();
+        let lived = tokio::spawn(async move { Life::of("planted", life, &yaml, own, &plants).await });
+        if lived.await.is_err() {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn lives_with_decisions_keep_to_the_graph() {
+    live_with("decisions", |chance| template(chance, 5, 0), &[]).await;
+}
+
+#[tokio::test]
+async fn lives_with_batches_keep_to_the_graph() {
+    live_with("batches", |chance| template(chance, 0, 4), &[]).await;
+}
+
+#[tokio::test]
+async fn lives_with_decisions_and_batches_keep_to_the_graph() {
+    live_with("both", |chance| template(chance, 4, 3), &[]).await;
+}
+
+/// Runs lives of random templates. `TASKER_LIVES_SEED` repeats a run, `TASKER_LIVES` lengthens it.
+async fn live_with(what: &str, template: impl Fn(&mut Chance) -> Value, plants: &[Plant]) {
+    let lives = std::env::var("TASKER_LIVES").map_or(LIVES, |lives| lives.parse().expect("TASKER_LIVES is a number"));
+    let mut chance = Chance::of_run("TASKER_LIVES_SEED");
+    for life in 0..lives {
+        let seed = chance.number();
+        let mut own = Chance::new(seed);
+        let yaml = template(&mut own);
+        Life::of(what, life, &yaml, own, plants).await;
+    }
+}
+
+/// A template of up to nine steps. Of ten steps about so many are decisions, and so many batches.
+fn template(chance: &mut Chance, decisions: usize, batches: usize) -> Value {
+    let mut steps: Vec<Value> = Vec::new();
+    let count = 3 + chance.below(5);
+    while steps.len() < count {
+        let name = format!("s{}", steps.len());
+        let known: Vec<String> = steps.iter().map(|step| step["name"].as_str().unwrap().to_owned()).collect();
+        let mut parents: Vec<String> = known.into_iter().filter(|_| chance.permille(450)).collect();
+        if parents.is_empty() && !steps.is_empty() && chance.permille(900) {
+            parents.push(steps[chance.below(steps.len())]["name"].as_str().unwrap().to_owned());
+        }
+        let kind = chance.below(10);
+        if kind < batches {
+            let mut config = json!({"failure_strategy": chance.one_of(vec!["fail_fast", "isolate", "continue_on_failure"])});
+            config["worker_template"] = json!(format!("{name}w"));
+            if chance.permille(600) {
+                config["parallelism"] = json!(1 + chance.below(2));
+            }
+            steps.push(json!({"name": name, "type": "batchable", "dependencies": parents, "batch_config": config}));
+            steps.push(json!({"name": format!("{name}w"), "type": "batch_worker", "dependencies": [name]}));
+        } else if kind < batches + decisions && !parents.is_empty() {
+            steps.push(json!({"name": name, "type": "decision", "dependencies": parents}));
+        } else if chance.permille(400) && !parents.is_empty() {
+            steps.push(json!({"name": name, "type": "deferred_convergence", "dependencies": parents}));
+        } else {
+            steps.push(json!({"name": name, "dependencies": parents}));
+        }
+    }
+    for step in &mut steps {
+        step["retry"] = json!({"backoff": "none", "max_attempts": 1 + chance.below(2)});
+    }
+    serde_json::from_str(&workflow("life", json!(steps))).unwrap()
+}
+
+impl Life {
+    /// Lives once, unless the template is not valid.
+    async fn of(what: &str, life: usize, template: &Value, chance: Chance, plants: &[Plant]) {
+        let Ok((parsed, _)) = parse(&template.to_string()) else { return };
+        let rig = Rig::still().await;
+        for (function, text, replacement) in plants {
+            let sql = format!("select pg_get_functiondef(oid) from pg_proc where proname = '{function}'");
+            let body: String = rig.sql.query_one(&sql, &[]).await.unwrap().get(0);
+            assert!(body.contains(text), "{function} has changed, and has no {text:?}");
+            rig.execute(&body.replace(text, replacement)).await;
+        }
+        rig.register(&template.to_string()).await;
+        let task = rig.submit("life", json!({})).await;
+        let workflow = parsed.workflow("test").unwrap();
+        let (said, at_once) = (vec![format!("{what} {life}: {template}")], plants.contains(&SLOWLY));
+        Self { rig, chance, task, workflow, held: vec![], given: vec![], said, at_once }.run().await;
+    }
+
+    async fn run(&mut self) {
+        self.take().await;
+        for _ in 0..CALLS {
+            match self.chance.below(100) {
+                _ if self.at_once && self.chance.permille(600) => self.race().await,
+                0..58 => self.answer().await,
+                58..68 => self.answer_again().await,
+                68..94 => self.operate().await,
+                _ => self.sweep().await,
+            }
+            self.check().await;
+        }
+        self.end().await;
+    }
+
+    fn say(&mut self, what: String) {
+        self.said.push(what);
+    }
+
+    fn history(&self) -> String {
+        self.said.join("\n")
+    }
+
+    /// Takes the messages that wait, each of which has what its row says.
+    async fn take(&mut self) {
+        let steps = self.rig.steps(self.task).await;
+        while self.rig.engine.queue().waiting() > 0 {
+            let run = self.rig.receive().await;
+            if self.at_once && steps.get(&run.step_name).is_none_or(|row| row.lease != run.lease) {
+                // It was superseded by a call at the same time.
+                continue;
+            }
+            let row = steps.get(&run.step_name).unwrap_or_else(|| panic!("{} has no row\n{}", run.step_name, self.history()));
+            for (name, result) in &run.dependency_results {
+                let known = steps[name].result.clone().unwrap_or(Value::Null);
+                assert_eq!(serde_json::from_str::<Value>(result.get()).unwrap(), known, "{name}\n{}", self.history());
+            }
+            assert!(row.lease == run.lease, "{row:?} {run:?}\n{}", self.history());
+            self.held.push(run);
+        }
+    }
+
+    async fn answer(&mut self) {
+        if self.held.is_empty() {
+            return self.sweep().await;
+        }
+        let run = self.held.swap_remove(self.chance.below(self.held.len()));
+        let outcome = match self.chance.below(100) {
+            0..8 => permanent("no"),
+            8..18 => failure("not now"),
+            18..22 => Outcome::Checkpoint { cursor: raw(json!(1)).unwrap(), items_processed: 1, accumulated: None },
+            22..26 => Outcome::Released {},
+            _ => self.success_of(&run, false),
+        };
+        self.say(format!("answer {} lease {}: {outcome:?}", run.step_name, run.lease));
+        let answer = self.rig.answer(&run, outcome.clone()).await;
+        self.given.push((run, outcome, answer));
+        self.take().await;
+    }
+
+    /// Several answers, some twice, and an operator's action at once.
+    async fn race(&mut self) {
+        let mut answers = Vec::new();
+        for _ in 0..1 + self.chance.below(4).min(self.held.len()) {
+            if self.held.is_empty() {
+                break;
+            }
+            let run = self.held.swap_remove(self.chance.below(self.held.len()));
+            let outcome = if self.chance.permille(150) { permanent("no") } else { self.success_of(&run, false) };
+            self.say(format!("at once {} lease {}: {outcome:?}", run.step_name, run.lease));
+            for _ in 0..1 + usize::from(self.chance.permille(200)) {
+                answers.push((run.clone(), outcome.clone()));
+            }
+        }
+        let action = if self.chance.permille(400) { Some(self.choose().await) } else { None };
+        if let Some((step, action)) = &action {
+            self.say(format!("at once {} {step:?}", action.verb()));
+        }
+        let (rig, task) = (&self.rig, self.task);
+        let act = async {
+            let Some((step, action)) = action else { return };
+            let step = match step {
+                Some(name) => Some(rig.step_id(task, &name).await),
+                None => None,
+            };
+            match rig.engine.operate((task, step), action, by("at once"), Precondition::default()).await {
+                Ok(_) | Err(OperatorError::Conflict { .. } | OperatorError::NotFound) => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let all = futures::future::join_all(answers.iter().map(|(run, outcome)| rig.answer(run, outcome.clone())));
+        let (answered, ()) = futures::future::join(all, act).await;
+        let accepted = |run: &RunStep| {
+            let of_it = answers.iter().zip(&answered).filter(|((other, _), _)| other.lease() == run.lease());
+            of_it.filter(|(_, answer)| **answer == Answer::Accepted).count()
+        };
+        assert!(answers.iter().all(|(run, _)| accepted(run) <= 1), "{answered:?}\n{}", self.history());
+        self.given.extend(answers.into_iter().zip(answered).map(|((run, outcome), answer)| (run, outcome, answer)));
+        self.take().await;
+    }
+
+    fn success_of(&mut self, run: &RunStep, all: bool) -> Outcome {
+        let at = run.step_id.position().unwrap();
+        let result = raw(json!({"of": run.step_name, "lease": run.lease, "n": self.given.len()})).unwrap();
+        let (mut decision, mut batches) = (None, None);
+        match self.workflow.steps[at].kind {
+            StepKind::Decision => {
+                let below =
+                    self.workflow.steps.iter().filter(|step| step.parents.contains(&at) && step.kind != StepKind::BatchWorker);
+                let below: Vec<&str> = below.map(|step| step.name.as_str()).collect();
+                let chosen: Vec<&str> = below.into_iter().filter(|_| all || self.chance.permille(600)).collect();
+                decision = raw(json!({"create": chosen}));
+            }
+            StepKind::Batchable => {
+                let workers = if all { 1 } else { self.chance.below(5) };
+                let cursors: Vec<Value> =
+                    (0..workers).map(|n| json!({"batch_id": format!("{n}"), "start": n, "end": n + 1})).collect();
+                batches = raw(if workers == 0 { json!("no_batches") } else { json!({"cursors": cursors}) });
+            }
+            _ => {}
+        }
+        Outcome::Success { result, metadata: None, decision, batches }
+    }
+
+    /// An outcome that was given already has no further effect.
+    async fn answer_again(&mut self) {
+        if self.given.is_empty() {
+            return;
+        }
+        let (run, outcome, first) = self.given[self.chance.below(self.given.len())].clone();
+        let is_same = self.chance.permille(700);
+        let outcome = if is_same { outcome } else { success(json!("something else")) };
+        self.say(format!("again {} lease {}: {outcome:?}", run.step_name, run.lease));
+        let before = self.states().await;
+        let answer = self.rig.answer(&run, outcome).await;
+        assert!(!matches!(answer, Answer::Accepted | Answer::Forged | Answer::Unknown), "{answer:?}\n{}", self.history());
+        if is_same && first == Answer::Accepted {
+            assert_eq!(answer, Answer::Duplicate, "{}", self.history());
+        }
+        assert_eq!(self.states().await, before, "{}", self.history());
+    }
+
+    async fn operate(&mut self) {
+        let (step, action) = self.choose().await;
+        self.act(step.as_deref(), action).await;
+    }
+
+    /// An action, and the step that it is about.
+    async fn choose(&mut self) -> (Option<String>, OperatorAction) {
+        let steps = self.rig.steps(self.task).await;
+        let names: Vec<&String> = steps.keys().collect();
+        let name = names[self.chance.below(names.len())].clone();
+        let inputs = if self.chance.permille(300) { raw(json!({"k": 1})) } else { None };
+        let result = if self.chance.permille(500) { raw(json!("by hand")) } else { None };
+        match self.chance.below(20) {
+            0..6 => (Some(name), OperatorAction::RetryStep { inputs }),
+            6..11 => (Some(name), OperatorAction::RedoStep { inputs }),
+            11..14 => (Some(name), OperatorAction::ResolveStep { result }),
+            14 => (None, OperatorAction::CancelTask),
+            15 | 16 => (None, OperatorAction::ReopenTask),
+            17 => (None, OperatorAction::PauseTask),
+            18 => (None, OperatorAction::ResumeTask),
+            _ => (Some(name), OperatorAction::Note),
+        }
+    }
+
+    /// A dry run changes nothing, and says what the action then does.
+    async fn act(&mut self, step: Option<&str>, action: OperatorAction) {
+        self.say(format!("{} {step:?} {action:?}", action.verb()));
+        let target = (
+            self.task,
+            match step {
+                Some(name) => Some(self.rig.step_id(self.task, name).await),
+                None => None,
+            },
+        );
+        let before = (self.rows().await, self.states().await);
+        let dry = Precondition { seen: None, dry_run: true };
+        let promised = self.rig.engine.operate(target, action.clone(), by("to see"), dry).await;
+        assert_eq!((self.rows().await, self.states().await), before, "a dry run changed rows\n{}", self.history());
+        match promised {
+            Ok(effects) => {
+                let seen = Precondition { seen: Some(effects.seen.clone()), dry_run: false };
+                let done = self.rig.engine.operate(target, action, by("to do"), seen).await;
+                assert_eq!(done.unwrap_or_else(|e| panic!("{e}\n{}", self.history())), effects, "{}", self.history());
+            }
+            Err(OperatorError::Conflict { .. }) => {}
+            Err(error) => panic!("{error}\n{}", self.history()),
+        }
+        self.take().await;
+    }
+
+    async fn sweep(&mut self) {
+        self.say("sweep".into());
+        self.rig.execute("update tasker.steps set wake_at = tasker.clock() where state in ('waiting_for_retry', 'pending') and wake_at is not null").await;
+        self.rig.engine.sweep().await.unwrap();
+        self.take().await;
+    }
+
+    async fn states(&self) -> Vec<Value> {
+        self.rig.rows("select no, state, lease, attempt, pending_parents, wake_at, result, inputs, created from tasker.steps order by no").await
+    }
+
+    /// Everything else that an action may write.
+    async fn rows(&self) -> Vec<Value> {
+        let sql = "select (select json_agg(t) from tasker.tasks t) as tasks, (select json_agg(b order by b.no) from tasker.batches b) as batches,
+            (select count(*) from tasker.attempts) as attempts, (select count(*) from tasker.audit_log) as audits,
+            (select json_agg(d order by d.dlq_entry_id) from tasker.dlq_entries d) as entries";
+        self.rig.rows(sql).await
+    }
+
+    /// The rows are those that were decided, and all counters agree with them.
+    async fn check(&self) {
+        let report = self.rig.engine.store().examine().await.unwrap();
+        assert!(report.differences.is_empty(), "{:#?}\n{}", report.differences, self.history());
+        let sql = "select no, parents, children, further_ancestors, created from tasker.steps order by no";
+        let rows = self.rig.sql.query(sql, &[]).await.unwrap();
+        let mut decided = Decided::new();
+        for row in &rows {
+            if let Some(created) = row.get::<_, Option<Vec<i32>>>("created") {
+                let at = position(row.get("no")).unwrap();
+                decided.insert(at, Created::from_numbers(&self.workflow, at, &created).expect("it can have made this"));
+            }
+        }
+        let sorted = |mut numbers: Vec<i32>| {
+            numbers.sort_unstable();
+            numbers
+        };
+        let stored: BTreeMap<i32, [Vec<i32>; 3]> = rows
+            .iter()
+            .map(|row| (row.get("no"), ["parents", "children", "further_ancestors"].map(|column| sorted(row.get(column)))))
+            .collect();
+        let graph = self.workflow.graph(&decided);
+        let graph: BTreeMap<i32, [Vec<i32>; 3]> =
+            graph.into_iter().map(|step| (step.no, [step.parents, step.children, step.further_ancestors])).collect();
+        assert_eq!(stored, graph, "{}", self.history());
+        let mut live: HashMap<i32, i32> = HashMap::new();
+        for row in self.states().await {
+            if row["state"] == "enqueued" || row["state"] == "in_progress" {
+                live.insert(row["no"].as_i64().unwrap() as i32, row["lease"].as_i64().unwrap() as i32);
+            }
+        }
+        let held: HashMap<i32, i32> = self
+            .held
+            .iter()
+            .filter(|run| live.get(&run.step_id.no) == Some(&run.lease))
+            .map(|run| (run.step_id.no, run.lease))
+            .collect();
+        assert_eq!(held, live, "every dispatch was sent\n{}", self.history());
+    }
+
+    /// Whatever happened, the task can be brought to its end.
+    async fn end(&mut self) {
+        self.act(None, OperatorAction::ReopenTask).await;
+        for _ in 0..400 {
+            self.check().await;
+            match self.rig.state(self.task).await {
+                TaskState::Running => {}
+                TaskState::Error => {
+                    let sql = "select name from tasker.steps where state = 'error' and not tolerated order by no limit 1";
+                    let failed = self.rig.rows(sql).await.pop().map(|row| row["name"].as_str().unwrap().to_owned());
+                    let action =
+                        failed.as_ref().map_or(OperatorAction::ReopenTask, |_| OperatorAction::RetryStep { inputs: None });
+                    self.act(failed.as_deref(), action).await;
+                    continue;
+                }
+                _ => return,
+            }
+            match self.held.pop() {
+                Some(run) => {
+                    let outcome = self.success_of(&run, true);
+                    self.say(format!("end {} lease {}: {outcome:?}", run.step_name, run.lease));
+                    self.rig.answer(&run, outcome).await;
+                    self.take().await;
+                }
+                None => {
+                    self.act(None, OperatorAction::ResumeTask).await;
+                    self.sweep().await;
+                }
+            }
+        }
+        panic!("the task does not end: {:#?}\n{}", self.rig.steps(self.task).await, self.history());
+    }
+}

@@ -1,0 +1,5 @@
+"""The errors of a handler."""
+
+from tasker_worker import PermanentError, RetryableError, TaskerError
+
+__all__ = ["PermanentError", "RetryableError", "TaskerError"]

@@ -1,0 +1,5 @@
+"""Decisions that are classes."""
+
+from tasker_worker import DecisionHandler
+
+__all__ = ["DecisionHandler"]
