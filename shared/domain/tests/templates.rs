@@ -275,6 +275,110 @@ fn a_cycle_is_spelled_out() {
     assert_eq!(faults(yaml), ["/steps/0/dependencies: form a cycle: a -> b -> c -> a"]);
 }
 
+/// The faults of steps, each without its handler.
+fn faults_of(steps: &str) -> Vec<String> {
+    faults(&with_steps(steps))
+}
+
+fn with_steps(steps: &str) -> String {
+    format!("{{name: x, version: 1.0.0, steps: [{}]}}", steps.replace("{name", "{handler: {callable: x}, name"))
+}
+
+#[test]
+fn a_pattern_depends_on_its_batchable_step_alone() {
+    let batch = "{name: a}, {name: b, type: batchable}, {name: w, type: batch_worker, dependencies";
+    for (dependencies, expected) in [
+        ("[]", "/steps/2/dependencies: a batch_worker step depends on the batchable step that its workers are made from"),
+        (
+            "[a]",
+            "/steps/2/dependencies: a batch_worker step depends on the batchable step that its workers are made from; \"a\" is not \
+             of this type",
+        ),
+        (
+            "[a, b]",
+            "/steps/2/dependencies: a batch_worker step depends on its batchable step alone; let the batchable step wait for the \
+             others",
+        ),
+    ] {
+        let lonely = "/steps/1/type: a batchable step needs a step of type batch_worker that depends on it";
+        assert_eq!(faults_of(&format!("{batch}: {dependencies}}}")), [lonely, expected]);
+    }
+    assert!(parse(&with_steps(&format!("{batch}: [b]}}"))).is_ok());
+}
+
+#[test]
+fn a_batchable_step_has_one_pattern() {
+    let yaml = "{name: b, type: batchable}, {name: v, type: batch_worker, dependencies: [b]}, {name: w, type: batch_worker, dependencies: [b]}";
+    let expected = "/steps/0/type: a batchable step has one step of type batch_worker that depends on it, not 2: \"v\", \"w\"";
+    assert_eq!(faults_of(yaml), [expected]);
+}
+
+#[test]
+fn a_batch_is_configured_once_and_for_its_own_pattern() {
+    let steps = |of_batchable: &str, of_pattern: &str| {
+        format!(
+            "{{name: b, type: batchable{of_batchable}}}, {{name: w, type: batch_worker, dependencies: [b]{of_pattern}}},
+             {{name: c, type: batchable}}, {{name: v, type: batch_worker, dependencies: [c]}}"
+        )
+    };
+    let config = |template: &str, size: u32| format!(", batch_config: {{worker_template: {template}, batch_size: {size}}}");
+    for (steps, expected) in [
+        (steps("", &config("v", 1)), "/steps/1/batch_config/worker_template: is \"v\"; the workers are made from \"w\""),
+        (steps(&config("v", 1), ""), "/steps/0/batch_config/worker_template: is \"v\"; the workers are made from \"w\""),
+        (steps(&config("wv", 1), ""), "/steps/0/batch_config/worker_template: there is no step \"wv\" of type batch_worker"),
+        (steps(&config("w", 1), &config("w", 2)), "/steps/0/batch_config: differs from /steps/1/batch_config; write it once"),
+    ] {
+        assert_eq!(faults_of(&steps), [expected]);
+    }
+    let (_, notes) = parse(&with_steps(&steps(&config("w", 1), &config("w", 1)))).unwrap();
+    assert_eq!(notes, []);
+    let elsewhere = with_steps("{name: a, batch_config: {worker_template: w}}");
+    let note = "/steps/0/batch_config: has no effect: the step is neither of type batchable nor of type batch_worker";
+    assert_eq!(lines(&parse(&elsewhere).unwrap().1), [note]);
+}
+
+#[test]
+fn a_chain_of_too_many_decisions_is_spelled_out_once() {
+    let chain = |decisions: usize| {
+        let between =
+            |i| format!(", {{name: d{i}, type: decision, dependencies: [s{i}]}}, {{name: s{}, dependencies: [d{i}]}}", i + 1);
+        format!("{{name: s0}}{}", (0..decisions).map(between).collect::<String>())
+    };
+    assert!(parse(&with_steps(&chain(20))).is_ok());
+    let names: Vec<String> = (0..21).map(|i| format!("d{i}")).collect();
+    let expected =
+        format!("/steps/41/dependencies: end a chain of 21 decisions; at most 20 may follow one another: {}", names.join(", "));
+    assert_eq!(faults_of(&chain(30)), [expected]);
+}
+
+#[test]
+fn a_step_under_two_decisions_is_noted() {
+    let steps = |kind: &str| {
+        format!(
+            "{{name: a}}, {{name: d, type: decision, dependencies: [a]}}, {{name: e, type: decision, dependencies: [a]}},
+             {{name: s, type: {kind}, dependencies: [d, e]}}"
+        )
+    };
+    let notes = |kind| lines(&parse(&with_steps(&steps(kind))).unwrap().1);
+    let note = "/steps/3/dependencies: contain several decisions: the step exists only if each of them names it";
+    assert_eq!(notes("standard"), [note]);
+    assert_eq!(notes("deferred_convergence"), Vec::<String>::new());
+}
+
+#[test]
+fn convergences_of_too_many_decisions_are_refused() {
+    let decision = |i| format!(", {{name: d{i}, type: decision, dependencies: [a]}}, {{name: b{i}, dependencies: [d{i}]}}");
+    let branches: Vec<String> = (0..1_000).map(|i| format!("b{i}")).collect();
+    let join = |i| format!(", {{name: j{i}, type: deferred_convergence, dependencies: [{}]}}", branches.join(", "));
+    let steps = |joins: usize| {
+        format!("{{name: a}}{}{}", (0..1_000).map(decision).collect::<String>(), (0..joins).map(join).collect::<String>())
+    };
+    assert!(parse(&with_steps(&steps(100))).is_ok());
+    let expected = "/steps: have convergences that wait for 101000 decisions and batches in all; at most 100000 are allowed. Let fewer \
+                    convergences follow the same decisions";
+    assert_eq!(faults_of(&steps(101)), [expected]);
+}
+
 #[test]
 fn keys_as_ruby_symbols_are_refused_with_the_right_spelling() {
     let found = faults(&text("ruby_symbols"));

@@ -21,6 +21,8 @@ pub const PARENTS: usize = 10_000;
 pub const GUARDS: usize = 100_000;
 /// Ancestors beyond the parents whose results a message contains.
 pub const FURTHER_ANCESTORS: usize = 32;
+/// Decisions of a template that follow one another. A task of more is hard to follow, and may as well start others.
+pub const DECISION_DEPTH: usize = 20;
 /// Bytes of a template file.
 pub const TEMPLATE_BYTES: usize = 4 * 1024 * 1024;
 /// Nesting of a template. An unoptimized YAML reader needs 24 KB of stack per level, and threads have 2 MB.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Created, Decided, GraphStep, Growth, MadeWorkers, possible, worker_numbers};
+use super::{Created, Decided, GraphStep, Growth, MadeWorkers, Redo, position_of, possible, worker_numbers};
 use crate::template::{StepKind, Workflow, WorkflowStep};
 use tasker_wire::{StepNo, ids::step_no, limits};
 
@@ -42,6 +42,33 @@ impl Workflow {
         }
         growth.edges = edges.into_iter().map(|(step, parents)| (step_no(step), parents)).collect();
         growth
+    }
+
+    /// What changes when the row `from` is run again with all after it. What is after it is found through rows: the template may lead
+    /// to a row only through steps that do not exist.
+    pub fn redo(&self, decided: &Decided, from: StepNo) -> Redo {
+        let made_before = |decider| decided.get(&decider);
+        let before = Rows::new(self, &made_before);
+        let Some((first, _)) = position_of(from).filter(|&(step, worker)| before.has(step, worker)) else {
+            return Redo::default();
+        };
+        let reached = before.reached_from(first);
+        let made_after = |decider: usize| if reached[decider] { None } else { decided.get(&decider) };
+        let after = Rows::new(self, &made_after);
+        let mut redo = Redo::default();
+        for step in (first..self.steps.len()).filter(|&step| reached[step]) {
+            let is_lost = |parent: usize| before.exists[parent] && !after.exists[parent];
+            if !after.exists[step] {
+                redo.deleted.extend(before.numbers(step));
+                continue;
+            }
+            // Of the workers of a pattern only `from` is reached without their batchable step.
+            redo.reset.push(if step == first { from } else { step_no(step) });
+            if possible_parents(&self.steps[step]).any(is_lost) {
+                redo.parents.push((step_no(step), after.parents(step)));
+            }
+        }
+        redo
     }
 
     /// Whether a decision may name a step: one that depends on it directly.
@@ -99,6 +126,30 @@ impl<'a> Rows<'a> {
                 }
                 _ => true,
             }
+    }
+
+    /// Whether a row exists: a step, or a worker by its number from 1.
+    fn has(&self, step: usize, worker: u32) -> bool {
+        let steps = &self.workflow.steps;
+        match steps.get(step).map(|step| step.kind) {
+            Some(StepKind::BatchWorker) => self.exists[step] && (1..=self.workers(step)).contains(&worker),
+            Some(_) => self.exists[step] && worker == 0,
+            None => false,
+        }
+    }
+
+    /// By position, whether it is the first one or there are rows after that one.
+    fn reached_from(&self, first: usize) -> Vec<bool> {
+        let steps = &self.workflow.steps;
+        let mut reached = vec![false; steps.len()];
+        reached[first] = true;
+        for step in first..steps.len() {
+            if reached[step] {
+                let pattern = steps[step].batch.as_ref().map(|batch| batch.pattern);
+                steps[step].children.iter().copied().chain(pattern).for_each(|child| reached[child] |= self.exists[child]);
+            }
+        }
+        reached
     }
 
     /// The number of workers that were made from a pattern.

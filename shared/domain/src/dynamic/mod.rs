@@ -7,12 +7,10 @@ mod expansion;
 mod graph;
 mod outcome;
 pub(crate) mod possible;
-mod redo;
 
 use std::collections::BTreeMap;
 
 pub use expansion::{Expansion, NewWorker};
-pub use redo::Redo;
 
 use crate::template::{StepKind, Workflow};
 use tasker_wire::{
@@ -97,6 +95,17 @@ pub struct Growth {
     pub workers: Option<MadeWorkers>,
     /// Rows that existed, and the further parents that they get: both ascending. They are convergences that wait for the decider.
     pub edges: Vec<(StepNo, Vec<StepNo>)>,
+}
+
+/// What changes in a task when a step is run again with all after it. It is empty for a row that does not exist.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Redo {
+    /// The step and the rows after it that stay, ascending. The deciders among them have made nothing any more.
+    pub reset: Vec<StepNo>,
+    /// The rows that these deciders had made, and those that only such rows lead to, ascending.
+    pub deleted: Vec<StepNo>,
+    /// Of the rows that are reset, those that lose parents, and the parents that they keep: both ascending.
+    pub parents: Vec<(StepNo, Vec<StepNo>)>,
 }
 
 /// The position of a step of the template or of a worker's pattern, and which of its workers the number means: 0 for the step itself.

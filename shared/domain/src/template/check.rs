@@ -1,10 +1,11 @@
-//! Checks how the parts of a template fit together: names, dependencies, batches, schemas, overlays.
+//! Checks how the parts of a template fit together: names, dependencies, schemas, overlays. `kinds` checks what the types of steps
+//! require.
 
 use std::collections::HashMap;
 
-use super::{ALL, Step, StepKind, Template, batches, schema};
+use super::{ALL, Step, Template, kinds, schema};
 use crate::{
-    did_you_mean, graph, near,
+    graph, near,
     reader::{Findings, shown},
 };
 use tasker_wire::{Fault, Json, limits};
@@ -17,13 +18,12 @@ pub(super) fn template(template: &Template, findings: &mut Findings) {
     }
     let index = names(&template.steps, findings);
     let parents = dependencies(&template.steps, &index, findings);
-    if let Err(cycles) = graph::order(&parents) {
+    let order = graph::order(&parents);
+    for cycle in order.as_ref().err().into_iter().flatten() {
         let name = |step: usize| template.steps[step].name.as_str();
-        for cycle in cycles {
-            findings.fault(dependencies_of(cycle[0]), format!("form a cycle: {}", graph::spell(&cycle, name)));
-        }
+        findings.fault(dependencies_of(cycle[0]), format!("form a cycle: {}", graph::spell(cycle, name)));
     }
-    kinds(&template.steps, &index, &parents, findings);
+    kinds::kinds(&template.steps, &index, &parents, order.ok().as_deref(), findings);
     schemas(template, findings);
     overlays(template, &index, findings);
 }
@@ -72,7 +72,7 @@ fn dependencies(steps: &[Step], index: &HashMap<&str, usize>, findings: &mut Fin
     parents
 }
 
-fn dependencies_of(step: usize) -> String {
+pub(super) fn dependencies_of(step: usize) -> String {
     format!("/steps/{step}/dependencies")
 }
 
@@ -80,27 +80,6 @@ fn unknown(name: &str, steps: &[Step]) -> String {
     match near(name, steps.iter().map(|step| step.name.as_str())) {
         Some(guess) => format!("there is no step {}; did you mean {guess:?}?", shown(name)),
         None => format!("there is no step {}", shown(name)),
-    }
-}
-
-fn kinds(steps: &[Step], index: &HashMap<&str, usize>, parents: &[Vec<usize>], findings: &mut Findings) {
-    let is_worker = |step: usize| steps[step].kind == StepKind::BatchWorker;
-    for (i, step) in steps.iter().enumerate() {
-        if step.kind == StepKind::Decision && step.dependencies.is_empty() {
-            findings.fault(dependencies_of(i), "a decision step needs a dependency whose result it decides from");
-        }
-        let pattern = step.batch_config.as_ref().map(|config| config.worker_template.as_str()).filter(|name| !name.is_empty());
-        let pattern_is_worker = pattern.map(|name| index.get(name).copied().is_some_and(is_worker));
-        if let (Some(name), Some(false)) = (pattern, pattern_is_worker) {
-            let workers: Vec<&str> =
-                (0..steps.len()).filter(|&step| is_worker(step)).map(|step| steps[step].name.as_str()).collect();
-            let message =
-                format!("there is no step {} of type batch_worker{}", shown(name), did_you_mean(name, workers.into_iter()));
-            findings.fault(format!("/steps/{i}/batch_config/worker_template"), message);
-        }
-    }
-    for Fault { place, message } in batches::partners(steps, parents).err().into_iter().flatten() {
-        findings.fault(place, message);
     }
 }
 

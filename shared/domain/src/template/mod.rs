@@ -5,6 +5,7 @@
 
 mod batches;
 mod check;
+mod kinds;
 mod read;
 mod schema;
 mod workflow;

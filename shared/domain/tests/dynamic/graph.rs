@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use tasker_domain::{
     Created, Decided, GraphStep, Growth, MadeWorkers,
-    template::{StepKind, Workflow},
+    template::{StepKind, Workflow, parse},
 };
 use tasker_wire::{StepNo, ids::step_no, limits};
 
@@ -187,7 +187,7 @@ fn growth_is_the_difference(shape: &Shape) -> Result<(), TestCaseError> {
 }
 
 /// The rows with a growth applied.
-fn grown(rows: Vec<GraphStep>, growth: Growth) -> Result<Vec<GraphStep>, TestCaseError> {
+pub fn grown(rows: Vec<GraphStep>, growth: Growth) -> Result<Vec<GraphStep>, TestCaseError> {
     let mut rows: BTreeMap<StepNo, GraphStep> = rows.into_iter().map(|row| (row.no, row)).collect();
     prop_assert!(growth.edges.is_sorted_by(|a, b| a.0 < b.0) && growth.made.is_sorted_by(|a, b| a.no < b.no));
     for (no, further) in growth.edges {
@@ -286,6 +286,11 @@ fn every_workflow_of_at_most_three_steps_follows_the_rules() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn every_shape_can_be_registered(shape in shapes(7)) {
+        prop_assert_eq!(parse(&shape.file()).err(), None);
+    }
 
     #[test]
     fn the_rows_are_those_of_the_rules(shape in shapes(7)) {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tasker_domain::{Created, Decided, template::StepKind};
-use tasker_wire::limits;
+use tasker_wire::{ids::step_no, limits};
 
 use crate::shapes::Shape;
 
@@ -24,8 +24,11 @@ fn a_decision_makes_as_many_steps_as_a_template_declares() {
     let created = Created::Steps((2..limits::STEPS - 1).collect());
     let growth = timed("the growth by all but two steps", || workflow.growth(&Decided::new(), 1, &created));
     assert_eq!((growth.made.len(), growth.made[branches].parents.len()), (branches + 1, branches + 1));
-    let rows = timed("the graph of 10,000 steps", || workflow.graph(&Decided::from([(1, created)])));
+    let decided = Decided::from([(1, created)]);
+    let rows = timed("the graph of 10,000 steps", || workflow.graph(&decided));
     assert_eq!(rows.len(), limits::STEPS);
+    let redo = timed("the redo of the decision", || workflow.redo(&decided, step_no(1)));
+    assert_eq!((redo.reset, redo.deleted.len()), (vec![step_no(1)], branches + 1));
 }
 
 #[test]
@@ -41,8 +44,11 @@ fn a_batch_has_as_many_workers_as_a_task_may_have() {
     let created = Created::Workers(limits::MADE_STEPS as u32);
     let growth = timed("the growth by 10,000 workers", || workflow.growth(&Decided::new(), 1, &created));
     assert_eq!((growth.made[0].parents.len(), growth.edges[0].1.len()), (10_001, 10_000));
-    let rows = timed("the graph of 10,000 workers", || workflow.graph(&Decided::from([(1, created)])));
+    let decided = Decided::from([(1, created)]);
+    let rows = timed("the graph of 10,000 workers", || workflow.graph(&decided));
     assert_eq!(rows.len(), 10_004);
+    let redo = timed("the redo of the batch", || workflow.redo(&decided, step_no(0)));
+    assert_eq!((redo.reset.len(), redo.deleted.len(), redo.parents.len()), (3, 10_001, 1));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod graph;
 mod large;
 mod outcomes;
+mod redo;
 mod rules;
 mod samples;
 mod shapes;

@@ -28,14 +28,18 @@ impl Shape {
         0..self.0.len()
     }
 
-    pub fn workflow(&self) -> Workflow {
+    /// The template as a file.
+    pub fn file(&self) -> String {
         let step = |(i, (kind, dependencies)): (usize, &(StepKind, Vec<usize>))| {
             let names: Vec<_> = dependencies.iter().map(|step| name(*step)).collect();
             json!({"name": name(i), "type": kind, "dependencies": names, "handler": {"callable": "x"}})
         };
         let steps: Vec<Value> = self.0.iter().enumerate().map(step).collect();
-        let template = json!({"name": "x", "namespace_name": "default", "version": "1.0.0", "steps": steps});
-        serde_json::from_value::<Template>(template).unwrap().workflow("").unwrap()
+        json!({"name": "x", "namespace_name": "default", "version": "1.0.0", "steps": steps}).to_string()
+    }
+
+    pub fn workflow(&self) -> Workflow {
+        serde_json::from_str::<Template>(&self.file()).unwrap().workflow("").unwrap()
     }
 }
 
