@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
+mod actions;
 mod bad_input;
 mod busy;
 mod health;
+mod pauses;
 mod pools;
 mod rig;
 mod routes;

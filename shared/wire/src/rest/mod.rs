@@ -4,6 +4,7 @@
 //! newer. Contexts, results and definitions stay JSON text, so numbers keep their digits. `tasker-domain` reads requests for the server
 //! and reports all their faults at once.
 
+mod action;
 mod doctor;
 mod health;
 mod problem;
@@ -15,6 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use action::{ActionBody, ActionResponse, PauseBody, PauseEntry, PauseListResponse, PauseResponse, StepEffect};
 pub use doctor::{CounterDifference, DoctorReport, Examined, UnservedPool};
 pub use health::{Health, HealthCheck, Readiness, ReadinessChecks, ReadinessInfo};
 pub use problem::{ErrorBody, ErrorDetails, ErrorWords};

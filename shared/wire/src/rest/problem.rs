@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::ActionResponse;
 use crate::Fault;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +45,8 @@ pub enum ErrorDetails {
     Task { status: String, task_uuid: Uuid },
     /// The step whose state does not allow the action; null if the state of its task does not.
     Step { status: String, step_uuid: Option<Uuid> },
+    /// What the action would do now.
+    Changed(ActionResponse),
     /// Why the server is not ready.
     Problems { problems: Vec<String> },
     /// From a newer server.

@@ -1,0 +1,110 @@
+//! `/v1/tasks/{task}/actions` and `/v1/tasks/{task}/workflow_steps/{step}/actions`: operator actions, and what they would do.
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, Uri},
+};
+use tasker_domain::action::{ActionRequest, GivenResult, StepOperation, TaskVerb, parse_step_operation, parse_task_action};
+use tasker_engine::{By, OperatorAction, OperatorError, Precondition};
+use tasker_queue::Queue;
+use tasker_wire::{StepId, TaskId, limits, rest::ActionResponse};
+
+use crate::{
+    App,
+    problem::Problem,
+    request::{self, InPath, QueryReader},
+    shape,
+};
+
+/// `POST /v1/tasks/{task}/actions`
+pub(crate) async fn on_task<Q: Queue>(
+    State(app): State<App<Q>>,
+    InPath(task): InPath<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<ActionResponse>, Problem> {
+    QueryReader::new(&uri).finish()?;
+    let task = request::task_id(&task)?;
+    let body = read(&headers, body).await?;
+    let request = parse_task_action(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
+    act(&app, (task, None), request, task_action).await
+}
+
+/// `POST /v1/tasks/{task}/workflow_steps/{step}/actions`
+pub(crate) async fn on_step<Q: Queue>(
+    State(app): State<App<Q>>,
+    InPath((task, step)): InPath<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<ActionResponse>, Problem> {
+    QueryReader::new(&uri).finish()?;
+    let step = request::step_id(&task, &step)?;
+    let body = read(&headers, body).await?;
+    let request = parse_step_operation(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
+    act(&app, (step.task, Some(step)), request, step_action).await
+}
+
+/// Room for the largest result beside the other fields.
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    request::body(headers, body, request::JSON, limits::BODY_BYTES).await
+}
+
+async fn act<Q: Queue, A>(
+    app: &App<Q>,
+    (task, step): (TaskId, Option<StepId>),
+    request: ActionRequest<A>,
+    action_of: impl Fn(A) -> (&'static str, OperatorAction),
+) -> Result<Json<ActionResponse>, Problem> {
+    let ActionRequest { action, actor, reason, metadata, seen, dry_run } = request;
+    let (word, action) = action_of(action);
+    let warnings = match step {
+        Some(step) => app.engine.warnings(step, &action).await?,
+        None => Vec::new(),
+    };
+    let by = By { actor, reason, metadata };
+    let response = |effects, applied| shape::action(word, applied, effects, warnings);
+    match app.engine.operate((task, step), action, by, Precondition { seen, dry_run }).await {
+        Ok(effects) => Ok(Json(response(effects, !dry_run))),
+        Err(OperatorError::Changed(effects)) => Err(Problem::changed(response(effects, false))),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+/// Says what an operator may do instead.
+fn refused(error: OperatorError) -> Problem {
+    let hint = match &error {
+        OperatorError::Conflict { step: None, state } if state == "cancelled" => "; reopen it first",
+        OperatorError::Conflict { step: None, state } if state == "error" => {
+            "; it has no cancelled step, retry or redo the failed one"
+        }
+        _ => "",
+    };
+    Problem::from(error).with_hint(hint)
+}
+
+fn task_action(verb: TaskVerb) -> (&'static str, OperatorAction) {
+    match verb {
+        TaskVerb::Cancel => ("cancel", OperatorAction::CancelTask),
+        TaskVerb::Reopen => ("reopen", OperatorAction::ReopenTask),
+        TaskVerb::Resolve => ("resolve", OperatorAction::ResolveTask),
+        TaskVerb::Pause => ("pause", OperatorAction::PauseTask),
+        TaskVerb::Resume => ("resume", OperatorAction::ResumeTask),
+        TaskVerb::Note => ("note", OperatorAction::Note),
+    }
+}
+
+fn step_action(operation: StepOperation) -> (&'static str, OperatorAction) {
+    match operation {
+        StepOperation::Retry(inputs) => ("retry", OperatorAction::RetryStep { inputs }),
+        StepOperation::Redo(inputs) => ("redo", OperatorAction::RedoStep { inputs }),
+        StepOperation::Resolve(GivenResult::Nothing) => ("resolve", OperatorAction::ResolveStep { result: None }),
+        StepOperation::Resolve(GivenResult::Value(result)) => ("resolve", OperatorAction::ResolveStep { result: Some(result) }),
+        StepOperation::Resolve(GivenResult::OfLease(lease)) => ("resolve", OperatorAction::ResolveStepAsLate { lease }),
+        StepOperation::Skip => ("skip", OperatorAction::ResolveStep { result: None }),
+        StepOperation::Note => ("note", OperatorAction::Note),
+    }
+}
