@@ -3,6 +3,7 @@
 -- Tables
 --   templates    revisions of workflow definitions; a row never changes
 --   pauses       paused namespaces and templates
+--   past_pauses  those that ended
 --   tasks        one row per task: the request, the state, and two counters of its steps
 --   steps        one row per step: state, attempt, lease, result; the sweep handles it at `wake_at`
 --   batches      the places of batches with more workers than places
@@ -35,7 +36,7 @@
 --   outcome_of         the outcome that `attempts` records for a verdict                               V3
 --   progress, kept_checkpoints           what the row of a checkpoint tells; how many of them are kept   V3
 --   lock_for, act      the locks of an operator's action; the action                                   V5
---                      -> cancel_task, reopen_task, resolve_task, pause_task, retry_step, redo_step, resolve_step
+--                      -> cancel_task, reopen_task, resolve_task, pause_task, retry_step, redo_step, resolve_step, note
 --   refusal, audited   a row for an action that is not allowed; the audit log and the row of an applied one   V5
 --   reopened           names a running task in `in_process`, closes the entry of one that left the error state   V5
 --   revive, open_batches, reopen_batch   give cancelled steps a new budget; places again to a batch that had stopped   V5
@@ -86,6 +87,19 @@ create table tasker.pauses (
   created_at timestamptz not null,
   primary key (namespace, template)
 );
+
+-- Pauses that ended: what waited meanwhile was not late.
+create table tasker.past_pauses (
+  namespace text not null,
+  template text not null,
+  actor text not null,
+  reason text not null,
+  created_at timestamptz not null,
+  resumed_by text not null,
+  resume_reason text not null,
+  resumed_at timestamptz not null
+);
+create index past_pauses_by_name on tasker.past_pauses (namespace, template, resumed_at);
 
 -- The CHECKs are functions: PostgreSQL parses the text of a CHECK for every writing statement, but a function once per session.
 -- As plain text, the CHECK of `steps` alone took a third of the time of a completion.

@@ -102,8 +102,8 @@ begin
 end $$;
 
 -- Cancels a running task and increases all leases, so that late outcomes are stale. For a cancelled task it has no effect.
-create function tasker.cancel_task(p_task uuid, p_was text, p_actor text, p_reason text) returns setof tasker.change
-language plpgsql as $$
+create function tasker.cancel_task(p_task uuid, p_was text, p_metadata text, p_actor text, p_reason text)
+returns setof tasker.change language plpgsql as $$
 declare
   ended int;
 begin
@@ -119,16 +119,16 @@ begin
   update tasker.tasks t set state = 'cancelled', active_steps = 0, failed_steps = t.failed_steps + ended, finished_at = tasker.clock()
   where t.task_id = p_task;
   delete from tasker.in_process p where p.task_id = p_task;
-  return query select * from tasker.audited(p_task, null, 'cancel_task', p_actor, p_reason, p_was, 'cancelled');
+  return query select * from tasker.audited(p_task, null, 'cancel_task', p_actor, p_reason, p_was, 'cancelled', p_metadata);
   return query select * from tasker.change_row('finished', task_id => p_task, state => 'cancelled');
 end $$;
 
 -- Lets a task that was cancelled, or failed and has cancelled steps, go on: its cancelled steps are pending with a new budget.
 create function tasker.reopen_task(
-  p_task uuid, p_was text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+  p_task uuid, p_was text, p_metadata text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
 returns setof tasker.change language plpgsql as $$
 declare
-  cancelled int[]; revived int; with_places int[]; k_no int[]; k_n int[];
+  cancelled int[]; revived int; with_places int[]; k_no int[]; k_n int[]; moved tasker.change[]; becomes text;
 begin
   cancelled := array(select s.no from tasker.steps s where s.task_id = p_task and s.state = 'cancelled' order by s.no);
   if p_was not in ('error', 'cancelled') or cancelled = '{}' then
@@ -138,7 +138,6 @@ begin
   revived := tasker.revive(p_task, cancelled);
   -- advance_v1 moves a task on from here.
   update tasker.tasks t set state = 'error' where t.task_id = p_task;
-  return query select * from tasker.audited(p_task, null, 'reopen_task', p_actor, p_reason, p_was, 'running');
   with_places := tasker.open_batches(p_task, array(select b.no from tasker.batches b where b.task_id = p_task order by b.no));
   select array_agg(k.no), array_agg(k.n) into k_no, k_n from (
     select u.no, 1 as n from unnest(with_places) u(no)
@@ -146,14 +145,21 @@ begin
     select s.no, 0 from unnest(cancelled) u(no), lateral (
       select * from tasker.steps q where q.task_id = p_task and q.no = u.no and q.pending_parents = 0 offset 0) s
     order by no) k;
-  return query select * from tasker.advance_v1(array[p_task], array[0], array[-revived],
-    case when k_no is not null then array_fill(p_task, array[cardinality(k_no)]) end, k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
+  moved := array(select c from tasker.advance_v1(array[p_task], array[0], array[-revived],
+    case when k_no is not null then array_fill(p_task, array[cardinality(k_no)]) end, k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes) c);
+  select t.state into becomes from tasker.tasks t where t.task_id = p_task;
+  return query select * from tasker.audited(p_task, null, 'reopen_task', p_actor, p_reason, p_was, becomes, p_metadata);
+  return query select * from unnest(moved);
   perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+  if becomes = 'error' then
+    -- All that was cancelled waits for a step that had failed before.
+    perform tasker.enter_failed(array[p_task]);
+  end if;
 end $$;
 
 -- Ends a failed task without changing its steps.
-create function tasker.resolve_task(p_task uuid, p_was text, p_actor text, p_reason text, p_send_ms bigint) returns setof tasker.change
-language plpgsql as $$
+create function tasker.resolve_task(p_task uuid, p_was text, p_metadata text, p_actor text, p_reason text, p_send_ms bigint)
+returns setof tasker.change language plpgsql as $$
 begin
   if p_was <> 'error' then
     return query select * from tasker.change_row(case when p_was = 'resolved_manually' then 'done' else 'conflict' end, task_id => p_task,
@@ -161,13 +167,14 @@ begin
     return;
   end if;
   update tasker.tasks t set state = 'resolved_manually', finished_at = tasker.clock() where t.task_id = p_task;
-  return query select * from tasker.audited(p_task, null, 'resolve_task', p_actor, p_reason, p_was, 'resolved_manually');
+  return query select * from tasker.audited(p_task, null, 'resolve_task', p_actor, p_reason, p_was, 'resolved_manually', p_metadata);
   perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
 end $$;
 
 -- Holds the dispatches of a running task, or dispatches what was held.
 create function tasker.pause_task(
-  p_task uuid, p_pause boolean, p_was text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+  p_task uuid, p_pause boolean, p_was text, p_metadata text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int,
+  p_max_bytes bigint)
 returns setof tasker.change language plpgsql as $$
 declare
   is_paused boolean; k_no int[]; k_lease int[];
@@ -182,7 +189,7 @@ begin
   end if;
   update tasker.tasks t set paused_at = case when p_pause then tasker.clock() end where t.task_id = p_task;
   return query select * from tasker.audited(p_task, null, case when p_pause then 'pause_task' else 'resume_task' end, p_actor, p_reason,
-    p_was, p_was);
+    p_was, p_was, p_metadata);
   if not p_pause then
     update tasker.steps s set wake_at = tasker.clock() where s.task_id = p_task and s.held_at is not null;
     select array_agg(s.no order by s.no), array_agg(s.lease order by s.no) into k_no, k_lease
@@ -197,7 +204,8 @@ end $$;
 -- Resets the attempts of a step that failed, waits for a retry or was cancelled, and dispatches it if its parents are done. A tolerated
 -- failure only before a step after it was dispatched. p_inputs: new inputs of the step, or null.
 create function tasker.retry_step(
-  p_task uuid, p_no int, p_task_was text, p_inputs text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
+  p_task uuid, p_no int, p_task_was text, p_inputs text, p_metadata text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int,
+  p_max_bytes bigint)
 returns setof tasker.change language plpgsql as $$
 declare
   own tasker.steps; unheld int := 0; batch record; k_no int[]; k_n int[];
@@ -225,7 +233,8 @@ begin
     update tasker.batches b set running = b.running + 1 where b.task_id = p_task and b.no = p_no & ~16383 and p_no & 16383 > 0;
   end if;
   return query select * from tasker.audited(p_task, p_no, 'retry_step', p_actor, p_reason, own.state, 'pending',
-    case when p_inputs is not null then '{"inputs": ' || p_inputs || '}' end);
+    case when p_inputs is not null or p_metadata is not null then
+      json_build_object('inputs', p_inputs::json, 'metadata', p_metadata::json)::text end);
   select array_agg(u.no order by u.no), array_agg(u.n order by u.no) into k_no, k_n
   from (select * from unnest(batch.no, batch.n) union all select p_no, 0) u(no, n);
   return query select * from tasker.advance_v1(
@@ -240,8 +249,8 @@ end $$;
 --   reset: the step and the steps after it that stay, ascending; deleted: those that a step among them had made
 --   parents: [{no, parents}] of the steps that stay and whose parents change
 create function tasker.redo_step(
-  p_task uuid, p_no int, p_task_was text, p_plan json, p_inputs text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int,
-  p_max_bytes bigint)
+  p_task uuid, p_no int, p_task_was text, p_plan json, p_inputs text, p_metadata text, p_actor text, p_reason text, p_send_ms bigint,
+  p_bodies int, p_max_bytes bigint)
 returns setof tasker.change language plpgsql as $$
 declare
   own tasker.steps; reset int[]; gone int[]; active int; failed int; batch record; k_no int[]; k_n int[];
@@ -273,8 +282,10 @@ begin
     update tasker.batches b set running = b.running + 1 where b.task_id = p_task and b.no = p_no & ~16383 and p_no & 16383 > 0;
   end if;
   update tasker.steps s set state = 'pending', attempt = 0, losses = 0, resends = 0, tolerated = false, awaits_callback = false,
-    lease = s.lease + (s.state in ('enqueued', 'in_progress'))::int, wake_at = null, held_at = null, started_at = null, finished_at = null, result = null,
-    result_bytes = 0, error = null, checkpoint = case when s.no = p_no and p_inputs is null then s.checkpoint end, created = null, digest = null, duration_ms = null, worker = null, metadata = null,
+    lease = s.lease + (s.state in ('enqueued', 'in_progress'))::int, wake_at = null, held_at = null, started_at = null,
+    finished_at = null, result = null, result_bytes = 0, error = null,
+    checkpoint = case when s.no = p_no and p_inputs is null then s.checkpoint end, created = null, digest = null, duration_ms = null,
+    worker = null, metadata = null,
     inputs = case when s.no = p_no then coalesce(p_inputs::json, s.inputs) else s.inputs end,
     parents = coalesce(k.parents, s.parents)
   from (select u.no, e.parents from unnest(reset) u(no) left join json_to_recordset(p_plan->'parents') e(no int, parents int[]) using (no)) k
@@ -286,7 +297,8 @@ begin
     state = case when t.state = 'complete' then 'error' else t.state end
   where t.task_id = p_task;
   return query select * from tasker.audited(p_task, p_no, 'redo_step', p_actor, p_reason, own.state, 'pending',
-    json_build_object('reset', cardinality(reset), 'deleted', cardinality(gone), 'inputs', p_inputs::json)::text);
+    json_build_object('reset', cardinality(reset), 'deleted', cardinality(gone), 'inputs', p_inputs::json,
+      'metadata', p_metadata::json)::text);
   select array_agg(u.no order by u.no), array_agg(u.n order by u.no) into k_no, k_n
   from (select * from unnest(batch.no, batch.n) union all select p_no, 0) u(no, n);
   return query select * from tasker.advance_v1(
@@ -344,6 +356,21 @@ begin
   perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
 end $$;
 
+-- Writes a note about a task or one of its steps.
+create function tasker.note(p_task uuid, p_no int, p_task_was text, p_metadata text, p_actor text, p_reason text)
+returns setof tasker.change language plpgsql as $$
+declare
+  of_step text;
+begin
+  select s.state into of_step from tasker.steps s where s.task_id = p_task and s.no = p_no;
+  if p_no is not null and of_step is null then
+    return query select * from tasker.change_row('not_found');
+    return;
+  end if;
+  return query select * from tasker.audited(p_task, p_no, 'note', p_actor, p_reason, coalesce(of_step, p_task_was),
+    coalesce(of_step, p_task_was), p_metadata);
+end $$;
+
 -- Locks what an action may read or change, in the order of all locks.
 create function tasker.lock_for(p_verb text, p_task uuid, p_no int, p_args json) returns void language plpgsql as $$
 declare
@@ -379,11 +406,11 @@ create function tasker.operate_v1(
 returns setof tasker.change
 language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
-  task_was text; before tasker.mark[]; answer tasker.change[]; effects tasker.change[]; seen text;
+  task_was text; ended timestamptz; before tasker.mark[]; answer tasker.change[]; effects tasker.change[]; seen text;
 begin
   begin
     perform tasker.lock_for(p_verb, p_task, p_no, p_args);
-    select t.state into task_was from tasker.tasks t where t.task_id = p_task;
+    select t.state, t.finished_at into task_was, ended from tasker.tasks t where t.task_id = p_task;
     if task_was is null then
       return query select * from tasker.change_row('not_found');
       return;
@@ -397,7 +424,9 @@ begin
           from unnest(before) b full join (select * from tasker.steps q where q.task_id = p_task) s on s.no = b.no
           where b.no is null or s.no is null or b.state <> s.state or b.lease <> s.lease order by 1) e,
           tasker.change_row('effect', task_id => p_task, no => e.no, lease => e.lease, name => e.name, was => e.was, state => e.state) c);
-      select md5(coalesce(string_agg(concat_ws(' ', e.no, e.was, e.lease, e.state), ',' order by e.no), '') || task_was) into seen from unnest(effects) e;
+      -- With the time at which the task finished: one that failed twice is not the one that was seen.
+      select md5(concat_ws(',', task_was, extract(epoch from ended), string_agg(concat_ws(' ', e.no, e.was, e.lease, e.state), ',' order by e.no)))
+      into seen from unnest(effects) e;
       if p_dry or seen <> p_seen then
         raise exception using errcode = 'TK001', message = 'rolled back';
       end if;
@@ -417,26 +446,29 @@ create function tasker.act(
   p_verb text, p_task uuid, p_no int, p_was text, p_args json, p_actor text, p_reason text, p_send_ms bigint, p_bodies int,
   p_max_bytes bigint)
 returns setof tasker.change language plpgsql as $$
+declare
+  metadata text := p_args->'metadata'; inputs text := p_args->'inputs';
 begin
   case p_verb
     when 'cancel_task' then
-      return query select * from tasker.cancel_task(p_task, p_was, p_actor, p_reason);
+      return query select * from tasker.cancel_task(p_task, p_was, metadata, p_actor, p_reason);
     when 'reopen_task' then
-      return query select * from tasker.reopen_task(p_task, p_was, p_actor, p_reason, p_send_ms, p_bodies, p_max_bytes);
+      return query select * from tasker.reopen_task(p_task, p_was, metadata, p_actor, p_reason, p_send_ms, p_bodies, p_max_bytes);
     when 'resolve_task' then
-      return query select * from tasker.resolve_task(p_task, p_was, p_actor, p_reason, p_send_ms);
+      return query select * from tasker.resolve_task(p_task, p_was, metadata, p_actor, p_reason, p_send_ms);
     when 'pause_task', 'resume_task' then
-      return query select * from tasker.pause_task(p_task, p_verb = 'pause_task', p_was, p_actor, p_reason, p_send_ms, p_bodies, p_max_bytes);
+      return query select * from tasker.pause_task(p_task, p_verb = 'pause_task', p_was, metadata, p_actor, p_reason, p_send_ms,
+        p_bodies, p_max_bytes);
     when 'note' then
-      return query select * from tasker.audited(p_task, p_no, 'note', p_actor, p_reason, p_was, p_was, (p_args->'metadata')::text);
+      return query select * from tasker.note(p_task, p_no, p_was, metadata, p_actor, p_reason);
     when 'retry_step' then
-      return query select * from tasker.retry_step(p_task, p_no, p_was, (p_args->'inputs')::text, p_actor, p_reason, p_send_ms, p_bodies,
+      return query select * from tasker.retry_step(p_task, p_no, p_was, inputs, metadata, p_actor, p_reason, p_send_ms, p_bodies,
         p_max_bytes);
     when 'redo_step' then
-      return query select * from tasker.redo_step(p_task, p_no, p_was, p_args->'plan', (p_args->'inputs')::text, p_actor, p_reason, p_send_ms,
+      return query select * from tasker.redo_step(p_task, p_no, p_was, p_args->'plan', inputs, metadata, p_actor, p_reason, p_send_ms,
         p_bodies, p_max_bytes);
     when 'resolve_step' then
-      return query select * from tasker.resolve_step(p_task, p_no, p_was, (p_args->'result')::text, (p_args->'metadata')::text, p_args->'plan', p_actor,
+      return query select * from tasker.resolve_step(p_task, p_no, p_was, (p_args->'result')::text, metadata, p_args->'plan', p_actor,
         p_reason, p_send_ms, p_bodies, p_max_bytes);
   end case;
 end $$;

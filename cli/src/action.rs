@@ -3,7 +3,7 @@
 use clap::Args;
 use reqwest::Method;
 use serde_json::value::RawValue;
-use tasker_wire::rest::{ActionRequest, ActionResponse, EffectResponse};
+use tasker_wire::rest::{ActionBody, ActionResponse, StepEffect};
 
 use crate::{
     client::Client,
@@ -39,7 +39,7 @@ pub struct Given {
 /// Asks the server for an action on what the path names, and shows which steps it changes.
 pub async fn act(client: &Client, path: &[String], action: &str, args: &ActionArgs, given: Given, format: Format) -> Result {
     let ActionArgs { reason, actor, dry_run, seen } = args;
-    let request = ActionRequest {
+    let request = ActionBody {
         action: action.to_owned(),
         actor: actor.clone(),
         reason: reason.clone(),
@@ -47,6 +47,7 @@ pub async fn act(client: &Client, path: &[String], action: &str, args: &ActionAr
         result: given.result,
         seen: seen.clone(),
         dry_run: *dry_run,
+        ..ActionBody::default()
     };
     let path: Vec<String> = path.iter().cloned().chain(["actions".to_owned()]).collect();
     let response = client.send(Method::POST, &path, &request).await?;
@@ -64,16 +65,17 @@ fn view(response: &ActionResponse) -> String {
             Some(format!("to do exactly this, repeat it with --seen {}", response.seen)),
         ),
     };
-    [what].into_iter().chain(steps).chain(how).collect::<Vec<_>>().join("\n")
+    let warnings = response.warnings.iter().map(|warning| format!("warning: {}", output::line(warning)));
+    [what].into_iter().chain(steps).chain(warnings).chain(how).collect::<Vec<_>>().join("\n")
 }
 
 fn count(steps: usize) -> String {
     if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") }
 }
 
-fn effect(EffectResponse { name, from_state, to_state, .. }: &EffectResponse) -> String {
-    let (name, to) = (output::line(name), output::line(to_state));
-    match from_state.as_deref().map(output::line) {
+fn effect(StepEffect { name, from_state, to_state, .. }: &StepEffect) -> String {
+    let (name, to) = (output::line(name), output::line(&to_state.to_string()));
+    match from_state.as_ref().map(|state| output::line(&state.to_string())) {
         None => format!("{name}: made, {to}"),
         Some(from) if from == to => format!("{name}: {to} anew"),
         Some(from) => format!("{name}: {from} -> {to}"),

@@ -1,24 +1,21 @@
-//! `POST /v1/tasks/{task}/actions` and `POST /v1/tasks/{task}/workflow_steps/{step}/actions`: operator actions, and what they would do.
+//! `/v1/tasks/{task}/actions` and `/v1/tasks/{task}/workflow_steps/{step}/actions`: operator actions, and what they would do.
 
 use axum::{
     Json,
-    body::Body,
+    body::{Body, Bytes},
     extract::State,
     http::{HeaderMap, Uri},
 };
-use serde_json::value::RawValue;
-use tasker_domain::action::{Operation, Requested, StepOperation, TaskOperation, parse_operation};
-use tasker_engine::{By, Effects, OperatorAction, Precondition};
+use tasker_domain::action::{ActionRequest, GivenResult, StepOperation, TaskVerb, parse_step_operation, parse_task_action};
+use tasker_engine::{By, OperatorAction, OperatorError, Precondition};
 use tasker_queue::Queue;
-use tasker_wire::{
-    StepId, StepState, TaskId, limits,
-    rest::{ActionResponse, EffectResponse},
-};
+use tasker_wire::{StepId, TaskId, limits, rest::ActionResponse};
 
 use crate::{
     App,
     problem::Problem,
     request::{self, InPath, QueryReader},
+    shape,
 };
 
 /// `POST /v1/tasks/{task}/actions`
@@ -29,17 +26,11 @@ pub(crate) async fn on_task<Q: Queue>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ActionResponse>, Problem> {
+    QueryReader::new(&uri).finish()?;
     let task = request::task_id(&task)?;
-    let requested: Requested<TaskOperation> = read(&uri, &headers, body).await?;
-    let action = match requested.operation {
-        TaskOperation::Cancel => OperatorAction::CancelTask,
-        TaskOperation::Reopen => OperatorAction::ReopenTask,
-        TaskOperation::Resolve => OperatorAction::ResolveTask,
-        TaskOperation::Pause => OperatorAction::PauseTask,
-        TaskOperation::Resume => OperatorAction::ResumeTask,
-        TaskOperation::Note => OperatorAction::Note,
-    };
-    carry_out(&app, (task, None), action, requested).await
+    let body = read(&headers, body).await?;
+    let request = parse_task_action(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
+    act(&app, (task, None), request, task_action).await
 }
 
 /// `POST /v1/tasks/{task}/workflow_steps/{step}/actions`
@@ -50,45 +41,70 @@ pub(crate) async fn on_step<Q: Queue>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ActionResponse>, Problem> {
+    QueryReader::new(&uri).finish()?;
     let step = request::step_id(&task, &step)?;
-    let mut requested: Requested<StepOperation> = read(&uri, &headers, body).await?;
-    let (inputs, result) = (requested.inputs.take(), requested.result.take());
-    let action = match requested.operation {
-        StepOperation::Retry => OperatorAction::RetryStep { inputs },
-        StepOperation::Redo => OperatorAction::RedoStep { inputs },
-        StepOperation::Resolve => OperatorAction::ResolveStep { result },
-        StepOperation::Skip => OperatorAction::ResolveStep { result: None::<Box<RawValue>> },
-        StepOperation::Note => OperatorAction::Note,
-    };
-    carry_out(&app, (step.task, Some(step)), action, requested).await
+    let body = read(&headers, body).await?;
+    let request = parse_step_operation(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
+    act(&app, (step.task, Some(step)), request, step_action).await
 }
 
-async fn read<T: Operation>(uri: &Uri, headers: &HeaderMap, body: Body) -> Result<Requested<T>, Problem> {
-    QueryReader::new(uri).finish()?;
-    // Room for the largest result beside the other fields.
-    let body = request::body(headers, body, request::JSON, limits::BODY_BYTES).await?;
-    parse_operation(&body).map_err(|faults| request::refused_json(&body, faults.into()))
+/// Room for the largest result beside the other fields.
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    request::body(headers, body, request::JSON, limits::BODY_BYTES).await
 }
 
-async fn carry_out<Q: Queue, T>(
+async fn act<Q: Queue, A>(
     app: &App<Q>,
-    target: (TaskId, Option<StepId>),
-    action: OperatorAction,
-    requested: Requested<T>,
+    (task, step): (TaskId, Option<StepId>),
+    request: ActionRequest<A>,
+    action_of: impl Fn(A) -> (&'static str, OperatorAction),
 ) -> Result<Json<ActionResponse>, Problem> {
-    let Requested { actor, reason, metadata, seen, dry_run, .. } = requested;
-    let (verb, by) = (action.verb(), By { actor, reason, metadata });
-    let effects = app.engine.operate(target, action, by, Precondition { seen, dry_run }).await?;
-    Ok(Json(response(verb, !dry_run, effects)))
+    let ActionRequest { action, actor, reason, metadata, seen, dry_run } = request;
+    let (word, action) = action_of(action);
+    let warnings = match step {
+        Some(step) => app.engine.warnings(step, &action).await?,
+        None => Vec::new(),
+    };
+    let by = By { actor, reason, metadata };
+    let response = |effects, applied| shape::action(word, applied, effects, warnings);
+    match app.engine.operate((task, step), action, by, Precondition { seen, dry_run }).await {
+        Ok(effects) => Ok(Json(response(effects, !dry_run))),
+        Err(OperatorError::Changed(effects)) => Err(Problem::changed(response(effects, false))),
+        Err(error) => Err(refused(error)),
+    }
 }
 
-pub(crate) fn response(action: &str, applied: bool, Effects { steps, seen }: Effects) -> ActionResponse {
-    let word = |state: StepState| state.as_str().to_owned();
-    let effect = |effect: tasker_store::Effect| EffectResponse {
-        step_uuid: effect.step.uuid(),
-        name: effect.name,
-        from_state: effect.was.map(word),
-        to_state: effect.state.map_or_else(|| "deleted".to_owned(), word),
+/// Says what an operator may do instead.
+fn refused(error: OperatorError) -> Problem {
+    let hint = match &error {
+        OperatorError::Conflict { step: None, state } if state == "cancelled" => "; reopen it first",
+        OperatorError::Conflict { step: None, state } if state == "error" => {
+            "; it has no cancelled step, retry or redo the failed one"
+        }
+        _ => "",
     };
-    ActionResponse { action: action.to_owned(), applied, seen, steps: steps.into_iter().map(effect).collect() }
+    Problem::from(error).with_hint(hint)
+}
+
+fn task_action(verb: TaskVerb) -> (&'static str, OperatorAction) {
+    match verb {
+        TaskVerb::Cancel => ("cancel", OperatorAction::CancelTask),
+        TaskVerb::Reopen => ("reopen", OperatorAction::ReopenTask),
+        TaskVerb::Resolve => ("resolve", OperatorAction::ResolveTask),
+        TaskVerb::Pause => ("pause", OperatorAction::PauseTask),
+        TaskVerb::Resume => ("resume", OperatorAction::ResumeTask),
+        TaskVerb::Note => ("note", OperatorAction::Note),
+    }
+}
+
+fn step_action(operation: StepOperation) -> (&'static str, OperatorAction) {
+    match operation {
+        StepOperation::Retry(inputs) => ("retry", OperatorAction::RetryStep { inputs }),
+        StepOperation::Redo(inputs) => ("redo", OperatorAction::RedoStep { inputs }),
+        StepOperation::Resolve(GivenResult::Nothing) => ("resolve", OperatorAction::ResolveStep { result: None }),
+        StepOperation::Resolve(GivenResult::Value(result)) => ("resolve", OperatorAction::ResolveStep { result: Some(result) }),
+        StepOperation::Resolve(GivenResult::OfLease(lease)) => ("resolve", OperatorAction::ResolveStepAsLate { lease }),
+        StepOperation::Skip => ("skip", OperatorAction::ResolveStep { result: None }),
+        StepOperation::Note => ("note", OperatorAction::Note),
+    }
 }

@@ -6,6 +6,7 @@
 mod actions;
 mod doctor;
 mod health;
+mod pauses;
 mod problem;
 mod request;
 mod shape;
@@ -21,7 +22,7 @@ use axum::{
     http::{HeaderValue, StatusCode},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use parking_lot::Mutex;
 use tasker_engine::Engine;
@@ -73,8 +74,11 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: ApiSettings) -> Router
         .route("/v1/tasks/{task}", get(tasks::show::<Q>).delete(tasks::cancel::<Q>))
         .route("/v1/tasks/{task}/actions", post(actions::on_task::<Q>))
         .route("/v1/tasks/{task}/workflow_steps", get(steps::list::<Q>))
-        .route("/v1/tasks/{task}/workflow_steps/{step}/actions", post(actions::on_step::<Q>))
         .route("/v1/tasks/{task}/workflow_steps/{step}", step)
+        .route("/v1/tasks/{task}/workflow_steps/{step}/actions", post(actions::on_step::<Q>))
+        .route("/v1/pauses", get(pauses::list::<Q>))
+        .route("/v1/pauses/{namespace}", put(pauses::pause_namespace::<Q>).delete(pauses::resume_namespace::<Q>))
+        .route("/v1/pauses/{namespace}/{template}", put(pauses::pause_template::<Q>).delete(pauses::resume_template::<Q>))
         .route("/v1/templates", post(templates::register::<Q>).get(templates::list::<Q>))
         .route("/v1/templates/{namespace}/{name}/{version}", get(templates::show::<Q>))
         .route("/v1/doctor", get(doctor::examine::<Q>))

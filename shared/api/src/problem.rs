@@ -12,10 +12,8 @@ use tasker_engine::{OperatorError, React, Reaction, RegisterError, SubmitError};
 use tasker_store::StoreError;
 use tasker_wire::{
     Fault, Faults, StepId,
-    rest::{ErrorBody, ErrorDetails, ErrorWords},
+    rest::{ActionResponse, ErrorBody, ErrorDetails, ErrorWords},
 };
-
-use crate::actions;
 
 /// `Retry-After` while the database is unavailable, in seconds: long enough for a restart, short enough for a person.
 const RETRY_AFTER_SECONDS: u32 = 2;
@@ -92,6 +90,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "DATABASE_LOCKED", message).retry_after(RETRY_AFTER_SECONDS)
     }
 
+    /// The action would no longer do what its caller saw.
+    pub fn changed(now: ActionResponse) -> Self {
+        let message = "what the action would do has changed since the dry run; nothing was done";
+        Self::new(StatusCode::CONFLICT, "CHANGED", message).with_details(ErrorDetails::Changed(now))
+    }
+
     /// The process runs, and should get no requests. All problems are in the message and in the details.
     pub fn unready(problems: Vec<String>) -> Self {
         Self::unavailable(problems.join("; ")).with_details(ErrorDetails::Problems { problems })
@@ -105,6 +109,12 @@ impl Problem {
 
     pub fn with_code(mut self, code: &'static str) -> Self {
         self.words.code = code.into();
+        self
+    }
+
+    /// `hint` is the end of the sentence.
+    pub fn with_hint(mut self, hint: &str) -> Self {
+        self.words.message.push_str(hint);
         self
     }
 
@@ -213,8 +223,6 @@ impl From<OperatorError> for Problem {
                 Self::new(StatusCode::CONFLICT, "CONFLICT", format!("not possible: {message}"))
                     .with_details(ErrorDetails::Step { status: state, step_uuid: step.map(StepId::uuid) })
             }
-            OperatorError::Changed { verb, effects } => Self::new(StatusCode::CONFLICT, "CHANGED", message)
-                .with_details(ErrorDetails::Effects { effects: actions::response(verb, false, effects).into() }),
             OperatorError::Invalid(faults) => Self::malformed(faults),
             OperatorError::Store(error) => error.into(),
         }

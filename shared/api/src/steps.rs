@@ -9,10 +9,10 @@ use axum::{
     http::{HeaderMap, Uri},
 };
 use tasker_domain::action::{StepVerb, parse_step_action};
-use tasker_engine::{By, Unserved};
+use tasker_engine::{By, OperatorError, Unserved};
 use tasker_queue::Queue;
 use tasker_store::{Resolution, StepDetail};
-use tasker_wire::{StepId, StepState, limits, rest::StepResponse};
+use tasker_wire::{Fault, Faults, StepId, StepState, limits, rest::StepResponse};
 
 use crate::{
     App,
@@ -58,12 +58,20 @@ pub(crate) async fn act<Q: Queue>(
     let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
     let action = parse_step_action(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
     let by = By { actor: action.actor, reason: action.reason, metadata: action.metadata };
-    match action.verb {
-        StepVerb::Retry => app.engine.retry_step(step, by).await?,
-        StepVerb::Resolve(result) => app.engine.resolve_step(step, result, by).await?,
-    }
+    let applied = match action.verb {
+        StepVerb::Retry => app.engine.retry_step(step, by).await,
+        StepVerb::Resolve(result) => app.engine.resolve_step(step, result, by).await,
+    };
+    applied.map_err(in_completion_data)?;
     let route = format!("/v1/tasks/{}/workflow_steps/{step}", step.task);
     Ok(Json(result_of("the action was applied", &route, || shown(&app, step)).await?))
+}
+
+/// Tasker's clients give the result and the metadata in an object of their own.
+fn in_completion_data(error: OperatorError) -> OperatorError {
+    let OperatorError::Invalid(Faults(faults)) = error else { return error };
+    let placed = |fault: Fault| Fault::new(format!("/completion_data{}", fault.place), fault.message);
+    OperatorError::Invalid(Faults(faults.into_iter().map(placed).collect()))
 }
 
 async fn shown<Q: Queue>(app: &App<Q>, step: StepId) -> Result<StepResponse, Problem> {

@@ -1,12 +1,13 @@
-//! Reads operator requests: the bodies of `PATCH` on a step and of `DELETE` on a task. All faults are reported at once.
+//! Reads operator requests: the bodies of `PATCH` on a step and of `DELETE` on a task in Tasker's form, and those of the routes for actions
+//! and pauses. All faults are reported at once.
 
 use std::cell::RefCell;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use crate::reader::{Findings, Members, Object, members, refuse_line, refuse_prose};
-use tasker_wire::Faults;
+use crate::reader::{Findings, Members, Object, kind_of, members, refuse_line, refuse_name, refuse_namespace, refuse_prose};
+use tasker_wire::{Fault, Faults, Json};
 
 #[derive(Debug)]
 pub struct StepAction {
@@ -31,6 +32,71 @@ pub struct Cancellation {
     pub reason: String,
 }
 
+/// An action on a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskVerb {
+    Cancel,
+    Reopen,
+    Resolve,
+    Pause,
+    Resume,
+    Note,
+}
+
+/// An action on a step.
+#[derive(Debug)]
+pub enum StepOperation {
+    /// With its own new inputs, a JSON object, or the ones that it has.
+    Retry(Option<Box<RawValue>>),
+    /// The same, with everything after it.
+    Redo(Option<Box<RawValue>>),
+    Resolve(GivenResult),
+    /// Resolves the step without a result.
+    Skip,
+    Note,
+}
+
+/// The result with which an operator resolves a step.
+#[derive(Debug)]
+pub enum GivenResult {
+    Nothing,
+    Value(Box<RawValue>),
+    /// That of a success under this lease, which came too late to be applied.
+    OfLease(i32),
+}
+
+/// The body of `POST` on the actions of a task or step.
+#[derive(Debug)]
+pub struct ActionRequest<A> {
+    pub action: A,
+    pub actor: String,
+    pub reason: String,
+    /// More data for the audit log.
+    pub metadata: Option<Box<RawValue>>,
+    /// What the dry run answered by which the caller decided.
+    pub seen: Option<String>,
+    pub dry_run: bool,
+}
+
+/// The body of `PUT` and `DELETE` on a pause.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PauseRequest {
+    pub actor: String,
+    pub reason: String,
+    pub dry_run: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StepWord {
+    Retry,
+    Redo,
+    Resolve,
+    Skip,
+    Note,
+}
+
 #[derive(Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ActionType {
@@ -47,6 +113,105 @@ pub fn parse_step_action(body: &[u8]) -> Result<StepAction, Faults> {
     let action = step_action(Object::of_members(members, &findings), completion, &findings);
     findings.into_inner().finish()?;
     Ok(action)
+}
+
+/// Reads an action on a task.
+pub fn parse_task_action(body: &[u8]) -> Result<ActionRequest<TaskVerb>, Faults> {
+    read_action(body, |object| required_word(object, "cancel, reopen, resolve, pause, resume, note"))
+}
+
+/// Reads an action on a step, in our own form.
+pub fn parse_step_operation(body: &[u8]) -> Result<ActionRequest<StepOperation>, Faults> {
+    read_action(body, |object| {
+        let word = required_word(object, "retry, redo, resolve, skip, note");
+        let repeats = matches!(word, None | Some(StepWord::Retry | StepWord::Redo));
+        let resolves = matches!(word, None | Some(StepWord::Resolve));
+        let inputs =
+            only_if(repeats, object, "inputs", "is for retry and redo only").and_then(|json| checked_inputs(object, json));
+        let value = only_if(resolves, object, "result", "is for resolve only");
+        let lease = match object.peek("result_of_lease") {
+            Some(_) if resolves => object.number("result_of_lease", 1..=i32::MAX),
+            _ => only_if(resolves, object, "result_of_lease", "is for resolve only").and(None),
+        };
+        if value.is_some() && lease.is_some() {
+            object.fault("result_of_lease", "is another source of the result, which is also present");
+        }
+        let result = match (value, lease) {
+            (Some(value), _) => GivenResult::Value(value.into()),
+            (None, Some(lease)) => GivenResult::OfLease(lease),
+            (None, None) => GivenResult::Nothing,
+        };
+        Some(match word? {
+            StepWord::Retry => StepOperation::Retry(inputs),
+            StepWord::Redo => StepOperation::Redo(inputs),
+            StepWord::Resolve => StepOperation::Resolve(result),
+            StepWord::Skip => StepOperation::Skip,
+            StepWord::Note => StepOperation::Note,
+        })
+    })
+}
+
+/// Reads the body of a pause or of its end.
+pub fn parse_pause(body: &[u8]) -> Result<PauseRequest, Faults> {
+    let findings = RefCell::new(Findings::default());
+    let mut object = Object::of_members(members(body, &findings)?, &findings);
+    let actor = object.required_checked("actor", refuse_line);
+    let reason = object.required_checked("reason", refuse_prose);
+    let dry_run = object.flag("dry_run").unwrap_or_default();
+    object.close();
+    findings.into_inner().finish()?;
+    Ok(PauseRequest { actor, reason, dry_run })
+}
+
+/// The fault of what is not the name of a namespace, and of a template if there is one.
+pub fn check_scope(namespace: &str, template: Option<&str>) -> Result<(), Faults> {
+    let mut faults: Vec<Fault> =
+        refuse_namespace(namespace).map(|message| Fault::new("namespace", message)).into_iter().collect();
+    faults.extend(template.and_then(refuse_name).map(|message| Fault::new("template", message)));
+    if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+}
+
+/// Reads the keys that all actions have. `read` reads the others; where it returns `None` it has found a fault.
+fn read_action<A>(body: &[u8], read: impl FnOnce(&mut Object) -> Option<A>) -> Result<ActionRequest<A>, Faults> {
+    let findings = RefCell::new(Findings::default());
+    let mut object = Object::of_members(members(body, &findings)?, &findings);
+    let action = read(&mut object);
+    let request = ActionRequest {
+        action,
+        actor: object.required_checked("actor", refuse_line),
+        reason: object.required_checked("reason", refuse_prose),
+        metadata: object.json("metadata").map(Into::into),
+        seen: object.checked("seen", refuse_line),
+        dry_run: object.flag("dry_run").unwrap_or_default(),
+    };
+    object.close();
+    findings.into_inner().finish()?;
+    let ActionRequest { action, actor, reason, metadata, seen, dry_run } = request;
+    Ok(ActionRequest { action: action.expect("a fault was found"), actor, reason, metadata, seen, dry_run })
+}
+
+fn required_word<T: DeserializeOwned>(object: &mut Object, words: &str) -> Option<T> {
+    if object.peek("action").is_none() {
+        object.fault("action", format!("is missing; it must be one of {words}"));
+    }
+    object.word("action")
+}
+
+/// Takes out a value that only some actions have.
+fn only_if(allowed: bool, object: &mut Object, key: &'static str, fault: &str) -> Option<Json> {
+    let json = object.json(key);
+    if !allowed && json.is_some() {
+        object.fault(key, fault);
+    }
+    json.filter(|_| allowed)
+}
+
+fn checked_inputs(object: &Object, json: Json) -> Option<Box<RawValue>> {
+    if !json.get().starts_with('{') {
+        object.fault("inputs", format!("must be a map, not {}", kind_of(&json)));
+        return None;
+    }
+    Some(json.into())
 }
 
 /// Reads the actor and the reason of a cancellation. The body may be empty.
@@ -119,104 +284,4 @@ fn completion_data(
         findings.borrow_mut().fault("/completion_data/result", "is missing");
     }
     (result, metadata)
-}
-
-/// An action on a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskOperation {
-    Cancel,
-    Reopen,
-    Resolve,
-    Pause,
-    Resume,
-    Note,
-}
-
-/// An action on a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepOperation {
-    Retry,
-    Redo,
-    Resolve,
-    Skip,
-    Note,
-}
-
-/// A request for an action, with its condition.
-#[derive(Debug)]
-pub struct Requested<T> {
-    pub operation: T,
-    pub actor: String,
-    pub reason: String,
-    /// New inputs of the step: a JSON object. Only of `retry` and `redo`.
-    pub inputs: Option<Box<RawValue>>,
-    /// The result of the step. Only of `resolve`.
-    pub result: Option<Box<RawValue>>,
-    /// The audit log keeps it.
-    pub metadata: Option<Box<RawValue>>,
-    /// What the caller decided by.
-    pub seen: Option<String>,
-    pub dry_run: bool,
-}
-
-/// The words of the actions on one kind of thing.
-pub trait Operation: Copy + for<'de> Deserialize<'de> {
-    const WORDS: &'static str;
-    fn takes_inputs(self) -> bool;
-    fn takes_result(self) -> bool;
-}
-
-impl Operation for TaskOperation {
-    const WORDS: &'static str = "cancel, reopen, resolve, pause, resume, note";
-
-    fn takes_inputs(self) -> bool {
-        false
-    }
-
-    fn takes_result(self) -> bool {
-        false
-    }
-}
-
-impl Operation for StepOperation {
-    const WORDS: &'static str = "retry, redo, resolve, skip, note";
-
-    fn takes_inputs(self) -> bool {
-        matches!(self, Self::Retry | Self::Redo)
-    }
-
-    fn takes_result(self) -> bool {
-        self == Self::Resolve
-    }
-}
-
-/// Reads a request for an action.
-pub fn parse_operation<T: Operation>(body: &[u8]) -> Result<Requested<T>, Faults> {
-    let findings = RefCell::new(Findings::default());
-    let mut members = members(body, &findings)?;
-    let [inputs, result, metadata] = ["inputs", "result", "metadata"]
-        .map(|key| members.remove(key).map(Box::<RawValue>::from).filter(|value| key == "result" || value.get() != "null"));
-    let mut object = Object::of_members(members, &findings);
-    if object.peek("action").is_none() {
-        object.fault("action", format!("is missing; it must be one of {}", T::WORDS));
-    }
-    let operation: Option<T> = object.word("action");
-    let actor = object.required_checked("actor", refuse_line);
-    let reason = object.required_checked("reason", refuse_prose);
-    let seen = object.text("seen");
-    let dry_run = object.flag("dry_run").unwrap_or(false);
-    if inputs.is_some() && operation.is_some_and(|operation| !operation.takes_inputs()) {
-        object.fault("inputs", "are for retry and redo only");
-    } else if inputs.as_ref().is_some_and(|inputs| !inputs.get().starts_with('{')) {
-        object.fault("inputs", "must be a map");
-    }
-    if result.is_some() && operation.is_some_and(|operation| !operation.takes_result()) {
-        object.fault("result", "is for resolve only");
-    }
-    object.close();
-    let requested = operation.map(|operation| Requested { operation, actor, reason, inputs, result, metadata, seen, dry_run });
-    findings.into_inner().finish()?;
-    Ok(requested.expect("without a fault there is an action"))
 }

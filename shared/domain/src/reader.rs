@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::BTreeMap, ops::RangeInclusive};
 use serde::de::{self, DeserializeOwned, value::StrDeserializer};
 use serde_json::Value;
 
-use crate::{json, near};
+use crate::{did_you_mean, json, near};
 use tasker_wire::{Fault, Faults, Json, fault::pointer, limits};
 
 /// The members of an object, each as its JSON.
@@ -226,7 +226,8 @@ impl<'f> Object<'f> {
         let text = self.text(key)?;
         let read = T::deserialize(StrDeserializer::new(&text));
         read.map_err(|UnknownWord(words)| {
-            self.fault(key, format!("is {}; it must be one of {}", shown(&text), words.join(", ")));
+            let near = did_you_mean(&text, words.iter().copied());
+            self.fault(key, format!("is {}; it must be one of {}{near}", shown(&text), words.join(", ")));
         })
         .ok()
     }

@@ -1,4 +1,4 @@
-//! The verbs of the orchestrator: submit, complete, evaluate, sweep, recover, and the operator actions cancel, retry and resolve.
+//! The verbs of the orchestrator: submit, complete, evaluate, sweep, recover, the operator actions, and pauses.
 //!
 //! Each verb loads what it needs, decides by pure code of `tasker-domain`, records everything in one statement, and only then sends.
 //! The engine keeps no workflow state between calls: its caches hold immutable data, and messages are only wake-ups.
@@ -10,6 +10,7 @@ mod expand;
 mod locked;
 mod net;
 mod operator;
+mod pauses;
 mod pools;
 mod reaction;
 mod recover;
@@ -40,6 +41,7 @@ use tasker_wire::{limits, message::Lease};
 
 pub use complete::disposition;
 pub use operator::{By, Effects, OperatorAction, OperatorError, Precondition};
+pub use pauses::PauseChange;
 pub use pools::{Unserved, WaitingPool};
 pub use reaction::{React, Reaction};
 pub use register::{RegisterError, Registered};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
-use tasker_domain::{dynamic::Redo, json};
+use serde_json::{json, value::RawValue};
+use tasker_domain::{dynamic::Redo, json as json_text};
 use tasker_queue::Queue;
-use tasker_store::{Change, Effect, Operation, Planned, StoreError};
+use tasker_store::{Change, Effect, Operation, Planned, StepRisks, StoreError};
 use tasker_wire::{Failure, Fault, Faults, Outcome, StepId, StepNo, StepState, TaskId, ids::step_no, limits};
 
 use crate::{Engine, expand::decided, templates::LoadedTemplate, work::Work};
@@ -16,7 +16,7 @@ use crate::{Engine, expand::decided, templates::LoadedTemplate, work::Work};
 pub struct By {
     pub actor: String,
     pub reason: String,
-    /// More data, as JSON. Kept if the action resolves a step or is a note.
+    /// More data, as JSON. The audit log keeps it.
     pub metadata: Option<Box<RawValue>>,
 }
 
@@ -45,6 +45,8 @@ pub enum OperatorAction {
     /// Resolves an unfinished or failed step. Its children receive `result`, or null. Of a decision or a batchable, the result says what is
     /// made; without an outcome in it, nothing is.
     ResolveStep { result: Option<Box<RawValue>> },
+    /// The same with the result of a success under this lease, which came too late.
+    ResolveStepAsLate { lease: i32 },
 }
 
 impl OperatorAction {
@@ -59,7 +61,7 @@ impl OperatorAction {
             Self::Note => "note",
             Self::RetryStep { .. } => "retry_step",
             Self::RedoStep { .. } => "redo_step",
-            Self::ResolveStep { .. } => "resolve_step",
+            Self::ResolveStep { .. } | Self::ResolveStepAsLate { .. } => "resolve_step",
         }
     }
 }
@@ -171,6 +173,7 @@ impl<Q: Queue> Engine<Q> {
     ) -> Result<Effects, OperatorError> {
         refuse_arguments(&action, &by)?;
         self.to_its_end(|engine| async move {
+            let (action, by) = engine.with_late_result(step, action, by).await?;
             let changes = engine.ask(task, step, &action, &by, &condition).await?;
             let effects = effects(&changes);
             match changes.first() {
@@ -187,6 +190,38 @@ impl<Q: Queue> Engine<Q> {
             Ok(effects)
         })
         .await
+    }
+
+    /// Replaces the lease of a late success by its result. The audit log names the lease, unless it keeps other metadata.
+    async fn with_late_result(
+        &self,
+        step: Option<StepId>,
+        action: OperatorAction,
+        mut by: By,
+    ) -> Result<(OperatorAction, By), OperatorError> {
+        let (Some(step), OperatorAction::ResolveStepAsLate { lease }) = (step, &action) else { return Ok((action, by)) };
+        let refused = |message: String| OperatorError::Invalid(Fault::new("/result_of_lease", message).into());
+        let template = self.template_of(step).await?;
+        if step.position().is_some_and(|position| template.workflow.deciders().contains(&position)) {
+            return Err(refused(
+                "of a decision or batchable, only the result is kept and not what it makes; give `result`".into(),
+            ));
+        }
+        let late = self.store.late_result(step, *lease).await?;
+        let late = late.ok_or_else(|| refused(format!("no success under lease {lease} came too late")))?;
+        let too_large = || refused(format!("the result under lease {lease} was too large to be kept; give `result`"));
+        let result = Some(late.ok_or_else(too_large)?);
+        let named = || serde_json::value::to_raw_value(&json!({ "result_of_lease": lease })).expect("a number serializes");
+        by.metadata.get_or_insert_with(named);
+        Ok((OperatorAction::ResolveStep { result }, by))
+    }
+
+    /// Facts that speak against another attempt of a step, as sentences. Empty for an action that starts none.
+    pub async fn warnings(&self, step: StepId, action: &OperatorAction) -> Result<Vec<String>, StoreError> {
+        if !matches!(action, OperatorAction::RetryStep { .. } | OperatorAction::RedoStep { .. }) {
+            return Ok(Vec::new());
+        }
+        Ok(self.store.step_risks(step).await?.map(|risks| warnings(&risks)).unwrap_or_default())
     }
 
     /// Asks the database. Plans again until no decision of the task came between.
@@ -297,10 +332,27 @@ fn effects(changes: &[Change]) -> Effects {
     effects
 }
 
+fn warnings(StepRisks { name, max_attempts, late_success }: &StepRisks) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some((lease, has_result)) = late_success {
+        let remedy = match has_result {
+            true => format!("resolve the step with result_of_lease {lease} to use that result instead"),
+            false => "its result was too large to be kept".to_owned(),
+        };
+        warnings.push(format!(
+            "step {name} succeeded under lease {lease}, too late to be applied, so its handler may act twice; {remedy}"
+        ));
+    }
+    if *max_attempts == 1 {
+        warnings.push(format!("step {name} allows one attempt (max_attempts 1), and this is a further one"));
+    }
+    warnings
+}
+
 fn refuse_arguments(action: &OperatorAction, by: &By) -> Result<(), OperatorError> {
-    refuse("/completion_data/metadata", by.metadata.as_deref(), limits::METADATA_BYTES)?;
+    refuse("/metadata", by.metadata.as_deref(), limits::METADATA_BYTES)?;
     match action {
-        OperatorAction::ResolveStep { result } => refuse("/completion_data/result", result.as_deref(), limits::RESULT_BYTES),
+        OperatorAction::ResolveStep { result } => refuse("/result", result.as_deref(), limits::RESULT_BYTES),
         OperatorAction::RetryStep { inputs } | OperatorAction::RedoStep { inputs } => {
             refuse("/inputs", inputs.as_deref(), limits::CONTEXT_BYTES)
         }
@@ -315,16 +367,16 @@ fn refuse(place: &str, text: Option<&RawValue>, bytes: usize) -> Result<(), Oper
         let message = format!("has {} bytes; at most {bytes} are kept", text.len());
         return Err(OperatorError::Invalid(Fault::new(place, message).into()));
     }
-    json::check(text).map_err(|f| OperatorError::Invalid(Fault::new(format!("{place}{}", f.place), f.message).into()))
+    json_text::check(text).map_err(|f| OperatorError::Invalid(Fault::new(format!("{place}{}", f.place), f.message).into()))
 }
 
 fn invalid_outcome(failure: Failure) -> OperatorError {
-    OperatorError::Invalid(Fault::new("/completion_data/result", failure.message).into())
+    OperatorError::Invalid(Fault::new("/result", failure.message).into())
 }
 
 fn too_many(steps: i64) -> OperatorError {
     let message = format!("would make more steps than a task may have, {}; it has {steps}", limits::TASK_STEPS);
-    OperatorError::Invalid(Fault::new("/completion_data/result", message).into())
+    OperatorError::Invalid(Fault::new("/result", message).into())
 }
 
 fn null() -> Box<RawValue> {

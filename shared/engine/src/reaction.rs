@@ -41,7 +41,7 @@ impl React for SubmitError {
 impl React for OperatorError {
     fn reaction(&self) -> Reaction {
         match self {
-            Self::NotFound | Self::Conflict { .. } | Self::Changed { .. } | Self::Invalid(_) => Reaction::CallersFault,
+            Self::NotFound | Self::Conflict { .. } | Self::Changed(_) | Self::Invalid(_) => Reaction::CallersFault,
             Self::Store(error) => error.reaction(),
         }
     }

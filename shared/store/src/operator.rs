@@ -1,10 +1,13 @@
 //! Operator actions on tasks and steps.
 
+use serde_json::value::RawValue;
 use tasker_domain::token::TemplateRef;
-use tasker_wire::{StepNo, TaskId};
+use tasker_wire::{StepId, StepNo, TaskId};
+use tokio_postgres::Row;
 
 use crate::{
     Change, DispatchSettings, Store, StoreError,
+    change::raw_column,
     pool::{Lane, Param, Prepared},
     row::from_row,
     store::sql,
@@ -25,6 +28,15 @@ pub struct Operation<'a> {
     pub seen: Option<&'a str>,
     /// Only says what would change.
     pub dry_run: bool,
+}
+
+/// What speaks against another attempt of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepRisks {
+    pub name: String,
+    pub max_attempts: i32,
+    /// The lease of the last success that came too late to be applied, and whether its result was kept.
+    pub late_success: Option<(i32, bool)>,
 }
 
 impl<'a> Operation<'a> {
@@ -48,5 +60,18 @@ impl Store {
     pub async fn template_of(&self, task: TaskId) -> Result<Option<TemplateRef>, StoreError> {
         let rows = self.read(sql!("template_of"), &[&task.uuid()]).await?;
         Ok(rows.first().map(|row| from_row!(row, TemplateRef { template_id, environment })))
+    }
+
+    /// `None` if there is no such step.
+    pub async fn step_risks(&self, step: StepId) -> Result<Option<StepRisks>, StoreError> {
+        let rows = self.read(sql!("step_risks"), &[&step.task.uuid(), &step.no]).await?;
+        let late = |row: &Row| Some((row.get::<_, Option<i32>>("lease")?, row.get("has_result")));
+        Ok(rows.first().map(|row| from_row!(row, StepRisks { name, max_attempts; late_success: late(row) })))
+    }
+
+    /// The result of a success under this lease that came too late. `None`: there was none. `Some(None)`: its result was too large to keep.
+    pub async fn late_result(&self, step: StepId, lease: i32) -> Result<Option<Option<Box<RawValue>>>, StoreError> {
+        let rows = self.read(sql!("late_result"), &[&step.task.uuid(), &step.no, &lease]).await?;
+        Ok(rows.first().map(|row| raw_column(row, "result")))
     }
 }

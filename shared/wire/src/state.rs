@@ -45,7 +45,7 @@ words! {
         Error = "error",
         /// An operator ended it.
         Cancelled = "cancelled",
-        /// Reserved: no operator action sets it yet.
+        /// It failed, and an operator ended it so.
         ResolvedManually = "resolved_manually",
     }
 }

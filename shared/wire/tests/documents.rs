@@ -10,8 +10,8 @@ use serde_json::{
 use tasker_wire::{
     StepState,
     rest::{
-        CompletionData, ErrorBody, ErrorDetails, Health, Readiness, StepManualAction, StepResponse, SubmitTask, TaskListResponse,
-        TaskResponse, TemplateDetail, TemplateListResponse, Word,
+        ActionBody, ActionResponse, CompletionData, ErrorBody, ErrorDetails, Health, Readiness, StepEffect, StepManualAction,
+        StepResponse, SubmitTask, TaskListResponse, TaskResponse, TemplateDetail, TemplateListResponse, Word,
     },
 };
 
@@ -99,6 +99,35 @@ fn actions_on_a_step_are_written_as_the_server_reads_them() {
             r#"{"action_type":"complete_manually","completion_data":{"result":{"n":1.50}},"reason":"checked","completed_by":"me"}"#,
         ]
     );
+}
+
+#[test]
+fn an_operators_action_is_written_without_what_was_not_given() {
+    let action = ActionBody { action: "retry".into(), actor: "me".into(), reason: "checked".into(), ..ActionBody::default() };
+    assert_eq!(serde_json::to_string(&action).unwrap(), r#"{"action":"retry","actor":"me","reason":"checked"}"#);
+    let inputs = Some(RawValue::from_string(r#"{"n":1.50}"#.into()).unwrap());
+    let all = ActionBody { inputs, seen: Some("abc".into()), dry_run: true, ..action };
+    assert_eq!(
+        serde_json::to_string(&all).unwrap(),
+        r#"{"action":"retry","actor":"me","reason":"checked","inputs":{"n":1.50},"seen":"abc","dry_run":true}"#
+    );
+}
+
+#[test]
+fn what_an_action_changes_is_read_as_it_is_written_also_as_details_of_an_error() {
+    let steps = [
+        (Some(Word::Known(StepState::Error)), Word::Known(StepState::Enqueued)),
+        (None, Word::Known(StepState::Pending)),
+        (Some(Word::Known(StepState::Complete)), Word::Unknown("deleted".into())),
+    ];
+    let steps =
+        steps.map(|(from_state, to_state)| StepEffect { name: "a".into(), from_state, to_state, ..StepEffect::default() });
+    let response = ActionResponse { action: "redo".into(), steps: steps.into(), ..ActionResponse::default() };
+    let text = serde_json::to_string(&response).unwrap();
+    assert!(text.contains(r#""from_state":null,"to_state":"pending""#) && text.contains(r#""to_state":"deleted""#), "{text}");
+    assert_eq!(serde_json::from_str::<ActionResponse>(&text).unwrap(), response);
+    let error: ErrorBody = serde_json::from_str(&format!(r#"{{"error": {{"message": "no", "details": {text}}}}}"#)).unwrap();
+    assert!(matches!(error.error.details, Some(ErrorDetails::Changed(now)) if now == response));
 }
 
 #[test]

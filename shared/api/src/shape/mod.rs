@@ -1,5 +1,6 @@
 //! Converts rows of the store to the documents of [`tasker_wire::rest`], one file per document.
 
+mod action;
 mod doctor;
 mod step;
 mod task;
@@ -7,6 +8,7 @@ mod template;
 
 use jiff::Timestamp;
 
+pub(crate) use action::{action, pause, pause_change};
 pub(crate) use doctor::report;
 pub(crate) use step::step;
 pub(crate) use task::{listed, task};

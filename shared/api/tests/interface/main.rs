@@ -6,6 +6,7 @@ mod actions;
 mod bad_input;
 mod busy;
 mod health;
+mod pauses;
 mod pools;
 mod rig;
 mod routes;

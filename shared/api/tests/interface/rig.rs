@@ -111,6 +111,20 @@ impl Rig {
         self.engine.complete(vec![run.complete(outcome, "worker-7", 12)]).await.unwrap()[0]
     }
 
+    /// Every row of every table, as text.
+    pub async fn all_rows(&self) -> Vec<String> {
+        let client = self.database.client().await;
+        let tables = "select table_name::text from information_schema.tables \
+                      where table_schema = 'tasker' and table_type = 'BASE TABLE' order by 1";
+        let mut all = Vec::new();
+        for table in client.query(tables, &[]).await.unwrap() {
+            let table: String = table.get(0);
+            let rows = client.query(&format!("select t::text from tasker.{table} t order by 1"), &[]).await.unwrap();
+            all.extend(rows.iter().map(|row| format!("{table} {}", row.get::<_, String>(0))));
+        }
+        all
+    }
+
     /// Rows of a table.
     pub async fn count(&self, table: &str) -> i64 {
         self.database.client().await.query_one(&format!("select count(*) from tasker.{table}"), &[]).await.unwrap().get(0)

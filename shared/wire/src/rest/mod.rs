@@ -16,7 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use action::{ActionRequest, ActionResponse, EffectResponse};
+pub use action::{ActionBody, ActionResponse, PauseBody, PauseEntry, PauseListResponse, PauseResponse, StepEffect};
 pub use doctor::{CounterDifference, DoctorReport, Examined, UnservedPool};
 pub use health::{Health, HealthCheck, Readiness, ReadinessChecks, ReadinessInfo};
 pub use problem::{ErrorBody, ErrorDetails, ErrorWords};
