@@ -223,6 +223,7 @@ impl From<OperatorError> for Problem {
                 Self::new(StatusCode::CONFLICT, "CONFLICT", format!("not possible: {message}"))
                     .with_details(ErrorDetails::Step { status: state, step_uuid: step.map(StepId::uuid) })
             }
+            OperatorError::Changed(_) => Self::new(StatusCode::CONFLICT, "CHANGED", message),
             OperatorError::Invalid(faults) => Self::malformed(faults),
             OperatorError::Store(error) => error.into(),
         }

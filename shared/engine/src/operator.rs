@@ -98,11 +98,7 @@ pub enum OperatorError {
     },
     /// What the caller saw has changed. The effects are those that the action would have now.
     #[error("what the action would do has changed since the dry run")]
-    Changed {
-        /// As [`OperatorAction::verb`].
-        verb: &'static str,
-        effects: Effects,
-    },
+    Changed(Effects),
     /// The given result or inputs cannot be used.
     #[error("{0}")]
     Invalid(Faults),
@@ -178,7 +174,7 @@ impl<Q: Queue> Engine<Q> {
             let effects = effects(&changes);
             match changes.first() {
                 Some(Change::Done(_)) => {}
-                Some(Change::Changed) => return Err(OperatorError::Changed { verb: action.verb(), effects }),
+                Some(Change::Changed) => return Err(OperatorError::Changed(effects)),
                 Some(Change::Conflict(step, state)) => return Err(OperatorError::Conflict { step: *step, state: state.clone() }),
                 Some(Change::TooMany(steps)) => return Err(too_many(*steps)),
                 _ => return Err(OperatorError::NotFound),
