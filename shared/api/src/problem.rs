@@ -93,7 +93,7 @@ impl Problem {
     /// The action would no longer do what its caller saw.
     pub fn changed(now: ActionResponse) -> Self {
         let message = "what the action would do has changed since the dry run; nothing was done";
-        Self::new(StatusCode::CONFLICT, "CHANGED", message).with_details(ErrorDetails::Changed(now))
+        Self::new(StatusCode::CONFLICT, "CHANGED", message).with_details(ErrorDetails::Changed(now.into()))
     }
 
     /// The process runs, and should get no requests. All problems are in the message and in the details.

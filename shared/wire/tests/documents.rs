@@ -127,7 +127,7 @@ fn what_an_action_changes_is_read_as_it_is_written_also_as_details_of_an_error()
     assert!(text.contains(r#""from_state":null,"to_state":"pending""#) && text.contains(r#""to_state":"deleted""#), "{text}");
     assert_eq!(serde_json::from_str::<ActionResponse>(&text).unwrap(), response);
     let error: ErrorBody = serde_json::from_str(&format!(r#"{{"error": {{"message": "no", "details": {text}}}}}"#)).unwrap();
-    assert!(matches!(error.error.details, Some(ErrorDetails::Changed(now)) if now == response));
+    assert!(matches!(error.error.details, Some(ErrorDetails::Changed(now)) if *now == response));
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub enum ErrorDetails {
     /// The step whose state does not allow the action; null if the state of its task does not.
     Step { status: String, step_uuid: Option<Uuid> },
     /// What the action would do now.
-    Changed(ActionResponse),
+    Changed(Box<ActionResponse>),
     /// Why the server is not ready.
     Problems { problems: Vec<String> },
     /// From a newer server.
