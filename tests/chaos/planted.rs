@@ -87,8 +87,8 @@ impl Plant {
                 (
                     "complete_v1",
                     &[(
-                        "'started', 'callback', 'lost')\n  ), ended",
-                        "'started', 'callback', 'lost') on conflict do nothing\n  ), ended",
+                        "'started', 'callback', 'lost')\n  ), forgotten",
+                        "'started', 'callback', 'lost') on conflict do nothing\n  ), forgotten",
                     )],
                 ),
             ]],
