@@ -3,13 +3,14 @@
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use tasker_domain::did_you_mean;
-use tasker_wire::rest::{CompletionData, StepManualAction, StepResponse};
+use tasker_wire::rest::{ActionBody, StepResponse};
 use uuid::Uuid;
 
 use crate::{
+    action::{self, ActionArgs},
     client::Client,
     error::{CommandError, Exit, Result},
-    input::{JsonSource, default_actor},
+    input::JsonSource,
     output::{self, Format},
     task::steps_path,
 };
@@ -17,7 +18,19 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum StepCommand {
     /// Retry a failed step, with its attempts reset
-    Retry(StepArgs),
+    Retry {
+        #[command(flatten)]
+        step: StepArgs,
+        #[command(flatten)]
+        inputs: InputsArgs,
+    },
+    /// Repeat a step and everything after it
+    Redo {
+        #[command(flatten)]
+        step: StepArgs,
+        #[command(flatten)]
+        inputs: InputsArgs,
+    },
     /// Resolve a step manually, with a result that its children receive, or without one
     Resolve {
         #[command(flatten)]
@@ -25,7 +38,14 @@ pub enum StepCommand {
         /// The result: JSON, @FILE, or - for stdin
         #[arg(long, value_name = "JSON")]
         result: Option<JsonSource>,
+        /// Use the result of a success under this lease, which came too late
+        #[arg(long, value_name = "LEASE", conflicts_with = "result", value_parser = clap::value_parser!(i32).range(1..))]
+        result_of_lease: Option<i32>,
     },
+    /// Resolve a step without a result
+    Skip(StepArgs),
+    /// Write a line to the audit log of a step
+    Note(StepArgs),
 }
 
 #[derive(Debug, Args)]
@@ -34,30 +54,37 @@ pub struct StepArgs {
     task: Uuid,
     /// The step's name or id
     step: String,
-    /// The reason, for the audit log
-    #[arg(short, long)]
-    reason: String,
-    /// Who acts, for the audit log
-    #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
-    actor: String,
+    #[command(flatten)]
+    action: ActionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct InputsArgs {
+    /// The step's own inputs from now on, and its checkpoint dropped: a JSON object, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON")]
+    inputs: Option<JsonSource>,
 }
 
 pub async fn run(command: &StepCommand, client: &Client, format: Format) -> Result {
-    let (StepCommand::Retry(step) | StepCommand::Resolve { step, .. }) = command;
-    let (reason, actor) = (step.reason.clone(), step.actor.clone());
-    let action = match command {
-        StepCommand::Retry(_) => StepManualAction::ResetForRetry { reason, reset_by: actor },
-        StepCommand::Resolve { result: None, .. } => StepManualAction::ResolveManually { reason, resolved_by: actor },
-        StepCommand::Resolve { result: Some(source), .. } => {
-            let completion_data = CompletionData { result: source.read("--result")?, metadata: None };
-            StepManualAction::CompleteManually { completion_data, reason, completed_by: actor }
+    let (step, body) = match command {
+        StepCommand::Retry { step, inputs } => (step, with_inputs(step.action.body("retry"), inputs)?),
+        StepCommand::Redo { step, inputs } => (step, with_inputs(step.action.body("redo"), inputs)?),
+        StepCommand::Resolve { step, result, result_of_lease } => {
+            let result = result.as_ref().map(|source| source.read("--result")).transpose()?;
+            (step, ActionBody { result, result_of_lease: *result_of_lease, ..step.action.body("resolve") })
         }
+        StepCommand::Skip(step) => (step, step.action.body("skip")),
+        StepCommand::Note(step) => (step, step.action.body("note")),
     };
     let mut path = steps_path(step.task).to_vec();
-    path.push(id_of(step, client).await?);
-    let response = client.send(Method::PATCH, &path, &action).await?;
-    let view = |step: &StepResponse| format!("step {} is {}", output::line(&step.name), step.current_state);
-    output::print_response(&response, format, view)
+    path.extend([id_of(step, client).await?, "actions".to_owned()]);
+    let response = client.send(Method::POST, &path, &body).await?;
+    action::print(&response, format, &format!("step {}", output::line(&step.step)))
+}
+
+fn with_inputs(body: ActionBody, InputsArgs { inputs }: &InputsArgs) -> Result<ActionBody> {
+    let inputs = inputs.as_ref().map(|source| source.read("--inputs")).transpose()?;
+    Ok(ActionBody { inputs, ..body })
 }
 
 /// The step's id, because the API identifies steps by id and people by name.

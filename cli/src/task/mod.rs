@@ -1,4 +1,4 @@
-//! `tasker-ctl task …`: submit, show, wait for and cancel tasks.
+//! `tasker-ctl task …`: submit, show, wait for and operate tasks.
 
 mod list;
 mod view;
@@ -9,13 +9,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
-use tasker_wire::rest::{CancelTask, StepResponse, SubmitTask, TaskResponse};
+use tasker_wire::rest::{StepResponse, SubmitTask, TaskResponse};
 use uuid::Uuid;
 
 use crate::{
+    action::{self, ActionArgs},
     client::{ApiResponse, Client},
     error::Result,
-    input::{JsonSource, default_actor},
+    input::JsonSource,
     output::{self, Format},
 };
 
@@ -28,16 +29,17 @@ pub enum TaskCommand {
     /// List tasks, newest first
     List(list::TaskListArgs),
     /// Cancel a task that is not finished
-    Cancel {
-        /// The task's id
-        task: Uuid,
-        /// The reason, for the audit log
-        #[arg(short, long)]
-        reason: Option<String>,
-        /// Who acts, for the audit log
-        #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
-        actor: String,
-    },
+    Cancel(TaskActionArgs),
+    /// Give the cancelled steps of a task a new budget, and go on
+    Reopen(TaskActionArgs),
+    /// End a failed task without changing its steps
+    Resolve(TaskActionArgs),
+    /// Hold the steps of a task that become ready, until it is resumed
+    Pause(TaskActionArgs),
+    /// End the pause of a task: what it held goes on
+    Resume(TaskActionArgs),
+    /// Write a line to the audit log of a task
+    Note(TaskActionArgs),
     /// List all steps of a task
     Steps(TaskArgs),
     /// Wait until a task is finished
@@ -55,6 +57,14 @@ pub enum TaskCommand {
 pub struct TaskArgs {
     /// The task's id
     task: Uuid,
+}
+
+#[derive(Debug, Args)]
+pub struct TaskActionArgs {
+    /// The task's id
+    task: Uuid,
+    #[command(flatten)]
+    action: ActionArgs,
 }
 
 #[derive(Debug, Args)]
@@ -100,18 +110,24 @@ pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Resu
         TaskCommand::Create(args) => create(args, client, format).await,
         TaskCommand::Get(TaskArgs { task }) => show(client.get(&path(*task), &()).await?, client, format).await,
         TaskCommand::List(args) => list::run(args, client, format).await,
-        TaskCommand::Cancel { task, reason, actor } => {
-            let body = CancelTask { reason: reason.clone(), actor: Some(actor.clone()) };
-            let response = client.send(Method::DELETE, &path(*task), &body).await?;
-            let view = |task: &TaskResponse| format!("task {} is {}", task.task_uuid, task.status);
-            output::print_response(&response, format, view)
-        }
+        TaskCommand::Cancel(args) => act("cancel", args, client, format).await,
+        TaskCommand::Reopen(args) => act("reopen", args, client, format).await,
+        TaskCommand::Resolve(args) => act("resolve", args, client, format).await,
+        TaskCommand::Pause(args) => act("pause", args, client, format).await,
+        TaskCommand::Resume(args) => act("resume", args, client, format).await,
+        TaskCommand::Note(args) => act("note", args, client, format).await,
         TaskCommand::Steps(TaskArgs { task }) => {
             let response = client.get(&steps_path(*task), &()).await?;
             output::print_response(&response, format, |steps: &Vec<StepResponse>| view::steps(steps))
         }
         TaskCommand::Wait { task, timeout } => await_end(*task, *timeout, client, format).await,
     }
+}
+
+async fn act(word: &str, TaskActionArgs { task, action }: &TaskActionArgs, client: &Client, format: Format) -> Result {
+    let path: Vec<String> = path(*task).into_iter().chain(["actions".to_owned()]).collect();
+    let response = client.send(Method::POST, &path, &action.body(word)).await?;
+    action::print(&response, format, &format!("task {task}"))
 }
 
 async fn create(args: &CreateTaskArgs, client: &Client, format: Format) -> Result {
