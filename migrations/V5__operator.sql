@@ -128,7 +128,7 @@ create function tasker.reopen_task(
   p_task uuid, p_was text, p_metadata text, p_actor text, p_reason text, p_send_ms bigint, p_bodies int, p_max_bytes bigint)
 returns setof tasker.change language plpgsql as $$
 declare
-  cancelled int[]; revived int; with_places int[]; k_no int[]; k_n int[]; moved tasker.change[]; becomes text;
+  cancelled int[]; revived int; with_places int[]; k_no int[]; k_n int[];
 begin
   cancelled := array(select s.no from tasker.steps s where s.task_id = p_task and s.state = 'cancelled' order by s.no);
   if p_was not in ('error', 'cancelled') or cancelled = '{}' then
@@ -136,8 +136,9 @@ begin
     return;
   end if;
   revived := tasker.revive(p_task, cancelled);
-  -- advance_v1 moves a task on from here.
+  -- advance_v1 moves a task on from here. It runs: among the cancelled steps is one whose parents are done.
   update tasker.tasks t set state = 'error' where t.task_id = p_task;
+  return query select * from tasker.audited(p_task, null, 'reopen_task', p_actor, p_reason, p_was, 'running', p_metadata);
   with_places := tasker.open_batches(p_task, array(select b.no from tasker.batches b where b.task_id = p_task order by b.no));
   select array_agg(k.no), array_agg(k.n) into k_no, k_n from (
     select u.no, 1 as n from unnest(with_places) u(no)
@@ -145,16 +146,9 @@ begin
     select s.no, 0 from unnest(cancelled) u(no), lateral (
       select * from tasker.steps q where q.task_id = p_task and q.no = u.no and q.pending_parents = 0 offset 0) s
     order by no) k;
-  moved := array(select c from tasker.advance_v1(array[p_task], array[0], array[-revived],
-    case when k_no is not null then array_fill(p_task, array[cardinality(k_no)]) end, k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes) c);
-  select t.state into becomes from tasker.tasks t where t.task_id = p_task;
-  return query select * from tasker.audited(p_task, null, 'reopen_task', p_actor, p_reason, p_was, becomes, p_metadata);
-  return query select * from unnest(moved);
+  return query select * from tasker.advance_v1(array[p_task], array[0], array[-revived],
+    case when k_no is not null then array_fill(p_task, array[cardinality(k_no)]) end, k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
   perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
-  if becomes = 'error' then
-    -- All that was cancelled waits for a step that had failed before.
-    perform tasker.enter_failed(array[p_task]);
-  end if;
 end $$;
 
 -- Ends a failed task without changing its steps.

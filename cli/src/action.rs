@@ -1,18 +1,17 @@
-//! Operator actions: what they would do, and what they did.
+//! What operator actions have in common: their options, and how their effects are shown.
 
 use clap::Args;
-use reqwest::Method;
-use serde_json::value::RawValue;
-use tasker_wire::rest::{ActionBody, ActionResponse, StepEffect};
-
-use crate::{
-    client::Client,
-    error::Result,
-    input::default_actor,
-    output::{self, Format},
+use tasker_wire::{
+    StepState,
+    rest::{ActionBody, ActionResponse, StepEffect, Word},
 };
 
-/// Who acts, why, and on what condition.
+use crate::{
+    error::Result,
+    input::default_actor,
+    output::{self, Format, counted, line, table},
+};
+
 #[derive(Debug, Args)]
 pub struct ActionArgs {
     /// The reason, for the audit log
@@ -24,60 +23,139 @@ pub struct ActionArgs {
     /// Change nothing, and show what would change
     #[arg(long)]
     dry_run: bool,
-    /// Act only if it does what the dry run with this digest showed
-    #[arg(long, value_name = "DIGEST")]
+    /// What a dry run printed: act only if the action would still do the same
+    #[arg(long, value_name = "SEEN", conflicts_with = "dry_run")]
     seen: Option<String>,
 }
 
-/// The parts of an action on a step that only some actions have.
-#[derive(Default)]
-pub struct Given {
-    pub inputs: Option<Box<RawValue>>,
-    pub result: Option<Box<RawValue>>,
+impl ActionArgs {
+    pub fn body(&self, action: &str) -> ActionBody {
+        ActionBody {
+            action: action.to_owned(),
+            actor: self.actor.clone(),
+            reason: self.reason.clone(),
+            seen: self.seen.clone(),
+            dry_run: self.dry_run,
+            ..ActionBody::default()
+        }
+    }
 }
 
-/// Asks the server for an action on what the path names, and shows which steps it changes.
-pub async fn act(client: &Client, path: &[String], action: &str, args: &ActionArgs, given: Given, format: Format) -> Result {
-    let ActionArgs { reason, actor, dry_run, seen } = args;
-    let request = ActionBody {
-        action: action.to_owned(),
-        actor: actor.clone(),
-        reason: reason.clone(),
-        inputs: given.inputs,
-        result: given.result,
-        seen: seen.clone(),
-        dry_run: *dry_run,
-        ..ActionBody::default()
+/// Prints what an action on `target` did, or would do.
+pub fn print(response: &crate::client::ApiResponse, format: Format, target: &str) -> Result {
+    output::print_response(response, format, |response| view(response, target, std::env::args()))
+}
+
+fn view(response: &ActionResponse, target: &str, arguments: impl Iterator<Item = String>) -> String {
+    let ActionResponse { action, applied, seen, steps, .. } = response;
+    let changes = match (applied, steps.len()) {
+        (true, 0) => "done, no step changed".to_owned(),
+        (true, count) => format!("done, {} changed", counted(count, "step")),
+        (false, 0) => "would change no step".to_owned(),
+        (false, count) => format!("would change {}", counted(count, "step")),
     };
-    let path: Vec<String> = path.iter().cloned().chain(["actions".to_owned()]).collect();
-    let response = client.send(Method::POST, &path, &request).await?;
-    output::print_response(&response, format, view)
+    let mut view = format!("{} of {target}: {changes}\n", line(action));
+    if !steps.is_empty() {
+        view.push_str(&format!("\n{}\n", effects(steps)));
+    }
+    view.extend(warnings(&response.warnings));
+    if !applied {
+        view.push_str(&format!("\nNothing was done. To do it: {}\n", without_dry_run(arguments, Some(seen))));
+    }
+    view
 }
 
-fn view(response: &ActionResponse) -> String {
-    let steps = response.steps.iter().map(|step| format!("  {}", effect(step)));
-    let (what, how) = match (response.applied, response.steps.len()) {
-        (true, 0) => ("done: no step changed".to_owned(), None),
-        (true, steps) => (format!("done: {} changed", count(steps)), None),
-        (false, 0) => ("would change no step".to_owned(), None),
-        (false, steps) => (
-            format!("would change {}", count(steps)),
-            Some(format!("to do exactly this, repeat it with --seen {}", response.seen)),
-        ),
+/// Warnings as lines.
+pub fn warnings(warnings: &[String]) -> impl Iterator<Item = String> {
+    warnings.iter().map(|warning| format!("! {}\n", line(warning)))
+}
+
+/// A table of what changes in steps.
+pub fn effects(steps: &[StepEffect]) -> String {
+    let row = |step: &StepEffect| {
+        let from = step.from_state.as_ref().map(ToString::to_string).unwrap_or_default();
+        vec![step.name.clone(), from, step.to_state.to_string(), meaning(step).to_owned()]
     };
-    let warnings = response.warnings.iter().map(|warning| format!("warning: {}", output::line(warning)));
-    [what].into_iter().chain(steps).chain(warnings).chain(how).collect::<Vec<_>>().join("\n")
+    table(&["STEP", "FROM", "TO", "EFFECT"], steps.iter().map(row))
 }
 
-fn count(steps: usize) -> String {
-    if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") }
+fn meaning(step: &StepEffect) -> &'static str {
+    let from = step.from_state.as_ref().and_then(Word::known);
+    match (from, step.to_state.known()) {
+        (None, Some(StepState::Enqueued)) => "made and dispatched",
+        (None, Some(_)) => "made",
+        (Some(StepState::Pending), Some(StepState::Enqueued)) => "dispatched",
+        (_, Some(StepState::Enqueued)) => "reset and dispatched",
+        (_, Some(StepState::Pending)) => "reset",
+        (_, Some(StepState::Cancelled)) => "cancelled",
+        (_, Some(StepState::ResolvedManually)) => "resolved",
+        (_, None) if step.to_state.to_string() == "deleted" => "deleted",
+        _ => "",
+    }
 }
 
-fn effect(StepEffect { name, from_state, to_state, .. }: &StepEffect) -> String {
-    let (name, to) = (output::line(name), output::line(&to_state.to_string()));
-    match from_state.as_ref().map(|state| output::line(&state.to_string())) {
-        None => format!("{name}: made, {to}"),
-        Some(from) if from == to => format!("{name}: {to} anew"),
-        Some(from) => format!("{name}: {from} -> {to}"),
+/// This program's command line as one that carries the action out: with `--seen` in place of `--dry-run`, or without both.
+pub fn without_dry_run(arguments: impl Iterator<Item = String>, seen: Option<&str>) -> String {
+    let words: Vec<String> = arguments
+        .skip(1)
+        .flat_map(|word| match (word.as_str(), seen) {
+            ("--dry-run", Some(seen)) => vec!["--seen".to_owned(), seen.to_owned()],
+            ("--dry-run", None) => Vec::new(),
+            _ => vec![word],
+        })
+        .collect();
+    line(&format!("tasker-ctl {}", shell_words::join(words)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn effect(name: &str, from: Option<&str>, to: &str) -> StepEffect {
+        let word = |word: &str| serde_json::from_value(word.into()).unwrap();
+        StepEffect { name: name.into(), from_state: from.map(word), to_state: word(to), ..StepEffect::default() }
+    }
+
+    fn arguments() -> impl Iterator<Item = String> {
+        ["/bin/tasker-ctl", "step", "redo", "TASK", "it's", "--dry-run", "--reason", "two words"].into_iter().map(str::to_owned)
+    }
+
+    #[test]
+    fn a_dry_run_shows_every_change_and_the_line_that_makes_it() {
+        let response = ActionResponse {
+            action: "redo".into(),
+            seen: "5ee4".into(),
+            steps: vec![
+                effect("a", Some("complete"), "enqueued"),
+                effect("b\u{1b}", Some("complete"), "pending"),
+                effect("work_001", Some("error"), "deleted"),
+                effect("c", None, "pending"),
+                effect("d", Some("pending"), "enqueued"),
+            ],
+            warnings: vec!["it may act twice".into()],
+            ..ActionResponse::default()
+        };
+        let shown = view(&response, "step it's", arguments());
+        let expected = "\
+redo of step it's: would change 5 steps
+
+STEP      FROM      TO        EFFECT
+a         complete  enqueued  reset and dispatched
+b\\u{1b}   complete  pending   reset
+work_001  error     deleted   deleted
+c                   pending   made
+d         pending   enqueued  dispatched
+! it may act twice
+
+Nothing was done. To do it: tasker-ctl step redo TASK 'it'\\''s' --seen 5ee4 --reason 'two words'
+";
+        let trimmed: String = shown.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        assert_eq!(trimmed, expected);
+    }
+
+    #[test]
+    fn an_applied_action_says_so_in_one_line_if_no_step_changed() {
+        let response = ActionResponse { action: "note".into(), applied: true, ..ActionResponse::default() };
+        assert_eq!(view(&response, "task 1", arguments()), "note of task 1: done, no step changed\n");
     }
 }

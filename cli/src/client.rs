@@ -7,8 +7,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use tasker_wire::rest::{ErrorBody, ErrorDetails, ErrorWords};
 
 use crate::{
+    action::effects,
     error::{CommandError, Exit, Result},
-    output::line,
+    output::{counted, line},
 };
 
 /// The timeout of a request.
@@ -163,7 +164,7 @@ fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &str, from: 
     CommandError::new(exit, lines.join("\n"))
 }
 
-/// The message, followed by the faults, the differences, the task or the registered versions.
+/// The message, followed by the faults, the differences, the task, the registered versions, or the effects.
 fn details(ErrorWords { message, details, .. }: &ErrorWords) -> Vec<String> {
     let mut lines = vec![line(message)];
     match details {
@@ -181,6 +182,11 @@ fn details(ErrorWords { message, details, .. }: &ErrorWords) -> Vec<String> {
             let versions = registered_versions.join(", ");
             let versions = if versions.is_empty() { "none; see tasker-ctl template list" } else { &versions };
             lines.push(format!("  registered versions: {}", line(versions)));
+        }
+        Some(ErrorDetails::Changed(now)) => {
+            lines.push(format!("It would change {} now.", counted(now.steps.len(), "step")));
+            lines.push(effects(&now.steps));
+            lines.push("Look at it again with --dry-run.".to_owned());
         }
         Some(ErrorDetails::Task { task_uuid, status }) if !message.contains(&task_uuid.to_string()) => {
             lines.push(format!("  task {task_uuid} is {}", line(status)));

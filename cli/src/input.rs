@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::unistd::gethostname;
 use serde_json::value::RawValue;
 use tasker_domain::json;
 use tasker_wire::limits;
@@ -61,9 +62,13 @@ fn read_bounded(source: impl Read, place: &str, limit: usize) -> Result<String> 
     String::from_utf8(bytes).map_err(|_| CommandError::new(Exit::Error, format!("{place} is not UTF-8 text")))
 }
 
-/// The default actor for the audit log.
+/// The default actor for the audit log: `USER@HOST`.
 pub fn default_actor() -> String {
-    tasker_process::settings::optional("USER").ok().flatten().unwrap_or_else(|| "cli-operator".into())
+    let user = tasker_process::settings::optional("USER").ok().flatten().unwrap_or_else(|| "cli-operator".into());
+    match gethostname().ok().and_then(|name| name.into_string().ok()) {
+        Some(host) if !host.is_empty() => format!("{user}@{host}"),
+        _ => user,
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod doctor;
 mod error;
 mod input;
 mod output;
+mod pauses;
 mod postgres;
 mod queues;
 mod step;
@@ -41,12 +42,19 @@ struct Global {
     /// How to print results: table or json. For commands that call the server, json is its response
     #[arg(short, long, global = true, value_enum, hide_possible_values = true, default_value_t = Format::Table)]
     output: Format,
+    /// The same as --output json
+    #[arg(long, global = true, conflicts_with = "output")]
+    json: bool,
     /// The server's address [env: TASKER_URL] [default: http://127.0.0.1:8080]
     #[arg(long, global = true, value_parser = client::parse_url)]
     url: Option<Url>,
 }
 
 impl Global {
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
+
     fn client(&self) -> error::Result<Client> {
         let url = match &self.url {
             None => settings::read("TASKER_URL", client::parse_url)?,
@@ -60,12 +68,18 @@ impl Global {
 enum CtlCommand {
     /// Run the whole system in this process
     Dev(dev::DevArgs),
-    /// Submit, show, wait for and cancel tasks
+    /// Submit, show, wait for and operate tasks
     #[command(subcommand)]
     Task(task::TaskCommand),
-    /// Retry or resolve a step
+    /// Retry, redo, resolve or skip a step
     #[command(subcommand)]
     Step(step::StepCommand),
+    /// Hold the steps of a namespace or template, until it is resumed
+    Pause(pauses::PauseArgs),
+    /// End a pause: what it held goes on
+    Resume(pauses::PauseArgs),
+    /// List the paused namespaces and templates
+    Pauses,
     /// Check, register and show workflow templates
     #[command(subcommand)]
     Template(template::TemplateCommand),
@@ -116,11 +130,14 @@ async fn run_to_exit(cli: Cli) -> ExitCode {
 }
 
 async fn run(Cli { global, command }: Cli) -> error::Result {
-    let (client, output) = (|| global.client(), global.output);
+    let (client, output) = (|| global.client(), global.format());
     match command {
         CtlCommand::Dev(args) => dev::run(args).await,
         CtlCommand::Task(command) => task::run(&command, &client()?, output).await,
         CtlCommand::Step(command) => step::run(&command, &client()?, output).await,
+        CtlCommand::Pause(args) => pauses::pause(&args, &client()?, output).await,
+        CtlCommand::Resume(args) => pauses::resume(&args, &client()?, output).await,
+        CtlCommand::Pauses => pauses::list(&client()?, output).await,
         CtlCommand::Template(command) => template::run(&command, &client()?, output).await,
         CtlCommand::Doctor => doctor::run(&client()?, output).await,
         CtlCommand::Dlq(args) => dlq::run(&args, output).await,
@@ -178,6 +195,11 @@ mod tests {
             "task list --page 0",
             "task create",
             "step retry 01990000-0000-7000-8000-000000000000 a",
+            "task cancel 01990000-0000-7000-8000-000000000000",
+            "step skip 01990000-0000-7000-8000-000000000000 a --reason x --dry-run --seen y",
+            "step resolve 01990000-0000-7000-8000-000000000000 a --reason x --result 1 --result-of-lease 1",
+            "pause shop",
+            "task list --json --output table",
             "--url localhost:8080 doctor",
             "--url ftp://h doctor",
             "dev --worker python",

@@ -1,12 +1,13 @@
 //! `tasker-ctl step …`: operator actions on one step.
 
 use clap::{Args, Subcommand};
+use reqwest::Method;
 use tasker_domain::did_you_mean;
-use tasker_wire::rest::StepResponse;
+use tasker_wire::rest::{ActionBody, StepResponse};
 use uuid::Uuid;
 
 use crate::{
-    action::{ActionArgs, Given, act},
+    action::{self, ActionArgs},
     client::Client,
     error::{CommandError, Exit, Result},
     input::JsonSource,
@@ -16,10 +17,20 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub enum StepCommand {
-    /// Retry a step that failed, waits for a retry or was cancelled, with its attempts reset
-    Retry(AgainArgs),
-    /// Set back a step and everything after it, and run them again
-    Redo(AgainArgs),
+    /// Retry a failed step, with its attempts reset
+    Retry {
+        #[command(flatten)]
+        step: StepArgs,
+        #[command(flatten)]
+        inputs: InputsArgs,
+    },
+    /// Repeat a step and everything after it
+    Redo {
+        #[command(flatten)]
+        step: StepArgs,
+        #[command(flatten)]
+        inputs: InputsArgs,
+    },
     /// Resolve a step manually, with a result that its children receive, or without one
     Resolve {
         #[command(flatten)]
@@ -27,10 +38,13 @@ pub enum StepCommand {
         /// The result: JSON, @FILE, or - for stdin
         #[arg(long, value_name = "JSON")]
         result: Option<JsonSource>,
+        /// Use the result of a success under this lease, which came too late
+        #[arg(long, value_name = "LEASE", conflicts_with = "result", value_parser = clap::value_parser!(i32).range(1..))]
+        result_of_lease: Option<i32>,
     },
-    /// Resolve a step without a result. A decision or a batch makes nothing then
+    /// Resolve a step without a result
     Skip(StepArgs),
-    /// Write a line to the audit log
+    /// Write a line to the audit log of a step
     Note(StepArgs),
 }
 
@@ -45,30 +59,32 @@ pub struct StepArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct AgainArgs {
-    #[command(flatten)]
-    step: StepArgs,
-    /// New inputs of the step, which its handler sees before the task's context: JSON, @FILE, or - for stdin
+pub struct InputsArgs {
+    /// The step's own inputs from now on, and its checkpoint dropped: a JSON object, @FILE, or - for stdin
     #[arg(long, value_name = "JSON")]
     inputs: Option<JsonSource>,
 }
 
 pub async fn run(command: &StepCommand, client: &Client, format: Format) -> Result {
-    let read = |source: &Option<JsonSource>, option| source.as_ref().map(|source| source.read(option)).transpose();
-    let (action, step, given) = match command {
-        StepCommand::Retry(again) => {
-            ("retry", &again.step, Given { inputs: read(&again.inputs, "--inputs")?, ..Given::default() })
+    let (step, body) = match command {
+        StepCommand::Retry { step, inputs } => (step, with_inputs(step.action.body("retry"), inputs)?),
+        StepCommand::Redo { step, inputs } => (step, with_inputs(step.action.body("redo"), inputs)?),
+        StepCommand::Resolve { step, result, result_of_lease } => {
+            let result = result.as_ref().map(|source| source.read("--result")).transpose()?;
+            (step, ActionBody { result, result_of_lease: *result_of_lease, ..step.action.body("resolve") })
         }
-        StepCommand::Redo(again) => ("redo", &again.step, Given { inputs: read(&again.inputs, "--inputs")?, ..Given::default() }),
-        StepCommand::Resolve { step, result } => {
-            ("resolve", step, Given { result: read(result, "--result")?, ..Given::default() })
-        }
-        StepCommand::Skip(step) => ("skip", step, Given::default()),
-        StepCommand::Note(step) => ("note", step, Given::default()),
+        StepCommand::Skip(step) => (step, step.action.body("skip")),
+        StepCommand::Note(step) => (step, step.action.body("note")),
     };
     let mut path = steps_path(step.task).to_vec();
-    path.push(id_of(step, client).await?);
-    act(client, &path, action, &step.action, given, format).await
+    path.extend([id_of(step, client).await?, "actions".to_owned()]);
+    let response = client.send(Method::POST, &path, &body).await?;
+    action::print(&response, format, &format!("step {}", output::line(&step.step)))
+}
+
+fn with_inputs(body: ActionBody, InputsArgs { inputs }: &InputsArgs) -> Result<ActionBody> {
+    let inputs = inputs.as_ref().map(|source| source.read("--inputs")).transpose()?;
+    Ok(ActionBody { inputs, ..body })
 }
 
 /// The step's id, because the API identifies steps by id and people by name.

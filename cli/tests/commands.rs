@@ -253,22 +253,138 @@ async fn a_wait_outlives_a_server_that_is_away_for_a_moment() {
     assert_eq!(code(&output), 0, "{}", err(&output));
 }
 
+/// The answer to an action: one step, from a state to another.
+fn effect(action: &str, applied: bool, from: &str, to: &str) -> Value {
+    json!({"action": action, "applied": applied, "seen": "5ee4", "warnings": [],
+        "steps": [{"step_uuid": STEP, "name": "charge", "from_state": from, "to_state": to}]})
+}
+
+/// The lines of an output, without the blanks at their ends.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim_end).collect()
+}
+
 #[tokio::test]
 async fn a_step_is_retried_by_its_name() {
-    let effect = json!({"step_uuid": STEP, "name": "charge", "from_state": "error", "to_state": "enqueued"});
-    let answer = |applied: bool| (200, json!({"action": "retry_step", "applied": applied, "seen": "abc", "steps": [effect]}));
-    let server = Server::answering([(200, steps("error")), answer(true), (200, steps("error")), answer(false)]).await;
-    let retry = ["step", "retry", TASK, "charge", "--reason", "the bank is back", "--actor", "me"];
-    let output = server.run(&retry).await;
-    assert_eq!((code(&output), out(&output).as_str()), (0, "done: 1 step changed\n  charge: error -> enqueued\n"));
-    let action = r#"{"action":"retry","actor":"me","reason":"the bank is back","dry_run":false}"#;
+    let server = Server::answering([(200, steps("error")), (200, effect("retry", true, "error", "enqueued"))]).await;
+    let output = server.run(&["step", "retry", TASK, "charge", "--reason", "the bank is back", "--actor", "me"]).await;
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let shown = out(&output);
+    let expected = [
+        "retry of step charge: done, 1 step changed",
+        "",
+        "STEP    FROM   TO        EFFECT",
+        "charge  error  enqueued  reset and dispatched",
+    ];
+    assert_eq!(lines(&shown), expected);
+    let action = r#"{"action":"retry","actor":"me","reason":"the bank is back"}"#;
     assert_eq!(server.asked()[1], format!("POST /v1/tasks/{TASK}/workflow_steps/{STEP}/actions {action}"));
-    let more = ["--dry-run", "--inputs", r#"{"limit": 5}"#, "--seen", "x"];
-    let output = server.run(&[&retry[..], &more[..]].concat()).await;
-    let shown = "would change 1 step\n  charge: error -> enqueued\nto do exactly this, repeat it with --seen abc\n";
-    assert_eq!((code(&output), out(&output).as_str()), (0, shown));
-    let action = r#"{"action":"retry","actor":"me","reason":"the bank is back","inputs":{"limit": 5},"seen":"x","dry_run":true}"#;
-    assert_eq!(server.asked()[3], format!("POST /v1/tasks/{TASK}/workflow_steps/{STEP}/actions {action}"));
+}
+
+#[tokio::test]
+async fn every_action_on_a_step_sends_what_was_given() {
+    let server = Server::answering([(200, effect("x", true, "error", "enqueued"))]).await;
+    for (arguments, sent) in [
+        (&["retry", "--inputs", r#"{"n":1.50}"#][..], r#""action":"retry",…,"inputs":{"n":1.50}"#),
+        (&["redo", "--inputs", "{}", "--seen", "abc"], r#""action":"redo",…,"inputs":{},"seen":"abc""#),
+        (&["resolve", "--result", "null"], r#""action":"resolve",…,"result":null"#),
+        (&["resolve", "--result-of-lease", "3"], r#""action":"resolve",…,"result_of_lease":3"#),
+        (&["skip", "--dry-run"], r#""action":"skip",…,"dry_run":true"#),
+        (&["note"], r#""action":"note",…"#),
+    ] {
+        let (verb, options) = arguments.split_first().unwrap();
+        let line = [&["step", verb, TASK, STEP, "--reason", "r", "--actor", "me"], options].concat();
+        let output = server.run(&line).await;
+        assert_eq!(code(&output), 0, "{}", err(&output));
+        let body = sent.replace(",…", r#","actor":"me","reason":"r""#);
+        let asked = server.asked().pop().unwrap();
+        assert_eq!(asked, format!("POST /v1/tasks/{TASK}/workflow_steps/{STEP}/actions {{{body}}}"));
+    }
+    let file = file(r#"{"n": 1.50}"#);
+    server.run(&["step", "retry", TASK, STEP, "--reason", "r", "--inputs", &format!("@{}", file.path().display())]).await;
+    assert!(server.asked().pop().unwrap().ends_with(r#""inputs":{"n": 1.50}}"#));
+}
+
+#[tokio::test]
+async fn every_action_on_a_task_is_sent_with_the_actor_at_its_host() {
+    for action in ["cancel", "reopen", "resolve", "pause", "resume", "note"] {
+        let server = Server::answering([(200, json!({"action": action, "applied": true, "seen": "5ee4", "steps": []}))]).await;
+        let arguments = ["task", action, TASK, "--reason", "r"];
+        let output = program(&arguments).env("TASKER_URL", &server.url).env("USER", "anna").output().await.unwrap();
+        assert_eq!(out(&output), format!("{action} of task {TASK}: done, no step changed\n"), "{}", err(&output));
+        let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
+        let body = json!({"action": action, "actor": format!("anna@{host}"), "reason": "r"});
+        assert_eq!(server.asked(), [format!("POST /v1/tasks/{TASK}/actions {body}")]);
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_ends_with_the_line_that_carries_it_out() {
+    let mut answer = effect("cancel", false, "enqueued", "cancelled");
+    answer["warnings"] = json!(["mind\u{1b}[2J the gap"]);
+    let server = Server::answering([(200, answer)]).await;
+    let output = server.run(&["task", "cancel", TASK, "--dry-run", "--reason", "it's over"]).await;
+    let shown = out(&output);
+    let again = format!(r"Nothing was done. To do it: tasker-ctl task cancel {TASK} --seen 5ee4 --reason 'it'\''s over'");
+    let expected = [
+        &format!("cancel of task {TASK}: would change 1 step"),
+        "",
+        "STEP    FROM      TO         EFFECT",
+        "charge  enqueued  cancelled  cancelled",
+        r"! mind\u{1b}[2J the gap",
+        "",
+        &again,
+    ];
+    assert_eq!(lines(&shown), expected);
+}
+
+#[tokio::test]
+async fn a_change_since_the_dry_run_is_a_conflict_that_shows_the_new_effect() {
+    let now = effect("cancel", false, "in_progress", "cancelled");
+    let server = Server::answering([(409, error("CHANGED", "it has changed; nothing was done", now))]).await;
+    let output = server.run(&["task", "cancel", TASK, "--reason", "r", "--seen", "old"]).await;
+    assert_eq!(code(&output), 5);
+    let said = err(&output);
+    let expected = [
+        "error: it has changed; nothing was done",
+        "It would change 1 step now.",
+        "STEP    FROM         TO         EFFECT",
+        "charge  in_progress  cancelled  cancelled",
+        "Look at it again with --dry-run.",
+    ];
+    assert_eq!(lines(&said), expected);
+}
+
+#[tokio::test]
+async fn json_of_an_action_is_the_servers_own_answer() {
+    let server = Server::answering([(200, effect("cancel", true, "enqueued", "cancelled"))]).await;
+    for format in [&["--json"][..], &["-o", "json"]] {
+        let output = server.run(&[&["task", "cancel", TASK, "--reason", "r"], format].concat()).await;
+        let shown: Value = serde_json::from_str(&out(&output)).unwrap();
+        assert_eq!(shown, effect("cancel", true, "enqueued", "cancelled"));
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_and_a_template_are_paused_and_resumed() {
+    let entry =
+        json!({"namespace": "shop", "template": "order", "actor": "anna", "reason": "r", "created_at": "2026-01-02T03:04:05Z"});
+    let answer =
+        |action: &str| json!({"action": action, "applied": true, "pause": entry, "held_steps": 7, "warnings": ["is it?"]});
+    let server = Server::answering([(200, answer("pause")), (200, answer("resume")), (200, json!({"pauses": [entry]}))]).await;
+    let paused = server.run(&["pause", "shop/order", "--reason", "r", "--actor", "me"]).await;
+    let since = "since 2026-01-02 03:04:05Z by anna: r";
+    assert_eq!(out(&paused), format!("template shop/order is paused {since}; 7 steps held\n! is it?\n"), "{}", err(&paused));
+    let resumed = server.run(&["resume", "shop", "--reason", "r", "--actor", "me"]).await;
+    assert_eq!(out(&resumed), format!("namespace shop was paused {since}; 7 steps can go on\n! is it?\n"));
+    let listed = out(&server.run(&["pauses"]).await);
+    let expected =
+        ["NAMESPACE  TEMPLATE  SINCE                 BY    REASON", "shop       order     2026-01-02 03:04:05Z  anna  r"];
+    assert_eq!(lines(&listed), expected);
+    let body = r#"{"actor":"me","reason":"r"}"#;
+    let asked =
+        [format!("PUT /v1/pauses/shop/order {body}"), format!("DELETE /v1/pauses/shop {body}"), "GET /v1/pauses".to_owned()];
+    assert_eq!(server.asked(), asked);
 }
 
 #[tokio::test]

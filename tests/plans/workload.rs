@@ -32,6 +32,7 @@ pub async fn run(session: &mut Session, meter: Meter) {
     batch(session, meter).await;
     time(session, meter).await;
     operate(session, meter).await;
+    pause(session, meter).await;
 }
 
 /// Lists and counts, by filter. Other filters are not bounded: a state that few tasks have, an initiator only, or a source only
@@ -151,6 +152,23 @@ async fn operate(session: &mut Session, meter: Meter) {
         let args = [&format!("'{verb}'"), &one, no, r#"'{"result": 1}'"#, "'me'", "'why'", "null", "false"];
         session.run(meter, "operate", verb, &[&args[..], &DISPATCH[..]].concat(), bound).await;
     }
+}
+
+/// Holds the roots of a batch of tasks, and lets them go.
+async fn pause(session: &mut Session, meter: Meter) {
+    let tasks: Vec<Uuid> = (0..BATCH).map(|_| Uuid::now_v7()).collect();
+    let (scope, by, page) = (["'ns3'", "''"], ["'me'", "'why'"], ["'00000000-0000-0000-0000-000000000000'", "0", "1000"]);
+    let many = BATCH as u64;
+    session.run(meter, "pause", "a namespace", &[scope, by].concat(), 50).await;
+    submit(session, meter, &tasks, "of fifty that are held", 100 * many).await;
+    session.run(meter, "list_pauses", "of one", &["100"], 50).await;
+    session.run(meter, "count_held", "of fifty", &[&scope[..], &page[..]].concat(), 20 * many).await;
+    session.run(meter, "resume", "a namespace", &[scope, by].concat(), 50).await;
+    session.run(meter, "release_held", "of fifty", &[&scope[..], &page[..]].concat(), 40 * many).await;
+    session.run(meter, "sweep", "of fifty that were held", &["500", "null", DISPATCH[1], DISPATCH[2]], 80 * many).await;
+    let step = [&format!("'{}'", tasks[0]), step_no(0).to_string().as_str()].map(str::to_owned);
+    session.run(meter, "step_risks", "of one", &[&step[0], &step[1]], 30).await;
+    session.run(meter, "late_result", "of none", &[&step[0], &step[1], "1"], 30).await;
 }
 
 /// Submits diamonds.

@@ -3,35 +3,49 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tasker_engine::{OperatorAction, Precondition};
+use tasker_store::PauseScope;
 use tasker_wire::{Answer, RunStep, StepState, TaskId, TaskState};
 
 use crate::rig::{Rig, by, failure, success, template, workflow};
 
 const HOLD: Duration = Duration::from_secs(60);
 
-/// Pauses by SQL, because operators have no action for it yet.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Pause {
-    Task,
+    Task(TaskId),
     Template,
     Namespace,
 }
 
 impl Pause {
-    const ALL: [Self; 3] = [Self::Task, Self::Template, Self::Namespace];
+    fn all(task: TaskId) -> [Self; 3] {
+        [Self::Task(task), Self::Template, Self::Namespace]
+    }
+
+    fn scope(self) -> PauseScope {
+        PauseScope { namespace: "default".into(), template: (self == Self::Template).then(|| "w".into()) }
+    }
 
     async fn begin(self, rig: &Rig) {
-        rig.execute(match self {
-            Self::Task => "update tasker.tasks set paused_at = tasker.clock()",
-            Self::Template => "insert into tasker.pauses values ('default', 'w', 'me', 'because', tasker.clock())",
-            Self::Namespace => "insert into tasker.pauses values ('default', '', 'me', 'because', tasker.clock())",
-        })
-        .await;
+        match self {
+            Self::Task(task) => operate(rig, task, OperatorAction::PauseTask).await,
+            _ => drop(rig.engine.pause(self.scope(), by("because"), false).await.unwrap()),
+        }
+        rig.check().await;
     }
 
     async fn end(self, rig: &Rig) {
-        rig.execute("update tasker.tasks set paused_at = null; delete from tasker.pauses").await;
+        match self {
+            Self::Task(task) => operate(rig, task, OperatorAction::ResumeTask).await,
+            _ => drop(rig.engine.resume(self.scope(), by("enough"), false).await.unwrap()),
+        }
+        rig.check().await;
     }
+}
+
+async fn operate(rig: &Rig, task: TaskId, action: OperatorAction) {
+    rig.engine.operate((task, None), action, by("because"), Precondition::default()).await.unwrap();
 }
 
 /// A task of two roots, each with a child; the roots are dispatched.
@@ -51,8 +65,9 @@ async fn active_steps(rig: &Rig) -> i64 {
 
 #[tokio::test]
 async fn during_a_pause_outcomes_are_applied_and_ready_steps_are_held() {
-    for pause in Pause::ALL {
+    for n in 0..3 {
         let (rig, task, a, b) = two_chains().await;
+        let pause = Pause::all(task)[n];
         pause.begin(&rig).await;
         assert_eq!(rig.answer(&a, success(json!("a"))).await, Answer::Accepted);
         assert_eq!(rig.answer(&b, failure("not now")).await, Answer::Accepted);
@@ -76,10 +91,9 @@ async fn during_a_pause_outcomes_are_applied_and_ready_steps_are_held() {
         assert_eq!(rig.state(task).await, TaskState::Running);
 
         pause.end(&rig).await;
-        rig.engine.sweep().await.unwrap();
-        assert_eq!(rig.engine.queue().waiting(), 0, "looked at again only in a minute");
-        rig.pass(HOLD).await;
-        assert_eq!(rig.engine.sweep().await.unwrap().sent, 2);
+        let at_once = matches!(pause, Pause::Task(_));
+        assert_eq!(rig.engine.queue().waiting(), if at_once { 2 } else { 0 });
+        assert_eq!(rig.engine.sweep().await.unwrap().sent, if at_once { 0 } else { 2 });
         let runs = rig.receive_all().await;
         let [a2, b] = [&runs["a2"], &runs["b"]];
         assert_eq!((a2.attempt, a2.lease, a2.dependency_results["a"].get()), (1, 1, "\"a\""));
@@ -106,7 +120,6 @@ async fn the_roots_of_a_task_submitted_during_a_pause_are_held() {
         assert_eq!((a.state, a.lease, a.attempt), (StepState::Pending, 0, 0));
         rig.check().await;
         pause.end(&rig).await;
-        rig.pass(HOLD).await;
         rig.engine.sweep().await.unwrap();
         let runs = rig.receive_all().await;
         assert_eq!(runs.values().map(|run| (run.attempt, run.lease)).collect::<Vec<_>>(), [(1, 1); 2]);
@@ -129,7 +142,7 @@ async fn a_pause_of_one_template_holds_no_other() {
 #[tokio::test]
 async fn what_is_dispatched_again_is_held_too_and_goes_on_under_its_attempt() {
     let (rig, task, a, b) = two_chains().await;
-    Pause::Task.begin(&rig).await;
+    Pause::Task(task).begin(&rig).await;
     rig.answer(&a, tasker_wire::Outcome::Released {}).await;
     rig.engine.resolve_step(b.step_id, None, by("skip it")).await.unwrap();
     let [a, b2] = [rig.step(task, "a").await, rig.step(task, "b2").await];
@@ -137,9 +150,7 @@ async fn what_is_dispatched_again_is_held_too_and_goes_on_under_its_attempt() {
     assert_eq!((b2.state, b2.lease), (StepState::Pending, 0));
     assert_eq!(active_steps(&rig).await, 2);
     rig.check().await;
-    Pause::Task.end(&rig).await;
-    rig.pass(HOLD).await;
-    rig.engine.sweep().await.unwrap();
+    Pause::Task(task).end(&rig).await;
     let runs = rig.receive_all().await;
     assert_eq!((runs["a"].lease, runs["a"].attempt), (2, 1));
     assert_eq!((runs["b2"].lease, runs["b2"].attempt), (1, 1));
@@ -150,7 +161,7 @@ async fn what_is_dispatched_again_is_held_too_and_goes_on_under_its_attempt() {
 async fn an_operators_retry_is_held_by_a_pause_and_a_resolve_or_cancel_is_not() {
     let (rig, task, a, b) = two_chains().await;
     rig.answer(&a, failure("x")).await;
-    Pause::Task.begin(&rig).await;
+    Pause::Task(task).begin(&rig).await;
     rig.engine.retry_step(a.step_id, by("now")).await.unwrap();
     let step = rig.step(task, "a").await;
     assert_eq!((step.state, step.attempt), (StepState::Pending, 0));
@@ -163,5 +174,122 @@ async fn an_operators_retry_is_held_by_a_pause_and_a_resolve_or_cancel_is_not() 
     rig.engine.cancel_task(task, by("enough")).await.unwrap();
     assert_eq!(rig.answer(&b, success(json!(1))).await, Answer::Stale);
     assert_eq!(rig.state(task).await, TaskState::Cancelled);
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn what_two_pauses_hold_goes_on_when_both_have_ended() {
+    for first in 0..3 {
+        for second in (0..3).filter(|second| *second != first) {
+            let (rig, task, a, b) = two_chains().await;
+            let [one, other] = [first, second].map(|n| Pause::all(task)[n]);
+            one.begin(&rig).await;
+            rig.answer(&a, success(json!("a"))).await;
+            other.begin(&rig).await;
+            rig.answer(&b, failure("not now")).await;
+            rig.engine.sweep().await.unwrap();
+            one.end(&rig).await;
+            rig.engine.sweep().await.unwrap();
+            assert_eq!(rig.engine.queue().waiting(), 0, "{one:?}, {other:?}");
+            assert_eq!(active_steps(&rig).await, 2);
+            other.end(&rig).await;
+            rig.engine.sweep().await.unwrap();
+            let names: Vec<String> = rig.receive_all().await.into_keys().collect();
+            assert_eq!(names, ["a2", "b"], "{one:?}, {other:?}");
+            rig.check().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_pause_is_over_at_once_and_not_when_the_sweep_would_have_looked_again() {
+    for n in 0..3 {
+        let (rig, task, a, _) = two_chains().await;
+        let pause = Pause::all(task)[n];
+        pause.begin(&rig).await;
+        rig.answer(&a, success(json!("a"))).await;
+        for _ in 0..12 {
+            rig.pass(HOLD * 30).await;
+            rig.engine.sweep().await.unwrap();
+        }
+        assert_eq!(rig.wakes_in_ms(task, "a2").await, Some(3_600_000), "looked at once an hour");
+        pause.end(&rig).await;
+        rig.engine.sweep().await.unwrap();
+        assert_eq!(rig.receive_all().await.into_keys().collect::<Vec<_>>(), ["a2"]);
+        rig.check().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_or_resolved_step_that_a_pause_held_does_not_come_back() {
+    for pause in [Pause::Template, Pause::Namespace] {
+        let (rig, task, a, b) = two_chains().await;
+        pause.begin(&rig).await;
+        rig.answer(&a, success(json!("a"))).await;
+        rig.answer(&b, success(json!("b"))).await;
+        rig.engine.resolve_step(rig.step_id(task, "a2").await, None, by("skip")).await.unwrap();
+        assert_eq!(rig.engine.store().count_held(&pause.scope()).await.unwrap(), 1);
+        rig.engine.cancel_task(task, by("enough")).await.unwrap();
+        assert_eq!(rig.engine.resume(pause.scope(), by("go"), false).await.unwrap().held_steps, 0);
+        rig.engine.sweep().await.unwrap();
+        assert_eq!(rig.engine.queue().waiting(), 0);
+        rig.check().await;
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_pause_reaches_all_it_held_page_by_page_and_nothing_of_others() {
+    let rig = Rig::still().await;
+    rig.stop_clock().await;
+    let steps: Vec<_> = (0..300).map(|n| json!({"name": format!("s{n}")})).collect();
+    for (namespace, name) in [("here", "w"), ("here", "v"), ("there", "w")] {
+        let mut template: serde_json::Value = serde_json::from_str(&workflow(name, json!(steps))).unwrap();
+        template["namespace_name"] = json!(namespace);
+        rig.register(&template.to_string()).await;
+    }
+    let scope = |namespace: &str, template: Option<&str>| PauseScope {
+        namespace: namespace.into(),
+        template: template.map(str::to_owned),
+    };
+    for paused in [scope("here", None), scope("there", None), scope("here", Some("v"))] {
+        rig.engine.pause(paused, by("because"), false).await.unwrap();
+    }
+    let mut of_here = Vec::new();
+    for n in 0..9 {
+        let (namespace, name) = [("here", "w"), ("there", "w"), ("here", "v")][n % 3];
+        let task = rig.try_submit(json!({"namespace": namespace, "name": name, "context": {"n": n}})).await.unwrap().task;
+        if n % 3 == 0 {
+            of_here.push(task.to_string());
+        }
+    }
+    let due = "select count(*) from tasker.steps where wake_at <= tasker.clock()";
+    assert_eq!(rig.engine.resume(scope("here", None), by("go"), true).await.unwrap().held_steps, 900);
+    assert_eq!(rig.count(due).await, 0, "a dry run");
+    assert_eq!(rig.engine.resume(scope("here", None), by("go"), false).await.unwrap().held_steps, 900);
+    assert_eq!(rig.count(due).await, 900);
+    let tasks = rig.rows("select distinct task_id from tasker.steps where wake_at <= tasker.clock() order by 1").await;
+    assert_eq!(tasks.iter().map(|row| row["task_id"].as_str().unwrap()).collect::<Vec<_>>(), of_here);
+    assert_eq!(rig.engine.resume(scope("here", Some("v")), by("go"), false).await.unwrap().held_steps, 900);
+    assert_eq!(rig.count(due).await, 1_800);
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_pause_waits_for_a_step_that_a_sweep_looks_at() {
+    let (rig, task, a, _) = two_chains().await;
+    Pause::Namespace.begin(&rig).await;
+    rig.answer(&a, success(json!("a"))).await;
+    // As a sweep that read the pause and holds the step again.
+    let mut sweep = rig.db.client().await;
+    let sweep = sweep.transaction().await.unwrap();
+    sweep.execute("update tasker.steps set wake_at = tasker.clock_after(3600000) where held_at is not null", &[]).await.unwrap();
+    let engine = rig.engine.clone();
+    let end = tokio::spawn(async move { engine.resume(Pause::Namespace.scope(), by("go"), false).await });
+    let waits = "select count(*) = 1 from pg_stat_activity \
+                 where datname = current_database() and wait_event_type = 'Lock' and query like '%held_at is not null%'";
+    rig.until(waits).await;
+    sweep.commit().await.unwrap();
+    assert_eq!(end.await.unwrap().unwrap().held_steps, 1);
+    assert_eq!(rig.wakes_in_ms(task, "a2").await, Some(0));
     rig.check().await;
 }

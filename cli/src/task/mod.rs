@@ -1,4 +1,4 @@
-//! `tasker-ctl task …`: submit, show, wait for and cancel tasks.
+//! `tasker-ctl task …`: submit, show, wait for and operate tasks.
 
 mod list;
 mod view;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
-use tasker_wire::rest::{CancelTask, StepResponse, SubmitTask, TaskResponse};
+use tasker_wire::rest::{StepResponse, SubmitTask, TaskResponse};
 use uuid::Uuid;
 
 use crate::{
-    action::{ActionArgs, Given, act},
+    action::{self, ActionArgs},
     client::{ApiResponse, Client},
     error::Result,
-    input::{JsonSource, default_actor},
+    input::JsonSource,
     output::{self, Format},
 };
 
@@ -29,23 +29,14 @@ pub enum TaskCommand {
     /// List tasks, newest first
     List(list::TaskListArgs),
     /// Cancel a task that is not finished
-    Cancel {
-        /// The task's id
-        task: Uuid,
-        /// The reason, for the audit log
-        #[arg(short, long)]
-        reason: Option<String>,
-        /// Who acts, for the audit log
-        #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
-        actor: String,
-    },
-    /// Let a cancelled task go on, or a failed one that has cancelled steps
+    Cancel(TaskActionArgs),
+    /// Give the cancelled steps of a task a new budget, and go on
     Reopen(TaskActionArgs),
     /// End a failed task without changing its steps
     Resolve(TaskActionArgs),
-    /// Hold the dispatches of a running task
+    /// Hold the steps of a task that become ready, until it is resumed
     Pause(TaskActionArgs),
-    /// Dispatch what a pause of the task holds
+    /// End the pause of a task: what it held goes on
     Resume(TaskActionArgs),
     /// Write a line to the audit log of a task
     Note(TaskActionArgs),
@@ -119,17 +110,12 @@ pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Resu
         TaskCommand::Create(args) => create(args, client, format).await,
         TaskCommand::Get(TaskArgs { task }) => show(client.get(&path(*task), &()).await?, client, format).await,
         TaskCommand::List(args) => list::run(args, client, format).await,
-        TaskCommand::Cancel { task, reason, actor } => {
-            let body = CancelTask { reason: reason.clone(), actor: Some(actor.clone()) };
-            let response = client.send(Method::DELETE, &path(*task), &body).await?;
-            let view = |task: &TaskResponse| format!("task {} is {}", task.task_uuid, task.status);
-            output::print_response(&response, format, view)
-        }
-        TaskCommand::Reopen(args) => act_on(args, "reopen", client, format).await,
-        TaskCommand::Resolve(args) => act_on(args, "resolve", client, format).await,
-        TaskCommand::Pause(args) => act_on(args, "pause", client, format).await,
-        TaskCommand::Resume(args) => act_on(args, "resume", client, format).await,
-        TaskCommand::Note(args) => act_on(args, "note", client, format).await,
+        TaskCommand::Cancel(args) => act("cancel", args, client, format).await,
+        TaskCommand::Reopen(args) => act("reopen", args, client, format).await,
+        TaskCommand::Resolve(args) => act("resolve", args, client, format).await,
+        TaskCommand::Pause(args) => act("pause", args, client, format).await,
+        TaskCommand::Resume(args) => act("resume", args, client, format).await,
+        TaskCommand::Note(args) => act("note", args, client, format).await,
         TaskCommand::Steps(TaskArgs { task }) => {
             let response = client.get(&steps_path(*task), &()).await?;
             output::print_response(&response, format, |steps: &Vec<StepResponse>| view::steps(steps))
@@ -138,8 +124,10 @@ pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Resu
     }
 }
 
-async fn act_on(TaskActionArgs { task, action }: &TaskActionArgs, word: &str, client: &Client, format: Format) -> Result {
-    act(client, &path(*task), word, action, Given::default(), format).await
+async fn act(word: &str, TaskActionArgs { task, action }: &TaskActionArgs, client: &Client, format: Format) -> Result {
+    let path: Vec<String> = path(*task).into_iter().chain(["actions".to_owned()]).collect();
+    let response = client.send(Method::POST, &path, &action.body(word)).await?;
+    action::print(&response, format, &format!("task {task}"))
 }
 
 async fn create(args: &CreateTaskArgs, client: &Client, format: Format) -> Result {
