@@ -17,14 +17,14 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub enum StepCommand {
-    /// Retry a failed step, with its attempts reset
+    /// Retry a step that failed, waits for a retry or was cancelled, with its attempts reset
     Retry {
         #[command(flatten)]
         step: StepArgs,
         #[command(flatten)]
         inputs: InputsArgs,
     },
-    /// Repeat a step and everything after it
+    /// Set back a step and everything after it, and run them again
     Redo {
         #[command(flatten)]
         step: StepArgs,
@@ -42,7 +42,7 @@ pub enum StepCommand {
         #[arg(long, value_name = "LEASE", conflicts_with = "result", value_parser = clap::value_parser!(i32).range(1..))]
         result_of_lease: Option<i32>,
     },
-    /// Resolve a step without a result
+    /// Resolve a step without a result. A decision or a batch makes nothing then
     Skip(StepArgs),
     /// Write a line to the audit log of a step
     Note(StepArgs),

@@ -14,6 +14,7 @@ const PAGES: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/operating.md",
     "docs/performance.md",
     "docs/promise.md",
     "localstack/README.md",

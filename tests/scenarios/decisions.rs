@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use tasker_engine::{OperatorAction, OperatorError, Precondition};
 use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState, outcome::Failure};
 
-use crate::rig::{Rig, failure, raw, success, workflow};
+use crate::rig::{Rig, by, failure, raw, success, workflow};
 
 /// A request that a decision sends to `auto`, `manager` or `finance`, or to several of them, and their convergence.
 pub fn approval() -> String {
@@ -270,4 +271,21 @@ async fn messages_that_old_code_would_misread_have_the_later_version() {
     rig.answer(&route, create(&["auto"])).await;
     assert_eq!(rig.receive().await.v, 1);
     let _ = task;
+}
+
+#[tokio::test]
+async fn a_decision_is_not_resolved_with_a_late_result_because_what_it_makes_was_not_kept() {
+    let rig = Rig::still().await;
+    let (task, route) = undecided(&rig).await;
+    rig.answer(&route, Outcome::PendingCallback { timeout_seconds: 1 }).await;
+    rig.execute("update tasker.steps set wake_at = tasker.clock() - interval '1 s' where name = 'route'").await;
+    rig.engine.sweep().await.unwrap();
+    rig.engine.retry_step(route.step_id, by("again")).await.unwrap();
+    assert_eq!(rig.answer(&route, create(&["auto"])).await, Answer::Stale);
+    let late = OperatorAction::ResolveStepAsLate { lease: route.lease };
+    let refused = rig.engine.operate((task, Some(route.step_id)), late, by("x"), Precondition::default()).await;
+    let Err(OperatorError::Invalid(faults)) = refused else { panic!("{refused:?}") };
+    assert_eq!(faults.0[0].place, "/result_of_lease");
+    assert_eq!(names(&rig, task).await, set(["validate", "route"]));
+    rig.check().await;
 }

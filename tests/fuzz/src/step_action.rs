@@ -1,7 +1,10 @@
-//! Operator actions: bodies of `PATCH` on a step and `DELETE` on a task.
+//! Operator actions: bodies of `PATCH` on a step and `DELETE` on a task, of `POST` on actions, and of pauses.
 
 use tasker_domain::{
-    action::{StepVerb, parse_cancellation, parse_step_action},
+    action::{
+        GivenResult, StepOperation, StepVerb, parse_cancellation, parse_pause, parse_step_action, parse_step_operation,
+        parse_task_action,
+    },
     json,
 };
 
@@ -13,17 +16,39 @@ pub fn run(data: &[u8]) {
     assert_eq!(format!("{parsed:?}"), format!("{:?}", parse_step_action(data)), "the parser changed its mind");
     let cancellation = parse_cancellation(data);
     assert_eq!(cancellation, parse_cancellation(data), "the parser changed its mind");
-    let refused = [parsed.as_ref().err().cloned(), cancellation.err()];
+    let (of_task, of_step, pause) = (parse_task_action(data), parse_step_operation(data), parse_pause(data));
+    assert_eq!(format!("{of_step:?}"), format!("{:?}", parse_step_operation(data)), "the parser changed its mind");
+    let refused = [
+        parsed.as_ref().err().cloned(),
+        cancellation.err(),
+        of_task.as_ref().err().cloned(),
+        of_step.as_ref().err().cloned(),
+        pause.err(),
+    ];
     if let Ok(value) = serde_json::from_slice(data) {
         for faults in refused.into_iter().flatten() {
             assert!(!faults.0.is_empty(), "refused without a fault");
             places::resolve(&faults.0, &value, "meta-schema");
         }
     }
-    let Ok(action) = parsed else { return };
-    let StepVerb::Resolve(Some(result)) = action.verb else { return };
-    let text = std::str::from_utf8(data).expect("what is accepted is UTF-8");
-    for kept in [Some(result), action.metadata].into_iter().flatten() {
+    let mut kept = Vec::new();
+    if let Ok(action) = parsed {
+        kept.push(action.metadata);
+        if let StepVerb::Resolve(result) = action.verb {
+            kept.push(result);
+        }
+    }
+    if let Ok(request) = of_step {
+        kept.push(request.metadata);
+        match request.action {
+            StepOperation::Retry(json) | StepOperation::Redo(json) => kept.push(json),
+            StepOperation::Resolve(GivenResult::Value(json)) => kept.push(Some(json)),
+            _ => {}
+        }
+    }
+    kept.extend(of_task.map(|request| request.metadata));
+    let text = String::from_utf8_lossy(data);
+    for kept in kept.into_iter().flatten() {
         assert_eq!(json::check(kept.get()), Ok(()), "it was not checked");
         assert!(text.contains(kept.get()), "it is not what was sent");
     }
