@@ -1,6 +1,6 @@
 //! The sample workflows give the documented results.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use serde_json::{Value, json};
 use tasker_test_support::{
@@ -50,22 +50,46 @@ fn power(exponent: u32) -> String {
 
 /// Runs `check` with the samples of `config/templates/samples` and a worker of each language.
 fn in_both_languages(check: fn(&Dev)) {
+    in_both_languages_of(&[], check);
+}
+
+/// The same with further templates.
+fn in_both_languages_of(further: &[Value], check: fn(&Dev)) {
     let python = format!("python3 {}", root().join("workers/python/examples/samples.py").display());
     for worker in [binary("tasker-example-rust").display().to_string(), python] {
         let place = Place::create();
-        let (templates, worker) = (root().join("config/templates/samples"), format!("default={worker}"));
-        let dev = Dev::start(&place, &["--templates", templates.to_str().unwrap(), "--worker", &worker]);
+        further.iter().for_each(|template| place.template(template));
+        for file in fs::read_dir(root().join("config/templates/samples")).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.extension().is_some_and(|extension| extension == "yaml") {
+                fs::copy(&file, place.path("templates").join(file.file_name().unwrap())).unwrap();
+            }
+        }
+        let dev = Dev::start(&place, &["--worker", &format!("default={worker}")]);
         check(&dev);
         dev.assert_healthy();
         assert!(dev.stop());
     }
 }
 
-/// The results of a task that ends as complete, by step.
+/// The results of a task that ends as complete, with all its steps, by step.
 fn results(dev: &Dev, task: &str) -> BTreeMap<String, Value> {
-    assert_eq!(dev.finished(task)["status"], "complete", "{:?}", dev.steps(task));
+    let (ended, steps) = (dev.finished(task), dev.steps(task));
+    assert_eq!((&ended["status"], &ended["execution_status"]), (&json!("complete"), &json!("all_complete")), "{steps:?}");
+    assert!(steps.iter().all(|step| ["complete", "resolved_manually"].contains(&step["current_state"].as_str().unwrap())));
     let result = |step: &Value| (step["name"].as_str().unwrap().to_owned(), step["results"]["result"].clone());
-    dev.steps(task).iter().map(result).collect()
+    steps.iter().map(result).collect()
+}
+
+/// The steps that a task is submitted with, before any is made.
+fn declared(dev: &Dev, namespace: &str, name: &str, context: Value) -> Value {
+    let (status, body) = dev.post("/v1/tasks", &json!({"namespace": namespace, "name": name, "context": context}));
+    assert_eq!(status, 201, "{body}");
+    body["total_steps"].clone()
+}
+
+/// How many steps have a name that begins so.
+fn workers(steps: &BTreeMap<String, Value>, pattern: &str) -> usize {
+    steps.keys().filter(|name| name.starts_with(pattern)).count()
 }
 
 #[test]
@@ -104,6 +128,8 @@ fn a_decision_makes_the_approvals_that_an_amount_needs() {
     in_both_languages(|dev| {
         for (amount, chosen) in [
             (500, &["auto_approve"][..]),
+            (999, &["auto_approve"]),
+            (1000, &["manager_approval"]),
             (3000, &["manager_approval"]),
             (5000, &["finance_review", "manager_approval"]),
             (10_000, &["finance_review", "manager_approval"]),
@@ -116,14 +142,14 @@ fn a_decision_makes_the_approvals_that_an_amount_needs() {
             assert_eq!(steps.keys().collect::<Vec<_>>(), expected, "{amount}");
             assert_eq!(steps["finalize_approval"]["approval_count"], chosen.len());
         }
+        let request = json!({"amount": 1500, "requester": "Ada", "purpose": "books"});
+        assert_eq!(declared(dev, "conditional_approval", "approval_routing", request), 2);
     });
 }
 
 #[test]
 fn batches_make_a_worker_for_each_cursor_and_one_without_work_for_none() {
     in_both_languages(|dev| {
-        let workers =
-            |steps: &BTreeMap<String, Value>, pattern: &str| steps.keys().filter(|name| name.starts_with(pattern)).count();
         for (file, count, processed) in [("products.csv", 5, 1000), ("products_empty.csv", 1, 0)] {
             let context = json!({"csv_file_path": root().join("config/templates/samples").join(file)});
             let steps = results(dev, &dev.submit("csv_processing", "product_inventory", context));
@@ -136,6 +162,14 @@ fn batches_make_a_worker_for_each_cursor_and_one_without_work_for_none() {
             assert_eq!(workers(&steps, &format!("process_{chosen}_batch_")), 3);
             assert!(!steps.keys().any(|name| name.contains(other) && *name != format!("branch_{other}s")), "{steps:?}");
         }
+        assert_eq!(declared(dev, "combined_workflow", "diamond_decision_batch", json!({"numbers": [2, 4]})), 4);
+        for (size, count) in [(500, 1), (50, 1), (1500, 2), (5000, 5), (50_000, 10)] {
+            let steps = results(dev, &dev.submit("data_processing", "large_dataset", json!({"dataset_size": size})));
+            assert_eq!(workers(&steps, "count_batch_"), count, "{size}");
+            let expected = json!({"total_processed": size, "worker_count": if size < 1000 { 0 } else { count }});
+            assert_eq!(steps["add_up_counts"], expected);
+        }
+        assert_eq!(declared(dev, "data_processing", "large_dataset", json!({"dataset_size": 1500})), 1);
     });
 }
 
@@ -149,17 +183,110 @@ fn work_continues_at_its_checkpoint_or_where_its_last_attempt_failed() {
             let task = dev.submit("batch_resumption", "batch_resumption", json!({"dataset_size": 100, "resume_by": resume_by}));
             assert_eq!(results(dev, &task)["process_range_001"]["last_run_from"], last_run_from, "{resume_by}");
         }
-        for (context, expected) in [
-            (json!({"total_items": 100, "items_per_checkpoint": 25}), 1),
-            (json!({"total_items": 100, "items_per_checkpoint": 20, "fail_after_items": 50}), 2),
-        ] {
+        for (items, each, fail_after, total, checkpoints, expected) in
+            [(100, 25, None, 5050, 3, 1), (100, 20, Some(50), 5050, 4, 2), (50, 5, None, 1275, 9, 1), (10, 20, None, 55, 0, 1)]
+        {
+            let mut context = json!({"total_items": items, "items_per_checkpoint": each});
+            if let Some(after) = fail_after {
+                context["fail_after_items"] = json!(after);
+            }
             let task = dev.submit("checkpoint_yield", "checkpoint_yield", context);
-            assert_eq!(results(dev, &task)["aggregate_items"]["running_total"], 5050);
+            let added = &results(dev, &task)["aggregate_items"];
+            let sums = ["total_processed", "running_total", "checkpoints_used"].map(|key| added[key].as_i64().unwrap());
+            assert_eq!(sums, [items, total, checkpoints]);
             assert_eq!(attempts(&task, "sum_items_001"), expected);
         }
+        let task = dev.submit("checkpoint_yield", "checkpoint_yield", json!({"total_items": 0, "items_per_checkpoint": 10}));
+        assert_eq!(results(dev, &task)["aggregate_items"]["total_processed"], 0);
         let context = json!({"total_items": 100, "items_per_checkpoint": 25, "fail_after_items": 30, "permanent_failure": true});
         let task = dev.submit("checkpoint_yield", "checkpoint_yield", context);
         assert_eq!(dev.finished(&task)["status"], "error");
         assert_eq!(attempts(&task, "sum_items_001"), 1);
+    });
+}
+
+#[test]
+fn templates_of_one_name_in_two_namespaces_are_two_workflows() {
+    in_both_languages(|dev| {
+        let payment = json!({"payment_id": "pay_1", "refund_amount": 4999, "refund_reason": "customer_request"});
+        let request = json!({"ticket_id": "t1", "customer_id": "cust_premium_456", "refund_amount": 4999});
+        let [payment, request] = [("payments", payment), ("customer_success", request)]
+            .map(|(namespace, context)| dev.submit(namespace, "process_refund", context));
+        let (payment, request) = (results(dev, &payment), results(dev, &request));
+        assert_eq!((payment.len(), &payment["notify_customer"]["message"]), (4, &json!("4999 were refunded")));
+        let ticket = json!({"ticket_id": "t1", "status": "resolved", "approved_by": "policy"});
+        assert_eq!((request.len(), &request["update_ticket_status"]), (5, &ticket));
+    });
+}
+
+#[test]
+fn the_method_of_a_step_decides_which_part_of_its_handler_runs() {
+    in_both_languages(|dev| {
+        let data = json!({"data": {"amount": 100.0, "reason": "test_refund"}});
+        let steps = results(dev, &dev.submit("method_dispatch", "method_dispatch", data));
+        let invoked = |name: &str| steps[name]["invoked_method"].clone();
+        let methods = ["validate_step", "process_step", "refund_step", "default_call_step"].map(invoked);
+        assert_eq!(methods, ["validate", "process", "refund", "call"]);
+        assert_eq!(
+            (&steps["refund_step"]["refund_amount"], &steps["refund_step"]["refund_reason"]),
+            (&json!(110.0), &json!("test_refund"))
+        );
+        let without = dev.submit("method_dispatch", "method_dispatch", json!({}));
+        assert_eq!(dev.finished(&without)["status"], "error");
+    });
+}
+
+/// A template of one step that calls the handler of the unreliable source.
+fn source(name: &str, initialization: Value, retry: Value) -> Value {
+    let handler = json!({"callable": "read_source", "initialization": initialization});
+    json!({"name": name, "namespace_name": "test_errors", "version": "1.0.0", "identity_strategy": "always_unique",
+        "steps": [{"name": name, "handler": handler, "retry": retry}]})
+}
+
+#[test]
+fn a_failure_is_repeated_as_often_as_its_template_says() {
+    let short = |attempts: u32| json!({"max_attempts": attempts, "backoff_base_ms": 50, "max_backoff_ms": 100});
+    let once = json!({"max_attempts": 0, "retryable": false});
+    let mut mixed = source("error_testing", json!({"fail_count": 0}), once.clone());
+    mixed["steps"] = ["success", "permanent", "retryable"]
+        .map(|name| {
+            let initialization = json!({"fail_count": if name == "retryable" { 9 } else { 0 }, "is_gone": name == "permanent"});
+            source(name, initialization, short(2))["steps"][0].clone()
+        })
+        .into();
+    let templates = [
+        source("success_only", json!({"fail_count": 0}), once.clone()),
+        source("permanent_error_only", json!({"is_gone": true}), once.clone()),
+        source("retryable_error_only", json!({"fail_count": 9}), short(2)),
+        source("fail_twice_then_succeed", json!({"fail_count": 2}), short(5)),
+        source("always_fail", json!({"fail_count": 9}), short(3)),
+        source("one_attempt", json!({"fail_count": 9}), json!({"max_attempts": 0})),
+        mixed,
+    ];
+    in_both_languages_of(&templates, |dev| {
+        for (name, attempts, state) in [
+            ("success_only", 1, "complete"),
+            ("permanent_error_only", 1, "error"),
+            ("retryable_error_only", 2, "error"),
+            ("fail_twice_then_succeed", 3, "complete"),
+            ("always_fail", 3, "error"),
+            ("one_attempt", 1, "error"),
+        ] {
+            let task = dev.submit("test_errors", name, json!({}));
+            let (ended, step) = (dev.finished(&task), dev.steps(&task).remove(0));
+            assert_eq!(
+                (&ended["status"], &step["current_state"], &step["attempts"]),
+                (&json!(state), &json!(state), &json!(attempts)),
+                "{name}"
+            );
+            let expected = if state == "complete" { "all_complete" } else { "blocked_by_failures" };
+            assert_eq!(ended["execution_status"], expected, "{name}");
+        }
+        let task = dev.submit("test_errors", "error_testing", json!({}));
+        assert_eq!(dev.finished(&task)["execution_status"], "blocked_by_failures");
+        let states: Vec<_> = dev.steps(&task).iter().map(|step| step["current_state"].clone()).collect();
+        assert_eq!(states, ["complete", "error", "error"]);
+        let task = dev.submit("retries", "unreliable_source", json!({}));
+        assert_eq!(results(dev, &task)["read_source"]["attempts_before_success"], 3);
     });
 }

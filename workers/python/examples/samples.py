@@ -9,11 +9,15 @@ from __future__ import annotations
 import approval_handlers  # noqa: F401
 import checkpoint_handlers  # noqa: F401
 import csv_handlers  # noqa: F401
+import dataset_handlers  # noqa: F401
 import diamond_batch_handlers  # noqa: F401
 import ecommerce_handlers  # noqa: F401
+import method_handlers  # noqa: F401
 import pipeline_handlers  # noqa: F401
+import refund_handlers  # noqa: F401
 import registration_handlers  # noqa: F401
 import resumption_handlers  # noqa: F401
+import retry_handlers  # noqa: F401
 import review_handlers  # noqa: F401
 
 from tasker_worker import run

@@ -4,19 +4,36 @@
 
 mod approval;
 mod checkpoint;
+mod dataset;
 mod diamond_batch;
 mod ecommerce;
 mod inventory;
+mod methods;
 mod pipeline;
+mod refunds;
 mod registration;
 mod resumption;
+mod retries;
 mod review;
 
 use tasker_sdk::Worker;
 
 /// Registers the handlers of all samples.
 pub fn register(worker: Worker) -> Worker {
-    let worker = approval::register(inventory::register(resumption::register(worker)));
-    let worker = checkpoint::register(diamond_batch::register(review::register(worker)));
-    ecommerce::register(pipeline::register(registration::register(worker)))
+    let all = [
+        approval::register,
+        checkpoint::register,
+        dataset::register,
+        diamond_batch::register,
+        ecommerce::register,
+        inventory::register,
+        methods::register,
+        pipeline::register,
+        refunds::register,
+        registration::register,
+        resumption::register,
+        retries::register,
+        review::register,
+    ];
+    all.into_iter().fold(worker, |worker, register| register(worker))
 }
