@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
+mod batch_kills;
 mod blocked_thread;
 mod cancelled_work;
 mod clock;
