@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
+mod templates;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -17,6 +19,7 @@ const PAGES: &[&str] = &[
     "docs/operating.md",
     "docs/performance.md",
     "docs/promise.md",
+    "docs/templates.md",
     "localstack/README.md",
     "workers/README.md",
 ];

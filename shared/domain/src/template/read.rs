@@ -164,6 +164,9 @@ fn max_attempts(retry: &mut Object) -> u32 {
 }
 
 fn batch_config(mut object: Object) -> BatchConfig {
+    if object.peek("batch_size").is_some() {
+        object.note("batch_size", DESCRIBES);
+    }
     let config = BatchConfig {
         batch_size: object.number("batch_size", 1..=u32::MAX).unwrap_or(1_000),
         parallelism: object.number("parallelism", 1..=u32::MAX),
