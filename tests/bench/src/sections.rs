@@ -194,7 +194,7 @@ impl Bench {
     pub async fn batch(&mut self) -> Result<()> {
         println!("== submits that nobody waits for, and the widest task");
         let url = self.server.database("bench_batch").await?;
-        let shapes = [Shape::Linear4, Shape::Fan50, Shape::Fan9998];
+        let shapes = [Shape::Linear4, Shape::Fan50, Shape::Fan9998, Shape::Batch10000];
         let engine = Arc::new(Tasker::start(&self.bin, &url, Language::Rust, &shapes).await?);
         submit_then_wait(&engine, Shape::Linear4, 32, 200).await?;
         let drain = submit_then_wait(&engine, Shape::Linear4, 32, self.runs(10_000)).await?;
@@ -205,6 +205,10 @@ impl Bench {
         self.report.figure("a fan-out and fan-in of 9,998, p50 of three", wide.p50, "ms");
         self.report.figure("the same in steps", 10_000.0 * 1000.0 / wide.p50, "/s");
         self.report.detail("wide", wide)?;
+        let batch = Latency::of(one_at_a_time(engine.as_ref(), Shape::Batch10000, 3).await?);
+        self.report.figure("a batch of 10,000 workers with ten places, p50 of three", batch.p50, "ms");
+        self.report.figure("the same in steps", 10_002.0 * 1000.0 / batch.p50, "/s");
+        self.report.detail("batch of 10,000", batch)?;
         stop(engine).await
     }
 

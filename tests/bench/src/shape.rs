@@ -15,8 +15,10 @@ pub enum Shape {
     Fan50,
     /// Seven steps: a fork whose branches join twice.
     Complex7,
-    /// One, 9,998, one: as wide as a task may be.
+    /// One, 9,998, one: as wide as a declared workflow may be.
     Fan9998,
+    /// A batch of 10,000 workers with ten places: as wide as a batch may be. The steps of it are the declared ones.
+    Batch10000,
 }
 
 impl Shape {
@@ -30,6 +32,7 @@ impl Shape {
             Self::Fan50 => "fan50",
             Self::Complex7 => "complex7",
             Self::Fan9998 => "fan9998",
+            Self::Batch10000 => "batch10000",
         }
     }
 
@@ -52,6 +55,16 @@ impl Shape {
             ]),
             Self::Fan50 => fan(50),
             Self::Fan9998 => fan(9_998),
+            Self::Batch10000 => steps(&[("split", &[]), ("part", &["split"]), ("last", &["part"])]),
+        }
+    }
+
+    /// What a step has beside its name, parents and handler.
+    fn further(self, step: &str) -> &'static str {
+        match (self, step) {
+            (Self::Batch10000, "split") => ", type: batchable",
+            (Self::Batch10000, "part") => ", type: batch_worker, batch_config: {worker_template: part, parallelism: 10}",
+            _ => "",
         }
     }
 
@@ -61,8 +74,9 @@ impl Shape {
         let mut yaml =
             format!("name: {name}\nnamespace_name: {pool}\nversion: 1.0.0\nidentity_strategy: always_unique\nsteps:\n");
         for (step, parents) in self.steps() {
-            let parents = parents.join(", ");
-            writeln!(yaml, "  - {{name: {step}, dependencies: [{parents}], handler: {{callable: work}}}}")
+            let (parents, further) = (parents.join(", "), self.further(&step));
+            let handler = if further.contains("batchable") { "split" } else { "work" };
+            writeln!(yaml, "  - {{name: {step}, dependencies: [{parents}], handler: {{callable: {handler}}}{further}}}")
                 .expect("a string takes everything");
         }
         yaml

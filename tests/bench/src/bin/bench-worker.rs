@@ -1,10 +1,14 @@
-//! The Rust handler that is measured: it looks at what it is given and answers about 110 bytes.
+//! The Rust handlers that are measured: one looks at what it is given and answers about 110 bytes, one makes 10,000 batches.
 
 use serde_json::{Value, json};
-use tasker_sdk::{PermanentError, StepContext, Worker};
+use tasker_sdk::{Batches, PermanentError, StepContext, Worker};
 
 fn main() -> std::process::ExitCode {
-    Worker::new().handler("work", work).run()
+    Worker::new().handler("work", work).handler("split", split).run()
+}
+
+async fn split(_: StepContext) -> Result<Batches, PermanentError> {
+    Batches::of_size(10_000, 1)
 }
 
 async fn work(context: StepContext) -> Result<Value, PermanentError> {
