@@ -58,10 +58,10 @@ def even_number(context: StepContext) -> int:
 
 
 def number(result: Any, step: str) -> int:
-    """The result of a step, which is a number or its digits."""
+    """The result of a step: what is no object is under ``result``, here a number or its digits."""
     try:
-        return int(result)
-    except (TypeError, ValueError) as error:
+        return int(result["result"])
+    except (TypeError, KeyError, ValueError) as error:
         raise PermanentError(f"the result of {step!r} is {result!r}, which is not a whole number") from error
 
 
