@@ -174,7 +174,7 @@ async fn two_decisions_at_once_make_one_convergence_that_waits_for_both() {
     );
     let rig = Rig::still().await;
     rig.register(&template).await;
-    for _ in 0..40 {
+    for _ in 0..200 {
         let task = rig.submit("two", json!({})).await;
         rig.answer(&rig.receive().await, success(json!(1))).await;
         let runs = rig.receive_all().await;

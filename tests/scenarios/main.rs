@@ -26,6 +26,7 @@ mod lost_answers;
 mod net;
 mod operator;
 mod pauses;
+mod places;
 mod recovery;
 mod redo;
 mod remote_queue;
