@@ -28,6 +28,9 @@ pub struct Rig<Q = InProcess> {
     clock_ms: AtomicI64,
 }
 
+/// A change of a function in the database: its name, a text of it and the replacement.
+pub type Plant = (&'static str, &'static str, &'static str);
+
 /// A step as the database has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
@@ -204,6 +207,14 @@ impl<Q: Queue> Rig<Q> {
 
     pub async fn execute(&self, sql: &str) {
         self.sql.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    }
+
+    /// Changes a function.
+    pub async fn plant(&self, (function, text, replacement): (&str, &str, &str)) {
+        let sql = format!("select pg_get_functiondef(oid) from pg_proc where proname = '{function}'");
+        let body: String = self.sql.query_one(&sql, &[]).await.unwrap().get(0);
+        assert!(body.contains(text), "{function} has changed, and has no {text:?}");
+        self.execute(&body.replace(text, replacement)).await;
     }
 
     /// Waits until a query of one boolean is true.
