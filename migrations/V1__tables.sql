@@ -30,6 +30,7 @@
 --   advance_v1         decrements the parent counts of children, dispatches ready steps, updates counters, finishes tasks
 --                                                          -> load_run_steps_v1, enter_failed          V2
 --   enter_failed       inserts the entries of failed tasks for an operator                             V2
+--   is_paused          whether a pause holds a template's steps, and keeps it until the commit         V2
 --   large_results      the results of a message whose ancestors are many or large  -> load_run_steps_v1   V7
 --   pass_places        gives the places of workers that ended to those that wait                               V8
 --   change_row         builds a returned row                                                           V2

@@ -84,6 +84,14 @@ language sql stable as $$
       name => case when s.no & 16383 > 0 then s.name end, errors => r.errors, failure => s.failure) c
 $$;
 
+-- Whether a namespace or template is paused. A pause that is found does not end before this transaction does: what ends it then sees what
+-- was held because of it.
+create function tasker.is_paused(p_namespace text, p_name text) returns boolean language plpgsql as $$
+begin
+  perform from tasker.pauses p where p.namespace = p_namespace and p.template in ('', p_name) for share;
+  return found;
+end $$;
+
 -- Inserts the entries of failed tasks for an operator.
 create function tasker.enter_failed(p_task uuid[]) returns void
 language sql
@@ -124,6 +132,13 @@ begin
     select array_agg(t.task_id) into held from tasker.tasks t
     where t.task_id = any (k_task) and (t.paused_at is not null or exists (
       select from tasker.pauses p where p.namespace = t.namespace and p.template in ('', t.name)));
+    if held is not null then
+      -- Asked again under locks for which the end of a pause waits, so that it sees what is held here.
+      perform from unnest(k_task, k_no) k(task_id, no),
+        lateral (select from tasker.steps q where q.task_id = k.task_id and q.no = k.no and k.task_id = any (held) for update) s;
+      select array_agg(t.task_id) into held from tasker.tasks t
+      where t.task_id = any (held) and (t.paused_at is not null or tasker.is_paused(t.namespace, t.name));
+    end if;
 
     -- Exactly one of several concurrent parents sees the count reach 0, because an update that waited re-reads the row.
     with ready as (

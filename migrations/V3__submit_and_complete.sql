@@ -21,6 +21,10 @@ declare
 begin
   select array_agg(u.template) into held from unnest(w_template, w_namespace, w_name) u(template, namespace, name)
   where exists (select from tasker.pauses p where p.namespace = u.namespace and p.template in ('', u.name));
+  if held is not null then
+    select array_agg(u.template) into held from unnest(w_template, w_namespace, w_name) u(template, namespace, name)
+    where u.template = any (held) and tasker.is_paused(u.namespace, u.name);
+  end if;
 
   with t as (
     select * from unnest(t_task, t_template, t_identity, t_context, t_priority, t_tags, t_initiator, t_source_system, t_reason,

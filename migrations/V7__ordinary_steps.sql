@@ -30,6 +30,9 @@ declare
   held boolean := exists (select from tasker.pauses p where p.namespace = w_namespace and p.template in ('', w_name));
 begin
   idx := 1;
+  if held then
+    held := tasker.is_paused(w_namespace, w_name);
+  end if;
   insert into tasker.tasks (task_id, template_id, namespace, name, version, environment, state, active_steps, failed_steps, total_steps,
     identity, context, priority, tags, initiator, source_system, reason, correlation_id, parent_correlation_id, traceparent, created_at,
     finished_at)

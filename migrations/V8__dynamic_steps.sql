@@ -99,6 +99,9 @@ begin
   select t.lease_base, t.paused_at is not null or exists (
       select from tasker.pauses p where p.namespace = t.namespace and p.template in ('', t.name))
   into base, held from tasker.tasks t where t.task_id = p_task;
+  if held then
+    select t.paused_at is not null or tasker.is_paused(t.namespace, t.name) into held from tasker.tasks t where t.task_id = p_task;
+  end if;
 
   -- Of a step that is made, the parents that are done are counted as they stand. Those that are not will count it down.
   with rows as materialized (

@@ -36,7 +36,7 @@ fn split(workers: usize) -> Outcome {
 }
 
 /// A task whose batch has so many workers, and those that run.
-async fn with_workers(rig: &Rig, config: Value, workers: usize) -> (TaskId, BTreeMap<String, RunStep>) {
+pub async fn with_workers(rig: &Rig, config: Value, workers: usize) -> (TaskId, BTreeMap<String, RunStep>) {
     rig.register(&batch(config)).await;
     let task = rig.submit("batch", json!({})).await;
     assert_eq!(rig.answer(&rig.receive().await, split(workers)).await, Answer::Accepted);
@@ -44,7 +44,7 @@ async fn with_workers(rig: &Rig, config: Value, workers: usize) -> (TaskId, BTre
     (task, rig.receive_all().await)
 }
 
-async fn act(rig: &Rig, task: TaskId, name: &str, action: OperatorAction) {
+pub async fn act(rig: &Rig, task: TaskId, name: &str, action: OperatorAction) {
     let step = rig.step_id(task, name).await;
     rig.engine.operate((task, Some(step)), action, by("because"), Precondition::default()).await.unwrap();
     rig.check().await;

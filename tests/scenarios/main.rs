@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
+mod at_once;
 mod attempts;
 mod backoffs;
 mod basics;

@@ -2,8 +2,7 @@
 -- $1 namespace · $2 template, or '' for the whole namespace · $3 task and $4 step number of the last held step of the previous page, or the
 -- nil UUID and 0 · $5 held steps of any namespace to look at
 -- Returns (task_id, no), the last step that was looked at, and steps, the number of those made due; without a task: none was left.
--- Waits for locked steps: a sweep that read the pause before it ended may hold them again, for up to an hour. What becomes ready meanwhile
--- and was read as paused is held for a minute.
+-- Waits for locked steps: a sweep that read the pause before it ended may hold them again, for up to an hour.
 with looked as materialized (
   select s.task_id, s.no from tasker.steps s where s.held_at is not null and (s.task_id, s.no) > ($3, $4)
   order by s.task_id, s.no limit $5

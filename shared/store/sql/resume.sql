@@ -1,4 +1,5 @@
 -- Ends the pause of a namespace or a template. What it held is made due by release_held, in statements of their own.
+-- Waits for the calls that hold something because of it (is_paused), so that release_held sees that.
 -- $1 namespace · $2 template, or '' for the whole namespace · $3 actor · $4 reason
 -- Returns the pause that was ended; no row: there was none.
 with ended as (
