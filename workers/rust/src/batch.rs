@@ -45,9 +45,9 @@ impl Batches {
             return Err(invalid("the size of a batch is 0; it must be above 0"));
         }
         let count = if total == 0 { 0 } else { total.div_ceil(size) };
-        if count > limits::STEPS as u64 {
-            let least = total.div_ceil(limits::STEPS as u64);
-            let problem = format!("{total} items in batches of {size} are more than {} batches", limits::STEPS);
+        if count > limits::MADE_STEPS as u64 {
+            let least = total.div_ceil(limits::MADE_STEPS as u64);
+            let problem = format!("{total} items in batches of {size} are more than {} batches", limits::MADE_STEPS);
             return Err(invalid(format!("{problem}; take at least {least} items a batch")));
         }
         let ranges = (0..count).map(|batch| batch * size..total.min((batch + 1).saturating_mul(size)));
