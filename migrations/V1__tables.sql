@@ -277,7 +277,9 @@ create table tasker.attempts (
   duration_ms bigint not null,
   dispatched_at timestamptz,
   finished_at timestamptz not null,
-  -- Of a success that came too late its result, if it is not large: an operator may settle the step with it.
+  -- Whether a success came that was too late to be applied, be it the outcome of this row or a later one under its lease. If its result is
+  -- not large, it is kept: an operator may settle the step with it.
+  late boolean not null default false,
   result json,
   primary key (task_id, no, lease),
   constraint attempts_are_sound check (tasker.attempt_is_sound(outcome))
@@ -288,7 +290,7 @@ create view tasker.outcomes as
   select * from tasker.attempts
   union all
   select s.task_id, s.no, s.lease, s.attempt, 'success', true, s.digest, null, s.metadata, s.worker, s.duration_ms, s.dispatched_at,
-    s.finished_at, null
+    s.finished_at, false, null
   from tasker.steps s where s.digest is not null;
 
 -- Transitions of tasks, and every operator's action.

@@ -90,7 +90,8 @@ create function tasker.kept_checkpoints() returns int language sql immutable as 
 --   delay_ms: until the retry, the deadline or the expiry · body: the result or the checkpoint · error: why it failed
 --   if_due: apply only if the deadline is still in the past; a heartbeat may have extended it
 -- The answer of a success is recorded in the step's row, that of another outcome in `attempts`.
--- A completion under another lease has no effect. It is recorded in `attempts` if the step once had that lease.
+-- A completion under another lease has no effect. It is recorded in `attempts` if the step once had that lease; of a lease that had an
+-- outcome already only that a success came too.
 create function tasker.complete_v1(
   p_task uuid[], p_no int[], p_lease int[], p_attempt int[], p_verdict text[], p_delay_ms bigint[], p_body text[], p_error text[],
   p_metadata text[], p_digest bigint[], p_worker text[], p_duration_ms bigint[], p_if_due boolean[],
@@ -163,16 +164,19 @@ begin
   return query select c.* from unnest(ok) u(idx), tasker.change_row('accepted', idx => u.idx) c;
 
   if coalesce(cardinality(ok), 0) < cardinality(p_task) then
-    insert into tasker.attempts (task_id, no, lease, attempt, outcome, applied, digest, error, worker, duration_ms, finished_at, result)
+    insert into tasker.attempts as a (task_id, no, lease, attempt, outcome, applied, digest, error, worker, duration_ms, finished_at, late,
+      result)
     select i.task_id, i.no, i.lease, i.attempt, tasker.outcome_of(i.verdict),
-      false, i.digest, i.error::json, i.worker, i.duration_ms, tasker.clock(),
+      false, i.digest, i.error::json, i.worker, i.duration_ms, tasker.clock(), i.verdict = 'complete',
       case when i.verdict = 'complete' and octet_length(i.body) <= 262144 then i.body::json end
     from unnest(p_task, p_no, p_lease, p_attempt, p_verdict, p_body, p_error, p_digest, p_worker, p_duration_ms, p_if_due) with ordinality
         as i(task_id, no, lease, attempt, verdict, body, error, digest, worker, duration_ms, if_due, idx),
-      lateral (select q.lease from tasker.steps q where q.task_id = i.task_id and q.no = i.no offset 0) s
-    where not i.idx = any (coalesce(ok, '{}')) and s.lease > i.lease and i.lease > 0 and not i.if_due
-      and i.verdict not in ('started', 'callback', 'lost')
-    on conflict do nothing;
+      lateral (select q.lease, q.state from tasker.steps q where q.task_id = i.task_id and q.no = i.no offset 0) s
+    where not i.idx = any (coalesce(ok, '{}')) and i.lease > 0 and not i.if_due and i.verdict not in ('started', 'callback', 'lost')
+      and (s.lease > i.lease or s.lease = i.lease and s.state in ('waiting_for_retry', 'error') and i.verdict = 'complete')
+    -- Its lease had another outcome, such as that it was given up.
+    on conflict (task_id, no, lease) do update set late = true, result = excluded.result
+      where excluded.late and not a.late and a.outcome <> 'success';
     return query select c.* from unnest(p_task, p_no, p_lease, p_digest, p_verdict) with ordinality as i(task_id, no, lease, digest, verdict, idx)
       left join lateral (select q.lease, q.state, q.digest from tasker.steps q
         where q.task_id = i.task_id and q.no = i.no offset 0) s on true

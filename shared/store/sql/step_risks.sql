@@ -4,5 +4,5 @@
 select s.name, s.max_attempts, l.lease, l.has_result
 from tasker.steps s left join lateral (
   select a.lease, a.result is not null as has_result from tasker.attempts a
-  where a.task_id = s.task_id and a.no = s.no and a.outcome = 'success' and not a.applied order by a.lease desc limit 1) l on true
+  where a.task_id = s.task_id and a.no = s.no and a.late order by a.lease desc limit 1) l on true
 where s.task_id = $1 and s.no = $2

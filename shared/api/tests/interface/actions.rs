@@ -339,6 +339,23 @@ async fn a_success_that_came_too_late_is_a_warning_and_may_settle_the_step() {
 }
 
 #[tokio::test]
+async fn a_success_after_its_own_lease_was_given_up_may_settle_the_step() {
+    for is_final in [true, false] {
+        let rig = Rig::new().await;
+        let task = rig.submit(json!({})).await;
+        let [a, _] = steps_of(&rig, &task).await;
+        let run = rig.answer(failure(!is_final)).await;
+        assert_eq!(rig.complete(&run, success("1")).await, Said::Stale);
+        assert_eq!(rig.complete(&run, success("2")).await, Said::Stale, "the first one is kept");
+        assert_eq!(rig.complete(&run, failure(!is_final)).await, Said::Duplicate, "the outcome that was applied");
+        let warnings = act(&rig, &a, "retry", json!({"dry_run": true})).await.body["warnings"].clone();
+        assert!(warnings[0].as_str().unwrap().contains("succeeded under lease 1, too late to be applied"), "{warnings}");
+        act(&rig, &a, "resolve", json!({"result_of_lease": 1})).await;
+        assert_eq!(rig.receive().await.dependency_results["a"].get(), "1");
+    }
+}
+
+#[tokio::test]
 async fn a_late_result_that_was_not_kept_is_said_and_cannot_settle_the_step() {
     let rig = Rig::new().await;
     let (_, a, _) = late_success(&rig, &json!("x".repeat(300_000)).to_string()).await;
