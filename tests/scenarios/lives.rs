@@ -1,18 +1,19 @@
 //! Random lives of tasks whose steps come while they run: answers, repeated answers, operators and sweeps, in any order. After each call the
 //! rows are those of [`Workflow::graph`], and every counter agrees with them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use tasker_domain::{
-    Created, Decided,
-    template::{StepKind, Workflow, parse},
-};
+use tasker_domain::template::{StepKind, Workflow, parse};
 use tasker_engine::{OperatorAction, OperatorError, Precondition};
+use tasker_queue::{InProcess, Queue};
 use tasker_test_support::Chance;
-use tasker_wire::{Answer, Outcome, RunStep, TaskId, TaskState, ids::position};
+use tasker_wire::{Answer, Outcome, RunStep, TaskId, TaskState};
 
-use crate::rig::{Plant, Rig, by, failure, permanent, raw, success, workflow};
+use crate::{
+    remote_queue::RemoteQueue,
+    rig::{Plant, Rig, by, failure, permanent, raw, success, workflow},
+};
 
 /// The calls of a life.
 const CALLS: usize = 60;
@@ -43,8 +44,30 @@ const PLANTS: [(u64, Plant); 14] = [
 /// So many random lives find a planted bug, should the one of its seed no longer find it.
 const FOUND_WITHIN: usize = 200;
 
-struct Life {
-    rig: Rig,
+/// A queue of which a life takes the messages.
+trait Taken: Queue + Default {
+    /// The steps that were sent since the last look.
+    async fn runs(rig: &Rig<Self>) -> Vec<RunStep>;
+}
+
+impl Taken for InProcess {
+    async fn runs(rig: &Rig) -> Vec<RunStep> {
+        let mut runs = Vec::new();
+        while rig.engine.queue().waiting() > 0 {
+            runs.push(rig.receive().await);
+        }
+        runs
+    }
+}
+
+impl Taken for RemoteQueue {
+    async fn runs(rig: &Rig<Self>) -> Vec<RunStep> {
+        rig.engine.queue().runs()
+    }
+}
+
+struct Life<Q = InProcess> {
+    rig: Rig<Q>,
     chance: Chance,
     task: TaskId,
     workflow: Workflow,
@@ -79,7 +102,7 @@ async fn is_found(seed: u64, plants: &[Plant], template: impl Fn(&mut Chance) ->
         let seed = if life == 0 { seed } else { chance.number() };
         let mut own = Chance::new(seed);
         let yaml = template(&mut own);
-        let Some(mut planted) = Life::of(format!("planted {seed}"), &yaml, own, plants).await else { continue };
+        let Some(mut planted) = Life::<InProcess>::of(format!("planted {seed}"), &yaml, own, plants).await else { continue };
         if tokio::spawn(async move { planted.run().await }).await.is_err() {
             if life > 0 {
                 println!("{plants:?} was found by the random life {life}, whose seed is {seed}");
@@ -105,7 +128,7 @@ async fn lives_with_decisions_and_batches_keep_to_the_graph() {
     live_with("both", |chance| template(chance, 4, 3), &[]).await;
 }
 
-/// Runs lives of random templates. `TASKER_LIVES_SEED` repeats a run, `TASKER_LIVES` lengthens it.
+/// Runs lives of random templates, every other one over a queue outside of the process. `TASKER_LIVES_SEED` repeats a run, `TASKER_LIVES` lengthens it.
 async fn live_with(what: &str, template: impl Fn(&mut Chance) -> Value, plants: &[Plant]) {
     let lives = std::env::var("TASKER_LIVES").map_or(LIVES, |lives| lives.parse().expect("TASKER_LIVES is a number"));
     let mut chance = Chance::of_run("TASKER_LIVES_SEED");
@@ -113,9 +136,18 @@ async fn live_with(what: &str, template: impl Fn(&mut Chance) -> Value, plants: 
         let seed = chance.number();
         let mut own = Chance::new(seed);
         let yaml = template(&mut own);
-        if let Some(mut life) = Life::of(format!("{what} {life}"), &yaml, own, plants).await {
-            life.run().await;
+        let what = format!("{what} {life}");
+        if life % 2 == 0 {
+            live::<InProcess>(what, &yaml, own, plants).await;
+        } else {
+            live::<RemoteQueue>(what + ", a queue outside of the process", &yaml, own, plants).await;
         }
+    }
+}
+
+async fn live<Q: Taken>(what: String, template: &Value, chance: Chance, plants: &[Plant]) {
+    if let Some(mut life) = Life::<Q>::of(what, template, chance, plants).await {
+        life.run().await;
     }
 }
 
@@ -153,11 +185,11 @@ fn template(chance: &mut Chance, decisions: usize, batches: usize) -> Value {
     serde_json::from_str(&workflow("life", json!(steps))).unwrap()
 }
 
-impl Life {
+impl<Q: Taken> Life<Q> {
     /// The beginning of a life, unless the template is not valid.
     async fn of(what: String, template: &Value, chance: Chance, plants: &[Plant]) -> Option<Self> {
         let (parsed, _) = parse(&template.to_string()).ok()?;
-        let rig = Rig::still().await;
+        let rig = Rig::over(Q::default()).await;
         for &plant in plants {
             rig.plant(plant).await;
         }
@@ -194,8 +226,7 @@ impl Life {
     /// Takes the messages that wait, each of which has what its row says.
     async fn take(&mut self) {
         let steps = self.rig.steps(self.task).await;
-        while self.rig.engine.queue().waiting() > 0 {
-            let run = self.rig.receive().await;
+        for run in Q::runs(&self.rig).await {
             if self.at_once && steps.get(&run.step_name).is_none_or(|row| row.lease != run.lease) {
                 // It was superseded by a call at the same time.
                 continue;
@@ -381,29 +412,8 @@ impl Life {
 
     /// The rows are those that were decided, and all counters agree with them.
     async fn check(&self) {
-        let report = self.rig.engine.store().examine().await.unwrap();
+        let report = self.rig.engine.examine().await.unwrap();
         assert!(report.differences.is_empty(), "{:#?}\n{}", report.differences, self.history());
-        let sql = "select no, parents, children, further_ancestors, created from tasker.steps order by no";
-        let rows = self.rig.sql.query(sql, &[]).await.unwrap();
-        let mut decided = Decided::new();
-        for row in &rows {
-            if let Some(created) = row.get::<_, Option<Vec<i32>>>("created") {
-                let at = position(row.get("no")).unwrap();
-                decided.insert(at, Created::from_numbers(&self.workflow, at, &created).expect("it can have made this"));
-            }
-        }
-        let sorted = |mut numbers: Vec<i32>| {
-            numbers.sort_unstable();
-            numbers
-        };
-        let stored: BTreeMap<i32, [Vec<i32>; 3]> = rows
-            .iter()
-            .map(|row| (row.get("no"), ["parents", "children", "further_ancestors"].map(|column| sorted(row.get(column)))))
-            .collect();
-        let graph = self.workflow.graph(&decided);
-        let graph: BTreeMap<i32, [Vec<i32>; 3]> =
-            graph.into_iter().map(|step| (step.no, [step.parents, step.children, step.further_ancestors])).collect();
-        assert_eq!(stored, graph, "{}", self.history());
         let mut live: HashMap<i32, i32> = HashMap::new();
         for row in self.states().await {
             if row["state"] == "enqueued" || row["state"] == "in_progress" {

@@ -20,6 +20,12 @@ pub struct RemoteQueue {
 
 type Refuses = Box<dyn FnMut(&Outgoing) -> bool + Send>;
 
+impl Default for RemoteQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl RemoteQueue {
     pub fn new() -> Self {
         let none = || Mutex::new(Box::new(|_: &Outgoing| false) as Refuses);
