@@ -120,7 +120,7 @@ impl Rig {
 
     /// The stored counters and readiness agree with the facts.
     pub async fn examine<Q: Queue>(&self, engine: &Engine<Q>) -> Result<()> {
-        let found = engine.store().examine().await?;
+        let found = engine.examine().await?;
         ensure!(found.differences.is_empty(), "the doctor finds: {:#?}", found.differences);
         Ok(())
     }

@@ -28,7 +28,7 @@ fn batch_of(mut config: Value, initialization: Value) -> String {
     template.to_string()
 }
 
-fn split(workers: usize) -> Outcome {
+pub fn split(workers: usize) -> Outcome {
     let cursor = |n: usize| json!({"batch_id": format!("{n:03}"), "start": n * 10, "end": n * 10 + 10});
     let batches = raw(json!({"cursors": (1..=workers).map(cursor).collect::<Vec<_>>()}));
     let Outcome::Success { result, metadata, .. } = success(json!({"total": workers * 10})) else { unreachable!() };

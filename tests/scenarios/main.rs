@@ -16,6 +16,7 @@ mod dead_letters;
 mod decisions;
 mod defects;
 mod definition;
+mod doctor;
 mod failures;
 mod foreign_locks;
 mod identity;

@@ -226,9 +226,9 @@ impl<Q: Queue> Rig<Q> {
         poll(Duration::from_millis(2), look).await.unwrap_or_else(|| panic!("never true: {sql}"));
     }
 
-    /// The stored counters and readiness agree with the facts.
+    /// The stored counters and readiness agree with the facts, and the steps with what was decided.
     pub async fn check(&self) {
-        let report = self.engine.store().examine().await.unwrap_or_else(|e| panic!("{e}"));
+        let report = self.engine.examine().await.unwrap_or_else(|e| panic!("{e}"));
         assert!(report.differences.is_empty(), "{:#?}", report.differences);
     }
 }

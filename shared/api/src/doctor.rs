@@ -1,4 +1,4 @@
-//! `GET /v1/doctor`: compares stored counters with the rows they count.
+//! `GET /v1/doctor`: compares stored counters with the rows they count, and steps with what was decided.
 
 use axum::{Json, extract::State, http::Uri};
 use tasker_queue::Queue;
@@ -16,6 +16,6 @@ pub(crate) async fn examine<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Re
     if let Some(Blocker { text, .. }) = blockers.iter().find(|blocker| blocker.all) {
         return Err(Problem::unavailable(format!("another session holds {text}; the rows cannot be read until it ends")));
     }
-    let found = store.examine().await?;
+    let found = app.engine.examine().await?;
     Ok(Json(shape::report(found, blockers, app.engine.unserved_pools().await?)))
 }

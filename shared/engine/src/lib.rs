@@ -6,6 +6,7 @@
 mod clock;
 mod complete;
 mod dispatch;
+mod doctor;
 mod expand;
 mod locked;
 mod net;

@@ -1,5 +1,6 @@
 -- Pending steps with a wrong pending_parents, ready steps that were not dispatched, unfinished steps of finished tasks, dispatches that
--- nobody would send again, and batches whose places are not those of their workers.
+-- nobody would send again, batches whose places are not those of their workers, and batches that give no place to a worker that waits: one
+-- before the last that got its place, or any although no worker failed.
 -- $1 after this task · $2 up to this one · $3 differences at most
 -- Returns the columns of doctor_tasks. A missing parent counts as not done; a worker that waits for a place has one open parent more.
 select s.task_id, s.no, s.name as step, d.what, d.stored, d.facts, count(*) over () as total
@@ -26,10 +27,13 @@ select b.task_id, b.no, null, d.what, d.stored, d.facts, count(*) over ()
 from tasker.batches b
   cross join lateral (
     select count(*) filter (where tasker.is_active(s.state, s.wake_at)) as running,
-      min(s.no) filter (where s.state = 'pending' and s.pending_parents > 0 and s.no > b.next) as waiting
+      min(s.no) filter (where s.state = 'pending' and s.pending_parents > 0) as waiting,
+      count(*) filter (where s.state = 'error' and not s.tolerated) as failed
     from tasker.steps s where s.task_id = b.task_id and s.no > b.no and s.no <= b.no + b.workers) w
   cross join lateral (values
     (b.running <> w.running, 'running', b.running::text, w.running::text),
+    (w.waiting <= b.next, 'next', b.next::text, 'step ' || w.waiting || ' waits for a place'),
+    (not b.open and w.failed = 0, 'open', 'false', 'no worker failed'),
     (b.open and b.running < b.parallelism and w.waiting is not null and exists (
       select from tasker.tasks t where t.task_id = b.task_id and t.state = 'running'),
       'places', b.running || ' of ' || b.parallelism, 'step ' || w.waiting || ' waits for a place')
