@@ -26,6 +26,7 @@
 --   load_run_steps_v1  reads the messages of dispatched steps                                          V2
 --   operate_v1         carries out an operator's action, or only says what it would do -> lock_for, act V5
 --   task_detail_v1     reads tasks with their steps                                                    V6
+--   explain_v1         reads what explains why a task and its steps are where they are                 V6
 -- Helper functions
 --   advance_v1         decrements the parent counts of children, dispatches ready steps, updates counters, finishes tasks
 --                                                          -> load_run_steps_v1, enter_failed          V2

@@ -1,4 +1,5 @@
--- The most frequent read: tasks with the state of each step. A function, because planning the statement takes longer than running it.
+-- Reads of tasks for people: with the state of each step, and with what explains it. Functions, because planning the statements takes longer
+-- than running them.
 
 -- Returns one row per existing task, ascending. Each s_ column is an array over the steps in topological order; null without steps.
 -- Reads the last failure only of steps that can have one: dispatched more than once, failed, or waiting again after a dispatch.
@@ -34,4 +35,67 @@ begin
           select a.finished_at from tasker.attempts a
           where a.task_id = q.task_id and a.no = q.no and a.applied and a.outcome = 'failure' order by a.lease desc limit 1) end)
       from (select * from tasker.steps p where p.task_id = t.task_id order by p.no) q) s;
+end $$;
+
+-- What explains why a task and its steps are where they are. One row, or none if the task does not exist; everything in it is of one time.
+--   ended_*: the operator's action that ended it · pause_*: the pauses in force · entry_*: its open DLQ entries
+--   batch_*: the batches with fewer places than workers
+--   open_*: for every first number of a position how many of its steps are not done; a tolerated failure counts as done
+--   s_*: at most p_limit of the steps that are neither complete nor resolved: those that hold up others before those that wait for them
+-- Reads each step of the task once, of the listed ones also what is stored out of line.
+create function tasker.explain_v1(p_task uuid, p_limit int) returns table (
+  now timestamptz, state text, template_id uuid, environment text, namespace text, name text, created_at timestamptz,
+  finished_at timestamptz, total_steps int, active_steps int, failed_steps int, ended_by text, ended_reason text,
+  pause_of text[], pause_since timestamptz[], pause_by text[], pause_reason text[],
+  entry_no int[], entry_reason text[], entry_detail text[], entry_since timestamptz[],
+  batch_no int[], batch_parallelism int[], batch_open boolean[], open_no int[], open_steps int[], tolerated bigint,
+  s_no int[], s_name text[], s_state text[], s_attempt int[], s_max_attempts int[], s_parents int[], s_pending_parents int[],
+  s_tolerated boolean[], s_awaits_callback boolean[], s_wake_at timestamptz[], s_held_at timestamptz[], s_dispatched_at timestamptz[],
+  s_started_at timestamptz[], s_resends int[], s_losses int[], s_checkpoint text[], s_error_type text[], s_message text[],
+  s_hint float8[])
+language plpgsql stable
+set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with unfinished as materialized (
+    select s.no, s.tolerated, s.wake_at, case
+        when s.tolerated then 5
+        when s.state = 'error' then 0
+        when s.state = 'cancelled' then 1
+        when s.state <> 'pending' or s.wake_at is not null then 2
+        when s.no & 16383 > 0 then 3
+        else 4 end as rank
+    from tasker.steps s where s.task_id = p_task and s.state not in ('complete', 'resolved_manually')
+  ), listed as materialized (
+    select u.no, row_number() over (order by u.rank, u.wake_at, u.no) as place from unfinished u order by u.rank, u.wake_at, u.no limit p_limit
+  )
+  select tasker.clock(), t.state, t.template_id, t.environment, t.namespace, t.name, t.created_at, t.finished_at, t.total_steps,
+    t.active_steps, t.failed_steps, a.actor, a.reason, p.*, e.*, b.*, o.*, c.tolerated, s.*
+  from (select * from tasker.tasks q where q.task_id = p_task offset 0) t
+    left join lateral (select l.actor, l.reason from tasker.audit_log l
+      where l.task_id = t.task_id and l.action in ('cancel_task', 'resolve_task') and l.to_state = t.state
+      order by l.created_at desc limit 1) a on true,
+    lateral (select array_agg(q.what), array_agg(q.since), array_agg(q.actor), array_agg(q.reason) from (
+      select 'task' as what, t.paused_at as since, l.actor, l.reason from (select) one left join lateral (
+        select l.actor, l.reason from tasker.audit_log l where l.task_id = t.task_id and l.action = 'pause_task'
+        order by l.created_at desc limit 1) l on true
+      where t.paused_at is not null
+      union all
+      select case q.template when '' then 'namespace' else 'template' end, q.created_at, q.actor, q.reason
+      from tasker.pauses q where q.namespace = t.namespace and q.template in ('', t.name)) q) p,
+    lateral (select array_agg(q.no), array_agg(q.reason), array_agg(q.reason_detail), array_agg(q.created_at)
+      from tasker.dlq_entries q where q.task_id = t.task_id and q.status = 'pending') e,
+    lateral (select array_agg(q.no), array_agg(q.parallelism), array_agg(q.open) from tasker.batches q where q.task_id = t.task_id) b,
+    lateral (select array_agg(q.no), array_agg(q.steps) from (
+      select u.no & ~16383 as no, count(*)::int as steps from unfinished u where not u.tolerated group by 1) q) o,
+    lateral (select count(*) as tolerated from unfinished u where u.tolerated) c,
+    lateral (select array_agg(q.no), array_agg(q.name), array_agg(q.state), array_agg(q.attempt), array_agg(q.max_attempts),
+      array_agg(cardinality(q.parents)), array_agg(q.pending_parents), array_agg(q.tolerated), array_agg(q.awaits_callback),
+      array_agg(q.wake_at), array_agg(q.held_at), array_agg(q.dispatched_at), array_agg(q.started_at), array_agg(q.resends),
+      array_agg(q.losses), array_agg(q.checkpoint->>'items_processed'), array_agg(q.error->>'error_type'),
+      array_agg(left(q.error->>'message', 200)), array_agg((q.error->>'delay_seconds')::float8)
+      from (select q.* from listed l, lateral (
+        select * from tasker.steps q where q.task_id = t.task_id and q.no = l.no offset 0) q order by l.place) q) s;
 end $$;

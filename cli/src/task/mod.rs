@@ -1,5 +1,6 @@
 //! `tasker-ctl task …`: submit, show, wait for and operate tasks.
 
+mod explain;
 mod list;
 mod view;
 mod wait;
@@ -26,6 +27,8 @@ pub enum TaskCommand {
     Create(Box<CreateTaskArgs>),
     /// Show a task: its steps, attempts and errors
     Get(TaskArgs),
+    /// Say why the steps of a task that are not done do not run, or what they do, and what helps
+    Explain(TaskArgs),
     /// List tasks, newest first
     List(list::TaskListArgs),
     /// Cancel a task that is not finished
@@ -109,6 +112,10 @@ pub async fn run(command: &TaskCommand, client: &Client, format: Format) -> Resu
     match command {
         TaskCommand::Create(args) => create(args, client, format).await,
         TaskCommand::Get(TaskArgs { task }) => show(client.get(&path(*task), &()).await?, client, format).await,
+        TaskCommand::Explain(TaskArgs { task }) => {
+            let path: Vec<String> = path(*task).into_iter().chain(["explain".to_owned()]).collect();
+            output::print_response(&client.get(&path, &()).await?, format, explain::view)
+        }
         TaskCommand::List(args) => list::run(args, client, format).await,
         TaskCommand::Cancel(args) => act("cancel", args, client, format).await,
         TaskCommand::Reopen(args) => act("reopen", args, client, format).await,

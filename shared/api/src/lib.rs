@@ -73,6 +73,7 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: ApiSettings) -> Router
         .route("/v1/tasks", post(tasks::create::<Q>).get(tasks::list::<Q>))
         .route("/v1/tasks/{task}", get(tasks::show::<Q>).delete(tasks::cancel::<Q>))
         .route("/v1/tasks/{task}/actions", post(actions::on_task::<Q>))
+        .route("/v1/tasks/{task}/explain", get(tasks::explain::<Q>))
         .route("/v1/tasks/{task}/workflow_steps", get(steps::list::<Q>))
         .route("/v1/tasks/{task}/workflow_steps/{step}", step)
         .route("/v1/tasks/{task}/workflow_steps/{step}/actions", post(actions::on_step::<Q>))

@@ -1,4 +1,4 @@
-//! `/v1/tasks`: submit, list, show, cancel.
+//! `/v1/tasks`: submit, list, show, explain, cancel.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tasker_queue::Queue;
 use tasker_store::TaskFilter;
 use tasker_wire::{
     TaskId, TaskState, limits,
-    rest::{Pagination, TaskListResponse, TaskResponse},
+    rest::{ExplainResponse, Pagination, TaskListResponse, TaskResponse},
 };
 
 use crate::{
@@ -104,6 +104,18 @@ pub(crate) async fn show<Q: Queue>(
     let task = request::task_id(&task)?;
     wait_for(&app, &place, task, wait).await;
     Ok(Json(shown(&app, task).await?))
+}
+
+/// `GET /v1/tasks/{task}/explain`
+pub(crate) async fn explain<Q: Queue>(
+    State(app): State<App<Q>>,
+    InPath(task): InPath<String>,
+    uri: Uri,
+) -> Result<Json<ExplainResponse>, Problem> {
+    QueryReader::new(&uri).finish()?;
+    let task = request::task_id(&task)?;
+    let explanation = app.engine.explain(task).await?.ok_or_else(|| Problem::not_found("task"))?;
+    Ok(Json(shape::explanation(task, explanation)))
 }
 
 /// `DELETE /v1/tasks/{task}`

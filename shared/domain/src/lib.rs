@@ -6,6 +6,7 @@ pub mod action;
 pub mod backoff;
 pub mod decide;
 pub mod dynamic;
+pub mod explain;
 pub mod graph;
 pub mod json;
 mod near;

@@ -8,6 +8,7 @@ mod complete;
 mod dispatch;
 mod doctor;
 mod expand;
+mod explain;
 mod locked;
 mod net;
 mod operator;

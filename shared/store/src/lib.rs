@@ -12,6 +12,7 @@ mod dispatch;
 pub mod doctor;
 mod error;
 mod expand;
+mod explain;
 mod locks;
 mod migrations;
 mod operator;

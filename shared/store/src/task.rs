@@ -180,6 +180,6 @@ impl TaskDetail {
 }
 
 /// A step column, which is null for a task without steps.
-fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Vec<T> {
+pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Vec<T> {
     row.get::<_, Option<Vec<T>>>(name).unwrap_or_default()
 }

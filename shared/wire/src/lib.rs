@@ -11,6 +11,7 @@ pub mod kept;
 pub mod limits;
 pub mod message;
 pub mod outcome;
+pub mod reason;
 pub mod rest;
 pub mod state;
 
@@ -20,4 +21,5 @@ pub use ids::{StepId, StepNo, TaskId};
 pub use json::Json;
 pub use message::{CompleteStep, Evaluate, Lease, RunStep};
 pub use outcome::{Failure, Outcome};
+pub use reason::{Remedy, StepReason, TaskReason};
 pub use state::{StepState, TaskState};

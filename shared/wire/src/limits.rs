@@ -47,6 +47,8 @@ pub const COUNTED_ROWS: i64 = 100_000;
 pub const LISTED_BYTES: usize = 4 * 1024 * 1024;
 /// Template versions in one list. The namespace filter reaches the others.
 pub const LISTED_TEMPLATES: i64 = 10_000;
+/// Steps that an explanation of a task lists: what holds the task up comes first. An answer of 10,000 sentences would be megabytes.
+pub const EXPLAINED_STEPS: i32 = 1_000;
 /// Names in one sentence. A list of hundreds of pools or templates hides what the sentence says.
 pub const LISTED_NAMES: usize = 10;
 /// Nesting of a JSON document. PostgreSQL's and Python's parsers accept this much.

@@ -2,6 +2,7 @@
 
 mod action;
 mod doctor;
+mod explain;
 mod step;
 mod task;
 mod template;
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 
 pub(crate) use action::{action, pause, pause_change};
 pub(crate) use doctor::report;
+pub(crate) use explain::explanation;
 pub(crate) use step::step;
 pub(crate) use task::{listed, task};
 pub(crate) use template::{detail, templates};

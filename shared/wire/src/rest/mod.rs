@@ -6,6 +6,7 @@
 
 mod action;
 mod doctor;
+mod explain;
 mod health;
 mod problem;
 mod step;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use action::{ActionBody, ActionResponse, PauseBody, PauseEntry, PauseListResponse, PauseResponse, StepEffect};
 pub use doctor::{CounterDifference, DoctorReport, Examined, UnservedPool};
+pub use explain::{ActHint, ExplainResponse, StepExplanation};
 pub use health::{Health, HealthCheck, Readiness, ReadinessChecks, ReadinessInfo};
 pub use problem::{ErrorBody, ErrorDetails, ErrorWords};
 pub use step::{CompletionData, StepExecutionError, StepExecutionMetadata, StepExecutionResult, StepManualAction, StepResponse};
