@@ -45,7 +45,7 @@ const PLANTS: [(u64, Plant); 14] = [
 const FOUND_WITHIN: usize = 200;
 
 /// A queue of which a life takes the messages.
-trait Taken: Queue + Default {
+pub trait Taken: Queue + Default {
     /// The steps that were sent since the last look.
     async fn runs(rig: &Rig<Self>) -> Vec<RunStep>;
 }
@@ -66,13 +66,13 @@ impl Taken for RemoteQueue {
     }
 }
 
-struct Life<Q = InProcess> {
-    rig: Rig<Q>,
-    chance: Chance,
-    task: TaskId,
-    workflow: Workflow,
+pub struct Life<Q = InProcess> {
+    pub rig: Rig<Q>,
+    pub chance: Chance,
+    pub task: TaskId,
+    pub workflow: Workflow,
     /// Dispatches without an answer.
-    held: Vec<RunStep>,
+    pub held: Vec<RunStep>,
     /// Answers that were given.
     given: Vec<(RunStep, Outcome, Answer)>,
     said: Vec<String>,
@@ -152,7 +152,7 @@ async fn live<Q: Taken>(what: String, template: &Value, chance: Chance, plants: 
 }
 
 /// A template of up to nine steps. Of ten steps about so many are decisions, and so many batches.
-fn template(chance: &mut Chance, decisions: usize, batches: usize) -> Value {
+pub fn template(chance: &mut Chance, decisions: usize, batches: usize) -> Value {
     let mut steps: Vec<Value> = Vec::new();
     let count = 3 + chance.below(5);
     while steps.len() < count {
@@ -187,7 +187,7 @@ fn template(chance: &mut Chance, decisions: usize, batches: usize) -> Value {
 
 impl<Q: Taken> Life<Q> {
     /// The beginning of a life, unless the template is not valid.
-    async fn of(what: String, template: &Value, chance: Chance, plants: &[Plant]) -> Option<Self> {
+    pub async fn of(what: String, template: &Value, chance: Chance, plants: &[Plant]) -> Option<Self> {
         let (parsed, _) = parse(&template.to_string()).ok()?;
         let rig = Rig::over(Q::default()).await;
         for &plant in plants {
@@ -215,16 +215,16 @@ impl<Q: Taken> Life<Q> {
         self.end().await;
     }
 
-    fn say(&mut self, what: String) {
+    pub fn say(&mut self, what: String) {
         self.said.push(what);
     }
 
-    fn history(&self) -> String {
+    pub fn history(&self) -> String {
         self.said.join("\n")
     }
 
     /// Takes the messages that wait, each of which has what its row says.
-    async fn take(&mut self) {
+    pub async fn take(&mut self) {
         let steps = self.rig.steps(self.task).await;
         for run in Q::runs(&self.rig).await {
             if self.at_once && steps.get(&run.step_name).is_none_or(|row| row.lease != run.lease) {
@@ -300,7 +300,7 @@ impl<Q: Taken> Life<Q> {
         self.take().await;
     }
 
-    fn success_of(&mut self, run: &RunStep, all: bool) -> Outcome {
+    pub fn success_of(&mut self, run: &RunStep, all: bool) -> Outcome {
         let at = run.step_id.position().unwrap();
         let result = raw(json!({"of": run.step_name, "lease": run.lease, "n": self.given.len()})).unwrap();
         let (mut decision, mut batches) = (None, None);
@@ -341,7 +341,7 @@ impl<Q: Taken> Life<Q> {
         assert_eq!(self.states().await, before, "{}", self.history());
     }
 
-    async fn operate(&mut self) {
+    pub async fn operate(&mut self) {
         let (step, action) = self.choose().await;
         self.act(step.as_deref(), action).await;
     }
@@ -411,7 +411,7 @@ impl<Q: Taken> Life<Q> {
     }
 
     /// The rows are those that were decided, and all counters agree with them.
-    async fn check(&self) {
+    pub async fn check(&self) {
         let report = self.rig.engine.examine().await.unwrap();
         assert!(report.differences.is_empty(), "{:#?}\n{}", report.differences, self.history());
         let mut live: HashMap<i32, i32> = HashMap::new();

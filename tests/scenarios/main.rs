@@ -17,6 +17,7 @@ mod decisions;
 mod defects;
 mod definition;
 mod doctor;
+mod explained;
 mod failures;
 mod foreign_locks;
 mod identity;

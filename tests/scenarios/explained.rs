@@ -1,0 +1,545 @@
+//! Random lives of tasks, explained before each call. What was said is compared with what then happens: a step that waits for another one
+//! does not start before that has changed, a time is the time at which the sweep moves the step, what does not move by itself does not, and
+//! what an operator is told to do moves the step.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use serde_json::{Value, json};
+use tasker_domain::explain::{Act, Explanation, Said, StepExplanation};
+use tasker_engine::{Engine, EngineSettings, OperatorAction, Precondition};
+use tasker_queue::InProcess;
+use tasker_store::{PauseScope, Store};
+use tasker_test_support::Chance;
+use tasker_wire::{Answer, Outcome, Remedy, StepReason, TaskReason, TaskState};
+
+use crate::{
+    lives::{Life, Plant, template},
+    rig::{Rig, by, failure, permanent},
+};
+
+/// The calls of a life.
+const CALLS: usize = 60;
+/// The fewest lives of a test, and the most until everything was said once.
+const LIVES: usize = 15;
+const MOST_LIVES: usize = 150;
+/// So many lives find a planted bug.
+const FOUND_WITHIN: usize = 40;
+
+/// What cannot be said of the steps of a sound database.
+const NEVER_SAID: StepReason = StepReason::Unexplained;
+/// What is said of a task whose template is lost.
+const NOT_LIVED: TaskReason = TaskReason::NoTemplate;
+
+/// A bug in what is said.
+type Twist = fn(&mut Explanation);
+
+/// Bugs in what is read.
+const PLANTS: [Plant; 9] = [
+    ("explain_v1", "q.template in ('', t.name)", "q.template = t.name"),
+    ("explain_v1", "where t.paused_at is not null", "where false"),
+    ("explain_v1", "array_agg(q.open)", "array_agg(true)"),
+    ("explain_v1", "not in ('complete', 'resolved_manually')", "not in ('complete', 'resolved_manually', 'cancelled')"),
+    ("explain_v1", "array_agg(q.wake_at)", "array_agg(q.wake_at + interval '1 s')"),
+    ("explain_v1", "where not u.tolerated group by", "group by"),
+    ("explain_v1", "array_agg(q.max_attempts)", "array_agg(q.max_attempts + 1)"),
+    ("explain_v1", "array_agg(q.awaits_callback)", "array_agg(false)"),
+    ("explain_v1", "u.no & ~16383", "u.no & ~32767"),
+];
+
+/// Bugs in what is made of it.
+const TWISTS: [(&str, Twist); 6] = [
+    ("a pause ends by itself", |said| of(said, StepReason::Held, |step, now| step.changes_at = Some(now))),
+    ("a retry has no time", |said| of(said, StepReason::WaitingForRetry, |step, _| step.changes_at = None)),
+    ("a blocked step waits", |said| of(said, StepReason::Blocked, |step, _| step.reason = StepReason::WaitingForParents)),
+    ("a step waits for no decision", |said| of(said, StepReason::WaitingForDecision, |step, _| step.waits_for.clear())),
+    ("a place is given by itself", |said| of(said, StepReason::WaitingForPlace, |step, now| step.changes_at = Some(now))),
+    ("a failed task is reopened", |said| {
+        of(said, StepReason::Failed, |step, _| step.act.iter_mut().for_each(|act| act.remedy = Remedy::Reopen))
+    }),
+];
+
+fn of(explanation: &mut Explanation, reason: StepReason, twist: impl Fn(&mut Said<StepReason>, jiff::Timestamp)) {
+    let now = explanation.now;
+    explanation.steps.iter_mut().filter(|step| step.said.reason == reason).for_each(|step| twist(&mut step.said, now));
+}
+
+/// A step's row, as far as it says whether the step moved.
+#[derive(Debug, Clone, PartialEq)]
+struct Row {
+    no: i32,
+    state: String,
+    lease: i32,
+    losses: i32,
+    attempt: i32,
+    tolerated: bool,
+    awaits_callback: bool,
+    wake_at: Option<jiff::Timestamp>,
+}
+
+impl Row {
+    fn is_done(&self) -> bool {
+        matches!(self.state.as_str(), "complete" | "resolved_manually") || self.tolerated
+    }
+
+    fn has_place(&self) -> bool {
+        matches!(self.state.as_str(), "enqueued" | "in_progress" | "waiting_for_retry")
+            || self.state == "pending" && self.wake_at.is_some()
+    }
+
+    /// Whether it was dispatched meanwhile.
+    fn started_after(&self, before: &Self) -> bool {
+        self.lease > before.lease && self.state == "enqueued"
+    }
+
+    fn moved_after(&self, before: &Self) -> bool {
+        (&self.state, self.lease, self.losses, self.awaits_callback)
+            != (&before.state, before.lease, before.losses, before.awaits_callback)
+    }
+}
+
+type Rows = BTreeMap<String, Row>;
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Caller {
+    Worker,
+    Time,
+    Operator,
+}
+
+struct Explained {
+    life: Life,
+    /// An engine that does nothing, and knows of no workers of the pool `default`.
+    elsewhere: Arc<Engine<InProcess>>,
+    twist: Option<Twist>,
+    steps_said: HashSet<StepReason>,
+    tasks_said: HashSet<TaskReason>,
+}
+
+#[tokio::test]
+async fn what_is_said_of_random_lives_is_what_then_happens() {
+    let mut chance = Chance::of_run("TASKER_LIVES_SEED");
+    let (mut steps, mut tasks) = (HashSet::new(), HashSet::new());
+    let missing = |steps: &HashSet<StepReason>, tasks: &HashSet<TaskReason>| {
+        let steps = StepReason::ALL.iter().filter(|&reason| *reason != NEVER_SAID && !steps.contains(reason));
+        let tasks = TaskReason::ALL.iter().filter(|&reason| *reason != NOT_LIVED && !tasks.contains(reason));
+        steps.map(|reason| reason.as_str()).chain(tasks.map(|reason| reason.as_str())).collect::<Vec<_>>()
+    };
+    for life in 0..MOST_LIVES {
+        if life >= LIVES && missing(&steps, &tasks).is_empty() {
+            return;
+        }
+        if let Some(lived) = live(life, Chance::new(chance.number()), &[], None).await {
+            steps.extend(lived.steps_said);
+            tasks.extend(lived.tasks_said);
+        }
+    }
+    panic!("never said: {:?}", missing(&steps, &tasks));
+}
+
+#[tokio::test]
+async fn every_planted_bug_of_what_is_read_is_found() {
+    for plant in PLANTS {
+        assert!(is_found(vec![plant], None).await, "not found: {plant:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_planted_bug_of_what_is_said_is_found() {
+    for (name, twist) in TWISTS {
+        assert!(is_found(vec![], Some(twist)).await, "not found: {name}");
+    }
+}
+
+/// Whether one of the same lives as ever ends in a panic.
+async fn is_found(plants: Vec<Plant>, twist: Option<Twist>) -> bool {
+    for life in 0..FOUND_WITHIN {
+        let plants = plants.clone();
+        let lived = tokio::spawn(async move { live(life, Chance::new(life as u64), &plants, twist).await.is_some() });
+        if let Err(end) = lived.await {
+            assert!(end.is_panic());
+            return true;
+        }
+    }
+    false
+}
+
+async fn live(life: usize, mut chance: Chance, plants: &[Plant], twist: Option<Twist>) -> Option<Explained> {
+    let (decisions, batches) = [(4, 3), (0, 5), (5, 0)][life % 3];
+    let yaml = with_retries(template(&mut chance, decisions, batches), &mut chance);
+    let rig = Rig::still().await;
+    rig.stop_clock().await;
+    let elsewhere = knows_no_default(&rig);
+    let life = Life::begin(rig, &format!("explained {life}"), &yaml, chance, plants).await?;
+    let mut explained = Explained { life, elsewhere, twist, steps_said: HashSet::new(), tasks_said: HashSet::new() };
+    explained.run().await;
+    Some(explained)
+}
+
+/// Steps wait for their retries, and some name a pool.
+fn with_retries(mut template: Value, chance: &mut Chance) -> Value {
+    for step in template["steps"].as_array_mut().unwrap() {
+        step["retry"] = json!({"backoff": "linear", "backoff_base_ms": 10_000, "max_attempts": 1 + chance.below(3)});
+        if chance.permille(100) {
+            step["worker"] = json!("default");
+        }
+    }
+    template
+}
+
+fn knows_no_default(rig: &Rig) -> Arc<Engine<InProcess>> {
+    let settings = EngineSettings {
+        environment: "test".into(),
+        signing_keys: Vec::new(),
+        pools: HashSet::from(["other".to_owned()]),
+        revise_templates: false,
+        seed: 1,
+        send_lease: None,
+        in_process: Some(InProcess::default()),
+    };
+    Engine::new(Store::new(&rig.db.url, 1).unwrap(), InProcess::default(), settings)
+}
+
+impl Explained {
+    async fn run(&mut self) {
+        for _ in 0..CALLS {
+            let (before, said) = (self.rows().await, self.explain().await);
+            self.is_complete(&before, &said);
+            let caller = match self.life.chance.below(100) {
+                0..40 => self.answer().await,
+                40..52 => self.report().await,
+                52..64 => {
+                    self.life.operate().await;
+                    Caller::Operator
+                }
+                64..70 => self.pause_or_resume().await,
+                70..73 => self.end_or_give_up(&said).await,
+                73..76 => self.make_late().await,
+                76..85 => self.step_in_time(&before, &said).await,
+                85..92 => self.all_in_time(&before, &said).await,
+                _ => self.do_as_told(&said).await,
+            };
+            self.life.take().await;
+            self.life.check().await;
+            let after = self.rows().await;
+            self.keeps(&before, &said, &after, caller).await;
+        }
+    }
+
+    fn fail(&self, what: &str, said: impl std::fmt::Debug) -> ! {
+        panic!("{what}: {said:#?}\n{}", self.life.history())
+    }
+
+    async fn rows(&self) -> Rows {
+        let sql = "select name, no, state, lease, losses, attempt, tolerated, awaits_callback, wake_at from tasker.steps";
+        let rows = self.life.rig.sql.query(sql, &[]).await.unwrap();
+        let row = |row: &tokio_postgres::Row| Row {
+            no: row.get("no"),
+            state: row.get("state"),
+            lease: row.get("lease"),
+            losses: row.get("losses"),
+            attempt: row.get("attempt"),
+            tolerated: row.get("tolerated"),
+            awaits_callback: row.get("awaits_callback"),
+            wake_at: row.get("wake_at"),
+        };
+        rows.iter().map(|r| (r.get("name"), row(r))).collect()
+    }
+
+    async fn explain(&mut self) -> Explanation {
+        let engine = if self.life.chance.permille(300) { &self.elsewhere } else { &self.life.rig.engine };
+        let mut said = engine.explain(self.life.task).await.unwrap().unwrap();
+        if let Some(twist) = self.twist {
+            twist(&mut said);
+        }
+        self.steps_said.extend(said.steps.iter().map(|step| step.said.reason));
+        self.tasks_said.insert(said.task.reason);
+        said
+    }
+
+    /// Every step that is not done is explained, by names and times that are those of the rows.
+    fn is_complete(&self, rows: &Rows, said: &Explanation) {
+        let expected: Vec<&String> = rows
+            .iter()
+            .filter(|(_, row)| !matches!(row.state.as_str(), "complete" | "resolved_manually"))
+            .map(|(name, _)| name)
+            .collect();
+        let mut explained: Vec<&String> = said.steps.iter().map(|step| &step.name).collect();
+        explained.sort_unstable();
+        if (&explained, said.not_listed) != (&expected, 0) {
+            self.fail("not explained", (expected, said));
+        }
+        for step in &said.steps {
+            let Said { reason, waits_for, changes_at, .. } = &step.said;
+            let row = &rows[&step.name];
+            use StepReason::*;
+            let waits = matches!(reason, Blocked | BatchStopped | WaitingForPlace | WaitingForDecision | WaitingForParents);
+            let is_waited_for = |name: &String| match reason {
+                WaitingForPlace => rows[name].has_place(),
+                BatchStopped => rows[name].state == "error",
+                _ => !rows[name].is_done(),
+            };
+            let names_are_right = waits_for.is_empty() != waits && waits_for.iter().all(is_waited_for) || *reason == Cancelled;
+            let time_is_right = changes_at.is_none() || *changes_at == row.wake_at;
+            if !names_are_right || !time_is_right || *reason == NEVER_SAID {
+                self.fail("not as the rows say", (step, rows));
+            }
+            let moves = matches!(reason, WaitingForPlace | WaitingForDecision | WaitingForParents | WaitingForWorker | Running);
+            if moves && said.state.is_finished() {
+                self.fail("nothing moves in a task that is finished", step);
+            }
+        }
+    }
+
+    /// What is said not to happen has not happened.
+    async fn keeps(&self, before: &Rows, said: &Explanation, after: &Rows, caller: Caller) {
+        let paused = self.is_paused().await;
+        for StepExplanation { name, said, .. } in &said.steps {
+            // A step that was deleted and made again is another one.
+            let Some(row) = after.get(name) else { continue };
+            let was = &before[name];
+            let ended = |name: &String| after.get(name).is_none_or(Row::is_done);
+            let changed = |name: &String| after.get(name).is_none_or(|row| row.moved_after(&before[name]));
+            use StepReason::*;
+            let may_start = match said.reason {
+                WaitingForParents | WaitingForDecision => said.waits_for.iter().all(ended),
+                WaitingForPlace | BatchStopped => said.waits_for.iter().any(changed),
+                Blocked => caller == Caller::Operator && said.waits_for.iter().all(ended),
+                Held => !paused,
+                Abandoned => false,
+                Failed | Cancelled | Tolerated => caller == Caller::Operator,
+                WaitingForRetry | Resuming => caller != Caller::Worker || said.changes_at.is_some(),
+                WaitingForCallback | Running | Silent | WaitingForWorker | NoWorkers | DeadLetter | Unexplained => true,
+            };
+            if row.started_after(was) && !may_start {
+                self.fail("started too early", (name, said, was, row, caller));
+            }
+            let is_stuck = matches!(said.reason, Failed | Cancelled | Tolerated | BatchStopped | Abandoned);
+            if is_stuck && caller != Caller::Operator && row.moved_after(was) {
+                self.fail("moved without an operator", (name, said, was, row));
+            }
+        }
+    }
+
+    async fn is_paused(&self) -> bool {
+        let sql = "select exists (select from tasker.pauses) or exists (select from tasker.tasks where paused_at is not null)";
+        self.life.rig.sql.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    async fn answer(&mut self) -> Caller {
+        if self.life.held.is_empty() {
+            return Caller::Worker;
+        }
+        let run = self.life.held.swap_remove(self.life.chance.below(self.life.held.len()));
+        let outcome = match self.life.chance.below(100) {
+            0..10 => permanent("no"),
+            10..30 => failure("not now"),
+            30..34 => Outcome::Released {},
+            _ => self.life.success_of(&run, false),
+        };
+        self.life.say(format!("answer {} lease {}: {outcome:?}", run.step_name, run.lease));
+        self.life.rig.answer(&run, outcome).await;
+        Caller::Worker
+    }
+
+    /// A worker says that it started, or that a callback will come. Its dispatch stays.
+    async fn report(&mut self) -> Caller {
+        if self.life.held.is_empty() {
+            return Caller::Worker;
+        }
+        let run = self.life.held[self.life.chance.below(self.life.held.len())].clone();
+        let outcome = match self.life.chance.permille(500) {
+            true => Outcome::Started {},
+            false => Outcome::PendingCallback { timeout_seconds: 60 },
+        };
+        self.life.say(format!("report {} lease {}: {outcome:?}", run.step_name, run.lease));
+        self.life.rig.answer(&run, outcome).await;
+        Caller::Worker
+    }
+
+    fn scope(&mut self) -> PauseScope {
+        let template = self.life.chance.permille(500).then(|| "life".to_owned());
+        PauseScope { namespace: "default".into(), template }
+    }
+
+    async fn pause_or_resume(&mut self) -> Caller {
+        let (scope, pauses) = (self.scope(), self.life.chance.permille(400));
+        self.life.say(format!("pause {pauses} {scope:?}"));
+        let engine = &self.life.rig.engine;
+        match pauses {
+            true => engine.pause(scope, by("because"), false).await.unwrap(),
+            false => engine.resume(scope, by("enough"), false).await.unwrap(),
+        };
+        Caller::Operator
+    }
+
+    /// The message of a step is given up, or a failed task is resolved.
+    async fn end_or_give_up(&mut self, said: &Explanation) -> Caller {
+        if said.state == TaskState::Error && self.life.chance.permille(300) {
+            self.operate(None, OperatorAction::ResolveTask).await;
+            return Caller::Operator;
+        }
+        self.life.rig.engine.store().close_dlq_entries().await.unwrap();
+        if let Some(run) = self.life.held.first() {
+            let (step, snapshot) = (run.step_id, json!({"lease": run.lease}).to_string());
+            self.life.rig.engine.store().open_dlq_entry(step, "poison", &snapshot).await.unwrap();
+        }
+        Caller::Worker
+    }
+
+    /// The time of a step comes, and the sweep does not.
+    async fn make_late(&mut self) -> Caller {
+        self.life.say("late".into());
+        self.set_wake("where wake_at is not null and state in ('in_progress', 'waiting_for_retry')", 0).await;
+        Caller::Time
+    }
+
+    async fn set_wake(&self, which: &str, ms: i64) {
+        self.life.rig.execute(&format!("update tasker.steps set wake_at = tasker.clock_after({ms}) {which}")).await;
+    }
+
+    /// The time of one step comes: a moment before it nothing happens to it, and then what was said.
+    async fn step_in_time(&mut self, before: &Rows, said: &Explanation) -> Caller {
+        let timed: Vec<&StepExplanation> = said.steps.iter().filter(|step| step.said.changes_at.is_some()).collect();
+        if timed.is_empty() {
+            return Caller::Time;
+        }
+        let step = timed[self.life.chance.below(timed.len())];
+        let (row, which) = (&before[&step.name], format!("where no = {}", step.no));
+        self.life.say(format!("the time of {}", step.name));
+        if step.said.changes_at > Some(said.now) {
+            self.set_wake(&which, 1).await;
+            self.life.rig.engine.sweep().await.unwrap();
+            self.life.take().await;
+            if self.rows().await.get(&step.name).is_none_or(|now| now.lease != row.lease || now.state != row.state) {
+                // Another step that was due may have ended its batch.
+                return Caller::Time;
+            }
+            self.set_wake(&which, 0).await;
+        }
+        self.life.rig.engine.sweep().await.unwrap();
+        let after = self.rows().await.remove(&step.name);
+        let Some(now) = after.filter(|now| now.moved_after(row)) else { self.fail("did not move in time", step) };
+        let sentence = &step.said.sentence;
+        let expected = if sentence.contains("another one follows") {
+            "waiting_for_retry"
+        } else if sentence.contains("fails for good") || sentence.contains("its batch goes on without it") {
+            "error"
+        } else {
+            "enqueued"
+        };
+        let is_same_attempt = !sentence.contains("the same attempt") || now.attempt == row.attempt;
+        if now.state != expected && now.state != "cancelled" || !is_same_attempt {
+            self.fail("did something else than was said", (step, row, now));
+        }
+        Caller::Time
+    }
+
+    /// All times come: what was said to move by itself moves, and if nothing was, nothing is sent.
+    async fn all_in_time(&mut self, before: &Rows, said: &Explanation) -> Caller {
+        self.life.say("all in time".into());
+        self.set_wake("where wake_at is not null", 0).await;
+        self.life.rig.engine.sweep().await.unwrap();
+        let after = self.rows().await;
+        let moved = |name: &String| after.get(name).is_none_or(|row| row.moved_after(&before[name]));
+        for step in said.steps.iter().filter(|step| step.said.changes_at.is_some()) {
+            if !moved(&step.name) {
+                self.fail("did not move in time", step);
+            }
+        }
+        let is_still = said.steps.iter().all(|step| step.said.changes_at.is_none());
+        if is_still && (before.keys().any(moved) || self.life.rig.engine.queue().waiting() > 0) {
+            self.fail("moved by itself", (said, before, after));
+        }
+        Caller::Time
+    }
+
+    /// An operator does what is said to help, which moves the step.
+    async fn do_as_told(&mut self, said: &Explanation) -> Caller {
+        let told: Vec<&StepExplanation> = said.steps.iter().filter(|step| step.said.act.is_some()).collect();
+        if told.is_empty() {
+            return Caller::Operator;
+        }
+        let StepExplanation { name, said, .. } = told[self.life.chance.below(told.len())];
+        let act = said.act.as_ref().unwrap();
+        self.life.say(format!("as told {act:?} for {name}: {}", said.sentence));
+        let before = self.rows().await;
+        self.carry_out(act, name).await;
+        self.life.take().await;
+        let after = self.rows().await;
+        let moved = |name: &str| after.get(name).is_none_or(|row| row.moved_after(&before[name]));
+        use StepReason::*;
+        let has_helped = match (said.reason, act.remedy) {
+            // It is not due, or waits for the one that is helped.
+            (
+                WaitingForRetry | WaitingForParents | WaitingForDecision,
+                Remedy::Resume | Remedy::ResumeTemplate | Remedy::ResumeNamespace,
+            ) => true,
+            (Blocked | BatchStopped | WaitingForParents | WaitingForDecision, Remedy::Retry) => moved(act.step.as_ref().unwrap()),
+            // The task must be reopened first.
+            (Failed, Remedy::Reopen) => before.keys().any(|name| moved(name)) && act.sentence.contains("then retry"),
+            (WaitingForParents | WaitingForDecision, _) => true,
+            _ => moved(name),
+        };
+        if !has_helped {
+            self.fail("did not help", (said, before, after));
+        }
+        Caller::Operator
+    }
+
+    async fn carry_out(&mut self, act: &Act, name: &str) {
+        match act.remedy {
+            Remedy::Retry => self.operate(act.step.clone(), OperatorAction::RetryStep { inputs: None }).await,
+            Remedy::Reopen => self.operate(None, OperatorAction::ReopenTask).await,
+            Remedy::Resume | Remedy::ResumeTemplate | Remedy::ResumeNamespace => self.end_pauses(act.remedy).await,
+            Remedy::StartWorkers | Remedy::ExamineDeadLetters => {
+                let name = act.step.as_deref().unwrap_or(name);
+                let Some(at) = self.life.held.iter().position(|run| run.step_name == name) else { return };
+                let run = self.life.held.swap_remove(at);
+                let outcome = self.life.success_of(&run, false);
+                assert_eq!(self.life.rig.answer(&run, outcome).await, Answer::Accepted);
+            }
+            Remedy::RunDoctor => self.fail("nobody is told so", act),
+        }
+    }
+
+    /// Ends the pause that was named, and those that are then named.
+    async fn end_pauses(&mut self, first: Remedy) {
+        let mut next = Some(first);
+        while let Some(remedy) = next {
+            let scope = |template| PauseScope { namespace: "default".into(), template };
+            let of_template = scope(Some("life".to_owned()));
+            let engine = self.life.rig.engine.clone();
+            let ended = match remedy {
+                Remedy::Resume => {
+                    self.operate(None, OperatorAction::ResumeTask).await;
+                    true
+                }
+                Remedy::ResumeTemplate => engine.resume(of_template, by("as told"), false).await.unwrap().pause.is_some(),
+                _ => engine.resume(scope(None), by("as told"), false).await.unwrap().pause.is_some(),
+            };
+            assert!(ended, "there was no such pause: {remedy}\n{}", self.life.history());
+            let said = self.explain().await;
+            next = said
+                .steps
+                .iter()
+                .find(|step| step.said.reason == StepReason::Held)
+                .and_then(|step| Some(step.said.act.as_ref()?.remedy));
+        }
+        self.life.rig.engine.sweep().await.unwrap();
+    }
+
+    /// An operator's action, which is not refused.
+    async fn operate(&self, step: Option<String>, action: OperatorAction) {
+        let step = match step {
+            Some(name) => Some(self.life.rig.step_id(self.life.task, &name).await),
+            None => None,
+        };
+        let verb = action.verb();
+        let done = self.life.rig.engine.operate((self.life.task, step), action, by("as told"), Precondition::default()).await;
+        done.unwrap_or_else(|error| panic!("{verb}: {error}\n{}", self.life.history()));
+    }
+}
