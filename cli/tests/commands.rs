@@ -557,3 +557,17 @@ async fn a_database_that_is_away_is_named_without_its_password() {
         assert!(!err(&output).contains("s3cret") && err(&output).lines().count() == 1, "{}", err(&output));
     }
 }
+
+#[tokio::test]
+async fn an_explanation_is_shown_in_sentences_and_as_the_document() {
+    let step = json!({"step_uuid": STEP, "name": "charge", "reason": "waiting_for_retry", "sentence": "charge failed.", "waits_for": [],
+        "changes_at": "2026-01-02T03:04:05.000000Z", "act": null});
+    let document = json!({"task_uuid": TASK, "namespace": "shop", "name": "order", "reason": "running", "sentence": "1 of 2 steps done.",
+        "waits_for": ["charge"], "changes_at": null, "act": null, "steps": [step], "steps_omitted": 0});
+    let server = Server::answering([(200, document.clone())]).await;
+    let output = server.run(&["task", "explain", TASK]).await;
+    assert_eq!(out(&output), "1 of 2 steps done.\n\ncharge failed.\n", "{}", err(&output));
+    let output = server.run(&["task", "explain", TASK, "--output", "json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&out(&output)).unwrap(), document);
+    assert_eq!(server.asked(), [format!("GET /v1/tasks/{TASK}/explain"), format!("GET /v1/tasks/{TASK}/explain")]);
+}

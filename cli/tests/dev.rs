@@ -191,3 +191,19 @@ fn without_postgresql_the_remedy_is_named_in_one_line() {
     assert!(said.starts_with("error: PostgreSQL 15 or newer is needed") && said.contains("apt-get install postgresql"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
 }
+
+#[test]
+fn a_task_without_workers_is_explained_at_the_command_line() {
+    let home = home();
+    let step = json!({"name": "a", "handler": {"callable": "a"}});
+    home.template(&json!({"name": "alone", "version": "1.0.0", "steps": [step]}));
+    let dev = start(&home);
+    let task = dev.submit("default", "alone", json!({}));
+    let output = dev.ctl(&["task", "explain", &task]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let expected = "a waits for a worker of pool default; none is known. It is dispatched since ";
+    assert!(shown.contains(expected) && shown.contains("\n  Start a worker of pool default.\n"), "{shown}");
+    let unknown = dev.ctl(&["task", "explain", "01990000-0000-7000-8000-000000000000"]);
+    assert_eq!(unknown.status.code(), Some(3), "{}", String::from_utf8_lossy(&unknown.stderr));
+    assert!(dev.stop());
+}

@@ -8,6 +8,7 @@ mod cancelled_work;
 mod clock;
 mod cluster;
 mod database_outages;
+mod explain;
 mod foreign_locks;
 mod full_disk;
 mod kill;

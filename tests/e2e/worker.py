@@ -4,7 +4,7 @@ import os
 import threading
 import time
 
-from tasker_worker import PermanentError, RetryableError, StepContext, run, step_handler
+from tasker_worker import BatchConfig, PermanentError, RetryableError, StepContext, batch_analyzer, run, step_handler
 
 
 def wait_for(path: str) -> None:
@@ -48,6 +48,12 @@ def brief(context: StepContext) -> dict:
 def refuse(context: StepContext) -> dict:
     """Fails for good."""
     raise PermanentError("refused for good")
+
+
+@batch_analyzer("divide", worker_template="work")
+def divide() -> BatchConfig:
+    """Divides three items into three batches."""
+    return BatchConfig(total_items=3, batch_size=1)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -13,11 +14,12 @@ use tasker_engine::{Engine, EngineSettings, OperatorAction, Precondition};
 use tasker_queue::InProcess;
 use tasker_store::{PauseScope, Store};
 use tasker_test_support::Chance;
-use tasker_wire::{Answer, Outcome, Remedy, StepReason, TaskReason, TaskState};
+use tasker_wire::{Answer, Outcome, Remedy, RunStep, StepReason, TaskReason, TaskState};
 
 use crate::{
     lives::{Life, Plant, template},
-    rig::{Rig, by, failure, permanent},
+    remote_queue::RemoteQueue,
+    rig::{Rig, by, engine, failure, permanent, template as steps},
 };
 
 /// The calls of a life.
@@ -141,30 +143,92 @@ async fn what_is_said_of_random_lives_is_what_then_happens() {
 }
 
 #[tokio::test]
-async fn every_planted_bug_of_what_is_read_is_found() {
+async fn every_planted_bug_is_found_and_none_where_there_is_none() {
+    let mut last = 0;
     for plant in PLANTS {
-        assert!(is_found(vec![plant], None).await, "not found: {plant:?}");
+        let found = found_in(FOUND_WITHIN, vec![plant], None).await;
+        last = last.max(found.unwrap_or_else(|| panic!("not found: {plant:?}")));
     }
-}
-
-#[tokio::test]
-async fn every_planted_bug_of_what_is_said_is_found() {
     for (name, twist) in TWISTS {
-        assert!(is_found(vec![], Some(twist)).await, "not found: {name}");
+        let found = found_in(FOUND_WITHIN, vec![], Some(twist)).await;
+        last = last.max(found.unwrap_or_else(|| panic!("not found: {name}")));
     }
+    assert_eq!(found_in(last + 1, vec![], None).await, None, "a bug that was not planted is found");
 }
 
-/// Whether one of the same lives as ever ends in a panic.
-async fn is_found(plants: Vec<Plant>, twist: Option<Twist>) -> bool {
-    for life in 0..FOUND_WITHIN {
+/// Which of the same lives as ever is the first that ends in a panic.
+async fn found_in(lives: usize, plants: Vec<Plant>, twist: Option<Twist>) -> Option<usize> {
+    for life in 0..lives {
         let plants = plants.clone();
         let lived = tokio::spawn(async move { live(life, Chance::new(life as u64), &plants, twist).await.is_some() });
         if let Err(end) = lived.await {
             assert!(end.is_panic());
-            return true;
+            return Some(life);
         }
     }
-    false
+    None
+}
+
+#[tokio::test]
+async fn a_dispatch_to_a_queue_outside_is_said_to_be_sent_again_at_its_time_and_how_often_it_was() {
+    let rig = Rig::over(RemoteQueue::new()).await;
+    rig.stop_clock().await;
+    rig.register(&steps("w", &[("a", &[])])).await;
+    let task = rig.submit("w", json!({})).await;
+    for sent in 1..=4 {
+        rig.engine.queue().runs();
+        let said = rig.engine.explain(task).await.unwrap().unwrap();
+        let [step] = &said.steps[..] else { panic!("{said:#?}") };
+        assert_eq!((step.said.reason, &step.said.act), (StepReason::WaitingForWorker, &None));
+        assert_eq!(step.said.sentence.contains(&format!("was sent {sent} times")), sent > 1, "{}", step.said.sentence);
+        assert_eq!(step.said.sentence.contains("DLQ entry worker_unavailable since "), sent > 3, "{}", step.said.sentence);
+        let wait = step.said.changes_at.unwrap().duration_since(said.now).unsigned_abs();
+        rig.pass(wait - Duration::from_millis(1)).await;
+        assert_eq!(rig.engine.sweep().await.unwrap().sent, 0, "not before its time");
+        rig.pass(Duration::from_millis(1)).await;
+        assert_eq!(rig.engine.sweep().await.unwrap().sent, 1, "at its time");
+    }
+}
+
+#[tokio::test]
+async fn a_defect_is_called_one_and_a_task_without_its_template_says_so() {
+    let rig = Rig::still().await;
+    rig.register(&steps("w", &[("a", &[]), ("b", &[]), ("join", &["a", "b"])])).await;
+    let task = rig.submit("w", json!({})).await;
+    rig.execute("update tasker.steps set pending_parents = 0 where name = 'join'").await;
+    let said = rig.engine.explain(task).await.unwrap().unwrap();
+    let [.., join] = &said.steps[..] else { panic!("{said:#?}") };
+    assert_eq!((join.said.reason, join.said.act.as_ref().unwrap().remedy), (NEVER_SAID, Remedy::RunDoctor));
+    assert!(!rig.engine.store().examine().await.unwrap().differences.is_empty(), "the doctor finds it too");
+
+    rig.execute("delete from tasker.templates").await;
+    let forgetful = engine(&rig.db, InProcess::default());
+    let said = forgetful.explain(task).await.unwrap().unwrap();
+    assert_eq!((said.task.reason, said.steps.len(), said.not_listed), (NOT_LIVED, 0, 3));
+}
+
+#[tokio::test]
+async fn a_task_of_ten_thousand_steps_is_explained_by_the_thousand_that_hold_it_up() {
+    let rig = Rig::still().await;
+    let names: Vec<String> = (0..9_998).map(|n| format!("s{n}")).collect();
+    let mut all: Vec<(&str, &[&str])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
+    let parents: Vec<&str> = names.iter().map(String::as_str).collect();
+    all.extend([("join", &parents[..]), ("end", &["join"][..])]);
+    rig.register(&steps("wide", &all)).await;
+    let task = rig.submit("wide", json!({})).await;
+    rig.execute("update tasker.steps set state = 'error', finished_at = now(), wake_at = null where name = 's9000'").await;
+    let said = rig.engine.explain(task).await.unwrap().unwrap();
+    assert_eq!((said.steps.len(), said.not_listed), (1_000, 9_000));
+    assert_eq!((said.steps[0].name.as_str(), said.steps[0].said.reason), ("s9000", StepReason::Failed));
+
+    // Of what waits, all that holds it up is known.
+    rig.execute("update tasker.steps set state = 'complete', finished_at = now(), wake_at = null where no < 9500 * 16384 and state <> 'error'").await;
+    let said = rig.engine.explain(task).await.unwrap().unwrap();
+    let end = said.steps.iter().find(|step| step.name == "end").unwrap();
+    assert_eq!((end.said.reason, said.not_listed), (StepReason::Blocked, 0));
+    assert!(end.said.sentence.contains("s9000 failed for good"), "{}", end.said.sentence);
+    let join = said.steps.iter().find(|step| step.name == "join").unwrap();
+    assert!(join.said.waits_for.len() == 10 && join.said.sentence.len() < 300, "{join:?}");
 }
 
 async fn live(life: usize, mut chance: Chance, plants: &[Plant], twist: Option<Twist>) -> Option<Explained> {
@@ -428,6 +492,8 @@ impl Explained {
             "waiting_for_retry"
         } else if sentence.contains("fails for good") || sentence.contains("its batch goes on without it") {
             "error"
+        } else if sentence.contains("holds it then") {
+            "pending"
         } else {
             "enqueued"
         };
@@ -497,7 +563,9 @@ impl Explained {
             Remedy::Resume | Remedy::ResumeTemplate | Remedy::ResumeNamespace => self.end_pauses(act.remedy).await,
             Remedy::StartWorkers | Remedy::ExamineDeadLetters => {
                 let name = act.step.as_deref().unwrap_or(name);
-                let Some(at) = self.life.held.iter().position(|run| run.step_name == name) else { return };
+                let lease = self.rows().await[name].lease;
+                let is_it = |run: &RunStep| run.step_name == name && run.lease == lease;
+                let at = self.life.held.iter().position(is_it).expect("what is dispatched was sent");
                 let run = self.life.held.swap_remove(at);
                 let outcome = self.life.success_of(&run, false);
                 assert_eq!(self.life.rig.answer(&run, outcome).await, Answer::Accepted);

@@ -23,7 +23,7 @@ fn workflow() -> Workflow {
         {name: start}, {name: slow, dependencies: [start], worker: gpu, retry: {max_attempts: 3}},
         {name: route, type: decision, dependencies: [start]}, {name: a, dependencies: [route]}, {name: b, dependencies: [route]},
         {name: join, type: deferred_convergence, dependencies: [a, b]},
-        {name: split, type: batchable, dependencies: [start], batch_config: {failure_strategy: fail_fast, parallelism: 2}},
+        {name: split, type: batchable, dependencies: [start], batch_config: {worker_template: work, failure_strategy: fail_fast, parallelism: 2}},
         {name: work, type: batch_worker, dependencies: [split], retry: {max_attempts: 2}},
         {name: sum, dependencies: [work]}, {name: end, dependencies: [join, sum]}";
     let steps = steps.replace("{name:", "{handler: {callable: x}, name:");
@@ -140,12 +140,11 @@ fn says_of_task(facts: TaskFacts, reason: TaskReason, sentence: &str, act: Optio
 fn a_dispatched_step_waits_for_a_worker_of_its_pool() {
     use StepReason::*;
     let dispatched = step("start", Enqueued);
-    let waits = "start waits for a worker of pool default since 14:31:21 UTC (1 min), for attempt 1 of 3.";
+    let waits = "start is dispatched to pool default since 14:31:21 UTC (1 min) in attempt 1 of 3, and no worker has answered.";
     says(task(vec![dispatched.clone()]), "start", (WaitingForWorker, waits, &[], None, None));
     let again = StepFacts { resends: 3, wake_at: at(7200), checkpoint: Some("300".into()), ..dispatched.clone() };
-    let sentence = format!(
-        "{waits} It continues after 300 items. Its message was sent 4 times, and no worker answered. It is sent again in 2 h (16:32:21 UTC)."
-    );
+    let sentence =
+        format!("{waits} It continues after 300 items. Its message was sent 4 times. It is sent again in 2 h (16:32:21 UTC).");
     says(task(vec![again]), "start", (WaitingForWorker, &sentence, &[], Some(7200), None));
     let slow = step("slow", Enqueued);
     let sentence = "slow waits for a worker of pool gpu; none is known. It is dispatched since 14:31:21 UTC (1 min).";
@@ -181,12 +180,15 @@ fn a_started_step_says_what_its_silence_leads_to() {
                     dispatched again under the same attempt.";
     says(task(vec![runs.clone()]), "slow", (Running, sentence, &[], Some(10), None));
     let lost = StepFacts { losses: 2, wake_at: at(0), ..runs.clone() };
-    let sentence = "slow is silent: its worker did not report until 14:32:21 UTC. With the next sweep its worker was lost 3 times under \
-                    this attempt, and attempt 1 of 3 fails, and another one follows.";
+    let sentence = "slow is silent: its worker did not report until 14:32:21 UTC. With the next sweep attempt 1 of 3 fails, and \
+                    another one follows: its worker was lost 3 times.";
     says(task(vec![lost.clone()]), "slow", (Silent, sentence, &[], Some(0), None));
+    let sentence = "slow runs since 14:31:51 UTC (30 s) in attempt 1 of 3. If nothing is heard of it, in 10 s (14:32:31 UTC) it is to be \
+                    dispatched again, and the pause of the task since 09:32:21 UTC (5 h) by sam: ledger migration holds it then.";
+    says(paused(&[Paused::Task], vec![runs.clone()]), "slow", (Running, sentence, &[], Some(10), None));
     let last = StepFacts { attempt: 3, ..lost };
-    let sentence = "slow is silent: its worker did not report until 14:32:21 UTC. With the next sweep its worker was lost 3 times under \
-                    this attempt, and attempt 3 of 3 fails for good.";
+    let sentence = "slow is silent: its worker did not report until 14:32:21 UTC. With the next sweep attempt 3 of 3 fails for good: \
+                    its worker was lost 3 times.";
     says(task(vec![last]), "slow", (Silent, sentence, &[], Some(0), None));
     let callback = StepFacts { awaits_callback: true, ..runs };
     let sentence =
@@ -251,7 +253,7 @@ fn a_step_waits_for_parents_and_says_which_step_holds_it_up() {
     use StepReason::*;
     let end = StepFacts { parents: 2, pending_parents: 2, ..step("end", Pending) };
     let join = StepFacts { parents: 3, ..step("join", Pending) };
-    let retry = StepFacts { wake_at: at(41), ..step("a", WaitingForRetry) };
+    let retry = StepFacts { wake_at: at(41), ..step("a", StepState::WaitingForRetry) };
     let running = StepFacts { wake_at: at(20), ..step("sum", InProgress) };
     let facts = task(vec![retry.clone(), running.clone(), join.clone(), end.clone()]);
     let sentence = "join waits for 1 of 3 parents: a; a failed, and its next attempt is due in 41 s (14:33:02 UTC).";
@@ -275,7 +277,7 @@ fn a_convergence_waits_for_decisions_that_may_add_to_its_parents() {
     let route = step("route", Enqueued);
     // It exists because of another one of its dependencies.
     let join = StepFacts { parents: 2, ..step("join", Pending) };
-    let sentence = "join waits until it is decided which steps it follows, by route; route waits for a worker.";
+    let sentence = "join waits until it is decided which steps it follows, by route; route is dispatched.";
     says(task(vec![route, join.clone()]), "join", (WaitingForDecision, sentence, &["route"], None, None));
     let sentence = "join waits for 1 of 2 parents: route; route failed for good. It never starts by itself.";
     let act = (Remedy::Retry, Some("route"), "Retry route, or redo, resolve or skip it.");
@@ -287,9 +289,9 @@ fn a_worker_waits_for_a_place_until_its_batch_has_stopped() {
     use StepReason::*;
     let rows = |first: StepState| {
         let second = if first == Error {
-            step("work_2", Cancelled)
+            step("work_2", StepState::Cancelled)
         } else {
-            StepFacts { wake_at: at(9), ..step("work_2", WaitingForRetry) }
+            StepFacts { wake_at: at(9), ..step("work_2", StepState::WaitingForRetry) }
         };
         vec![
             step("work_1", first),
@@ -327,7 +329,7 @@ fn a_tolerated_failure_holds_nobody_up() {
     let facts = task(vec![step("work_2", Enqueued), sum, tolerated]);
     let sentence = "work_1 failed in attempt 1 of 3: declined: no money. Its batch goes on without it.";
     says(facts.clone(), "work_1", (StepReason::Tolerated, sentence, &[], None, None));
-    let sentence = "sum waits for 1 of 1 parents: work_2; work_2 waits for a worker.";
+    let sentence = "sum waits for 1 of 1 parents: work_2; work_2 is dispatched.";
     says(facts, "sum", (StepReason::WaitingForParents, sentence, &["work_2"], None, None));
 }
 

@@ -10,8 +10,8 @@ use serde_json::{
 use tasker_wire::{
     StepState,
     rest::{
-        ActionBody, ActionResponse, CompletionData, ErrorBody, ErrorDetails, Health, Readiness, StepEffect, StepManualAction,
-        StepResponse, SubmitTask, TaskListResponse, TaskResponse, TemplateDetail, TemplateListResponse, Word,
+        ActionBody, ActionResponse, CompletionData, ErrorBody, ErrorDetails, ExplainResponse, Health, Readiness, StepEffect,
+        StepManualAction, StepResponse, SubmitTask, TaskListResponse, TaskResponse, TemplateDetail, TemplateListResponse, Word,
     },
 };
 
@@ -138,6 +138,16 @@ fn an_older_and_a_newer_server_can_be_read() {
     assert_eq!((newer.current_state.known(), newer.current_state.to_string().as_str()), (None, "dreaming"));
     let error: ErrorBody = serde_json::from_str(r#"{"error": {"message": "no", "details": {"moon": "full"}}}"#).unwrap();
     assert!(matches!(error.error.details, Some(ErrorDetails::Other(_))));
+}
+
+#[test]
+fn reasons_that_a_client_does_not_know_are_kept() {
+    let text = r#"{"reason": "dreaming", "steps": [{"reason": "no_workers", "act": {"action": "sing"}}]}"#;
+    let explained: ExplainResponse = serde_json::from_str(text).unwrap();
+    let step = &explained.steps[0];
+    assert_eq!((explained.reason.known(), explained.reason.to_string().as_str()), (None, "dreaming"));
+    assert_eq!((step.reason.known(), step.changes_at.as_ref()), (Some(tasker_wire::StepReason::NoWorkers), None));
+    assert_eq!(step.act.as_ref().unwrap().action.to_string(), "sing");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod actions;
 mod bad_input;
 mod busy;
+mod explain;
 mod health;
 mod pauses;
 mod pools;

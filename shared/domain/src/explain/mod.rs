@@ -172,7 +172,7 @@ fn failed(facts: &TaskFacts, end: &str, steps: &[StepExplanation]) -> Said<TaskR
 
 fn running(facts: &TaskFacts, steps: &[StepExplanation]) -> Said<TaskReason> {
     let moving: Vec<&StepExplanation> = steps.iter().filter(|step| moves(step.said.reason)).collect();
-    let first = moving.first().map_or("", |step| step.said.sentence.as_str());
+    let first = moving.first().map_or("It is not listed.", |step| step.said.sentence.as_str());
     let names = moving.iter().take(tasker_wire::limits::LISTED_NAMES).map(|step| step.name.clone()).collect();
     let act = |step: Option<&&StepExplanation>| step.and_then(|step| step.said.act.clone());
     let said = if facts.failed_steps > 0 {
@@ -194,9 +194,10 @@ fn running(facts: &TaskFacts, steps: &[StepExplanation]) -> Said<TaskReason> {
     said.on(names).at(steps.iter().filter_map(|step| step.said.changes_at).min())
 }
 
-/// What is said of the first failed step, with the number of the others, and the names of those that are listed.
+/// What is said of the first failed or cancelled step, with the number of the others, and the names of those that are listed.
 fn failures(facts: &TaskFacts, steps: &[StepExplanation]) -> (String, Vec<String>) {
-    let failed: Vec<&StepExplanation> = steps.iter().take_while(|step| step.said.reason == StepReason::Failed).collect();
+    let has_ended = |step: &&StepExplanation| matches!(step.said.reason, StepReason::Failed | StepReason::Cancelled);
+    let failed: Vec<&StepExplanation> = steps.iter().take_while(has_ended).collect();
     let first = failed.first().map_or("", |step| step.said.sentence.as_str());
     let more = match i64::from(facts.failed_steps) - 1 {
         ..=0 => String::new(),

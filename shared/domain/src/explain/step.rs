@@ -93,9 +93,12 @@ impl View<'_> {
         let what = format!("{} runs {begun} in {}", step.name, attempt(step));
         let Some(deadline) = step.wake_at else { return Said::new(StepReason::Running, format!("{what}.")) };
         let then = if step.losses + 1 < limits::LOSSES {
-            "it is dispatched again under the same attempt".to_owned()
+            match self.facts.pauses.is_empty() {
+                true => "it is dispatched again under the same attempt".to_owned(),
+                false => format!("it is to be dispatched again, and {} holds it then", self.pauses()),
+            }
         } else {
-            format!("its worker was lost {} times under this attempt, and {}", limits::LOSSES, after_failure(step, declared))
+            format!("{}: its worker was lost {} times", after_failure(step, declared), limits::LOSSES)
         };
         if deadline <= self.facts.now {
             let sentence = format!(
@@ -150,7 +153,7 @@ impl View<'_> {
         let begun = step.dispatched_at.map(|at| since(at, self.facts.now)).unwrap_or_default();
         let sent = match step.resends {
             0 => String::new(),
-            resends => format!(" Its message was sent {} times, and no worker answered.", resends + 1),
+            resends => format!(" Its message was sent {} times.", resends + 1),
         };
         let again = step.wake_at.map(|at| format!(" It is sent again {}.", ahead(at, self.facts.now))).unwrap_or_default();
         let entries = self.entries(step);
@@ -170,8 +173,10 @@ impl View<'_> {
             return Said::new(StepReason::DeadLetter, sentence).at(step.wake_at).act(act);
         }
         let progress = step.checkpoint.as_ref().map(|items| format!(" It continues after {items} items.")).unwrap_or_default();
+        // Of the start of short steps nothing is reported.
+        let silent = if declared.report_start { "reported its start" } else { "answered" };
         let sentence = format!(
-            "{} waits for a worker of pool {pool} {begun}, for {}.{progress}{sent}{again}{entries}",
+            "{} is dispatched to pool {pool} {begun} in {}, and no worker has {silent}.{progress}{sent}{again}{entries}",
             step.name,
             attempt(step)
         );

@@ -101,7 +101,7 @@ impl<'a> Holders<'a> {
             StepReason::Cancelled => "was cancelled".to_owned(),
             StepReason::BatchStopped => "waits for a place in a batch that has stopped".to_owned(),
             StepReason::NoWorkers => "waits for a worker of a pool without one".to_owned(),
-            StepReason::DeadLetter => "waits for a worker, and its message was given up".to_owned(),
+            StepReason::DeadLetter => "is dispatched, and its message was given up".to_owned(),
             StepReason::Held => "is held by a pause".to_owned(),
             StepReason::Silent => "is silent".to_owned(),
             StepReason::Resuming => "was held by a pause".to_owned(),
@@ -111,7 +111,7 @@ impl<'a> Holders<'a> {
             }
             StepReason::WaitingForCallback => "waits for its callback".to_owned(),
             StepReason::Running => "runs".to_owned(),
-            StepReason::WaitingForWorker => "waits for a worker".to_owned(),
+            StepReason::WaitingForWorker => "is dispatched".to_owned(),
             StepReason::WaitingForPlace => "waits for a place in its batch".to_owned(),
             _ => "is not dispatched".to_owned(),
         };
