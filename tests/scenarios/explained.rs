@@ -17,9 +17,9 @@ use tasker_test_support::Chance;
 use tasker_wire::{Answer, Outcome, Remedy, RunStep, StepReason, TaskReason, TaskState};
 
 use crate::{
-    lives::{Life, Plant, template},
+    lives::{Life, template},
     remote_queue::RemoteQueue,
-    rig::{Rig, by, engine, failure, permanent, template as steps},
+    rig::{Plant, Rig, by, engine, failure, permanent, template as steps},
 };
 
 /// The calls of a life.
@@ -234,10 +234,10 @@ async fn a_task_of_ten_thousand_steps_is_explained_by_the_thousand_that_hold_it_
 async fn live(life: usize, mut chance: Chance, plants: &[Plant], twist: Option<Twist>) -> Option<Explained> {
     let (decisions, batches) = [(4, 3), (0, 5), (5, 0)][life % 3];
     let yaml = with_retries(template(&mut chance, decisions, batches), &mut chance);
-    let rig = Rig::still().await;
-    rig.stop_clock().await;
-    let elsewhere = knows_no_default(&rig);
-    let life = Life::begin(rig, &format!("explained {life}"), &yaml, chance, plants).await?;
+    let mut life = Life::of(format!("explained {life}"), &yaml, chance, plants).await?;
+    life.rig.stop_clock().await;
+    life.take().await;
+    let elsewhere = knows_no_default(&life.rig);
     let mut explained = Explained { life, elsewhere, twist, steps_said: HashSet::new(), tasks_said: HashSet::new() };
     explained.run().await;
     Some(explained)
