@@ -1,16 +1,20 @@
 //! Random lives of tasks whose steps come while they run: answers, repeated answers, operators and sweeps, in any order. After each call the
-//! rows are those of [`Workflow::graph`], and every counter agrees with them.
+//! rows are those of the [`Definition`], and every counter agrees with them.
 
 use std::collections::HashMap;
 
-use serde_json::{Value, json};
-use tasker_domain::template::{StepKind, Workflow, parse};
+use serde_json::{Value, json, value::RawValue};
+use tasker_domain::{
+    Created,
+    template::{StepKind, Workflow, parse},
+};
 use tasker_engine::{OperatorAction, OperatorError, Precondition};
 use tasker_queue::{InProcess, Queue};
 use tasker_test_support::Chance;
 use tasker_wire::{Answer, Outcome, RunStep, TaskId, TaskState};
 
 use crate::{
+    definition::{Call, Definition, Said},
     remote_queue::RemoteQueue,
     rig::{Plant, Rig, by, failure, permanent, raw, success, workflow},
 };
@@ -77,6 +81,8 @@ pub struct Life<Q = InProcess> {
     given: Vec<(RunStep, Outcome, Answer)>,
     said: Vec<String>,
     at_once: bool,
+    /// What the rows must be. Of calls at once nobody knows the order.
+    definition: Option<Definition>,
 }
 
 #[tokio::test]
@@ -197,10 +203,11 @@ impl<Q: Taken> Life<Q> {
         let task = rig.submit("life", json!({})).await;
         let workflow = parsed.workflow("test").unwrap();
         let (said, at_once) = (vec![format!("{what}: {template}")], plants.contains(&SLOWLY));
-        Some(Self { rig, chance, task, workflow, held: vec![], given: vec![], said, at_once })
+        Some(Self { rig, chance, task, workflow, held: vec![], given: vec![], said, at_once, definition: None })
     }
 
     async fn run(&mut self) {
+        self.definition = (!self.at_once).then(|| Definition::submitted(&self.workflow));
         self.take().await;
         for _ in 0..CALLS {
             match self.chance.below(100) {
@@ -255,8 +262,37 @@ impl<Q: Taken> Life<Q> {
         };
         self.say(format!("answer {} lease {}: {outcome:?}", run.step_name, run.lease));
         let answer = self.rig.answer(&run, outcome.clone()).await;
+        self.define(&self.said_of(&run, &outcome));
         self.given.push((run, outcome, answer));
         self.take().await;
+    }
+
+    /// What an answer means by the definition.
+    fn said_of(&self, run: &RunStep, outcome: &Outcome) -> Call {
+        let said = match outcome {
+            Outcome::Success { decision, batches, .. } => {
+                let created =
+                    |json: &Option<Box<RawValue>>| json.as_ref().map(|json| serde_json::from_str::<Value>(json.get()).unwrap());
+                let of_decision = created(decision).map(|decision| {
+                    let names = decision["create"].as_array().unwrap();
+                    let position = |name: &Value| self.workflow.steps.iter().position(|step| step.name == name.as_str().unwrap());
+                    Created::Steps(names.iter().map(|name| position(name).unwrap()).collect())
+                });
+                let workers = |batches: Value| batches["cursors"].as_array().map_or(0, Vec::len) as u32;
+                Said::Success(of_decision.or_else(|| created(batches).map(|batches| Created::Workers(workers(batches)))))
+            }
+            Outcome::Failure(failure) if failure.retryable => Said::Retryable,
+            Outcome::Failure(_) => Said::Permanent,
+            _ => Said::Again,
+        };
+        Call::Answer(run.step_id.no, run.lease, said)
+    }
+
+    /// Carries out a call on the definition.
+    fn define(&mut self, call: &Call) {
+        if let Some(definition) = &mut self.definition {
+            definition.apply(&self.workflow, call);
+        }
     }
 
     /// Several answers, some twice, and an operator's action at once.
@@ -375,6 +411,17 @@ impl<Q: Taken> Life<Q> {
                 None => None,
             },
         );
+        let no = target.1.map(|step| step.no);
+        let call = match &action {
+            OperatorAction::RetryStep { .. } => no.map(Call::Retry),
+            OperatorAction::RedoStep { .. } => no.map(Call::Redo),
+            OperatorAction::ResolveStep { .. } => no.map(Call::Resolve),
+            OperatorAction::CancelTask => Some(Call::Cancel),
+            OperatorAction::ReopenTask => Some(Call::Reopen),
+            OperatorAction::PauseTask => Some(Call::Pause),
+            OperatorAction::ResumeTask => Some(Call::Resume),
+            _ => None,
+        };
         let before = (self.rows().await, self.states().await);
         let dry = Precondition { seen: None, dry_run: true };
         let promised = self.rig.engine.operate(target, action.clone(), by("to see"), dry).await;
@@ -388,6 +435,9 @@ impl<Q: Taken> Life<Q> {
             Err(OperatorError::Conflict { .. }) => {}
             Err(error) => panic!("{error}\n{}", self.history()),
         }
+        if let Some(call) = call {
+            self.define(&call);
+        }
         self.take().await;
     }
 
@@ -395,6 +445,7 @@ impl<Q: Taken> Life<Q> {
         self.say("sweep".into());
         self.rig.execute("update tasker.steps set wake_at = tasker.clock() where state in ('waiting_for_retry', 'pending') and wake_at is not null").await;
         self.rig.engine.sweep().await.unwrap();
+        self.define(&Call::Sweep);
         self.take().await;
     }
 
@@ -410,8 +461,11 @@ impl<Q: Taken> Life<Q> {
         self.rig.rows(sql).await
     }
 
-    /// The rows are those that were decided, and all counters agree with them.
+    /// The rows are as defined, and all counters agree with them.
     pub async fn check(&self) {
+        if let Some(definition) = &self.definition {
+            definition.compare(&self.rig, self.task, || self.history()).await;
+        }
         let report = self.rig.engine.examine().await.unwrap();
         assert!(report.differences.is_empty(), "{:#?}\n{}", report.differences, self.history());
         let mut live: HashMap<i32, i32> = HashMap::new();
@@ -450,7 +504,9 @@ impl<Q: Taken> Life<Q> {
                 Some(run) => {
                     let outcome = self.success_of(&run, true);
                     self.say(format!("end {} lease {}: {outcome:?}", run.step_name, run.lease));
+                    let call = self.said_of(&run, &outcome);
                     self.rig.answer(&run, outcome).await;
+                    self.define(&call);
                     self.take().await;
                 }
                 None => {
