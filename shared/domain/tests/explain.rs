@@ -164,7 +164,7 @@ fn a_dispatched_step_waits_for_a_worker_of_its_pool() {
     let facts = TaskFacts { entries: vec![entry(&sent, "manual_dlq")], ..task(vec![sent.clone()]) };
     let sentence = "The message of start was given up since 14:32:21 UTC (0 s): poison. It is sent again in 1 min (14:33:21 UTC). \
                     DLQ entry manual_dlq since 14:32:21 UTC (0 s).";
-    let act = (Remedy::ExamineDeadLetters, None, "See why in the dead letters, and mend that.");
+    let act = (Remedy::ExamineDeadLetters, Some("start"), "See why in the dead letters, and mend that.");
     says(facts, "start", (DeadLetter, sentence, &[], Some(60), Some(act)));
     let facts = TaskFacts { entries: vec![entry(&sent, "worker_unavailable")], ..task(vec![sent]) };
     let sentence =

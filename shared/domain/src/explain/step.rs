@@ -159,8 +159,8 @@ impl View<'_> {
         let entries = self.entries(step);
         if let Some(why) = unserved {
             let sentence = format!("{} {why}. It is dispatched {begun}.{sent}{entries}", step.name);
-            let act = Act::new(Remedy::StartWorkers, format!("Start a worker of pool {pool}."));
-            return Said::new(StepReason::NoWorkers, sentence).act(Act { step: Some(step.name.clone()), ..act });
+            let act = of_step(&step.name, Remedy::StartWorkers, format!("Start a worker of pool {pool}."));
+            return Said::new(StepReason::NoWorkers, sentence).act(act);
         }
         if let Some(entry) = self.entry(step, "manual_dlq") {
             let EntryFacts { detail, since: given_up, .. } = entry;
@@ -169,7 +169,7 @@ impl View<'_> {
                 step.name,
                 since(*given_up, self.facts.now)
             );
-            let act = Act::new(Remedy::ExamineDeadLetters, "See why in the dead letters, and mend that.");
+            let act = of_step(&step.name, Remedy::ExamineDeadLetters, "See why in the dead letters, and mend that.".into());
             return Said::new(StepReason::DeadLetter, sentence).at(step.wake_at).act(act);
         }
         let progress = step.checkpoint.as_ref().map(|items| format!(" It continues after {items} items.")).unwrap_or_default();
@@ -271,7 +271,11 @@ pub(super) fn unexplained(step: &StepFacts) -> Said<StepReason> {
 }
 
 fn retry(step: &str, sentence: String) -> Act {
-    Act { step: Some(step.to_owned()), ..Act::new(Remedy::Retry, sentence) }
+    of_step(step, Remedy::Retry, sentence)
+}
+
+fn of_step(step: &str, remedy: Remedy, sentence: String) -> Act {
+    Act { step: Some(step.to_owned()), ..Act::new(remedy, sentence) }
 }
 
 fn is_worker(no: StepNo) -> bool {
