@@ -104,6 +104,7 @@ async fn read(session: &mut Session, meter: Meter, task: Uuid) {
     session.run(meter, "task_state", "one", &[&one], 10).await;
     session.run(meter, "get_tasks", "one", &[&format!("'{{{task}}}'"), "1000000"], 20).await;
     session.run(meter, "task_details", "one", &[&format!("'{{{task}}}'")], 50).await;
+    session.run(meter, "explain", "one", &[&one, "1000"], 60).await;
     session.run(meter, "list_steps", "of a task", &[&one, "null", "1000000"], 50).await;
     session.run(meter, "list_steps", "one of a task", &[&one, &step_no(3).to_string(), "1000000"], 30).await;
     session.run(meter, "list_resolutions", "of a task", &[&one], 10).await;
