@@ -11,6 +11,7 @@
 --   attempts     one row per lease that received another outcome than the success that the step's row holds
 --   audit_log    transitions of tasks, and operator actions
 --   dlq_entries  tasks and steps that wait for an operator
+--   walks        how far the sweep's walk over all tasks has come
 --   outcomes     a view: all outcomes of steps, those of `attempts` and the successes in `steps`
 --
 -- Verbs: the store calls each by one statement, which is one transaction. The arrow names the functions that it calls.
@@ -30,17 +31,21 @@
 -- Helper functions
 --   advance_v1         decrements the parent counts of children, dispatches ready steps, updates counters, finishes tasks
 --                                                          -> load_run_steps_v1, enter_failed          V2
---   enter_failed       inserts the entries of failed tasks for an operator                             V2
 --   is_paused          whether a pause holds a template's steps, and keeps it until the commit         V2
+--   enter_failed       inserts the entries of failed tasks for an operator -> open_entry               V2
+--   open_entry, snapshot                 inserts an entry; what it shows                               V2
+--   cause, fingerprint                   what entries of one cause have in common                      V1
+--   watched, lifecycle_facts             which tasks may be stale, and what decides it                 V9
+--   repair_task, expire_task, recover_task   actions of operate_v1 for stale tasks and for entries     V9
 --   large_results      the results of a message whose ancestors are many or large  -> load_run_steps_v1   V7
 --   pass_places        gives the places of workers that ended to those that wait                               V8
 --   change_row         builds a returned row                                                           V2
 --   outcome_of         the outcome that `attempts` records for a verdict                               V3
 --   progress, kept_checkpoints           what the row of a checkpoint tells; how many of them are kept   V3
 --   lock_for, act      the locks of an operator's action; the action                                   V5
---                      -> cancel_task, reopen_task, resolve_task, pause_task, retry_step, redo_step, resolve_step, note
+--                      -> cancel_task, reopen_task, resolve_task, pause_task, retry_step, redo_step, resolve_step, note, and those of V9
 --   refusal, audited   a row for an action that is not allowed; the audit log and the row of an applied one   V5
---   reopened           names a running task in `in_process`, closes the entry of one that left the error state   V5
+--   reopened           names a running task in `in_process`, closes the entries that an action settled   V5
 --   revive, open_batches, reopen_batch   give cancelled steps a new budget; places again to a batch that had stopped   V5
 --   lock_steps, refuse_growth, grow      the first lock of what changes which steps exist; the steps that a decider makes   V8
 --   clock, clock_after, hold_ms                       the only clock                                   V1
@@ -75,10 +80,14 @@ create table tasker.templates (
   version text not null,
   revision int not null check (revision >= 1),
   definition json not null,
+  -- Its thresholds and what is done beyond them, as in the definition; null: none.
+  lifecycle json,
   sha256 bytea not null check (octet_length(sha256) = 32),
   created_at timestamptz not null,
   unique (namespace, name, version, revision)
 );
+-- Whether any task can be stale, in one look.
+create index templates_watched on tasker.templates (template_id) where lifecycle is not null;
 
 -- Pauses by operators: of a whole namespace (template '') or of one template.
 create table tasker.pauses (
@@ -310,16 +319,26 @@ create table tasker.audit_log (
   primary key (task_id, audit_id)
 );
 
+-- Tasks and steps that wait for an operator. What they are about is written into the entry, which may outlive its task.
 create table tasker.dlq_entries (
   dlq_entry_id uuid primary key default gen_random_uuid(),
   task_id uuid not null,
+  -- The step that it is about; null: the whole task.
   no int,
+  namespace text not null,
+  template text not null,
+  step text,
+  -- The lease of the step at that time, if the entry is about what did not happen under it.
+  lease int,
   original_state text not null,
   reason text not null check (reason in
     ('staleness_timeout', 'max_retries_exceeded', 'dependency_cycle_detected', 'worker_unavailable', 'manual_dlq')),
   reason_detail text not null,
+  -- Equal for entries that probably have one cause; see the function `fingerprint`.
+  fingerprint text not null,
   status text not null default 'pending'
     check (status in ('pending', 'manually_resolved', 'permanently_failed', 'cancelled')),
+  -- As in the function `snapshot`.
   snapshot json not null,
   notes text,
   resolved_by text,
@@ -332,6 +351,36 @@ create table tasker.dlq_entries (
 -- A task has at most one open entry per reason.
 create unique index dlq_entries_open on tasker.dlq_entries (task_id, reason) where status = 'pending';
 create index dlq_entries_task on tasker.dlq_entries (task_id, created_at);
--- Of entries about dead letters and unanswered dispatches. The sweep closes these once the step has progressed.
-create index dlq_entries_messages on tasker.dlq_entries (created_at)
-  where status = 'pending' and reason in ('manual_dlq', 'worker_unavailable');
+create index dlq_entries_by_time on tasker.dlq_entries (created_at, dlq_entry_id);
+create index dlq_entries_by_status on tasker.dlq_entries (status, created_at, dlq_entry_id);
+-- Of entries that the sweep closes once what they are about has moved on.
+create index dlq_entries_moving on tasker.dlq_entries (created_at)
+  where status = 'pending' and reason in ('manual_dlq', 'worker_unavailable', 'staleness_timeout');
+create index dlq_entries_causes on tasker.dlq_entries (fingerprint, created_at, dlq_entry_id) where status = 'pending';
+
+-- A failure's message without what differs from case to case: times, ids, quoted text and numbers. Long messages are cut, because the
+-- beginning tells the cause.
+create function tasker.cause(p_message text) returns text language sql immutable as $$
+  select regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(
+    left(p_message, 1000),
+    '"[^"]*"|`[^`]*`|(?<!\w)''[^'']*''(?!\w)', '<text>', 'g'),
+    '\m[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\M', '<id>', 'gi'),
+    '\m\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?( ?(Z|UTC|[+-]\d{2}(:?\d{2})?))?)?(?!\w)|\m\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\M', '<time>', 'g'),
+    '\m0x[0-9a-f]+\M|\m(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{6,}\M', '<id>', 'gi'),
+    '\m[A-Za-z_]*\d+[A-Za-z_]+\d\w*\M', '<id>', 'g'),
+    '\d+([.,]\d+)*', '<n>', 'g'),
+    '\s+', ' ', 'g')
+$$;
+
+-- What entries of one cause have in common, as twelve hexadecimal digits. p_step: the step's name, of a worker that of its pattern or
+-- anything like it; p_error: the type of the failure, or the reason in detail.
+create function tasker.fingerprint(p_namespace text, p_template text, p_step text, p_error text, p_message text)
+returns text language sql immutable as $$
+  select left(md5(json_build_array(p_namespace, p_template, p_step, p_error, tasker.cause(p_message))::text), 12)
+$$;
+
+-- The last task that the walk over all tasks looked at, by the name of the walk.
+create table tasker.walks (
+  name text primary key,
+  task_id uuid not null
+);

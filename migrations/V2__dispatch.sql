@@ -92,20 +92,54 @@ begin
   return found;
 end $$;
 
--- Inserts the entries of failed tasks for an operator.
-create function tasker.enter_failed(p_task uuid[]) returns void
-language sql
-as $$
-  insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
-  select u.task_id, (e.failed->0->>'no')::int, 'running', 'max_retries_exceeded',
-    coalesce(e.failed->0->'error'->>'error_type', 'unknown'), json_build_object('failed_steps', e.failed),
-    tasker.clock(), tasker.clock()
-  from unnest(p_task) u(task_id),
-    lateral (select json_agg(json_build_object('no', q.no, 'name', q.name, 'state', q.state, 'attempt', q.attempt,
-        'max_attempts', q.max_attempts, 'error', q.error)) as failed
-      from (select * from tasker.steps p where p.task_id = u.task_id and p.state = 'error' and not p.tolerated
-            order by p.no limit 20) q) e
+-- What an operator needs to judge a task: itself, its steps by state, the first 20 that failed, and the first 20 that may still move.
+-- p_about: more about what the entry is about, or null.
+create function tasker.snapshot(p_task uuid, p_about json) returns json language sql stable as $$
+  select json_build_object(
+    'task', json_build_object('namespace', t.namespace, 'name', t.name, 'version', t.version, 'environment', t.environment, 'state', t.state,
+      'created_at', t.created_at, 'paused_at', t.paused_at, 'correlation_id', t.correlation_id, 'initiator', t.initiator),
+    'steps', (select json_object_agg(x.state, x.steps) from (
+      select q.state, count(*) as steps from tasker.steps q where q.task_id = t.task_id group by q.state order by q.state) x),
+    'failed_steps', (select coalesce(json_agg(json_build_object('no', q.no, 'name', q.name, 'state', q.state, 'attempt', q.attempt,
+        'max_attempts', q.max_attempts, 'lease', q.lease, 'finished_at', q.finished_at, 'worker', a.worker,
+        'error', tasker.bounded(q.error)::json)), '[]')
+      from (select * from tasker.steps p where p.task_id = t.task_id and p.state = 'error' and not p.tolerated order by p.no limit 20) q
+        left join lateral (select p.worker from tasker.attempts p
+          where p.task_id = q.task_id and p.no = q.no and p.lease = q.lease offset 0) a on true),
+    'live_steps', (select coalesce(json_agg(json_build_object('no', q.no, 'name', q.name, 'state', q.state, 'attempt', q.attempt,
+        'max_attempts', q.max_attempts, 'lease', q.lease, 'resends', q.resends, 'losses', q.losses, 'dispatched_at', q.dispatched_at,
+        'started_at', q.started_at, 'wake_at', q.wake_at, 'held_at', q.held_at)), '[]')
+      from (select * from tasker.steps p where p.task_id = t.task_id and p.finished_at is null
+          and (p.state <> 'pending' or p.wake_at is not null) order by p.no limit 20) q),
+    'about', p_about)
+  from tasker.tasks t where t.task_id = p_task
+$$;
+
+-- Opens an entry. p_detail: the type of the failure, or the reason in detail; p_message: what tells the cause apart from others;
+-- p_lease: as in the table; p_state: the task's state before. Returns its id; null: the task has such an entry already, or does not exist.
+create function tasker.open_entry(
+  p_task uuid, p_no int, p_reason text, p_detail text, p_message text, p_lease int, p_about json, p_state text default null)
+returns uuid language sql as $$
+  insert into tasker.dlq_entries (task_id, no, namespace, template, step, lease, original_state, reason, reason_detail, fingerprint, snapshot,
+    created_at, updated_at)
+  select t.task_id, p_no, t.namespace, t.name, s.name, p_lease, coalesce(p_state, t.state), p_reason, p_detail,
+    -- The workers of a batch share what differs in their names.
+    tasker.fingerprint(t.namespace, t.name, case when p_no & 16383 > 0 then tasker.cause(s.name) else s.name end, p_detail, p_message),
+    tasker.snapshot(t.task_id, p_about), tasker.clock(), tasker.clock()
+  from tasker.tasks t
+    left join lateral (select q.name from tasker.steps q where q.task_id = p_task and q.no = p_no offset 0) s on true
+  where t.task_id = p_task
   on conflict (task_id, reason) where status = 'pending' do nothing
+  returning dlq_entry_id
+$$;
+
+-- Opens the entries of failed tasks, each about its first failed step.
+create function tasker.enter_failed(p_task uuid[]) returns void language sql as $$
+  select tasker.open_entry(u.task_id, e.no, 'max_retries_exceeded', coalesce(e.error->>'error_type', 'unknown'), e.error->>'message',
+    null, null, 'running')
+  from unnest(p_task) u(task_id) left join lateral (
+    select p.no, p.error from tasker.steps p where p.task_id = u.task_id and p.state = 'error' and not p.tolerated
+    order by p.no limit 1) e on true
 $$;
 
 -- Applies changes of steps to their children and tasks, and returns the messages to send.

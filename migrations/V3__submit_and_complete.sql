@@ -102,7 +102,16 @@ set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_me
 as $$
 declare
   ok int[]; d_task uuid[]; d_failed int[]; k_task uuid[]; k_no int[]; k_n int[]; w_task uuid[]; w_no int[];
+  c_task uuid[]; c_no int[]; c_lease int[]; c_at timestamptz[];
 begin
+  -- A checkpoint that did not get on. The step keeps the time since which it has not, so that it becomes stale.
+  if 'checkpoint' = any (p_verdict) then
+    select array_agg(s.task_id), array_agg(s.no), array_agg(s.lease), array_agg(s.dispatched_at) into c_task, c_no, c_lease, c_at
+    from unnest(p_task, p_no, p_lease, p_verdict, p_body) i(task_id, no, lease, verdict, body),
+      lateral (select q.* from tasker.steps q where q.task_id = i.task_id and q.no = i.no and q.lease = i.lease offset 0) s
+    where i.verdict = 'checkpoint' and tasker.progress(s.checkpoint)::text = tasker.progress(i.body::json)::text;
+  end if;
+
   -- First the completed steps: check the fence, set the state, insert other outcomes into attempts, and count the finished parents of
   -- each child.
   -- A step that is dispatched again becomes pending here, and advance_v1 dispatches it like a child with n = 0.
@@ -201,5 +210,11 @@ begin
   if d_task is not null or k_task is not null then
     return query select * from tasker.advance_v1(
       d_task, array_fill(-1, array[cardinality(d_task)]), d_failed, k_task, k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
+  end if;
+
+  if c_task is not null then
+    update tasker.steps s set dispatched_at = c.dispatched_at
+    from unnest(c_task, c_no, c_lease, c_at) c(task_id, no, lease, dispatched_at)
+    where s.task_id = any (array[c.task_id]) and s.no = c.no and s.lease = c.lease + 1 and s.state = 'enqueued';
   end if;
 end $$;

@@ -47,13 +47,10 @@ begin
     update tasker.steps s set resends = s.resends + 1, wake_at = tasker.clock_after(p_send_ms)
     from unnest(r_task, r_no) k(task_id, no) where s.task_id = any (array[k.task_id]) and s.no = k.no;
     -- No worker answers: the third re-send opens a DLQ entry. The step stays enqueued.
-    insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
-    select s.task_id, s.no, 'running', 'worker_unavailable', 're-sent three times without an answer',
-      json_build_object('step', s.name, 'lease', s.lease, 'attempt', s.attempt), tasker.clock(), tasker.clock()
+    perform tasker.open_entry(s.task_id, s.no, 'worker_unavailable', 'no_answer', 're-sent three times without an answer', s.lease, null)
     from unnest(r_task, r_no) k(task_id, no),
       lateral (select * from tasker.steps q where q.task_id = k.task_id and q.no = k.no offset 0) s
-    where s.resends = 3
-    on conflict (task_id, reason) where status = 'pending' do nothing;
+    where s.resends = 3;
     return query select * from tasker.load_run_steps_v1(r_task, r_no, p_max_bytes);
   end if;
 

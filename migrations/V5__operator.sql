@@ -23,16 +23,18 @@ begin
   return query select * from tasker.change_row('done', state => p_was);
 end $$;
 
--- A task that left the error state no longer waits for an operator. If it runs, its dispatches may be known only to one process.
-create function tasker.reopened(p_task uuid, p_send_ms bigint, p_actor text, p_notes text) returns void
+-- After an action that may have settled what entries are about: a task that left the error state no longer waits for an operator, nor does
+-- a step (p_no) that was set back or resolved. p_was: the task's state before. If the task runs, its dispatches may be known only to one process.
+create function tasker.reopened(p_task uuid, p_no int, p_was text, p_send_ms bigint, p_actor text, p_notes text) returns void
 language sql as $$
   insert into tasker.in_process (task_id) select t.task_id from tasker.tasks t
   where t.task_id = p_task and t.state = 'running' and p_send_ms is null
   on conflict do nothing;
   update tasker.dlq_entries d set status = 'manually_resolved', resolved_by = p_actor, notes = p_notes,
     resolved_at = tasker.clock(), updated_at = tasker.clock()
-  where d.task_id = p_task and d.status = 'pending' and d.reason = 'max_retries_exceeded'
-    and (select t.state from tasker.tasks t where t.task_id = p_task) <> 'error'
+  where d.task_id = p_task and d.status = 'pending' and (d.no = p_no and d.reason <> 'max_retries_exceeded'
+    or p_was = 'error' and d.reason in ('max_retries_exceeded', 'staleness_timeout')
+      and (select t.state from tasker.tasks t where t.task_id = p_task) <> 'error')
 $$;
 
 -- Whether a step can progress without an operator, so that its task counts it as active. A step that a pause holds does.
@@ -119,6 +121,9 @@ begin
   update tasker.tasks t set state = 'cancelled', active_steps = 0, failed_steps = t.failed_steps + ended, finished_at = tasker.clock()
   where t.task_id = p_task;
   delete from tasker.in_process p where p.task_id = p_task;
+  update tasker.dlq_entries d set status = 'cancelled', resolved_by = p_actor, notes = p_reason, resolved_at = tasker.clock(),
+    updated_at = tasker.clock()
+  where d.task_id = p_task and d.status = 'pending';
   return query select * from tasker.audited(p_task, null, 'cancel_task', p_actor, p_reason, p_was, 'cancelled', p_metadata);
   return query select * from tasker.change_row('finished', task_id => p_task, state => 'cancelled');
 end $$;
@@ -148,7 +153,7 @@ begin
     order by no) k;
   return query select * from tasker.advance_v1(array[p_task], array[0], array[-revived],
     case when k_no is not null then array_fill(p_task, array[cardinality(k_no)]) end, k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
-  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+  perform tasker.reopened(p_task, null, p_was, p_send_ms, p_actor, p_reason);
 end $$;
 
 -- Ends a failed task without changing its steps.
@@ -162,7 +167,7 @@ begin
   end if;
   update tasker.tasks t set state = 'resolved_manually', finished_at = tasker.clock() where t.task_id = p_task;
   return query select * from tasker.audited(p_task, null, 'resolve_task', p_actor, p_reason, p_was, 'resolved_manually', p_metadata);
-  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+  perform tasker.reopened(p_task, null, p_was, p_send_ms, p_actor, p_reason);
 end $$;
 
 -- Holds the dispatches of a running task, or dispatches what was held.
@@ -235,7 +240,7 @@ begin
     array[p_task], array[-(own.state = 'waiting_for_retry')::int - unheld],
     array[-(own.state in ('error', 'cancelled') and not own.tolerated)::int - batch.revived],
     array_fill(p_task, array[cardinality(k_no)]), k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
-  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+  perform tasker.reopened(p_task, p_no, p_task_was, p_send_ms, p_actor, p_reason);
 end $$;
 
 -- Sets back a step and everything after it, and dispatches the step. p_plan:
@@ -298,7 +303,7 @@ begin
   return query select * from tasker.advance_v1(
     array[p_task], array[-active], array[-failed - batch.revived], array_fill(p_task, array[cardinality(k_no)]), k_no, k_n, null,
     p_send_ms, p_bodies, p_max_bytes);
-  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+  perform tasker.reopened(p_task, p_no, p_task_was, p_send_ms, p_actor, p_reason);
 end $$;
 
 -- Resolves an unfinished or failed step; its children receive p_result. p_growth: what a decision or batchable makes, or null.
@@ -347,7 +352,7 @@ begin
     return query select * from tasker.advance_v1(array[p_task], array[-was_active::int], array[failed - batch.revived],
       case when k_no is not null then array_fill(p_task, array[cardinality(k_no)]) end, k_no, k_n, null, p_send_ms, p_bodies, p_max_bytes);
   end if;
-  perform tasker.reopened(p_task, p_send_ms, p_actor, p_reason);
+  perform tasker.reopened(p_task, p_no, p_task_was, p_send_ms, p_actor, p_reason);
 end $$;
 
 -- Writes a note about a task or one of its steps.
@@ -379,8 +384,10 @@ begin
       || array(select u.no::int from json_array_elements_text(p_args->'plan'->'touched') u(no));
     patterns := array(select b.no from tasker.batches b where b.task_id = p_task and b.no = any (
       array(select u.no & ~16383 from unnest(nos) u(no) where u.no & 16383 > 0)));
-  elsif p_verb in ('cancel_task', 'reopen_task', 'resume_task') then
-    nos := array(select s.no from tasker.steps s where s.task_id = p_task and (s.finished_at is null or s.state = 'cancelled'));
+  elsif p_verb in ('cancel_task', 'reopen_task', 'resume_task', 'repair_task', 'expire_task', 'recover_task') then
+    nos := array(select s.no from tasker.steps s where s.task_id = p_task and (s.finished_at is null or s.state = 'cancelled'))
+      || array(select distinct u.no from tasker.steps s, unnest(s.no || s.parents || s.children) u(no)
+        where p_verb = 'recover_task' and s.task_id = p_task and s.state = 'error');
     patterns := array(select b.no from tasker.batches b where b.task_id = p_task);
   end if;
   perform tasker.lock_steps(p_task, nos, patterns);
@@ -389,7 +396,8 @@ end $$;
 
 -- Carries out an action on a task, or on one of its steps.
 --   p_verb: cancel_task | reopen_task | resolve_task | pause_task | resume_task | note | retry_step | redo_step | resolve_step
---   p_args: {inputs, result, metadata, plan}, each optional; `plan` as in redo_step, or as in grow
+--           | repair_task | expire_task | recover_task
+--   p_args: {inputs, result, metadata, plan}, each optional; `plan` as in redo_step, or as in grow; of the last two {stale}, {entry}
 --   p_seen: what the last row of the dry run said that the caller saw, or null
 --   p_dry: nothing is done
 -- The first row is 'done', 'not_found', 'conflict', 'again', 'too_many', or 'changed': p_seen is no longer true, and nothing was done. After
@@ -452,6 +460,13 @@ begin
       return query select * from tasker.resolve_task(p_task, p_was, metadata, p_actor, p_reason, p_send_ms);
     when 'pause_task', 'resume_task' then
       return query select * from tasker.pause_task(p_task, p_verb = 'pause_task', p_was, metadata, p_actor, p_reason, p_send_ms,
+        p_bodies, p_max_bytes);
+    when 'repair_task' then
+      return query select * from tasker.repair_task(p_task, p_was, p_actor, p_reason, p_send_ms, p_bodies, p_max_bytes);
+    when 'expire_task' then
+      return query select * from tasker.expire_task(p_task, p_was, p_args->'stale', p_actor, p_reason);
+    when 'recover_task' then
+      return query select * from tasker.recover_task(p_task, p_was, (p_args->>'entry')::uuid, metadata, p_actor, p_reason, p_send_ms,
         p_bodies, p_max_bytes);
     when 'note' then
       return query select * from tasker.note(p_task, p_no, p_was, metadata, p_actor, p_reason);

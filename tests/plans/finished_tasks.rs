@@ -14,8 +14,9 @@ const TASKS: &str = "insert into tasker.tasks (task_id, template_id, namespace, 
     'c', lpad(to_hex(i), 32, '0')::uuid, now(), now()
   from generate_series($FROM::bigint, $TO::bigint) i";
 const DLQ_ENTRIES: &str = "insert into tasker.dlq_entries
-    (task_id, original_state, reason, reason_detail, snapshot, created_at, updated_at)
-  select lpad(to_hex(i), 32, '0')::uuid, 'running', 'max_retries_exceeded', 'x', '{}', now(), now()
+    (task_id, namespace, template, original_state, reason, reason_detail, fingerprint, snapshot, created_at, updated_at)
+  select lpad(to_hex(i), 32, '0')::uuid, 'ns' || i % 10, 'name' || i % 100, 'running', 'max_retries_exceeded', 'x', 'f' || i % 1000, '{}',
+    now(), now()
   from generate_series($FROM::bigint, $TO::bigint) i where i % 20 = 0";
 const STEPS: &str = "insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
     further_ancestors, dispatched_at, finished_at, result, result_bytes, digest, duration_ms, worker)
@@ -55,6 +56,14 @@ pub async fn do_not_log(client: &Client) {
     for table in TABLES {
         client.batch_execute(&format!("alter table tasker.{table} set unlogged")).await.unwrap();
     }
+}
+
+/// Gives the tasks of the workload a template with a threshold that none of them exceeds.
+pub async fn watch(client: &Client) {
+    let sql = "insert into tasker.templates (template_id, namespace, name, version, revision, definition, sha256, lifecycle, created_at)
+      values ('00000000-0000-0000-0000-000000000000', 'ns3', 'name3', '1.0.0', 1, '{}', sha256(''),
+        '{\"max_duration_minutes\": 100000000}', now())";
+    client.batch_execute(sql).await.unwrap();
 }
 
 /// Inserts finished tasks row by row, as operation would, so that no query plan is invalidated.

@@ -49,13 +49,18 @@ async fn a_failed_task_has_a_dlq_entry_with_a_snapshot_and_an_audit_row() {
     let (rig, task) = beside_a_failure().await;
     let error = json!({"message": "no such order", "error_type": "permanent_error", "retryable": false});
     let no = rig.step_id(task, "bad").await.no;
-    let failed = json!({"no": no, "name": "bad", "state": "error", "attempt": 1, "max_attempts": 3, "error": error});
+    let mut entries = rig.rows(ENTRIES).await;
+    let snapshot = entries[0]["snapshot"].take();
+    assert_eq!(snapshot["steps"], json!({"complete": 2, "error": 1, "pending": 2}));
+    let [failed] = &snapshot["failed_steps"].as_array().unwrap()[..] else { panic!("{snapshot}") };
+    let shown = ["no", "name", "attempt", "max_attempts", "lease", "worker", "error"].map(|key| &failed[key]);
+    assert_eq!(shown, [&json!(no), &json!("bad"), &json!(1), &json!(3), &json!(1), &json!("scripted"), &error]);
     let entry = json!({
         "task_id": task, "name": "bad", "original_state": "running", "reason": "max_retries_exceeded",
-        "reason_detail": "permanent_error", "status": "pending", "snapshot": {"failed_steps": [failed]}, "notes": null,
+        "reason_detail": "permanent_error", "status": "pending", "snapshot": null, "notes": null,
         "resolved_by": null,
     });
-    assert_eq!(rig.rows(ENTRIES).await, [entry]);
+    assert_eq!(entries, [entry]);
     let finish = json!({
         "action": "finish", "actor": "tasker", "reason": "no step can make progress", "from_state": "running", "to_state": "error",
     });

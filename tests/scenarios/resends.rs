@@ -67,7 +67,7 @@ async fn an_unanswered_dispatch_is_re_sent_with_growing_pauses_and_opens_a_dlq_e
     }
     let step = rig.step(task, "a").await;
     assert_eq!((step.state, step.attempt, rig.state(task).await), (StepState::Enqueued, 1, TaskState::Running));
-    let entry = &rig.rows("select reason, status, snapshot->>'step' as step, original_state from tasker.dlq_entries").await;
+    let entry = &rig.rows("select reason, status, step, original_state from tasker.dlq_entries").await;
     let expected = json!({"reason": "worker_unavailable", "status": "pending", "step": "a", "original_state": "running"});
     assert_eq!(entry, &[expected]);
     rig.check().await;

@@ -5,6 +5,7 @@
 pub mod action;
 pub mod backoff;
 pub mod decide;
+pub mod dlq;
 pub mod dynamic;
 pub mod explain;
 pub mod graph;
@@ -13,6 +14,7 @@ mod near;
 mod number;
 mod reader;
 pub mod request;
+pub mod staleness;
 pub mod template;
 pub mod token;
 

@@ -7,6 +7,7 @@ mod clock;
 mod complete;
 mod dispatch;
 mod doctor;
+mod entries;
 mod expand;
 mod explain;
 mod locked;
@@ -18,6 +19,7 @@ mod reaction;
 mod recover;
 mod register;
 mod slow;
+mod stale;
 mod submit;
 mod sweep;
 mod templates;
@@ -29,7 +31,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,11 +44,13 @@ use tasker_store::{DispatchSettings, Store};
 use tasker_wire::{limits, message::Lease};
 
 pub use complete::disposition;
+pub use entries::{RecoveredPage, Recovery};
 pub use operator::{By, Effects, OperatorAction, OperatorError, Precondition};
 pub use pauses::PauseChange;
 pub use pools::{Unserved, WaitingPool};
 pub use reaction::{React, Reaction};
 pub use register::{RegisterError, Registered};
+pub use stale::{StaleLook, lifecycle_of};
 pub use submit::{SubmitError, Submitted};
 pub use sweep::Swept;
 pub use wait::Waiter;
@@ -90,6 +94,8 @@ pub struct Engine<Q> {
     clock: ClockWatch,
     submits: Arc<Submits>,
     net: Net,
+    /// Tasks whose rows were wrong and were repaired.
+    repaired: AtomicU64,
     /// Whether an answer of the database was lost, with the dispatches in it.
     lost_track: AtomicBool,
     /// Dispatches that the last process had started, of steps that another session has locked. They are returned once it ends.
@@ -109,6 +115,7 @@ impl<Q: Queue> Engine<Q> {
             clock: ClockWatch::default(),
             submits: submit::together(),
             net: Net::default(),
+            repaired: AtomicU64::new(0),
             lost_track: AtomicBool::new(false),
             unreturned: Mutex::default(),
         })

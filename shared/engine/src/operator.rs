@@ -8,6 +8,7 @@ use tasker_domain::{dynamic::Redo, json as json_text};
 use tasker_queue::Queue;
 use tasker_store::{Change, Effect, Operation, Planned, StepRisks, StoreError};
 use tasker_wire::{Failure, Fault, Faults, Outcome, StepId, StepNo, StepState, TaskId, ids::step_no, limits};
+use uuid::Uuid;
 
 use crate::{Engine, expand::decided, templates::LoadedTemplate, work::Work};
 
@@ -35,6 +36,16 @@ pub enum OperatorAction {
     ResumeTask,
     /// Writes a line to the audit log, and does nothing.
     Note,
+    /// Gives the failed and cancelled steps of a failed task a new budget, or the step of a running task that waits for its retry, and closes
+    /// the entry about it.
+    RecoverTask { entry: Uuid },
+    /// Corrects what a defect made of the rows of a running task.
+    RepairTask,
+    /// Ends a running task as an error, if what made it stale is still so.
+    ExpireTask {
+        /// As in the function `expire_task`.
+        stale: Box<RawValue>,
+    },
     /// Resets the attempts of a step that failed, waits for a retry or was cancelled, and dispatches it.
     RetryStep {
         /// Its own inputs from now on. Without them its checkpoint is kept.
@@ -59,6 +70,9 @@ impl OperatorAction {
             Self::PauseTask => "pause_task",
             Self::ResumeTask => "resume_task",
             Self::Note => "note",
+            Self::RecoverTask { .. } => "recover_task",
+            Self::RepairTask => "repair_task",
+            Self::ExpireTask { .. } => "expire_task",
             Self::RetryStep { .. } => "retry_step",
             Self::RedoStep { .. } => "redo_step",
             Self::ResolveStep { .. } | Self::ResolveStepAsLate { .. } => "resolve_step",
@@ -117,6 +131,10 @@ struct Arguments<'a> {
     metadata: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entry: Option<Uuid>,
 }
 
 /// The argument `p_plan` of the function `redo_step`.
@@ -253,6 +271,8 @@ impl<Q: Queue> Engine<Q> {
         let mut arguments = Arguments { metadata: by.metadata.as_deref(), ..Arguments::default() };
         match (action, step) {
             (OperatorAction::RetryStep { inputs }, _) => arguments.inputs = inputs.as_deref(),
+            (OperatorAction::RecoverTask { entry }, _) => arguments.entry = Some(*entry),
+            (OperatorAction::ExpireTask { stale }, _) => arguments.stale = Some(&**stale),
             (OperatorAction::RedoStep { inputs }, Some(step)) => {
                 arguments.inputs = inputs.as_deref();
                 arguments.plan = Some(self.plan_redo(step).await?);

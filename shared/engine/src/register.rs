@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::value::RawValue;
-use tasker_domain::template;
+use tasker_domain::template::{self, Lifecycle};
 use tasker_queue::Queue;
 use tasker_store::{NewTemplate, StoreError};
 use tasker_wire::{Fault, Faults, fault::pointer};
@@ -55,6 +55,8 @@ impl<Q: Queue> Engine<Q> {
         notes.extend(self.notes_on_pools(&parsed.namespace, parsed.steps.iter().map(|step| step.worker.as_deref())));
         let definition = serde_json::to_string(&parsed).map_err(|e| StoreError::Bug(e.to_string()))?;
         let sha256 = parsed.sha256();
+        let lifecycle =
+            parsed.lifecycle.filter(Lifecycle::has_thresholds).map(|it| serde_json::to_string(&it).expect("numbers serialize"));
         let (namespace, name, version) = (parsed.namespace, parsed.name, parsed.version.to_string());
         let mut registered = Registered { namespace, name, version, revision: 1, created: false, notes };
         loop {
@@ -77,6 +79,7 @@ impl<Q: Queue> Engine<Q> {
                 revision: registered.revision,
                 definition: &definition,
                 sha256,
+                lifecycle: lifecycle.clone(),
             };
             // Another caller registered the same version in this moment: read again.
             if self.store.insert_template(new).await? {

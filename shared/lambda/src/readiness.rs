@@ -40,7 +40,7 @@ async fn sweep(instance: &Instance, deadline: Deadline) -> InvocationResult {
             break;
         }
     }
-    engine.store().close_dlq_entries().await?;
+    engine.look_for_stale(|| deadline.time_left() < ENOUGH).await?;
     if sent + overdue > 0 {
         tracing::info!(sent, overdue, "swept");
     }

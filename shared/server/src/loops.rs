@@ -18,6 +18,8 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
 /// The interval at which the sweep looks whether this process knows all that the database has dispatched. What is lost is found at the
 /// second look.
 const LOOK_FOR_LOST: Duration = Duration::from_secs(60);
+/// The interval at which the sweep looks for tasks that take longer than their template allows.
+const LOOK_FOR_STALE: Duration = Duration::from_secs(60);
 /// A loop that runs so much too late was paused with its process: a laptop slept, or somebody stopped it.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Loops that apply completions. While one waits for its commit the other gathers the next batch.
@@ -101,7 +103,7 @@ async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
 async fn sweeper(engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) {
     let mut pauses = PAUSES.build();
     let mut wait = SWEEP_EVERY;
-    let (mut look, mut look_for_lost) = (Instant::now(), Instant::now());
+    let [mut look, mut look_for_lost, mut look_for_stale] = [Instant::now(); 3];
     let sweeps = async {
         loop {
             let due = Instant::now() + wait;
@@ -116,6 +118,9 @@ async fn sweeper(engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) {
                 (pauses, wait) = (PAUSES.build(), SWEEP_EVERY);
                 if look_for_lost.elapsed() >= LOOK_FOR_LOST && engine.look_for_lost().await.is_ok() {
                     look_for_lost = Instant::now();
+                }
+                if look_for_stale.elapsed() >= LOOK_FOR_STALE && engine.look_for_stale(|| shutdown.is_cancelled()).await.is_ok() {
+                    look_for_stale = Instant::now();
                 }
             } else {
                 wait = pauses.next().unwrap_or(SWEEP_EVERY);

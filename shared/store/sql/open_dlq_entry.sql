@@ -1,7 +1,6 @@
 -- Opens a DLQ entry about a message that became a dead letter, or is at its last receive.
--- $1 task · $2 step number · $3 reason_detail · $4 snapshot of the message, as JSON
+-- $1 task · $2 step number · $3 reason_detail · $4 what is known of the message, a JSON object that may have `lease` and `reason`
 -- Returns the entry's id; no row if the task already has an open entry of this reason or does not exist.
-insert into tasker.dlq_entries (task_id, no, original_state, reason, reason_detail, snapshot, created_at, updated_at)
-select t.task_id, $2, t.state, 'manual_dlq', $3, $4::json, tasker.clock(), tasker.clock() from tasker.tasks t where t.task_id = $1
-on conflict (task_id, reason) where status = 'pending' do nothing
-returning dlq_entry_id
+select e.dlq_entry_id from tasker.open_entry(
+  $1, $2, 'manual_dlq', $3, $4::json->>'reason', ($4::json->>'lease')::int, $4::json) e(dlq_entry_id)
+where e.dlq_entry_id is not null

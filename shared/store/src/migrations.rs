@@ -14,7 +14,7 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: [(&str, &str); 8] = migrations![
+const MIGRATIONS: [(&str, &str); 9] = migrations![
     "V1__tables",
     "V2__dispatch",
     "V3__submit_and_complete",
@@ -23,6 +23,7 @@ const MIGRATIONS: [(&str, &str); 8] = migrations![
     "V6__task_detail",
     "V7__ordinary_steps",
     "V8__dynamic_steps",
+    "V9__dead_letters",
 ];
 
 const HISTORY: &str = "tasker.schema_history";

@@ -19,6 +19,8 @@ pub struct NewTemplate<'a> {
     /// JSON.
     pub definition: &'a str,
     pub sha256: [u8; 32],
+    /// Its lifecycle as JSON, if it has thresholds.
+    pub lifecycle: Option<String>,
 }
 
 /// A stored revision, without its definition.
@@ -64,7 +66,7 @@ impl Store {
     pub async fn insert_template(&self, new: NewTemplate<'_>) -> Result<bool, StoreError> {
         let [namespace, name, version] = new.identity;
         let (id, revision, sha256) = (new.template_id, new.revision, &new.sha256[..]);
-        let params: [Param<'_>; 7] = [&id, &namespace, &name, &version, &revision, &new.definition, &sha256];
+        let params: [Param<'_>; 8] = [&id, &namespace, &name, &version, &revision, &new.definition, &sha256, &new.lifecycle];
         Ok(!self.request(sql!("insert_template"), &params).await?.is_empty())
     }
 

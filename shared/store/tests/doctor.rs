@@ -18,6 +18,7 @@ async fn healthy(database: &Database) -> Store {
         revision: 1,
         definition: "{}",
         sha256: [0; 32],
+        lifecycle: None,
     };
     store.insert_template(new).await.unwrap();
     store

@@ -45,6 +45,10 @@ pub const PAGE: u32 = 100;
 pub const COUNTED_ROWS: i64 = 100_000;
 /// Bytes of contexts or results in one list. The list omits the rest; a request for a single task or step returns them.
 pub const LISTED_BYTES: usize = 4 * 1024 * 1024;
+/// Entries that one request recovers. Each is a transaction of its own, and the request must end in time.
+pub const RECOVERED_ENTRIES: u32 = 100;
+/// Pending DLQ entries that one request looks at for those that match. The next request continues.
+pub const MATCHED_ENTRIES: i64 = 10_000;
 /// Template versions in one list. The namespace filter reaches the others.
 pub const LISTED_TEMPLATES: i64 = 10_000;
 /// Steps that an explanation of a task lists: what holds the task up comes first. An answer of 10,000 sentences would be megabytes.

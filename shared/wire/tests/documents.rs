@@ -10,8 +10,9 @@ use serde_json::{
 use tasker_wire::{
     StepState,
     rest::{
-        ActionBody, ActionResponse, CompletionData, ErrorBody, ErrorDetails, ExplainResponse, Health, Readiness, StepEffect,
-        StepManualAction, StepResponse, SubmitTask, TaskListResponse, TaskResponse, TemplateDetail, TemplateListResponse, Word,
+        ActionBody, ActionResponse, CompletionData, DlqEntry, DlqInvestigated, DlqInvestigationQueueEntry, DlqStats, ErrorBody,
+        ErrorDetails, ExplainResponse, Health, Readiness, StalenessMonitoring, StepEffect, StepManualAction, StepResponse, SubmitTask,
+        TaskListResponse, TaskResponse, TemplateDetail, TemplateListResponse, Word,
     },
 };
 
@@ -53,6 +54,12 @@ fn taskers_documents_are_read_in_full() {
     is_read_in_full::<Vec<StepResponse>>("GET_v1_tasks_uuid_workflow_steps");
     is_read_in_full::<StepResponse>("GET_v1_tasks_uuid_workflow_steps_step");
     is_read_in_full::<StepResponse>("PATCH_v1_tasks_uuid_workflow_steps_step");
+    is_read_in_full::<Vec<DlqEntry>>("GET_v1_dlq");
+    is_read_in_full::<DlqEntry>("GET_v1_dlq_task_uuid");
+    is_read_in_full::<Vec<DlqStats>>("GET_v1_dlq_stats");
+    is_read_in_full::<Vec<DlqInvestigationQueueEntry>>("GET_v1_dlq_investigation-queue");
+    is_read_in_full::<Vec<StalenessMonitoring>>("GET_v1_dlq_staleness");
+    is_read_in_full::<DlqInvestigated>("PATCH_v1_dlq_entry_uuid");
     is_read_in_full::<TemplateListResponse>("GET_v1_templates");
     is_read_in_full::<TemplateDetail>("GET_v1_templates_ns_name_version");
     is_read_in_full::<Health>("GET_health");

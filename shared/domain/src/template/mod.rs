@@ -95,23 +95,37 @@ pub enum IdentityStrategy {
     AlwaysUnique,
 }
 
-/// When a task is stale, and what happens then. The settings decide absent values.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// When a task is stale, and what happens then. What is absent has no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifecycle {
     /// Since the task was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration_minutes: Option<u32>,
-    /// Since the last progress, while steps wait for parents.
+    /// Since a step last ended, while steps wait for parents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_waiting_for_dependencies_minutes: Option<u32>,
-    /// While a step waits for its next attempt.
+    /// Since a step's last attempt, while it waits for the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_waiting_for_retry_minutes: Option<u32>,
-    /// While workers run steps.
+    /// Since a step was dispatched, or its checkpoint last changed, until it is answered. A step that awaits a callback has its own time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps_in_process_minutes: Option<u32>,
     #[serde(default)]
     pub staleness_action: StalenessAction,
+}
+
+impl Lifecycle {
+    /// Whether a task can be stale.
+    pub fn has_thresholds(&self) -> bool {
+        let Self {
+            max_duration_minutes: duration,
+            max_waiting_for_dependencies_minutes: dependencies,
+            max_waiting_for_retry_minutes: retry,
+            max_steps_in_process_minutes: process,
+            staleness_action: _,
+        } = self;
+        [duration, dependencies, retry, process].into_iter().any(Option::is_some)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,8 +134,9 @@ pub enum StalenessAction {
     /// Writes a DLQ entry; the task continues.
     #[default]
     Dlq,
-    /// Writes a DLQ entry; the task ends as an error.
+    /// Writes a DLQ entry; unfinished steps are cancelled, and the task ends as an error.
     Error,
+    /// Does nothing; the list of stale tasks shows it.
     None,
 }
 

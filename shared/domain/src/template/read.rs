@@ -23,9 +23,7 @@ const DESCRIBES: &str = "only describes; nothing acts on it";
 pub(super) fn template(json: Json, findings: &RefCell<Findings>) -> Option<Template> {
     let mut file = Object::new(json, String::new(), findings)?;
     file.alias("namespace", "namespace_name");
-    for key in ["lifecycle", "domain_events"] {
-        note_if_there(&mut file, key);
-    }
+    note_if_there(&mut file, "domain_events");
     let template = Template {
         name: file.required_checked("name", refuse_name),
         namespace: file.checked("namespace_name", refuse_namespace).unwrap_or_else(|| "default".to_owned()),

@@ -5,6 +5,7 @@
 //! and reports all their faults at once.
 
 mod action;
+mod dlq;
 mod doctor;
 mod explain;
 mod health;
@@ -18,6 +19,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use action::{ActionBody, ActionResponse, PauseBody, PauseEntry, PauseListResponse, PauseResponse, StepEffect};
+pub use dlq::{
+    DlqCause, DlqEntry, DlqFilter, DlqInvestigated, DlqInvestigation, DlqInvestigationQueueEntry, DlqReason, DlqStats, DlqStatus,
+    RecoverBody, RecoverResponse, RecoveredEntry, StalenessMonitoring,
+};
 pub use doctor::{CounterDifference, DoctorReport, Examined, UnservedPool};
 pub use explain::{ActHint, ExplainResponse, StepExplanation};
 pub use health::{Health, HealthCheck, Readiness, ReadinessChecks, ReadinessInfo};
