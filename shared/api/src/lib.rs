@@ -4,6 +4,7 @@
 //! response is JSON, also that of an unknown route.
 
 mod actions;
+mod dlq;
 mod doctor;
 mod health;
 mod pauses;
@@ -80,6 +81,14 @@ pub fn router<Q: Queue>(engine: Arc<Engine<Q>>, settings: ApiSettings) -> Router
         .route("/v1/pauses", get(pauses::list::<Q>))
         .route("/v1/pauses/{namespace}", put(pauses::pause_namespace::<Q>).delete(pauses::resume_namespace::<Q>))
         .route("/v1/pauses/{namespace}/{template}", put(pauses::pause_template::<Q>).delete(pauses::resume_template::<Q>))
+        .route("/v1/dlq", get(dlq::list::<Q>))
+        .route("/v1/dlq/stats", get(dlq::stats::<Q>))
+        .route("/v1/dlq/causes", get(dlq::causes::<Q>))
+        .route("/v1/dlq/investigation-queue", get(dlq::queue::<Q>))
+        .route("/v1/dlq/staleness", get(dlq::staleness::<Q>))
+        .route("/v1/dlq/recover", post(dlq::recover::<Q>))
+        .route("/v1/dlq/task/{task}", get(dlq::of_task::<Q>))
+        .route("/v1/dlq/entry/{entry}", get(dlq::show::<Q>).patch(dlq::investigate::<Q>))
         .route("/v1/templates", post(templates::register::<Q>).get(templates::list::<Q>))
         .route("/v1/templates/{namespace}/{name}/{version}", get(templates::show::<Q>))
         .route("/v1/doctor", get(doctor::examine::<Q>))

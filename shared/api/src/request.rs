@@ -76,7 +76,7 @@ pub(crate) fn step_id(task: &str, step: &str) -> Result<StepId, Problem> {
     if step.task == task { Ok(step) } else { Err(Problem::not_found("step")) }
 }
 
-fn uuid(text: &str) -> Result<Uuid, Problem> {
+pub(crate) fn uuid(text: &str) -> Result<Uuid, Problem> {
     Uuid::parse_str(text)
         .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "INVALID_UUID", "the path contains an id that is not a UUID"))
 }

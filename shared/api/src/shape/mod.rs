@@ -1,6 +1,7 @@
 //! Converts rows of the store to the documents of [`tasker_wire::rest`], one file per document.
 
 mod action;
+mod dlq;
 mod doctor;
 mod explain;
 mod step;
@@ -10,6 +11,7 @@ mod template;
 use jiff::Timestamp;
 
 pub(crate) use action::{action, pause, pause_change};
+pub(crate) use dlq::{dlq_cause, dlq_entry, dlq_stats, recovered, staleness, urgent_entry};
 pub(crate) use doctor::report;
 pub(crate) use explain::explanation;
 pub(crate) use step::step;

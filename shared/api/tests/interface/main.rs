@@ -5,6 +5,7 @@
 mod actions;
 mod bad_input;
 mod busy;
+mod dlq;
 mod explain;
 mod health;
 mod pauses;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, failure, success};
+use crate::rig::{Rig, failure, success, template};
 
 fn document(name: &str) -> Value {
     let file = format!("{}/../../tests/wire/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -95,6 +95,32 @@ async fn tasks_and_steps_have_the_shape_of_taskers() {
     expected["context"] = Value::Null;
     expected["steps"][0]["last_attempted_at"] = Value::Null;
     assert_shape("DELETE task", &expected, &rig.delete(&other).await.body);
+}
+
+#[tokio::test]
+async fn dead_letters_have_the_shape_of_taskers() {
+    let rig = Rig::new().await;
+    let mut template = template("slow", "1.0.0");
+    template["lifecycle"] = json!({"max_duration_minutes": 100});
+    rig.post("/v1/templates", &template).await;
+    rig.post("/v1/tasks", &json!({"name": "slow", "namespace": "ns", "context": {}})).await;
+    rig.receive().await;
+    let task = rig.submit(json!({})).await;
+    rig.answer(failure(false)).await;
+    let task = task.rsplit('/').next().unwrap();
+    assert_shape("GET /v1/dlq", &document("GET_v1_dlq"), &rig.get("/v1/dlq").await.body);
+    let entry = rig.get(&format!("/v1/dlq/task/{task}")).await.body;
+    assert_shape("GET entry", &document("GET_v1_dlq_task_uuid"), &entry);
+    for name in ["stats", "investigation-queue", "staleness"] {
+        let given = rig.get(&format!("/v1/dlq/{name}")).await.body;
+        assert_shape(name, &document(&format!("GET_v1_dlq_{name}")), &given);
+    }
+    let path = format!("/v1/dlq/entry/{}", entry["dlq_entry_uuid"].as_str().unwrap());
+    let patched = rig.patch(&path, &document("REQUEST_PATCH_v1_dlq_entry_uuid")).await;
+    assert_shape("PATCH entry", &document("PATCH_v1_dlq_entry_uuid"), &patched.body);
+    let resolved = rig.get(&path).await.body;
+    assert_eq!(resolved["resolution_status"], document("REQUEST_PATCH_v1_dlq_entry_uuid")["resolution_status"]);
+    assert_eq!(kind(&resolved["resolution_timestamp"]), "a local time");
 }
 
 #[tokio::test]
