@@ -23,6 +23,11 @@ pub struct QueueDeployment {
 }
 
 impl DeploymentArgs {
+    /// Whether a deployment is named, on the command line or by its variable.
+    pub fn is_named(&self) -> bool {
+        self.queues.as_deref().is_some_and(|text| !text.is_empty()) || std::env::var_os("TASKER_QUEUES").is_some()
+    }
+
     pub async fn open(&self) -> Result<QueueDeployment> {
         let queues = self.queues()?;
         let admin = QueueAdmin::new(Clients::from_env().await.sqs, queues);

@@ -85,9 +85,9 @@ enum CtlCommand {
     Template(template::TemplateCommand),
     /// Compare the server's counters with the rows they count
     Doctor,
-    /// List, show, redrive and delete the dead letters of a deployment on SQS
+    /// List, show and recover tasks that wait for an operator; list, show, redrive and delete the dead letters of a deployment on SQS
     ///
-    /// AWS's standard variables configure the client (AWS_REGION, AWS_PROFILE or AWS_ACCESS_KEY_ID, …); AWS_ENDPOINT_URL selects another endpoint.
+    /// About tasks the commands ask the server. About messages they ask SQS. AWS's standard variables configure the client (AWS_REGION, AWS_PROFILE or AWS_ACCESS_KEY_ID, …); AWS_ENDPOINT_URL selects another endpoint.
     Dlq(Box<dlq::DlqArgs>),
     /// Show what is in the queues of a deployment on SQS
     ///
@@ -140,7 +140,7 @@ async fn run(Cli { global, command }: Cli) -> error::Result {
         CtlCommand::Pauses => pauses::list(&client()?, output).await,
         CtlCommand::Template(command) => template::run(&command, &client()?, output).await,
         CtlCommand::Doctor => doctor::run(&client()?, output).await,
-        CtlCommand::Dlq(args) => dlq::run(&args, output).await,
+        CtlCommand::Dlq(args) => dlq::run(&args, client, output).await,
         CtlCommand::Queues(args) => queues::run(&args, output).await,
         CtlCommand::Db(command) => db::run(&command, output).await,
         CtlCommand::Postgres(command) => postgres::run(command).await,

@@ -74,7 +74,8 @@ fn parse_fingerprint(text: &str) -> std::result::Result<String, String> {
     if is_one { Ok(text.to_ascii_lowercase()) } else { Err("expected eight hexadecimal digits, as shown by `dlq list`".into()) }
 }
 
-fn parse_age(text: &str) -> std::result::Result<Duration, String> {
+/// An age such as 90s, 30m, 1h or 2d.
+pub fn parse_age(text: &str) -> std::result::Result<Duration, String> {
     let whole = |unit: char, seconds: u64| Some(u64::from(text.strip_suffix(unit)?.parse::<u32>().ok()?) * seconds);
     let seconds = whole('s', 1).or(whole('m', 60)).or(whole('h', 3600)).or(whole('d', 86_400));
     seconds.map(Duration::from_secs).ok_or("expected a whole number and s, m, h or d, such as 90s, 30m, 1h or 2d".into())

@@ -18,14 +18,13 @@ use crate::{
 const REASON: usize = 100;
 
 #[derive(Debug, Args)]
-#[command(after_help = super::JSON)]
 pub struct DlqListArgs {
-    /// Only those of this dead-letter queue
+    /// Only messages of this dead-letter queue
     #[arg(short, long, value_name = "NAME")]
-    queue: Option<String>,
+    pub queue: Option<String>,
     /// Show at most so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    max: u32,
+    pub max: u32,
 }
 
 pub async fn run(args: &DlqListArgs, deployment: &DeploymentArgs, format: Format) -> Result {

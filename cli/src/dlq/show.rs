@@ -19,15 +19,14 @@ use crate::{
 const SHOWN: &[&str] = &["reason", "source_message_id", "correlation_id", "traceparent"];
 
 #[derive(Debug, Args)]
-#[command(after_help = super::JSON)]
 pub struct DlqShowArgs {
-    /// The message id, as shown by `dlq list`
-    #[arg(value_name = "MESSAGE_ID")]
-    message: String,
-    /// Its dead-letter queue; by default, all are searched
+    /// The id of an entry, of a task or of a message, as shown by `dlq list`
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The dead-letter queue of a message; by default, all are searched
     #[arg(short, long, value_name = "NAME")]
-    queue: Option<String>,
-    /// Show the whole body and all attributes; only tokens stay hidden
+    pub queue: Option<String>,
+    /// Of a message, show the whole body and all attributes; only tokens stay hidden
     #[arg(long)]
     body: bool,
 }
@@ -35,10 +34,10 @@ pub struct DlqShowArgs {
 pub async fn run(args: &DlqShowArgs, deployment: &DeploymentArgs, format: Format) -> Result {
     let deployment = deployment.open().await?;
     let queues = deployment.choose(args.queue.as_deref()).await?;
-    let Matches { dead_letters, remaining } = look(&deployment, &queues, 1, |one| one.message_id == args.message).await?;
+    let Matches { dead_letters, remaining } = look(&deployment, &queues, 1, |one| one.message_id == args.id).await?;
     let Some((dead_letter, message)) = dead_letters.into_iter().next() else {
         let unsure = remaining.remark("", " (the search was incomplete: run it again)");
-        let what = format!("there is no dead letter {} in {}{unsure}", args.message, queues.join(", "));
+        let what = format!("there is no dead letter {} in {}{unsure}", args.id, queues.join(", "));
         return Err(CommandError::new(Exit::NotFound, format!("{what}; `tasker-ctl dlq list` shows what is there")));
     };
     if format == Format::Json {

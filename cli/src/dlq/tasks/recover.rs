@@ -1,0 +1,145 @@
+//! `tasker-ctl dlq recover`.
+
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::Method;
+use serde_json::json;
+use tasker_wire::{
+    limits,
+    rest::{RecoverBody, RecoverResponse, RecoveredEntry},
+};
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use super::{EntryFilter, list::counted_entries};
+use crate::{
+    action::without_dry_run,
+    client::Client,
+    error::{CommandError, Exit, Result},
+    input::default_actor,
+    output::{self, Format, line},
+};
+
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// Entries per second
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=500))]
+    rate: u32,
+    /// Recover at most so many
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    max: u32,
+    /// The reason, for the audit log
+    #[arg(short, long)]
+    reason: String,
+    /// Who acts, for the audit log
+    #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
+    actor: String,
+    /// Change nothing, and show what would be recovered
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    filter: RecoverFilter,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Filters (at least one; an entry must match all of them)")]
+pub struct RecoverFilter {
+    /// These entries
+    #[arg(short, long = "entry", value_name = "ID")]
+    entries: Vec<Uuid>,
+    #[command(flatten)]
+    filter: EntryFilter,
+}
+
+/// What became of the entries so far.
+#[derive(Default)]
+struct Progress {
+    items: Vec<RecoveredEntry>,
+    /// Whether more may match.
+    more: bool,
+}
+
+pub async fn run(args: &RecoverArgs, client: &Client, format: Format) -> Result {
+    let mut body = RecoverBody {
+        filter: args.filter.filter.filter(),
+        actor: args.actor.clone(),
+        reason: args.reason.clone(),
+        dry_run: args.dry_run,
+        ..RecoverBody::default()
+    };
+    if !args.filter.entries.is_empty() {
+        body.filter.entries = Some(args.filter.entries.clone());
+    }
+    if args.filter.filter.is_empty() && args.filter.entries.is_empty() {
+        let options = "--entry, --namespace, --template, --step, --fingerprint, --dlq-reason or --older-than";
+        return Err(CommandError::usage(format!("no entries are selected: give one or more of {options} to recover them")));
+    }
+    let mut progress = Progress::default();
+    // What was recovered before an error is reported before it.
+    let ended = recover(args, body, client, format, &mut progress).await;
+    let reported = report(&progress, args, format);
+    ended.and(reported)
+}
+
+async fn recover(args: &RecoverArgs, mut body: RecoverBody, client: &Client, format: Format, progress: &mut Progress) -> Result {
+    let mut left = args.max;
+    loop {
+        let most = left.min(args.rate).min(limits::RECOVERED_ENTRIES);
+        let next = Instant::now() + Duration::from_secs(1) * most / args.rate;
+        body.max = Some(most);
+        let page: RecoverResponse = client.send(Method::POST, &["v1", "dlq", "recover"], &body).await?.read()?;
+        if format == Format::Table {
+            page.items.iter().try_for_each(|item| output::print(&view(item, args.dry_run)))?;
+        }
+        left -= (page.items.len() as u32).min(left);
+        progress.more = page.next.is_some();
+        let failed = page.items.iter().any(|item| item.outcome == "failed");
+        progress.items.extend(page.items);
+        if left == 0 || failed || page.next.is_none() {
+            return Ok(());
+        }
+        body.after = page.next;
+        if !args.dry_run {
+            sleep_until(next).await;
+        }
+    }
+}
+
+fn view(item: &RecoveredEntry, dry_run: bool) -> String {
+    let outcome = match (item.outcome.as_str(), dry_run, &item.why) {
+        ("recovered", true, _) => format!("would be recovered, steps: {}", item.steps),
+        ("recovered", false, _) => format!("recovered, steps: {}", item.steps),
+        (outcome, _, Some(why)) => format!("{outcome}: {why}"),
+        (outcome, ..) => outcome.to_owned(),
+    };
+    let step = item.step.as_ref().map(|step| format!(" step {step}")).unwrap_or_default();
+    line(&format!("{}  task {} {}/{}{step}  {outcome}", item.dlq_entry_uuid, item.task_uuid, item.namespace, item.template))
+}
+
+fn report(progress: &Progress, args: &RecoverArgs, format: Format) -> Result {
+    let count = |outcome: &str| progress.items.iter().filter(|item| item.outcome == outcome).count();
+    let (recovered, skipped, failed) = (count("recovered"), count("skipped"), count("failed"));
+    match format {
+        Format::Json => {
+            let document = json!({
+                "applied": !args.dry_run, "items": progress.items, "recovered": recovered, "skipped": skipped, "failed": failed,
+                "more": progress.more,
+            });
+            output::print_json(&document.to_string())?;
+        }
+        Format::Table if progress.items.is_empty() => output::print("no entry matches: nothing was done")?,
+        Format::Table => {
+            let verb = if args.dry_run { "would be recovered" } else { "recovered" };
+            let more = if progress.more { "; more may match: run it again, or give a larger --max" } else { "" };
+            output::print(&format!("{} {verb}, {skipped} skipped, {failed} failed{more}", counted_entries(recovered)))?;
+            if args.dry_run && recovered > 0 {
+                output::print(&format!("Nothing was done. To do it: {}", without_dry_run(std::env::args(), None)))?;
+            }
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        _ => Err(CommandError::new(Exit::Error, format!("{} could not be recovered", counted_entries(failed)))),
+    }
+}
