@@ -16,6 +16,7 @@ const PAGES: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/dead-letters.md",
     "docs/operating.md",
     "docs/performance.md",
     "docs/promise.md",

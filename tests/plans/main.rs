@@ -24,6 +24,7 @@ async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
     finished_tasks::keep_statistics(&client).await;
     finished_tasks::do_not_log(&client).await;
 
+    finished_tasks::watch(&client).await;
     // The query plans of the functions are made for nearly empty tables with statistics, and stay with this session.
     let mut session = Session::over(&db).await;
     workload::run(&mut session, Meter::Idle).await;
@@ -42,6 +43,7 @@ async fn no_statement_of_the_hot_path_scans_a_million_finished_tasks() {
         workload::run(&mut session, Meter::Idle).await;
         workload::run(&mut session, Meter::Running(statistics)).await;
         workload::list(&mut session, statistics).await;
+        workload::dead_letters(&mut session, statistics).await;
         client.batch_execute("analyze").await.unwrap();
     }
     workload::count(&mut session, "fresh statistics").await;

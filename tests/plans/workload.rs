@@ -61,6 +61,42 @@ pub async fn list(session: &mut Session, situation: &'static str) {
     }
 }
 
+/// What an operator asks about entries, of which a twentieth of all tasks has one. Some look at a fixed number of them, or at all if
+/// there are fewer.
+pub async fn dead_letters(session: &mut Session, situation: &'static str) {
+    let meter = Meter::Running(situation);
+    let nobody = "'00000000-0000-0000-0000-000000000000'";
+    let counted = limits::COUNTED_ROWS.to_string();
+    let page = ["0", "50", "0", "4194304", &counted];
+    for (what, [status, namespace, fingerprint], bound) in [
+        ("everything", ["null", "null", "null"], 150),
+        ("what is pending", ["'pending'", "null", "null"], 150),
+        ("of a namespace", ["'pending'", "'ns0'", "null"], 150),
+        ("of a cause", ["'pending'", "null", "'f40'"], 400),
+        ("of a namespace without any", ["'pending'", "'ns1'", "null"], 6_000),
+    ] {
+        let filter = [status, "null", namespace, "null", "null", fingerprint];
+        session.run(meter, "list_dlq_entries", what, &[&filter[..], &page[..]].concat(), bound).await;
+        session.may_begin_a_scan();
+    }
+    session.run(meter, "get_dlq_entry", "of a task", &[&format!("'{}'", crate::finished_tasks::task(40)), "null"], 20).await;
+    session.run(meter, "get_dlq_entry", "by its id", &["null", nobody], 20).await;
+    session.run(meter, "dlq_stats", "everything", &[&counted], 6_000).await;
+    session.may_begin_a_scan();
+    session.run(meter, "dlq_causes", "of everything", &[&counted, "20"], 6_000).await;
+    session.may_begin_a_scan();
+    let looked = limits::MATCHED_ENTRIES.to_string();
+    let queue = ["'{max_retries_exceeded}'", "'{500}'", "100", &looked];
+    session.run(meter, "investigation_queue", "a hundred", &queue, 3_000).await;
+    for (what, namespace, fingerprint) in
+        [("of a namespace", "'ns0'", "null"), ("of none", "'ns1'", "null"), ("of a cause", "null", "'f40'")]
+    {
+        let filter = ["null", namespace, "null", "null", fingerprint, "null", "0"];
+        let from = ["null", "'-infinity'", nobody, &looked, "100"];
+        session.run(meter, "matching_dlq_entries", what, &[&filter[..], &from[..]].concat(), 3_000).await;
+    }
+}
+
 /// Counts by template: they read as many pages as the template has tasks, if there are statistics.
 pub async fn count(session: &mut Session, situation: &'static str) {
     let (meter, counted) = (Meter::Running(situation), limits::COUNTED_ROWS.to_string());
@@ -108,6 +144,9 @@ async fn read(session: &mut Session, meter: Meter, task: Uuid) {
     session.run(meter, "list_steps", "of a task", &[&one, "null", "1000000"], 50).await;
     session.run(meter, "list_steps", "one of a task", &[&one, &step_no(3).to_string(), "1000000"], 30).await;
     session.run(meter, "list_resolutions", "of a task", &[&one], 10).await;
+    let listed = format!("'{{{task}}}'");
+    session.run(meter, "lifecycle_facts", "of a finished task", &[&listed], 20).await;
+    session.run(meter, "unsound", "of a finished task", &[&listed], 20).await;
 }
 
 /// A batch costs at most as much as its tasks and steps one by one.
@@ -127,6 +166,8 @@ async fn batch(session: &mut Session, meter: Meter) {
     let listed = format!("'{{{}}}'", tasks.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
     session.run(meter, "get_tasks", "fifty", &[&listed, "1000000"], 20 * many).await;
     session.run(meter, "task_details", "fifty", &[&listed], 40 * many).await;
+    session.run(meter, "lifecycle_facts", "of fifty", &[&listed], 60 * many).await;
+    session.run(meter, "unsound", "of fifty", &[&listed], 80 * many).await;
     // The other steps wait for a retry that is due immediately.
     for position in [1, 2] {
         complete(session, meter, &steps(position, 1), "retry", "of fifty", 60 * many).await;
@@ -142,6 +183,13 @@ async fn time(session: &mut Session, meter: Meter) {
     session.run(meter, "return_started", "of nothing", &["null", "null", "null"], 1_000).await;
     session.run(meter, "after_set_back", "of nothing", &["5000"], 1_000).await;
     session.run(meter, "blockers", "none", &[], 1_000).await;
+    let nobody = "'00000000-0000-0000-0000-000000000000'";
+    session.run(meter, "has_lifecycles", "of one", &[], 10).await;
+    session.run(meter, "stale_by_wake", "the first hundred", &["'-infinity'", nobody, "0", "100", "true"], 1_500).await;
+    session.run(meter, "stale_in_process", "the first hundred", &[nobody, "100", "true"], 1_500).await;
+    session.may_scan_what_is_small();
+    session.run(meter, "stale_walk", "a thousand", &["1000"], 3_000).await;
+    session.run(meter, "close_dlq_entries", "none", &["500"], 60).await;
 }
 
 async fn operate(session: &mut Session, meter: Meter) {

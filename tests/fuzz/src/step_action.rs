@@ -1,10 +1,11 @@
-//! Operator actions: bodies of `PATCH` on a step and `DELETE` on a task, of `POST` on actions, and of pauses.
+//! Operator actions: bodies of `PATCH` on a step and `DELETE` on a task, of `POST` on actions, of pauses, and those about DLQ entries.
 
 use tasker_domain::{
     action::{
         GivenResult, StepOperation, StepVerb, parse_cancellation, parse_pause, parse_step_action, parse_step_operation,
         parse_task_action,
     },
+    dlq::{parse_investigation, parse_recover},
     json,
 };
 
@@ -18,12 +19,16 @@ pub fn run(data: &[u8]) {
     assert_eq!(cancellation, parse_cancellation(data), "the parser changed its mind");
     let (of_task, of_step, pause) = (parse_task_action(data), parse_step_operation(data), parse_pause(data));
     assert_eq!(format!("{of_step:?}"), format!("{:?}", parse_step_operation(data)), "the parser changed its mind");
+    let (investigation, recovery) = (parse_investigation(data), parse_recover(data));
+    assert_eq!(recovery, parse_recover(data), "the parser changed its mind");
     let refused = [
         parsed.as_ref().err().cloned(),
         cancellation.err(),
         of_task.as_ref().err().cloned(),
         of_step.as_ref().err().cloned(),
         pause.err(),
+        investigation.as_ref().err().cloned(),
+        recovery.err(),
     ];
     if let Ok(value) = serde_json::from_slice(data) {
         for faults in refused.into_iter().flatten() {
@@ -47,6 +52,7 @@ pub fn run(data: &[u8]) {
         }
     }
     kept.extend(of_task.map(|request| request.metadata));
+    kept.extend(investigation.map(|found| found.metadata));
     let text = String::from_utf8_lossy(data);
     for kept in kept.into_iter().flatten() {
         assert_eq!(json::check(kept.get()), Ok(()), "it was not checked");
