@@ -66,7 +66,9 @@ async fn invalid_options_are_usage_errors() {
 
 #[tokio::test]
 async fn a_missing_or_wrong_deployment_is_reported_in_one_sentence() {
-    for line in ["queues", "dlq list", "dlq show x", "dlq redrive --queue a", "dlq purge --queue a --dry-run"] {
+    for line in
+        ["queues", "dlq list --messages", "dlq show x --messages", "dlq redrive --queue a", "dlq purge --queue a --dry-run"]
+    {
         let (code, said) = run(line).await;
         assert_eq!(code, 2, "{said}");
         assert!(said.starts_with("error: no deployment is named: give --queues or TASKER_QUEUES, "), "{said}");

@@ -1,7 +1,7 @@
 //! Recovery of what DLQ entries are about: each once, whoever asks and how often.
 
 use serde_json::{Value, json};
-use tasker_engine::{RecoveredPage, Recovery};
+use tasker_engine::{OperatorAction, OperatorError, Precondition, RecoveredPage, Recovery};
 use tasker_wire::{
     TaskId, TaskState,
     rest::{DlqFilter, DlqReason},
@@ -161,4 +161,20 @@ async fn a_step_that_waits_for_its_retry_is_retried_now() {
     assert_eq!(outcomes(&recover(&rig, &everything(), 10, false).await), [&Recovery::Recovered(1)]);
     assert_eq!((rig.receive().await.attempt, pending(&rig).await), (1, 0));
     rig.check().await;
+}
+
+#[tokio::test]
+async fn an_entry_that_is_closed_recovers_nothing_also_if_its_task_failed_again() {
+    let rig = rig().await;
+    let task = failed(&rig, 1, "no").await[0];
+    let entry: Value = rig.rows("select dlq_entry_id as id from tasker.dlq_entries").await.remove(0)["id"].take();
+    let action = || OperatorAction::RecoverTask { entry: entry.as_str().unwrap().parse().unwrap() };
+    let operate = async |action| rig.engine.operate((task, None), action, by("fixed"), Precondition::default()).await;
+    operate(action()).await.unwrap();
+    for run in rig.receive_all().await.values() {
+        rig.answer(run, permanent("still no")).await;
+    }
+    assert_eq!((rig.state(task).await, pending(&rig).await), (TaskState::Error, 1));
+    assert!(matches!(operate(action()).await, Err(OperatorError::NotFound)));
+    assert_eq!((rig.state(task).await, pending(&rig).await), (TaskState::Error, 1));
 }

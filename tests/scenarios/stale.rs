@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tasker_engine::{OperatorAction, Precondition, StaleLook};
+use tasker_engine::{OperatorAction, OperatorError, Precondition, StaleLook};
 use tasker_queue::Queue;
 use tasker_store::{PauseScope, StalePosition};
 use tasker_wire::{Answer, Outcome, StepState, TaskId, TaskState};
@@ -146,6 +146,37 @@ async fn a_stale_task_is_ended_where_the_template_says_so_and_can_be_reopened() 
     }
     assert_eq!(rig.state(task).await, TaskState::Complete);
     rig.check().await;
+}
+
+#[tokio::test]
+async fn a_task_that_moved_on_since_it_was_found_stale_is_not_ended() {
+    let (rig, task) = rig(json!({"max_steps_in_process_minutes": 30, "staleness_action": "error"})).await;
+    let stale = json!({"no": 16_384, "lease": 1, "detail": "max_steps_in_process_minutes", "facts": "those of before"});
+    let action = OperatorAction::ExpireTask { stale: raw(stale).unwrap() };
+    let refused = rig.engine.operate((task, None), action, by("late"), Precondition::default()).await;
+    assert!(matches!(refused, Err(OperatorError::Conflict { step: None, .. })), "{refused:?}");
+    assert_eq!((rig.state(task).await, entries(&rig).await.len()), (TaskState::Running, 0));
+}
+
+#[tokio::test]
+async fn a_task_that_another_session_has_locked_is_left_for_the_next_look() {
+    let (rig, task) = rig(json!({"max_steps_in_process_minutes": 30, "staleness_action": "error"})).await;
+    rig.pass(31 * MINUTE).await;
+    let other = rig.db.client().await;
+    other.batch_execute("begin; select from tasker.tasks for update").await.unwrap();
+    assert_eq!(look(&rig).await, NOTHING);
+    other.batch_execute("rollback").await.unwrap();
+    assert_eq!(look(&rig).await, StaleLook { expired: 1, ..NOTHING });
+    assert_eq!(rig.state(task).await, TaskState::Error);
+}
+
+#[tokio::test]
+async fn a_cancel_closes_the_entries_of_its_task_as_cancelled() {
+    let (rig, task) = rig(json!({"max_steps_in_process_minutes": 30})).await;
+    rig.pass(31 * MINUTE).await;
+    assert_eq!(look(&rig).await, ENTERED);
+    rig.engine.cancel_task(task, by("enough")).await.unwrap();
+    assert_eq!(entries(&rig).await, [entry("max_steps_in_process_minutes", Some("a"), "cancelled", Some("enough"))]);
 }
 
 #[tokio::test]

@@ -101,11 +101,13 @@ impl<Q: Queue> Engine<Q> {
         Ok(expired)
     }
 
-    /// An action of the orchestrator itself. False: the task has moved on meanwhile.
+    /// An action of the orchestrator itself. False: the task has moved on meanwhile, or is locked.
     async fn act_alone(self: &Arc<Self>, task: TaskId, action: OperatorAction, reason: String) -> Result<bool, StoreError> {
         let by = By { actor: "tasker".into(), reason, metadata: None };
         match self.operate((task, None), action, by, Precondition::default()).await {
             Ok(_) => Ok(true),
+            // Another session has locked it; the next look tries again.
+            Err(OperatorError::Store(StoreError::TimedOut(_))) => Ok(false),
             Err(OperatorError::Store(error)) => Err(error),
             Err(_) => Ok(false),
         }

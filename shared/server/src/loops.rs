@@ -18,7 +18,7 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(5);
 /// The interval at which the sweep looks whether this process knows all that the database has dispatched. What is lost is found at the
 /// second look.
 const LOOK_FOR_LOST: Duration = Duration::from_secs(60);
-/// The interval at which the sweep looks for tasks that take longer than their template allows.
+/// The interval at which tasks are looked for that take longer than their template allows.
 const LOOK_FOR_STALE: Duration = Duration::from_secs(60);
 /// A loop that runs so much too late was paused with its process: a laptop slept, or somebody stopped it.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -34,7 +34,8 @@ pub async fn drain_queue(engine: Arc<Engine<InProcess>>, shutdown: CancellationT
     }
     let evaluator = Evaluator { engine: engine.clone(), shutdown: shutdown.clone() };
     loops.spawn(drain(engine.queue().wake_ups(), evaluator, shutdown.clone()));
-    loops.spawn(sweeper(engine, shutdown));
+    loops.spawn(sweeper(engine.clone(), shutdown.clone()));
+    loops.spawn(look_for_stale(engine, shutdown));
     loops.join_all().await;
 }
 
@@ -103,7 +104,7 @@ async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
 async fn sweeper(engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) {
     let mut pauses = PAUSES.build();
     let mut wait = SWEEP_EVERY;
-    let [mut look, mut look_for_lost, mut look_for_stale] = [Instant::now(); 3];
+    let (mut look, mut look_for_lost) = (Instant::now(), Instant::now());
     let sweeps = async {
         loop {
             let due = Instant::now() + wait;
@@ -119,13 +120,23 @@ async fn sweeper(engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) {
                 if look_for_lost.elapsed() >= LOOK_FOR_LOST && engine.look_for_lost().await.is_ok() {
                     look_for_lost = Instant::now();
                 }
-                if look_for_stale.elapsed() >= LOOK_FOR_STALE && engine.look_for_stale(|| shutdown.is_cancelled()).await.is_ok() {
-                    look_for_stale = Instant::now();
-                }
             } else {
                 wait = pauses.next().unwrap_or(SWEEP_EVERY);
             }
         }
     };
     shutdown.run_until_cancelled(sweeps).await;
+}
+
+/// A loop of its own, because ending many tasks takes longer than a sweep may wait.
+async fn look_for_stale(engine: Arc<Engine<InProcess>>, shutdown: CancellationToken) {
+    let looks = async {
+        loop {
+            tokio::time::sleep(LOOK_FOR_STALE).await;
+            if let Err(error) = engine.look_for_stale(|| false).await {
+                tracing::warn!(%error, "the look for stale tasks did not end; the next one begins anew");
+            }
+        }
+    };
+    shutdown.run_until_cancelled(looks).await;
 }
