@@ -161,7 +161,7 @@ declare
   entry tasker.dlq_entries; failed int[]; own int; now_state text := p_was;
 begin
   select d.* into entry from tasker.dlq_entries d
-  where d.dlq_entry_id = p_entry and d.task_id = p_task and d.status = 'pending' for update;
+  where d.dlq_entry_id = p_entry and case when d.status = 'pending' then d.task_id = p_task end for update;
   if entry.dlq_entry_id is null then
     return query select * from tasker.change_row('not_found');
     return;
@@ -190,5 +190,5 @@ begin
   end loop;
   update tasker.dlq_entries d set status = 'manually_resolved', resolved_by = p_actor, notes = p_reason, resolved_at = tasker.clock(),
     updated_at = tasker.clock()
-  where d.dlq_entry_id = p_entry and d.status = 'pending';
+  where d.dlq_entry_id = p_entry and case when d.status = 'pending' then true end;
 end $$;

@@ -16,7 +16,7 @@ const TASKS: &str = "insert into tasker.tasks (task_id, template_id, namespace, 
 const DLQ_ENTRIES: &str = "insert into tasker.dlq_entries
     (task_id, namespace, template, original_state, reason, reason_detail, fingerprint, snapshot, created_at, updated_at)
   select lpad(to_hex(i), 32, '0')::uuid, 'ns' || i % 10, 'name' || i % 100, 'running', 'max_retries_exceeded', 'x', 'f' || i % 1000, '{}',
-    now(), now()
+    now() - interval '1 hour' + i * interval '1 ms', now()
   from generate_series($FROM::bigint, $TO::bigint) i where i % 20 = 0";
 const STEPS: &str = "insert into tasker.steps (task_id, no, name, state, lease, attempt, max_attempts, pending_parents, parents, children,
     further_ancestors, dispatched_at, finished_at, result, result_bytes, digest, duration_ms, worker)

@@ -236,6 +236,17 @@ async fn a_checkpoint_that_did_not_change_is_no_progress() {
 }
 
 #[tokio::test]
+async fn a_step_that_awaits_its_callback_counts_only_towards_the_duration() {
+    let (rig, _) = rig(json!({"max_steps_in_process_minutes": 30, "max_duration_minutes": 100})).await;
+    rig.answer(&rig.receive().await, Outcome::PendingCallback { timeout_seconds: 86_400 }).await;
+    rig.pass(31 * MINUTE).await;
+    assert_eq!(look(&rig).await, NOTHING);
+    rig.pass(70 * MINUTE).await;
+    assert_eq!(look(&rig).await, ENTERED);
+    assert_eq!(entries(&rig).await, [entry("max_duration_minutes", None, "pending", None)]);
+}
+
+#[tokio::test]
 async fn a_ready_step_that_was_not_dispatched_is_dispatched_instead_of_being_stale() {
     let (rig, task) = rig(json!({"max_waiting_for_dependencies_minutes": 40, "staleness_action": "error"})).await;
     rig.answer(&rig.receive().await, success(json!(1))).await;

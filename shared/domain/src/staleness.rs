@@ -25,7 +25,7 @@ pub struct WaitingStep {
 
 /// What decides whether a running task is stale. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TaskFacts {
+pub struct LifecycleFacts {
     pub now_ms: i64,
     /// When it was created, or an operator or a repair last set it going.
     pub begun_ms: i64,
@@ -81,7 +81,7 @@ impl Wait {
 }
 
 /// What a task waits for now, and its template bounds: first what is about a step.
-pub fn waits(lifecycle: &Lifecycle, facts: &TaskFacts) -> Vec<Wait> {
+pub fn waits(lifecycle: &Lifecycle, facts: &LifecycleFacts) -> Vec<Wait> {
     let wait = |threshold, minutes: Option<u32>, step: Option<WaitingStep>, since_ms: i64| {
         let since_ms = since_ms.max(facts.begun_ms);
         let allowed_ms = i64::from(minutes?) * MINUTE_MS;
@@ -101,7 +101,7 @@ pub fn waits(lifecycle: &Lifecycle, facts: &TaskFacts) -> Vec<Wait> {
 }
 
 /// Why a task is stale; `None` if it is not. A paused one is not.
-pub fn stale(lifecycle: &Lifecycle, facts: &TaskFacts) -> Option<Wait> {
+pub fn stale(lifecycle: &Lifecycle, facts: &LifecycleFacts) -> Option<Wait> {
     waits(lifecycle, facts).into_iter().find(|wait| !facts.is_paused && wait.is_stale())
 }
 
@@ -148,7 +148,7 @@ mod tests {
             (Threshold::WaitingForDependencies, 40),
             (Threshold::Duration, 100),
         ] {
-            let mut facts = TaskFacts { now_ms: minutes(1000), begun_ms: minutes(950), ..TaskFacts::default() };
+            let mut facts = LifecycleFacts { now_ms: minutes(1000), begun_ms: minutes(950), ..LifecycleFacts::default() };
             match threshold {
                 Threshold::StepsInProcess => facts.in_process = step(1000 - allowed),
                 Threshold::WaitingForRetry => facts.retry = step(1000 - allowed),
@@ -165,24 +165,24 @@ mod tests {
 
     #[test]
     fn a_paused_task_is_not_stale_and_what_was_paused_does_not_count() {
-        let facts = TaskFacts { now_ms: minutes(200), in_process: step(160), ..TaskFacts::default() };
+        let facts = LifecycleFacts { now_ms: minutes(200), in_process: step(160), ..LifecycleFacts::default() };
         assert!(stale(&ALL, &facts).is_some());
-        assert_eq!(stale(&ALL, &TaskFacts { is_paused: true, ..facts.clone() }), None);
+        assert_eq!(stale(&ALL, &LifecycleFacts { is_paused: true, ..facts.clone() }), None);
         // Overlapping pauses, and one of before: 12 minutes in all.
         let pauses = vec![(minutes(170), minutes(178)), (minutes(0), minutes(162)), (minutes(175), minutes(180))];
-        let waited = waits(&ALL, &TaskFacts { pauses, ..facts })[0].waited_ms;
+        let waited = waits(&ALL, &LifecycleFacts { pauses, ..facts })[0].waited_ms;
         assert_eq!(waited, minutes(28));
     }
 
     #[test]
     fn an_operators_action_starts_every_clock_anew() {
-        let facts = TaskFacts {
+        let facts = LifecycleFacts {
             now_ms: minutes(200),
             begun_ms: minutes(190),
             waiting: step(20),
             in_process: step(20),
             retry: step(20),
-            ..TaskFacts::default()
+            ..LifecycleFacts::default()
         };
         assert!(waits(&ALL, &facts).iter().all(|wait| wait.waited_ms == minutes(10)));
     }

@@ -1,7 +1,7 @@
 //! What decides whether running tasks are stale, and what is done then.
 
 use serde_json::value::RawValue;
-use tasker_domain::staleness::{TaskFacts, Wait, WaitingStep};
+use tasker_domain::staleness::{LifecycleFacts, Wait, WaitingStep};
 use tasker_wire::{StepNo, TaskId};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -38,7 +38,7 @@ pub struct WatchedTask {
     pub created_ms: i64,
     /// The thresholds of its template, as JSON.
     pub lifecycle: Box<RawValue>,
-    pub facts: TaskFacts,
+    pub facts: LifecycleFacts,
     /// All facts as a text, which the action on a stale task compares.
     pub seen: String,
     names: [Option<String>; 3],
@@ -72,7 +72,7 @@ impl WatchedTask {
             Some(WaitingStep { no: row.get::<_, Option<StepNo>>(no)?, lease: row.get(lease), since_ms: row.get(ms) })
         };
         let moments = |column: &str| row.get::<_, Option<Vec<i64>>>(column).unwrap_or_default();
-        let facts = TaskFacts {
+        let facts = LifecycleFacts {
             now_ms: row.get("now_ms"),
             begun_ms: row.get("begun_ms"),
             waiting: step("waiting_no", "waiting_lease", "waiting_ms"),

@@ -11,8 +11,8 @@ use tasker_wire::{
     StepState,
     rest::{
         ActionBody, ActionResponse, CompletionData, DlqEntry, DlqInvestigated, DlqInvestigationQueueEntry, DlqStats, ErrorBody,
-        ErrorDetails, ExplainResponse, Health, Readiness, StalenessMonitoring, StepEffect, StepManualAction, StepResponse, SubmitTask,
-        TaskListResponse, TaskResponse, TemplateDetail, TemplateListResponse, Word,
+        ErrorDetails, ExplainResponse, Health, Readiness, StalenessMonitoring, StepEffect, StepManualAction, StepResponse,
+        SubmitTask, TaskListResponse, TaskResponse, TemplateDetail, TemplateListResponse, Word,
     },
 };
 
