@@ -44,7 +44,7 @@ pub async fn list(session: &mut Session, situation: &'static str) {
         ("a namespace", ["'ns3'", "null", "null"], 400),
         ("a template", ["'ns3'", "'name3'", "null"], 150),
         ("what is complete", ["null", "null", "'{complete}'"], 400),
-        ("what failed", ["null", "null", "'{error}'"], 400),
+        ("what failed", ["null", "null", "'{error}'"], 600),
         // The planner may prefer to read all tasks of the template, a hundredth of all.
         ("a template and a state", ["'ns0'", "'name0'", "'{error}'"], 12_000),
         ("a template and a state of none", ["'ns0'", "'name0'", "'{running}'"], 12_000),
