@@ -122,7 +122,8 @@ async fn each_threshold_names_what_waits() {
 
 #[tokio::test]
 async fn a_stale_task_is_ended_where_the_template_says_so_and_can_be_reopened() {
-    let (rig, task) = rig(json!({"max_steps_in_process_minutes": 30, "staleness_action": "error"})).await;
+    let lifecycle = json!({"max_steps_in_process_minutes": 30, "max_duration_minutes": 31, "staleness_action": "error"});
+    let (rig, task) = rig(lifecycle).await;
     let run = rig.receive().await;
     rig.pass(31 * MINUTE).await;
     let (one, other) = tokio::join!(look(&rig), look(&rig));
@@ -140,6 +141,7 @@ async fn a_stale_task_is_ended_where_the_template_says_so_and_can_be_reopened() 
 
     rig.engine.operate((task, None), OperatorAction::ReopenTask, by("try again"), Precondition::default()).await.unwrap();
     assert_eq!(entries(&rig).await[0]["status"], "manually_resolved");
+    rig.pass(MINUTE).await;
     assert_eq!(look(&rig).await, NOTHING, "its clocks begin anew");
     for _ in 0..2 {
         rig.answer(&rig.receive().await, success(json!(1))).await;
