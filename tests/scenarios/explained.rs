@@ -56,7 +56,7 @@ const TWISTS: [(usize, &str, Twist); 6] = [
     (0, "a pause ends by itself", |said| of(said, StepReason::Held, |step, now| step.changes_at = Some(now))),
     (0, "a retry has no time", |said| of(said, StepReason::WaitingForRetry, |step, _| step.changes_at = None)),
     (0, "a blocked step waits", |said| of(said, StepReason::Blocked, |step, _| step.reason = StepReason::WaitingForParents)),
-    (0, "a step waits for no decision", |said| of(said, StepReason::WaitingForDecision, |step, _| step.waits_for.clear())),
+    (2, "a step waits for no decision", |said| of(said, StepReason::WaitingForDecision, |step, _| step.waits_for.clear())),
     (0, "a place is given by itself", |said| of(said, StepReason::WaitingForPlace, |step, now| step.changes_at = Some(now))),
     (0, "a failed task is reopened", |said| {
         of(said, StepReason::Failed, |step, _| step.act.iter_mut().for_each(|act| act.remedy = Remedy::Reopen))
