@@ -38,7 +38,7 @@ begin
 end $$;
 
 -- What explains why a task and its steps are where they are. One row, or none if the task does not exist; everything in it is of one time.
---   ended_*: the operator's action that ended it · pause_*: the pauses in force · entry_*: its open DLQ entries
+--   ended_*: who ended it, if its steps did not · pause_*: the pauses in force · entry_*: its open DLQ entries
 --   batch_*: the batches with fewer places than workers
 --   open_*: for every first number of a position how many of its steps are not done; a tolerated failure counts as done
 --   s_*: at most p_limit of the steps that are neither complete nor resolved: those that hold up others before those that wait for them
@@ -74,9 +74,9 @@ begin
   select tasker.clock(), t.state, t.template_id, t.environment, t.namespace, t.name, t.created_at, t.finished_at, t.total_steps,
     t.active_steps, t.failed_steps, a.actor, a.reason, p.*, e.*, b.*, o.*, c.tolerated, s.*
   from (select * from tasker.tasks q where q.task_id = p_task offset 0) t
-    left join lateral (select l.actor, l.reason from tasker.audit_log l
-      where l.task_id = t.task_id and l.action in ('cancel_task', 'resolve_task') and l.to_state = t.state
-      order by l.created_at desc limit 1) a on true,
+    left join lateral (select l.action, l.actor, l.reason from tasker.audit_log l
+      where l.task_id = t.task_id and l.action in ('finish', 'cancel_task', 'resolve_task', 'expire_task') and l.to_state = t.state
+      order by l.created_at desc limit 1) a on a.action <> 'finish',
     lateral (select array_agg(q.what), array_agg(q.since), array_agg(q.actor), array_agg(q.reason) from (
       select 'task' as what, t.paused_at as since, l.actor, l.reason from (select) one left join lateral (
         select l.actor, l.reason from tasker.audit_log l where l.task_id = t.task_id and l.action = 'pause_task'

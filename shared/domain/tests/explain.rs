@@ -366,7 +366,9 @@ fn a_finished_task_says_who_ended_it_and_what_helps() {
     let sentence = "slow never runs, because its task was resolved.";
     says(facts, "slow", (StepReason::Abandoned, sentence, &[], None, None));
     let first = "start failed in attempt 1 of 3: declined: no money, and no attempt follows. slow waits for it.";
-    let sentence = format!("Failed since 14:30:21 UTC (2 min): {first} 1 step waits for what failed. Nothing moves by itself.");
+    let sentence = format!(
+        "Failed since 14:30:21 UTC (2 min), ended by kim: a typo. {first} 1 step waits for what failed. Nothing moves by itself."
+    );
     says_of_task(
         finished(TaskState::Error, vec![failed(), step("slow", Pending)]),
         TaskReason::Failed,
@@ -374,12 +376,20 @@ fn a_finished_task_says_who_ended_it_and_what_helps() {
         Some("Retry start, or redo, resolve or skip it."),
     );
 
+    let sentence = "Failed since 14:31:21 UTC (1 min): start failed in attempt 1 of 3: declined: no money, and no attempt follows. Nothing moves by itself.";
+    let facts = TaskFacts { state: TaskState::Error, finished_at: at(-60), ..task(vec![failed()]) };
+    says_of_task(facts, TaskReason::Failed, sentence, Some("Retry start, or redo, resolve or skip it."));
+    // A worker may have been cancelled with its task, whatever failed before.
+    let cancelled = vec![step("work_1", Error), step("work_2", Cancelled)];
+    let act = (Remedy::Reopen, None, reopen);
+    says(finished(TaskState::Error, cancelled), "work_2", (StepReason::Cancelled, "work_2 was cancelled.", &[], None, Some(act)));
+
     // A failed step of a task that ended can be retried only after the task was reopened, if at all.
     let sentence = "start failed in attempt 1 of 3: declined: no money, and no attempt follows.";
     let act = (Remedy::Reopen, None, "Reopen the task, then retry start.");
     says(finished(TaskState::Cancelled, vec![failed()]), "start", (StepReason::Failed, sentence, &[], None, Some(act)));
     says(finished(TaskState::ResolvedManually, vec![failed()]), "start", (StepReason::Failed, sentence, &[], None, None));
-    let sentence = "start was cancelled with its task.";
+    let sentence = "start was cancelled.";
     let act = (Remedy::Reopen, None, reopen);
     says(
         finished(TaskState::Cancelled, vec![step("start", Cancelled)]),

@@ -21,7 +21,7 @@ pub struct TaskFacts {
     pub active_steps: i32,
     /// Steps that failed, without tolerated ones, or were cancelled.
     pub failed_steps: i32,
-    /// Who cancelled or resolved it last.
+    /// Who ended it, if its steps did not.
     pub ended: Option<Ending>,
     /// The pauses in force.
     pub pauses: Vec<PauseFacts>,
@@ -37,7 +37,7 @@ pub struct TaskFacts {
     pub steps: Vec<StepFacts>,
 }
 
-/// An operator's action that ended a task.
+/// What ended a task: an operator's action, or that it was stale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     pub actor: String,

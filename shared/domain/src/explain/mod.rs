@@ -167,7 +167,11 @@ fn failed(facts: &TaskFacts, end: &str, steps: &[StepExplanation]) -> Said<TaskR
         }
     };
     let act = steps.first().and_then(|step| step.said.act.clone());
-    Said::new(TaskReason::Failed, format!("Failed {end}: {first}{rest} Nothing moves by itself.")).on(failed).act(act)
+    let how = match &facts.ended {
+        Some(Ending { actor, reason }) => format!(", ended by {actor}: {reason}."),
+        None => ":".to_owned(),
+    };
+    Said::new(TaskReason::Failed, format!("Failed {end}{how} {first}{rest} Nothing moves by itself.")).on(failed).act(act)
 }
 
 fn running(facts: &TaskFacts, steps: &[StepExplanation]) -> Said<TaskReason> {

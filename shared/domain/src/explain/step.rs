@@ -71,21 +71,22 @@ impl View<'_> {
 
     fn cancelled(&self, step: &StepFacts) -> Said<StepReason> {
         let failed = self.failed_workers(step.no);
-        let Some(first) = failed.first() else {
-            let sentence = format!("{} was cancelled with its task.", step.name);
-            return Said::new(StepReason::Cancelled, sentence).act(match self.facts.state {
-                TaskState::Cancelled => Some(Act::reopen()),
-                TaskState::ResolvedManually => None,
-                _ => Some(retry(&step.name, format!("Retry {}.", step.name))),
-            });
+        // Nothing else cancels a single step. In a task that was ended it may have been cancelled with that.
+        let is_alone = match self.facts.state {
+            TaskState::Running => true,
+            TaskState::Error => self.facts.ended.is_none(),
+            _ => false,
         };
-        let sentence = format!("{} was cancelled, because {first} of its batch failed.", step.name);
-        let act = match self.facts.state {
-            TaskState::Cancelled => Some(Act::reopen()),
+        if let (Some(first), true) = (failed.first(), is_alone) {
+            let sentence = format!("{} was cancelled, because {first} of its batch failed.", step.name);
+            let act = retry(first, format!("Retry or resolve {first}: the cancelled workers get a new budget."));
+            return Said::new(StepReason::Cancelled, sentence).act(act).on(failed);
+        }
+        Said::new(StepReason::Cancelled, format!("{} was cancelled.", step.name)).act(match self.facts.state {
+            TaskState::Cancelled | TaskState::Error => Some(Act::reopen()),
             TaskState::ResolvedManually => None,
-            _ => Some(retry(first, format!("Retry or resolve {first}: the cancelled workers get a new budget."))),
-        };
-        Said::new(StepReason::Cancelled, sentence).act(act).on(failed)
+            _ => Some(retry(&step.name, format!("Retry {}.", step.name))),
+        })
     }
 
     fn running(&self, step: &StepFacts, declared: &WorkflowStep) -> Said<StepReason> {
