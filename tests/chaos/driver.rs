@@ -75,9 +75,9 @@ pub struct Driver<'a> {
     over: CancellationToken,
 }
 
-/// The tasks of a seed: a few random workflows, several tasks of each.
-pub fn tasks_of(chance: &mut Chance) -> Vec<Task> {
-    let workflows: Vec<Workflow> = (0..6).map(|_| Workflow::draw(chance)).collect();
+/// The tasks of a seed: a few random workflows, which may have decisions, several tasks of each.
+pub fn tasks_of(chance: &mut Chance, decides: bool) -> Vec<Task> {
+    let workflows: Vec<Workflow> = (0..6).map(|_| Workflow::draw(chance, decides)).collect();
     let count = 20 + chance.below(2);
     let task = |_| {
         let workflow = workflows[chance.below(workflows.len())].clone();
@@ -89,7 +89,7 @@ pub fn tasks_of(chance: &mut Chance) -> Vec<Task> {
 /// Runs a seed to its end and checks the result.
 pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
-    let tasks = tasks_of(&mut chance);
+    let tasks = tasks_of(&mut chance, true);
     rig.prepare(&tasks).await?;
     rig.set_clock(START_MS).await?;
 
@@ -222,8 +222,7 @@ impl Driver<'_> {
     }
 
     fn work(&mut self, run: &RunStep) {
-        let tasks = &self.tasks;
-        let act = self.workers.run(run, |place| tasks[place].actions.clone());
+        let act = self.workers.run(run, &self.tasks);
         let carry = |done: CompleteStep, ms| {
             self.queue.carry(Outgoing::CompleteStep(Arc::new(done)), std::time::Duration::from_millis(ms));
         };
@@ -284,7 +283,9 @@ impl Driver<'_> {
 
     pub async fn complete(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
         let given = batch.clone();
-        match self.call("tasker.complete_", |engine| async move { engine.complete(given).await }).await? {
+        let decides = batch.iter().any(|done| matches!(done.outcome, Outcome::Success { decision: Some(_), .. }));
+        let statement = if decides { "tasker.expand_" } else { "tasker.complete_" };
+        match self.call(statement, |engine| async move { engine.complete(given).await }).await? {
             Called::Answered(Ok(answers)) => check_answers(&mut self.accepted, &batch, &answers),
             _ => {
                 for answer in batch {

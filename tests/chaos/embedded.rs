@@ -114,7 +114,7 @@ struct Run<'a> {
 /// Runs a seed to its end and checks the result.
 pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
-    let tasks = tasks_of(&mut chance);
+    let tasks = tasks_of(&mut chance, false);
     rig.prepare(&tasks).await?;
     rig.set_clock(START_MS).await?;
     let faults = Arc::new(Faults::default());
@@ -397,8 +397,7 @@ impl Run<'_> {
 
     fn work(&mut self, run: &RunStep) {
         loop {
-            let tasks = &self.tasks;
-            let act = self.workers.run(run, |place| tasks[place].actions.clone());
+            let act = self.workers.run(run, &self.tasks);
             let reported = act.report.is_some();
             if let Some(report) = act.report {
                 self.put(0, report);

@@ -32,6 +32,9 @@ struct Past {
     answers: Vec<Answered>,
 }
 
+/// The steps of a task that exist, by their positions.
+type Steps = BTreeMap<usize, Past>;
+
 #[derive(Debug, Deserialize)]
 struct Answered {
     lease: i32,
@@ -85,14 +88,14 @@ pub async fn check(rig: &Rig, seed: u64, tasks: &[Task], accepted: &HashSet<(Tas
         let id = task.id.context("a task was never created")?;
         let state = states.iter().find(|s| s["task_id"] == id.to_string()).context("a task is gone")?;
         let state = TaskState::parse(state["state"].as_str().unwrap_or_default()).context("an unknown state")?;
-        let mut past = steps.remove(&id.uuid()).unwrap_or_default();
-        past.sort_by_key(|s| step_of(&s.name));
+        let rows = steps.remove(&id.uuid()).unwrap_or_default();
+        let past: Steps = rows.into_iter().map(|step| (step_of(&step.name), step)).collect();
         let audit = audit.remove(&id.uuid()).unwrap_or_default();
         task_as_the_model_says(seed, place, task, state, &past)
-            .and_then(|()| past.iter().try_for_each(|step| legal(task, step, &past, accepted, id, still)))
+            .and_then(|()| past.values().try_for_each(|step| legal(task, step, &past, accepted, id, still)))
             .and_then(|()| audited(task, state, &audit))
             .with_context(|| {
-                let lines: String = past.iter().map(|step| format!("{step:?}\n")).collect();
+                let lines: String = past.values().map(|step| format!("{step:?}\n")).collect();
                 format!("task {place} ({id}), {state}, {:?}, {audit:?}:\n{lines}", task.actions)
             })?;
     }
@@ -142,12 +145,15 @@ async fn rows<T: for<'de> Deserialize<'de>>(rig: &Rig, sql: &str) -> Result<Vec<
     rows.iter().map(|r| Ok(serde_json::from_str(r.get(0))?)).collect()
 }
 
-fn task_as_the_model_says(seed: u64, place: usize, task: &Task, state: TaskState, past: &[Past]) -> Result<()> {
+fn task_as_the_model_says(seed: u64, place: usize, task: &Task, state: TaskState, past: &Steps) -> Result<()> {
     let ends = model::step_ends(seed, place, &task.workflow, &task.actions);
-    ensure!(past.len() == ends.len(), "it has {} steps instead of {}", past.len(), ends.len());
     let expected = model::task_end(&ends, &task.actions);
     ensure!(state == expected, "the model says {expected}");
-    for (end, step) in ends.iter().zip(past) {
+    for (no, end) in ends.iter().enumerate() {
+        let exists = task.workflow.exists((seed, place), no, |parent| Some(past.get(&parent)?.state));
+        ensure!(past.contains_key(&no) == exists, "{} exists: {}", step_name(no), !exists);
+        ensure!(exists == end.is_some() || task.actions.cancelled && !exists, "{} exists: {exists}", step_name(no));
+        let (Some(step), Some(end)) = (past.get(&no), end) else { continue };
         let cut_short = task.actions.cancelled && step.state == StepState::Cancelled;
         ensure!(cut_short || step.state == end.state, "{} is {}; the model says {}", step.name, step.state, end.state);
         let attempt = end.attempt.filter(|_| !cut_short);
@@ -161,7 +167,7 @@ fn task_as_the_model_says(seed: u64, place: usize, task: &Task, state: TaskState
     Ok(())
 }
 
-fn legal(task: &Task, step: &Past, past: &[Past], accepted: &HashSet<(TaskId, i32, i32)>, id: TaskId, still: bool) -> Result<()> {
+fn legal(task: &Task, step: &Past, past: &Steps, accepted: &HashSet<(TaskId, i32, i32)>, id: TaskId, still: bool) -> Result<()> {
     let name = &step.name;
     let planned = &task.workflow.steps[step_of(name)];
     ensure!(
@@ -236,9 +242,9 @@ fn ending(task: &Task, step: &Past, applied: &[&Answered]) -> Result<()> {
     Ok(())
 }
 
-fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &[Past], still: bool) -> Result<()> {
+fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &Steps, still: bool) -> Result<()> {
     let began = first.dispatched_us.with_context(|| format!("{} has an outcome and was never dispatched", step.name))?;
-    for &parent in &planned.parents {
+    for parent in &planned.parents {
         let parent = &past[parent];
         let done = matches!(parent.state, StepState::Complete | StepState::ResolvedManually);
         let before = parent.finished_us.is_some_and(|ended| ended <= began || !still);
@@ -248,7 +254,7 @@ fn parents_before(planned: &Step, step: &Past, first: &Answered, past: &[Past], 
 }
 
 /// The result came under the current lease, and its handler saw the results of all ancestors and no others.
-fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]) -> Result<()> {
+fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &Steps) -> Result<()> {
     let text = step.result.as_deref().unwrap_or_default();
     let told: Told = serde_json::from_str(text).with_context(|| format!("{} has the result {text}", step.name))?;
     ensure!((told.lease, told.attempt) == (step.lease, step.attempt), "{}: the result of another dispatch: {told:?}", step.name);
@@ -257,7 +263,7 @@ fn results_seen(workflow: &Workflow, step: &Past, last: &Answered, past: &[Past]
     let saw: BTreeSet<String> = told.saw.keys().cloned().collect();
     ensure!(saw == expected, "{} saw the results of {saw:?} instead of {expected:?}", step.name);
     for (name, seen) in &told.saw {
-        let seen_of = &past[step_of(name)];
+        let seen_of = &past[&step_of(name)];
         let result = seen_of.result.as_deref().unwrap_or("null");
         // A further ancestor may not be done yet, if an operator resolved the step between them. Then it ended no earlier than
         // this step began.

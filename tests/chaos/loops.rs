@@ -56,7 +56,7 @@ struct Run<'a> {
 /// Runs a seed to its end and checks the result.
 pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
-    let tasks = tasks_of(&mut chance);
+    let tasks = tasks_of(&mut chance, true);
     rig.prepare(&tasks).await?;
     rig.run_clock(0).await?;
     let faults = Arc::new(Faults::default());
@@ -95,7 +95,7 @@ async fn work(engine: Arc<Engine<InProcess>>, workers: Arc<Mutex<Workers>>, task
             let (engine, workers, tasks) = (engine.clone(), workers.clone(), tasks.clone());
             running.spawn(async move {
                 loop {
-                    let act = workers.lock().run(&run, |place| tasks.lock()[place].actions.clone());
+                    let act = workers.lock().run(&run, &tasks.lock());
                     let reported = act.report.is_some();
                     if let Some(report) = act.report {
                         answer(&engine, report).await;

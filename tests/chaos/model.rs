@@ -16,7 +16,10 @@ const WORKFLOWS: usize = 2_000;
 /// A timeout of so many seconds makes a worker report its start.
 const LONG_SECONDS: u32 = 90;
 
-/// A random workflow, determined by its number.
+/// Of the steps that may be decisions one of so many is.
+const DECISIONS: u64 = 3;
+
+/// A random workflow, determined by its number. From [`WORKFLOWS`] on they have decisions.
 #[derive(Debug, Clone)]
 pub struct Workflow {
     pub number: usize,
@@ -26,6 +29,8 @@ pub struct Workflow {
 #[derive(Debug, Clone)]
 pub struct Step {
     pub parents: Vec<usize>,
+    /// A decision: it names some of its children, and the others never exist.
+    pub decides: bool,
     pub max_attempts: i32,
     backoff: &'static str,
     base_ms: u64,
@@ -60,12 +65,12 @@ pub struct StepEnd {
 }
 
 impl Workflow {
-    pub fn draw(chance: &mut Chance) -> Self {
-        Self::number(chance.below(WORKFLOWS))
+    pub fn draw(chance: &mut Chance, decides: bool) -> Self {
+        Self::number(chance.below(WORKFLOWS) + if decides { WORKFLOWS } else { 0 })
     }
 
     fn number(number: usize) -> Self {
-        let mut chance = Chance::new(hash(&[0x776f_726b, number as u64]));
+        let mut chance = Chance::new(hash(&[0x776f_726b, (number % WORKFLOWS) as u64]));
         let count = 1 + chance.below(8).min(chance.below(8));
         let density = 150 + 100 * chance.below(6) as u64;
         let steps = (0..count).map(|no| {
@@ -73,13 +78,34 @@ impl Workflow {
             parents.truncate(6);
             Step {
                 parents,
+                decides: false,
                 max_attempts: 1 + chance.below(3) as i32,
                 backoff: ["none", "linear", "exponential", "fibonacci"][chance.below(4)],
                 base_ms: [0, 5, 20, 50][chance.below(4)],
                 timeout_seconds: if chance.permille(350) { LONG_SECONDS } else { 30 },
             }
         });
-        Self { number, steps: steps.collect() }
+        let mut workflow = Self { number, steps: steps.collect() };
+        if number >= WORKFLOWS {
+            for no in 0..workflow.steps.len() {
+                let may_decide = !workflow.steps[no].parents.is_empty() && workflow.children(no).next().is_some();
+                workflow.steps[no].decides =
+                    may_decide && hash(&[0x6465_6369, number as u64, no as u64]).is_multiple_of(DECISIONS);
+            }
+        }
+        workflow
+    }
+
+    pub fn children(&self, no: usize) -> impl Iterator<Item = usize> {
+        self.steps.iter().enumerate().filter(move |(_, step)| step.parents.contains(&no)).map(|(child, _)| child)
+    }
+
+    /// Whether a step exists: all its parents do, and those that are decisions are complete and named it.
+    pub fn exists(&self, (seed, task): (u64, usize), no: usize, state: impl Fn(usize) -> Option<StepState>) -> bool {
+        self.steps[no].parents.iter().all(|&parent| match state(parent) {
+            Some(state) if self.steps[parent].decides => state == StepState::Complete && names(seed, task, parent, no),
+            state => state.is_some(),
+        })
     }
 
     /// All ancestors of a step. A message carries the results of all of them: no workflow here has more than fit.
@@ -102,6 +128,7 @@ impl Workflow {
         let step = |(no, step): (usize, &Step)| {
             json!({
                 "name": step_name(no),
+                "type": if step.decides { "decision" } else { "standard" },
                 "dependencies": step.parents.iter().map(|&p| step_name(p)).collect::<Vec<_>>(),
                 "handler": {"callable": "scripted"},
                 "timeout_seconds": step.timeout_seconds,
@@ -142,28 +169,37 @@ pub fn checkpoints(seed: u64, task: usize, step: usize, attempt: i32) -> bool {
     hash(&[seed, 2, task as u64, step as u64, attempt as u64]).is_multiple_of(12)
 }
 
-/// The ends of the steps of a task that nobody cancels.
-pub fn step_ends(seed: u64, task: usize, workflow: &Workflow, actions: &Actions) -> Vec<StepEnd> {
-    let mut ends: Vec<StepEnd> = Vec::new();
+/// Whether a decision names a child.
+pub fn names(seed: u64, task: usize, decision: usize, child: usize) -> bool {
+    !hash(&[seed, 6, task as u64, decision as u64, child as u64]).is_multiple_of(4)
+}
+
+/// The ends of the steps of a task that nobody cancels. `None`: the step does not exist.
+pub fn step_ends(seed: u64, task: usize, workflow: &Workflow, actions: &Actions) -> Vec<Option<StepEnd>> {
+    let mut ends: Vec<Option<StepEnd>> = Vec::new();
     for (no, step) in workflow.steps.iter().enumerate() {
         let done = |e: &StepEnd| matches!(e.state, StepState::Complete | StepState::ResolvedManually);
+        if !workflow.exists((seed, task), no, |parent| Some(ends[parent]?.state)) {
+            ends.push(None);
+            continue;
+        }
         let end = if actions.resolved.contains_key(&no) {
             StepEnd { state: StepState::ResolvedManually, attempt: None }
-        } else if !step.parents.iter().all(|&p| done(&ends[p])) {
+        } else if !step.parents.iter().all(|&p| ends[p].as_ref().is_some_and(done)) {
             StepEnd { state: StepState::Pending, attempt: Some(0) }
         } else {
             run(seed, task, no, actions.last_budget(no), step.max_attempts)
         };
-        ends.push(end);
+        ends.push(Some(end));
     }
     ends
 }
 
 /// The end of the task, given its steps.
-pub fn task_end(ends: &[StepEnd], actions: &Actions) -> TaskState {
+pub fn task_end(ends: &[Option<StepEnd>], actions: &Actions) -> TaskState {
     if actions.cancelled {
         TaskState::Cancelled
-    } else if ends.iter().any(|e| e.state == StepState::Error) {
+    } else if ends.iter().flatten().any(|e| e.state == StepState::Error) {
         TaskState::Error
     } else {
         TaskState::Complete

@@ -72,6 +72,7 @@ impl Plant {
                 &[("complete_v1", &[(" and s.lease = i.lease and", " and")])],
                 &[("complete_one_v1", &[(" and s.lease = p_lease and", " and")])],
                 &[("complete_many_v1", &[(" and s.lease = p_lease[i] and", " and")])],
+                &[("expand_v1", &[(" and s.lease = p_lease\n", "\n")])],
             ],
             Self::ParentsReadWithTheDecrement => READ_WITH_THE_DECREMENT,
             Self::DecrementNotAggregated => &[

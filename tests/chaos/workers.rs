@@ -9,9 +9,10 @@ use serde_json::{json, value::RawValue};
 use tasker_wire::{CompleteStep, Outcome, RunStep, StepId, limits, outcome::Failure};
 
 use crate::{
+    driver::Task,
     faults::{Fault, Faults},
     hash::{digest, hash},
-    model::{self, Actions, End},
+    model::{self, End, Workflow},
     queue::place_of,
 };
 
@@ -44,14 +45,14 @@ impl Workers {
         Self { seed, faults, runs: HashMap::new(), started: HashMap::new(), steps: HashMap::new(), answers: Vec::new() }
     }
 
-    pub fn run(&mut self, run: &RunStep, actions: impl Fn(usize) -> Actions) -> Act {
+    pub fn run(&mut self, run: &RunStep, tasks: &[Task]) -> Act {
         let (place, step) = (place_of(run.context.get()).expect("a task knows its place"), step_of(&run.step_name));
         self.steps.insert(run.step_id, step);
         let times = self.runs.entry((place, step, run.lease)).or_default();
         *times += 1;
         let times = *times;
         let h = hash(&[self.seed, 5, place as u64, step as u64, run.lease as u64, times]);
-        let budget = actions(place).budget(step, run.lease);
+        let budget = tasks[place].actions.budget(step, run.lease);
         let may_fail = !self.faults.enough();
 
         let mut act = Act { ms: h / 1000 % 3_000, ..Act::default() };
@@ -73,7 +74,7 @@ impl Workers {
             self.faults.note(Fault::Released);
             Outcome::Released {}
         } else {
-            self.outcome(run, (place, step, budget), times)
+            self.outcome(run, &tasks[place].workflow, (place, step, budget), times)
         };
         let answer = run.complete(outcome, "scripted", act.ms);
         self.answers.push(answer.clone());
@@ -92,7 +93,7 @@ impl Workers {
         leases.contains(&run.lease) || leases.len() < limits::LOSSES as usize - 1 && leases.insert(run.lease)
     }
 
-    fn outcome(&self, run: &RunStep, (place, step, budget): (usize, usize, usize), times: u64) -> Outcome {
+    fn outcome(&self, run: &RunStep, workflow: &Workflow, (place, step, budget): (usize, usize, usize), times: u64) -> Outcome {
         // A second run does not stop again, so that a success may come under the lease before that of the dispatch after the checkpoint.
         if times == 1 && run.checkpoint.is_none() && model::checkpoints(self.seed, place, step, run.attempt) {
             let cursor = raw(&json!({"lease": run.lease}));
@@ -108,7 +109,10 @@ impl Workers {
                 // Two runs under one lease have different results half of the time.
                 let times = times / 2;
                 let result = json!({"lease": run.lease, "attempt": run.attempt, "times": times, "saw": saw});
-                Outcome::success(raw(&result), None)
+                let named =
+                    || workflow.children(step).filter(|&child| model::names(self.seed, place, step, child)).map(model::step_name);
+                let decision = workflow.steps[step].decides.then(|| raw(&json!({"create": named().collect::<Vec<_>>()})));
+                Outcome::Success { result: raw(&result), metadata: None, decision, batches: None }
             }
         }
     }
