@@ -15,7 +15,7 @@ const BUGS: &[(&str, &str, &str, &str)] = &[
     ("a deadline that moved still counts", "complete_v1", "(not i.if_due or s.wake_at <= tasker.clock())", "true"),
     ("a worker's loss is not counted", "complete_v1", "then s.losses + 1", "then s.losses"),
     ("losses are kept over a retry", "complete_v1", "when i.verdict = 'retry' then 0 else", "else"),
-    ("a late outcome is not recorded", "complete_v1", "s.lease > i.lease and i.lease > 0", "false"),
+    ("a late outcome is not recorded", "complete_v1", "i.lease > 0 and not i.if_due", "false"),
     ("any second outcome is a duplicate", "complete_v1", "a.applied and a.digest = i.digest", "a.applied"),
     ("any second success is a duplicate", "complete_v1", "s.lease = i.lease and s.digest = i.digest", "s.lease = i.lease"),
     ("a repeated success is not known", "complete_v1", " or s.lease = i.lease and s.digest = i.digest", ""),
