@@ -43,8 +43,8 @@ create function tasker.is_active(state text, wake_at timestamptz) returns boolea
   select state in ('enqueued', 'in_progress', 'waiting_for_retry') or state = 'pending' and wake_at is not null
 $$;
 
--- The parents of a step that are not done.
-create function tasker.open_parents(p_task uuid, p_parents int[]) returns int language sql stable as $$
+-- The number of a step's parents that are not done. In a FROM clause the planner inlines it, so that many steps need one statement.
+create function tasker.open_parents(p_task uuid, p_parents int[]) returns setof int language sql stable rows 1 as $$
   select count(*)::int from unnest(p_parents) k(no), lateral (select * from tasker.steps q where q.task_id = p_task and q.no = k.no offset 0) s
   where not (s.state in ('complete', 'resolved_manually') or s.tolerated)
 $$;
@@ -62,13 +62,14 @@ $$;
 -- Returns their number.
 create function tasker.revive(p_task uuid, p_no int[]) returns int language sql as $$
   with k as (
-    select s.no, s.parents, exists (
+    select s.task_id, s.no, p.open, exists (
       select from tasker.batches b where b.task_id = p_task and b.no = s.no & ~16383 and s.no & 16383 > 0) as waits
-    from unnest(p_no) u(no), lateral (select * from tasker.steps q where q.task_id = p_task and q.no = u.no and q.state = 'cancelled' offset 0) s
+    from unnest(p_no) u(no), lateral (select * from tasker.steps q where q.task_id = p_task and q.no = u.no and q.state = 'cancelled' offset 0) s,
+      tasker.open_parents(p_task, s.parents) p(open) offset 0
   ), revived as (
     update tasker.steps s set state = 'pending', attempt = 0, losses = 0, resends = 0, error = null, finished_at = null, wake_at = null,
-      held_at = null, pending_parents = tasker.open_parents(p_task, k.parents) + k.waits::int
-    from k where s.task_id = any (array[p_task]) and s.no = k.no
+      held_at = null, pending_parents = k.open + k.waits::int
+    from k where s.task_id = any (array[k.task_id]) and s.no = k.no
     returning 1)
   select count(*)::int from revived
 $$;
@@ -219,7 +220,7 @@ begin
     return;
   end if;
   update tasker.steps s set state = 'pending', attempt = 0, losses = 0, resends = 0, tolerated = false,
-    pending_parents = tasker.open_parents(p_task, own.parents), wake_at = null, held_at = null, finished_at = null, error = null,
+    pending_parents = (select p from tasker.open_parents(p_task, own.parents) p), wake_at = null, held_at = null, finished_at = null, error = null,
     inputs = coalesce(p_inputs::json, s.inputs), checkpoint = case when p_inputs is null then s.checkpoint end
   where s.task_id = p_task and s.no = p_no;
   if own.tolerated then
@@ -227,7 +228,8 @@ begin
     select count(*) into unheld from unnest(own.children) k(no), lateral (
       select from tasker.steps q where q.task_id = p_task and q.no = k.no and q.wake_at is not null offset 0) c;
     update tasker.steps s set pending_parents = s.pending_parents + 1, wake_at = null, held_at = null
-    from unnest(own.children) k(no) where s.task_id = any (array[p_task]) and s.no = k.no;
+    from (select p_task as task_id, u.no from unnest(own.children) u(no) offset 0) k
+    where s.task_id = any (array[k.task_id]) and s.no = k.no;
   end if;
   select * into batch from tasker.reopen_batch(p_task, p_no, case when own.tolerated then '' else own.state end);
   if own.state <> 'waiting_for_retry' then
@@ -276,7 +278,9 @@ begin
   update tasker.tasks t set lease_base = greatest(t.lease_base, (
       select max(s.lease) from unnest(gone) k(no), lateral (select * from tasker.steps q where q.task_id = p_task and q.no = k.no offset 0) s))
   where t.task_id = p_task and gone <> '{}';
-  delete from tasker.steps s using unnest(gone) k(no) where s.task_id = any (array[p_task]) and s.no = k.no;
+  -- The task comes with the numbers, here and elsewhere: otherwise a plan may look through all numbers for each step of the task.
+  delete from tasker.steps s using (select p_task as task_id, u.no from unnest(gone) u(no) offset 0) k
+  where s.task_id = any (array[k.task_id]) and s.no = k.no;
   delete from tasker.batches b where b.task_id = p_task and exists (select from unnest(gone) k(no) where k.no & ~16383 = b.no and k.no & 16383 > 0);
   select * into batch from tasker.reopen_batch(p_task, p_no, case when own.tolerated then '' else own.state end);
   if not tasker.is_active(own.state, own.wake_at) then
@@ -289,11 +293,15 @@ begin
     worker = null, metadata = null,
     inputs = case when s.no = p_no then coalesce(p_inputs::json, s.inputs) else s.inputs end,
     parents = coalesce(k.parents, s.parents)
-  from (select u.no, e.parents from unnest(reset) u(no) left join json_to_recordset(p_plan->'parents') e(no int, parents int[]) using (no)) k
-  where s.task_id = any (array[p_task]) and s.no = k.no;
+  from (select p_task as task_id, u.no, e.parents
+    from unnest(reset) u(no) left join json_to_recordset(p_plan->'parents') e(no int, parents int[]) using (no) offset 0) k
+  where s.task_id = any (array[k.task_id]) and s.no = k.no;
   -- In a later statement, which sees what was set back.
-  update tasker.steps s set pending_parents = tasker.open_parents(p_task, s.parents)
-  from unnest(reset) k(no) where s.task_id = any (array[p_task]) and s.no = k.no;
+  update tasker.steps s set pending_parents = k.open
+  from (select p_task as task_id, u.no, p.open from unnest(reset) u(no),
+      lateral (select q.parents from tasker.steps q where q.task_id = p_task and q.no = u.no offset 0) q,
+      tasker.open_parents(p_task, q.parents) p(open) offset 0) k
+  where s.task_id = any (array[k.task_id]) and s.no = k.no;
   update tasker.tasks t set total_steps = t.total_steps - cardinality(gone),
     state = case when t.state = 'complete' then 'error' else t.state end
   where t.task_id = p_task;

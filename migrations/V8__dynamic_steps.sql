@@ -136,11 +136,11 @@ begin
   end if;
 
   update tasker.steps s set parents = s.parents || k.parents, pending_parents = s.pending_parents + k.open
-  from (select e.no, e.parents, (select count(*)::int from unnest(e.parents) p(no), lateral (
+  from (select p_task as task_id, e.no, e.parents, (select count(*)::int from unnest(e.parents) p(no), lateral (
           select from tasker.steps q where q.task_id = p_task and q.no = p.no
             and not (q.state in ('complete', 'resolved_manually') or q.tolerated) offset 0) open) as open
-        from json_to_recordset(p_growth->'edges') e(no int, parents int[])) k
-  where s.task_id = any (array[p_task]) and s.no = k.no;
+        from json_to_recordset(p_growth->'edges') e(no int, parents int[]) offset 0) k
+  where s.task_id = any (array[k.task_id]) and s.no = k.no;
 
   -- What was made has counted the decider already.
   below := array(select u.no from unnest(p_children) u(no)

@@ -31,6 +31,11 @@ pub struct Cost {
     pub nodes: u64,
     /// Statements that the functions ran.
     pub inner: u64,
+    /// Rows that the nodes of all plans answered or dropped; 0 unless rows are counted. A loop over all numbers for each step shows here
+    /// and in no count of pages.
+    pub rows: u64,
+    /// How long the server took. It is printed and never gated.
+    pub ms: f64,
     /// Rows that were inserted into `attempts`.
     pub attempts: u64,
     /// Updates of rows of `steps`, and how many of them stayed on their page, so that no index was written.
@@ -69,6 +74,12 @@ impl Session {
         self.client.batch_execute(settings).await.unwrap();
     }
 
+    /// Counts plans and their rows from now on.
+    pub async fn count_rows(&self) {
+        self.count_plans().await;
+        self.client.batch_execute("set auto_explain.log_analyze = on; set auto_explain.log_timing = off").await.unwrap();
+    }
+
     /// Runs a statement of the store, `file` without its extension, with its parameters as SQL literals.
     /// It may touch `bound` pages.
     pub async fn run(&mut self, meter: Meter, file: &str, what: &str, params: &[&str], bound: u64) {
@@ -89,6 +100,7 @@ impl Session {
         let count = |key| plan[0]["Plan"][key].as_u64().unwrap();
         let more = |table: &str, key: &str| counter(after, table, key) - counter(before, table, key);
         // Without those of the two queries of the counters.
+        let looked_at = self.plans.lock().iter().map(|plan| rows_of(&plan["Plan"])).sum::<f64>();
         let plans: Vec<u64> = self.plans.lock().iter().map(|plan| nodes(&plan["Plan"])).collect();
         let plans = if plans.is_empty() { &[] } else { &plans[1..plans.len() - 1] };
         self.costs.push(Cost {
@@ -101,6 +113,8 @@ impl Session {
             scanned: TABLES.into_iter().filter(|table| more(table, "scans") > 0).map(str::to_owned).collect(),
             nodes: plans.iter().sum(),
             inner: plans.len().saturating_sub(1) as u64,
+            rows: looked_at as u64,
+            ms: plan[0]["Execution Time"].as_f64().unwrap(),
             attempts: more("attempts", "inserts"),
             updates: more("steps", "updates"),
             hot: more("steps", "hot"),
@@ -136,11 +150,18 @@ impl Session {
     /// The statements that cost too much, in sentences.
     pub fn faults(&self) -> Vec<String> {
         let too_many = self.costs.iter().filter(|c| c.pages > c.bound);
-        let scans = self.costs.iter().filter(|c| !c.scanned.is_empty());
         too_many
             .map(|c| format!("{} with {}: {} pages, at most {} are allowed", c.statement, c.situation, c.pages, c.bound))
-            .chain(scans.map(|c| format!("{} with {}: reads all of {}", c.statement, c.situation, c.scanned.join(", "))))
+            .chain(self.costs.iter().filter_map(Cost::scans))
             .collect()
+    }
+}
+
+impl Cost {
+    /// A sentence if it scanned a table.
+    pub fn scans(&self) -> Option<String> {
+        let tables = self.scanned.join(", ");
+        (!tables.is_empty()).then(|| format!("{} with {}: reads all of {tables}", self.statement, self.situation))
     }
 }
 
@@ -154,6 +175,14 @@ fn counter(counters: &Value, table: &str, key: &str) -> u64 {
 /// The nodes of a plan, with those of its CTEs and subplans.
 fn nodes(plan: &Value) -> u64 {
     1 + plan["Plans"].as_array().into_iter().flatten().map(nodes).sum::<u64>()
+}
+
+/// The rows that the nodes of a plan answered or dropped.
+fn rows_of(plan: &Value) -> f64 {
+    let keys = ["Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter"];
+    let own: f64 = keys.iter().filter_map(|key| plan[key].as_f64()).sum();
+    let loops = plan["Actual Loops"].as_f64().unwrap_or_default();
+    own * loops + plan["Plans"].as_array().into_iter().flatten().map(rows_of).sum::<f64>()
 }
 
 async fn texts(client: &Client, sql: &str) -> Vec<String> {

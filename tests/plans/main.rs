@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod cost;
+mod dynamic;
 mod finished_tasks;
 mod ordinary;
 mod workload;
@@ -101,5 +102,26 @@ async fn the_ordinary_step_is_cheap_whatever_the_statistics() {
     faults.extend(ordinary::faults(&mut session, "plans of nearly empty tables").await);
     client.batch_execute("analyze").await.unwrap();
     faults.extend(ordinary::faults(&mut session, "fresh statistics").await);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[tokio::test]
+async fn many_steps_are_made_and_repeated_in_proportion_to_their_number_whatever_the_statistics() {
+    let db = database().await;
+    let client = db.client().await;
+    finished_tasks::keep_statistics(&client).await;
+    let mut young = Session::over(&db).await;
+    young.count_rows().await;
+    let mut faults = dynamic::faults(&db, &mut young, "no statistics").await;
+    // These plans stay, because nothing is analyzed while they are used.
+    client.batch_execute("truncate tasker.tasks, tasker.steps, tasker.batches, tasker.attempts; analyze").await.unwrap();
+    let mut empty = Session::over(&db).await;
+    empty.count_rows().await;
+    faults.extend(dynamic::faults(&db, &mut empty, "plans of empty tables").await);
+    finished_tasks::insert(&client, 1..SOME, 4).await;
+    client.batch_execute("analyze").await.unwrap();
+    let mut fresh = Session::over(&db).await;
+    fresh.count_rows().await;
+    faults.extend(dynamic::faults(&db, &mut fresh, "fresh statistics").await);
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
