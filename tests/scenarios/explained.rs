@@ -450,7 +450,7 @@ impl Explained {
 
     /// The message of a step is given up, or a failed task is resolved.
     async fn end_or_give_up(&mut self, said: &Explanation) -> Caller {
-        if said.state == TaskState::Error && self.life.chance.permille(300) {
+        if said.state == TaskState::Error && self.life.chance.permille(900) {
             self.operate(None, OperatorAction::ResolveTask).await;
             return Caller::Operator;
         }
