@@ -123,7 +123,7 @@ impl Undecided {
         let success = [&self.task, &self.no, "1", "1", "'1'", "null", "1", "'w'", "1", &growth];
         session.run(meter, "expand", "makes them", &[&success[..], &dispatch[..]].concat(), u64::MAX).await;
         if let Some(batch) = &self.workflow.steps[self.decider].batch {
-            let each = |text: &str| format!("'{{{}}}'", vec![text; ENDED].join(","));
+            let each = |text: &str| format!("'{{{}}}'", [text; ENDED].join(","));
             let nos: Vec<String> = (1..=ENDED as i32).map(|worker| (step_no(batch.pattern) + worker).to_string()).collect();
             let key = [each(self.task.trim_matches('\'')), format!("'{{{}}}'", nos.join(",")), each("1"), each("1")];
             let verdict = ["complete", "0", "1", "null", "null", "1", "w", "1", "false"].map(each);
