@@ -77,14 +77,11 @@ language sql stable
 set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
 as $$
   select array(
-    select format('step %s was ready and not dispatched', s.name) from tasker.steps s
+    select case p.open when 0 then format('step %s was ready and not dispatched', s.name)
+      else format('step %s counted %s open parents instead of %s', s.name, s.pending_parents, p.open) end
+    from tasker.steps s, tasker.open_parents(p_task, s.parents) p(open)
     where s.task_id = p_task and s.state = 'pending' and s.wake_at is null and not tasker.waits_for_place(p_task, s.no, s.held_at)
-      and tasker.open_parents(p_task, s.parents) = 0
-    union all
-    select format('step %s counted %s open parents instead of %s', s.name, s.pending_parents, tasker.open_parents(p_task, s.parents))
-    from tasker.steps s
-    where s.task_id = p_task and s.state = 'pending' and s.wake_at is null and not tasker.waits_for_place(p_task, s.no, s.held_at)
-      and s.pending_parents <> tasker.open_parents(p_task, s.parents) and tasker.open_parents(p_task, s.parents) > 0
+      and (p.open = 0 or s.pending_parents <> p.open)
     union all
     select format('step %s was dispatched, and nothing would send it again', s.name) from tasker.steps s
     where s.task_id = p_task and s.state = 'enqueued' and s.wake_at is null
@@ -114,8 +111,10 @@ begin
   select count(*) filter (where tasker.is_active(s.state, s.wake_at)) - active,
     count(*) filter (where s.state in ('error', 'cancelled') and not s.tolerated) - failed
   into active, failed from tasker.steps s where s.task_id = p_task;
-  update tasker.steps s set pending_parents = tasker.open_parents(p_task, s.parents)
-  where s.task_id = p_task and s.state = 'pending' and s.wake_at is null and not tasker.waits_for_place(p_task, s.no, s.held_at);
+  update tasker.steps s set pending_parents = k.open
+  from (select q.task_id, q.no, p.open from tasker.steps q, tasker.open_parents(p_task, q.parents) p(open)
+    where q.task_id = p_task and q.state = 'pending' and q.wake_at is null and not tasker.waits_for_place(p_task, q.no, q.held_at) offset 0) k
+  where s.task_id = any (array[k.task_id]) and s.no = k.no;
   ready := array(select s.no from tasker.steps s
     where s.task_id = p_task and s.state = 'pending' and s.wake_at is null and s.pending_parents = 0 order by s.no);
   if p_send_ms is not null then

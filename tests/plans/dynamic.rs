@@ -22,8 +22,8 @@ use crate::cost::{Cost, Meter, Session};
 /// declare hardly more.
 const FEW: usize = 3;
 const SIZES: [usize; 2] = [999, 9_990];
-/// The most that ten times the steps may cost.
-const TEN_TIMES: f64 = 13.0;
+/// The most that ten times the steps may cost, with room for whole pages that the log takes up. Were it a square, it would be a hundred times.
+const TEN_TIMES: f64 = 16.0;
 /// The same of what touches only some of them, whatever their number.
 const AS_MUCH: f64 = 2.0;
 /// Workers that end together.

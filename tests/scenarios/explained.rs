@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tasker_domain::explain::{Act, Explanation, Said, StepExplanation};
+use tasker_domain::explain::{Act, ExplainedStep, Explanation, Said};
 use tasker_engine::{Engine, EngineSettings, OperatorAction, Precondition};
 use tasker_queue::InProcess;
 use tasker_store::{PauseScope, Store};
@@ -369,7 +369,7 @@ impl Explained {
     /// What is said not to happen has not happened.
     async fn keeps(&self, before: &Rows, said: &Explanation, after: &Rows, caller: Caller) {
         let paused = self.is_paused().await;
-        for StepExplanation { name, said, .. } in &said.steps {
+        for ExplainedStep { name, said, .. } in &said.steps {
             // A step that was deleted and made again is another one.
             let Some(row) = after.get(name) else { continue };
             let was = &before[name];
@@ -474,8 +474,8 @@ impl Explained {
     }
 
     /// One of the steps of which such a thing is said. Their order does not depend on times, which are not the same in each run.
-    fn one_of<'a>(&mut self, said: &'a Explanation, which: impl Fn(&Said<StepReason>) -> bool) -> Option<&'a StepExplanation> {
-        let mut steps: Vec<&StepExplanation> = said.steps.iter().filter(|step| which(&step.said)).collect();
+    fn one_of<'a>(&mut self, said: &'a Explanation, which: impl Fn(&Said<StepReason>) -> bool) -> Option<&'a ExplainedStep> {
+        let mut steps: Vec<&ExplainedStep> = said.steps.iter().filter(|step| which(&step.said)).collect();
         steps.sort_by_key(|step| step.no);
         (!steps.is_empty()).then(|| steps[self.life.chance.below(steps.len())])
     }
@@ -536,7 +536,7 @@ impl Explained {
 
     /// An operator does what is said to help, which moves the step.
     async fn do_as_told(&mut self, said: &Explanation) -> Caller {
-        let Some(StepExplanation { name, said, .. }) = self.one_of(said, |step| step.act.is_some()) else {
+        let Some(ExplainedStep { name, said, .. }) = self.one_of(said, |step| step.act.is_some()) else {
             return Caller::Operator;
         };
         let act = said.act.as_ref().unwrap();

@@ -18,9 +18,7 @@ class SplitDataset(StepHandler, Batchable):
         if size < batch_size:
             return self.no_batches_outcome("dataset_too_small", {"dataset_size": size})
         cursors = self.create_cursor_ranges(size, batch_size, max_batches=context.get_config("max_workers"))
-        return self.batch_analyzer_success(
-            cursor_configs=cursors, worker_template_name="count_batch", total_items=size
-        )
+        return self.batch_analyzer_success(cursor_configs=cursors, worker_template_name="count_batch", total_items=size)
 
 
 class CountBatch(StepHandler, Batchable):

@@ -1,4 +1,4 @@
-"""The four number samples in Python. The templates are ``linear.yaml``, ``diamond.yaml``, ``tree.yaml`` and ``mixed_dag.yaml``."""
+"""The four number samples of ``config/templates``: ``linear``, ``diamond``, ``tree`` and ``mixed_dag``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 //! Why a task and its steps are where they are.
 
-use tasker_domain::explain::{Act, Explanation, Said, StepExplanation as Explained};
+use tasker_domain::explain::{Act, ExplainedStep, Explanation, Said};
 use tasker_wire::{
     TaskId,
     rest::{ActHint, ExplainResponse, StepExplanation},
@@ -27,7 +27,7 @@ pub(crate) fn explanation(id: TaskId, explanation: Explanation) -> ExplainRespon
     }
 }
 
-fn step(task: TaskId, Explained { no, name, said }: Explained) -> StepExplanation {
+fn step(task: TaskId, ExplainedStep { no, name, said }: ExplainedStep) -> StepExplanation {
     let Said { reason, sentence, waits_for, changes_at, act } = said;
     StepExplanation {
         step_uuid: task.step(no).uuid(),

@@ -29,13 +29,13 @@ pub struct Explanation {
     pub state: TaskState,
     pub task: Said<TaskReason>,
     /// The steps that are not done, then the tolerated ones. Those that hold up others come first.
-    pub steps: Vec<StepExplanation>,
+    pub steps: Vec<ExplainedStep>,
     /// The steps beyond those.
     pub not_listed: i64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct StepExplanation {
+pub struct ExplainedStep {
     pub no: StepNo,
     pub name: String,
     pub said: Said<StepReason>,
@@ -94,15 +94,15 @@ pub fn explain(facts: &TaskFacts, workflow: Option<&Workflow>, pool_of: impl Fn(
     }
 }
 
-fn explain_steps(view: &View) -> Vec<StepExplanation> {
+fn explain_steps(view: &View) -> Vec<ExplainedStep> {
     let own: Vec<Option<Said<StepReason>>> = view.facts.steps.iter().map(|step| view.own(step)).collect();
     let holders = Holders::of(view, &own);
-    let explained = |(step, own): (&StepFacts, &Option<Said<StepReason>>)| StepExplanation {
+    let explained = |(step, own): (&StepFacts, &Option<Said<StepReason>>)| ExplainedStep {
         no: step.no,
         name: step.name.clone(),
         said: own.clone().unwrap_or_else(|| holders.explain(step)),
     };
-    let mut steps: Vec<StepExplanation> = view.facts.steps.iter().zip(&own).map(explained).collect();
+    let mut steps: Vec<ExplainedStep> = view.facts.steps.iter().zip(&own).map(explained).collect();
     steps.sort_by_key(|step| step.said.reason);
     steps
 }
@@ -136,7 +136,7 @@ impl Act {
     }
 }
 
-fn of_task(facts: &TaskFacts, steps: &[StepExplanation]) -> Said<TaskReason> {
+fn of_task(facts: &TaskFacts, steps: &[ExplainedStep]) -> Said<TaskReason> {
     let end = facts.finished_at.map(|at| since(at, facts.now)).unwrap_or_default();
     let ended = || facts.ended.as_ref().map(|Ending { actor, reason }| format!(" by {actor}: {reason}")).unwrap_or_default();
     match facts.state {
@@ -157,7 +157,7 @@ fn of_task(facts: &TaskFacts, steps: &[StepExplanation]) -> Said<TaskReason> {
     }
 }
 
-fn failed(facts: &TaskFacts, end: &str, steps: &[StepExplanation]) -> Said<TaskReason> {
+fn failed(facts: &TaskFacts, end: &str, steps: &[ExplainedStep]) -> Said<TaskReason> {
     let (first, failed) = failures(facts, steps);
     let waiting = facts.open.values().sum::<i32>() - facts.failed_steps;
     let rest = match waiting {
@@ -174,11 +174,11 @@ fn failed(facts: &TaskFacts, end: &str, steps: &[StepExplanation]) -> Said<TaskR
     Said::new(TaskReason::Failed, format!("Failed {end}{how} {first}{rest} Nothing moves by itself.")).on(failed).act(act)
 }
 
-fn running(facts: &TaskFacts, steps: &[StepExplanation]) -> Said<TaskReason> {
-    let moving: Vec<&StepExplanation> = steps.iter().filter(|step| moves(step.said.reason)).collect();
+fn running(facts: &TaskFacts, steps: &[ExplainedStep]) -> Said<TaskReason> {
+    let moving: Vec<&ExplainedStep> = steps.iter().filter(|step| moves(step.said.reason)).collect();
     let first = moving.first().map_or("It is not listed.", |step| step.said.sentence.as_str());
     let names = moving.iter().take(tasker_wire::limits::LISTED_NAMES).map(|step| step.name.clone()).collect();
-    let act = |step: Option<&&StepExplanation>| step.and_then(|step| step.said.act.clone());
+    let act = |step: Option<&&ExplainedStep>| step.and_then(|step| step.said.act.clone());
     let said = if facts.failed_steps > 0 {
         let (failure, _) = failures(facts, steps);
         let more = counted(facts.active_steps.into(), "step");
@@ -199,9 +199,9 @@ fn running(facts: &TaskFacts, steps: &[StepExplanation]) -> Said<TaskReason> {
 }
 
 /// What is said of the first failed or cancelled step, with the number of the others, and the names of those that are listed.
-fn failures(facts: &TaskFacts, steps: &[StepExplanation]) -> (String, Vec<String>) {
-    let has_ended = |step: &&StepExplanation| matches!(step.said.reason, StepReason::Failed | StepReason::Cancelled);
-    let failed: Vec<&StepExplanation> = steps.iter().take_while(has_ended).collect();
+fn failures(facts: &TaskFacts, steps: &[ExplainedStep]) -> (String, Vec<String>) {
+    let has_ended = |step: &&ExplainedStep| matches!(step.said.reason, StepReason::Failed | StepReason::Cancelled);
+    let failed: Vec<&ExplainedStep> = steps.iter().take_while(has_ended).collect();
     let first = failed.first().map_or("", |step| step.said.sentence.as_str());
     let more = match i64::from(facts.failed_steps) - 1 {
         ..=0 => String::new(),
