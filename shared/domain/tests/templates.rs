@@ -321,7 +321,7 @@ fn a_batch_is_configured_once_and_for_its_own_pattern() {
              {{name: c, type: batchable}}, {{name: v, type: batch_worker, dependencies: [c]}}"
         )
     };
-    let config = |template: &str, size: u32| format!(", batch_config: {{worker_template: {template}, batch_size: {size}}}");
+    let config = |template: &str, places: u32| format!(", batch_config: {{worker_template: {template}, parallelism: {places}}}");
     for (steps, expected) in [
         (steps("", &config("v", 1)), "/steps/1/batch_config/worker_template: is \"v\"; the workers are made from \"w\""),
         (steps(&config("v", 1), ""), "/steps/0/batch_config/worker_template: is \"v\"; the workers are made from \"w\""),

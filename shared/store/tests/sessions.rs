@@ -97,7 +97,7 @@ async fn a_migration_waits_for_another_one_longer_than_the_role_or_the_database_
                    and query_start < clock_timestamp() - interval '200 ms'";
     poll(Duration::from_millis(10), async || observer.query(waits, &[]).await.unwrap().pop()).await.unwrap();
     drop(other);
-    assert_eq!(migrated.await.unwrap().unwrap().len(), 8);
+    assert_eq!(migrated.await.unwrap().unwrap().len(), 9);
 }
 
 #[tokio::test]

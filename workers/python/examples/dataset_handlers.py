@@ -17,7 +17,8 @@ class SplitDataset(StepHandler, Batchable):
         size, batch_size = context.get_input("dataset_size"), context.get_config("batch_size")
         if size < batch_size:
             return self.no_batches_outcome("dataset_too_small", {"dataset_size": size})
-        cursors = self.create_cursor_ranges(size, batch_size, max_batches=context.get_config("max_workers"))
+        workers = min(-(-size // batch_size), context.get_config("max_workers"))
+        cursors = self.create_cursor_configs(size, workers)
         return self.batch_analyzer_success(cursor_configs=cursors, worker_template_name="count_batch", total_items=size)
 
 

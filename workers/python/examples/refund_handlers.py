@@ -12,7 +12,7 @@ from tasker_worker import PermanentError, StepContext, depends_on, inputs, step_
 def validate_payment_eligibility(payment_id: str, refund_amount: int) -> dict[str, Any]:
     """Refuses what is no payment."""
     if not payment_id.startswith("pay_"):
-        raise PermanentError(f"{payment_id!r} is no payment", error_code="unknown_payment")
+        raise PermanentError(f"{payment_id} is no payment", error_code="unknown_payment")
     return {"payment_id": payment_id, "refund_amount": refund_amount}
 
 
@@ -51,7 +51,7 @@ def check_refund_policy(request: dict[str, Any], context: StepContext) -> dict[s
     """Refuses more than the tier allows. Only the lowest tier needs an approval."""
     limit = context.get_config("tiers")[request["tier"]]
     if request["refund_amount"] > limit:
-        problem = f"{request['refund_amount']} is more than the {limit} of the tier {request['tier']!r}"
+        problem = f"{request['refund_amount']} is more than the {limit} of the tier {request['tier']}"
         raise PermanentError(problem, error_code="above_the_limit")
     return {"limit": limit, "needs_approval": request["tier"] == "standard"}
 

@@ -426,6 +426,61 @@ async fn a_user_of_each_plan_is_set_up_in_every_service() {
     }
 }
 
+#[tokio::test]
+async fn two_teams_refund_under_one_name() {
+    let rigs = rigs().await;
+    let payment = |id: &str| json!({"payment_id": id, "refund_amount": 4999});
+    for task in both(&rigs, "refund_payment.yaml", payment("pay_1"), &[]).await {
+        assert_eq!(task.results["notify_customer"], json!({"message": "4999 were refunded", "payment_id": "pay_1"}));
+    }
+    for task in both(&rigs, "refund_payment.yaml", payment("1"), &[]).await {
+        assert_eq!(task.failed["validate_payment_eligibility"].error_code.as_deref(), Some("unknown_payment"));
+    }
+    let request = |customer: &str, amount: u32| json!({"ticket_id": "t", "customer_id": customer, "refund_amount": amount});
+    for (customer, by) in [("cust_1", "manager@example.com"), ("cust_gold_1", "policy")] {
+        for task in both(&rigs, "refund_request.yaml", request(customer, 4999), &[]).await {
+            let ticket = json!({"ticket_id": "t", "status": "resolved", "approved_by": by});
+            assert_eq!(task.results["update_ticket_status"], ticket);
+        }
+    }
+    for task in both(&rigs, "refund_request.yaml", request("cust_1", 10_001), &[]).await {
+        assert_eq!(task.failed["check_refund_policy"].error_code.as_deref(), Some("above_the_limit"));
+    }
+}
+
+#[tokio::test]
+async fn the_method_chooses_a_part_of_a_handler() {
+    let rigs = rigs().await;
+    for task in both(&rigs, "method_dispatch.yaml", json!({"data": {"amount": 100.0}}), &[]).await {
+        let refund = json!({"invoked_method": "refund", "refund_amount": 110.0, "refund_reason": "not_specified"});
+        assert_eq!(
+            (&task.results["refund_step"], &task.results["default_call_step"]["invoked_method"]),
+            (&refund, &json!("call"))
+        );
+    }
+    for task in both(&rigs, "method_dispatch.yaml", json!({}), &[]).await {
+        assert_eq!(task.failed["validate_step"].error_code.as_deref(), Some("validation_error"));
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_fails_twice_is_read_in_the_third_attempt() {
+    for task in both(&rigs().await, "unreliable_source.yaml", json!({}), &[]).await {
+        assert_eq!((task.attempts["read_source"], &task.results["read_source"]), (3, &json!({"attempts_before_success": 3})));
+    }
+}
+
+#[tokio::test]
+async fn a_data_set_is_divided_only_if_it_is_large() {
+    let rigs = rigs().await;
+    for (size, workers) in [(50, 0), (999, 0), (1000, 1), (1500, 2), (50_000, 10)] {
+        for task in both(&rigs, "large_dataset.yaml", json!({"dataset_size": size}), &[]).await {
+            let counted = json!({"total_processed": size, "worker_count": workers});
+            assert_eq!((task.workers.len(), &task.results["add_up_counts"]), (workers.max(1), &counted), "{size}");
+        }
+    }
+}
+
 #[test]
 fn every_sample_runs_in_a_test() {
     let tests = include_str!("dynamic.rs");

@@ -23,7 +23,7 @@ pub fn register(worker: Worker) -> Worker {
 async fn validate_payment_eligibility(context: StepContext) -> Result<Value, PermanentError> {
     let payment: String = context.input("payment_id")?;
     if !payment.starts_with("pay_") {
-        return Err(PermanentError::new(format!("{payment:?} is no payment")).with_code("unknown_payment"));
+        return Err(PermanentError::new(format!("{payment} is no payment")).with_code("unknown_payment"));
     }
     Ok(json!({ "payment_id": payment, "refund_amount": context.get_input("refund_amount") }))
 }
@@ -67,7 +67,7 @@ async fn check_refund_policy(context: StepContext) -> Result<Value, PermanentErr
     let tiers: HashMap<String, u64> = context.config("tiers")?;
     let limit = tiers[&tier];
     if refund_amount > limit {
-        let problem = format!("{refund_amount} is more than the {limit} of the tier {tier:?}");
+        let problem = format!("{refund_amount} is more than the {limit} of the tier {tier}");
         return Err(PermanentError::new(problem).with_code("above_the_limit"));
     }
     Ok(json!({ "limit": limit, "needs_approval": tier == "standard" }))
