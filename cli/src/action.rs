@@ -12,17 +12,24 @@ use crate::{
     output::{self, Format, counted, line, table},
 };
 
+/// Who acts and why, and whether it is only to be shown.
 #[derive(Debug, Args)]
-pub struct ActionArgs {
+pub struct ByArgs {
     /// The reason, for the audit log
     #[arg(short, long)]
-    reason: String,
+    pub reason: String,
     /// Who acts, for the audit log
     #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
-    actor: String,
+    pub actor: String,
     /// Change nothing, and show what would change
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ActionArgs {
+    #[command(flatten)]
+    by: ByArgs,
     /// What a dry run printed: act only if the action would still do the same
     #[arg(long, value_name = "SEEN", conflicts_with = "dry_run")]
     seen: Option<String>,
@@ -32,10 +39,10 @@ impl ActionArgs {
     pub fn body(&self, action: &str) -> ActionBody {
         ActionBody {
             action: action.to_owned(),
-            actor: self.actor.clone(),
-            reason: self.reason.clone(),
+            actor: self.by.actor.clone(),
+            reason: self.by.reason.clone(),
             seen: self.seen.clone(),
-            dry_run: self.dry_run,
+            dry_run: self.by.dry_run,
             ..ActionBody::default()
         }
     }

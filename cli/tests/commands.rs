@@ -2,84 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    collections::VecDeque,
-    process::{Output, Stdio},
-    sync::{Arc, Mutex},
-};
+mod answering;
 
-use axum::{
-    Router,
-    body::to_bytes,
-    extract::{Request, State},
-    http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
-};
+use answering::{Server, code, err, out, program};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 const TASK: &str = "01990000-0000-7000-8000-000000000000";
 const STEP: &str = "01990000-0000-7000-8000-000000000001";
-
-/// A server that gives its answers one after the other (the last one for ever), and keeps what it was asked.
-#[derive(Clone, Default)]
-struct Server {
-    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
-    asked: Arc<Mutex<Vec<String>>>,
-    url: String,
-}
-
-impl Server {
-    async fn answering(answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
-        Self::saying(answers.into_iter().map(|(status, body)| (status, body.to_string()))).await
-    }
-
-    async fn saying(answers: impl IntoIterator<Item = (u16, String)>) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), url, ..Self::default() };
-        let router = Router::new().fallback(answer).with_state(server.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        server
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Output {
-        program(arguments).env("TASKER_URL", &self.url).output().await.unwrap()
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-async fn answer(State(server): State<Server>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
-    server.asked.lock().unwrap().push(format!("{} {} {body}", parts.method, parts.uri).trim().to_owned());
-    let mut answers = server.answers.lock().unwrap();
-    let (status, body) = if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() };
-    let mut headers = HeaderMap::new();
-    headers.insert("retry-after", "0".parse().unwrap());
-    (StatusCode::from_u16(status).unwrap(), headers, body).into_response()
-}
-
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-ctl"));
-    command.args(arguments).env_remove("TASKER_URL").env_remove("DATABASE_URL").stdin(Stdio::null());
-    command
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
 
 fn task(status: &str) -> Value {
     json!({"task_uuid": TASK, "name": "order", "namespace": "shop", "version": "1.0.0", "status": status, "total_steps": 1,

@@ -2,80 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    collections::VecDeque,
-    process::{Output, Stdio},
-    sync::{Arc, Mutex},
-};
+mod answering;
 
-use axum::{
-    Router,
-    body::to_bytes,
-    extract::{Request, State},
-    http::StatusCode,
-};
+use answering::{Server, code, err, out};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 const TASK: &str = "01990000-0000-7000-8000-000000000000";
 const ENTRY: &str = "01990000-0000-4000-8000-000000000005";
 /// Everything before a filter of a recovery.
 const RECOVER: [&str; 4] = ["dlq", "recover", "--reason", "the bank is back"];
-
-/// A server that gives its answers one after the other, and keeps what it was asked.
-#[derive(Clone, Default)]
-struct Server {
-    answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
-    url: String,
-}
-
-impl Server {
-    async fn answering(answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), url, ..Self::default() };
-        let router = Router::new().fallback(answer).with_state(server.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        server
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Output {
-        self.program(arguments).output().await.unwrap()
-    }
-
-    fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tasker-ctl"));
-        command.args(arguments).env("TASKER_URL", &self.url).env_remove("TASKER_QUEUES").stdin(Stdio::null());
-        command
-    }
-
-    /// Methods with URIs, and bodies.
-    fn asked(&self) -> Vec<(String, Value)> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-async fn answer(State(server): State<Server>, request: Request) -> (StatusCode, String) {
-    let (parts, body) = request.into_parts();
-    let body = to_bytes(body, 1 << 20).await.unwrap();
-    let body = serde_json::from_slice(&body).unwrap_or_default();
-    server.asked.lock().unwrap().push((format!("{} {}", parts.method, parts.uri), body));
-    let (status, body) = server.answers.lock().unwrap().pop_front().expect("it is asked no more often than it has answers");
-    (StatusCode::from_u16(status).unwrap(), body.to_string())
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
 
 fn entry() -> Value {
     json!({"dlq_entry_uuid": ENTRY, "task_uuid": TASK, "original_state": "running", "dlq_reason": "MaxRetriesExceeded",
@@ -100,34 +35,34 @@ fn not_found() -> (u16, Value) {
 
 #[tokio::test]
 async fn without_a_deployment_a_list_is_about_tasks_and_hostile_text_stays_in_its_row() {
-    let server = Server::answering([(200, json!([entry()]))]).await;
+    let server = Server::answering_once_each([(200, json!([entry()]))]).await;
     let listed = server.run(&["dlq", "list", "--namespace", "shop", "--older-than", "2m"]).await;
     assert_eq!(code(&listed), 0, "{}", err(&listed));
     let shown = out(&listed);
     assert!(shown.contains(ENTRY) && shown.contains("shop/order") && shown.ends_with("1 entry about tasks\n"), "{shown}");
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
-    let asked = &server.asked()[0].0;
+    let asked = &server.requests()[0].0;
     assert!(asked.starts_with("GET /v1/dlq?resolution_status=pending&namespace=shop&older_than_seconds=120&"), "{asked}");
 }
 
 #[tokio::test]
 async fn with_a_deployment_it_is_about_messages_unless_tasks_are_meant() {
-    let server = Server::answering([(200, json!([]))]).await;
+    let server = Server::answering_once_each([(200, json!([]))]).await;
     let queues = ("TASKER_QUEUES", "http://127.0.0.1:1/000000000000/none-");
     let listed = server.program(&["dlq", "list", "--tasks", "--status", "all"]).env(queues.0, queues.1).output().await.unwrap();
     assert_eq!((code(&listed), out(&listed).as_str()), (0, "no entries about tasks\n"));
-    assert_eq!(server.asked()[0].0, "GET /v1/dlq?limit=100&offset=0");
+    assert_eq!(server.requests()[0].0, "GET /v1/dlq?limit=100&offset=0");
     let wrong = server.program(&["dlq", "list", "--status", "all"]).env(queues.0, queues.1).output().await.unwrap();
     assert_eq!(code(&wrong), 2);
     assert!(err(&wrong).contains("are for tasks: give --tasks too"), "{}", err(&wrong));
     let both = server.run(&["dlq", "list", "--tasks", "--messages"]).await;
     assert_eq!(code(&both), 2);
-    assert_eq!(server.asked().len(), 1);
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn an_entry_is_found_by_its_id_or_by_that_of_its_task() {
-    let server = Server::answering([not_found(), (200, entry()), not_found(), not_found()]).await;
+    let server = Server::answering_once_each([not_found(), (200, entry()), not_found(), not_found()]).await;
     let shown = server.run(&["dlq", "show", TASK]).await;
     assert_eq!(code(&shown), 0, "{}", err(&shown));
     assert!(out(&shown).contains("fingerprint  3f1b0c9e77aa") && out(&shown).contains("\"error\": 1"), "{}", out(&shown));
@@ -138,7 +73,7 @@ async fn an_entry_is_found_by_its_id_or_by_that_of_its_task() {
 
 #[tokio::test]
 async fn a_recovery_without_a_filter_is_refused_and_nothing_is_sent() {
-    let server = Server::answering([]).await;
+    let server = Server::answering_once_each([]).await;
     let refused = server.run(&RECOVER).await;
     assert_eq!(code(&refused), 2);
     assert!(
@@ -146,7 +81,7 @@ async fn a_recovery_without_a_filter_is_refused_and_nothing_is_sent() {
         "{}",
         err(&refused)
     );
-    assert!(server.asked().is_empty());
+    assert!(server.requests().is_empty());
 }
 
 #[tokio::test]
@@ -156,7 +91,7 @@ async fn a_recovery_goes_on_page_by_page_at_its_rate_and_reports_every_entry() {
         page(&[], Some("b")),
         page(&[item("skipped", Some("the task is complete"))], None),
     ];
-    let server = Server::answering(pages).await;
+    let server = Server::answering_once_each(pages).await;
     let done = server
         .run(&[&RECOVER[..], &["--fingerprint", "3F1B0C9E77AA", "--by", "anna", "--rate", "500", "--max", "7"]].concat())
         .await;
@@ -169,7 +104,7 @@ async fn a_recovery_goes_on_page_by_page_at_its_rate_and_reports_every_entry() {
     ];
     assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
     let bodies: Vec<Value> = server
-        .asked()
+        .requests()
         .into_iter()
         .map(|(line, body)| {
             assert_eq!(line, "POST /v1/dlq/recover");
@@ -185,20 +120,20 @@ async fn a_recovery_goes_on_page_by_page_at_its_rate_and_reports_every_entry() {
 
 #[tokio::test]
 async fn a_recovery_ends_at_its_maximum_and_at_an_error() {
-    let server = Server::answering([page(&[item("recovered", None)], Some("a"))]).await;
+    let server = Server::answering_once_each([page(&[item("recovered", None)], Some("a"))]).await;
     let done = server.run(&[&RECOVER[..], &["--namespace", "shop", "--max", "1", "--json"]].concat()).await;
     let document: Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!((&document["recovered"], &document["more"], &document["applied"]), (&json!(1), &json!(true), &json!(true)));
 
     let pages = [page(&[item("recovered", None), item("failed", Some("the database is not available"))], Some("a"))];
-    let server = Server::answering(pages).await;
+    let server = Server::answering_once_each(pages).await;
     let failed = server.run(&[&RECOVER[..], &["--namespace", "shop"]].concat()).await;
     assert_eq!(code(&failed), 1);
     assert!(out(&failed).contains("failed: the database is not available"), "{}", out(&failed));
     assert!(out(&failed).contains("1 entry recovered, 0 skipped, 1 failed; more may match"), "{}", out(&failed));
 
     // What was done before the server went away is reported.
-    let server = Server::answering([page(&[item("recovered", None)], Some("a")), not_found()]).await;
+    let server = Server::answering_once_each([page(&[item("recovered", None)], Some("a")), not_found()]).await;
     let cut = server.run(&[&RECOVER[..], &["--namespace", "shop", "--rate", "500"]].concat()).await;
     assert_eq!(code(&cut), 3);
     assert!(out(&cut).contains("1 entry recovered"), "{}", out(&cut));
@@ -206,12 +141,12 @@ async fn a_recovery_ends_at_its_maximum_and_at_an_error() {
 
 #[tokio::test]
 async fn a_dry_run_says_how_it_is_done() {
-    let server = Server::answering([page(&[item("recovered", None)], None)]).await;
+    let server = Server::answering_once_each([page(&[item("recovered", None)], None)]).await;
     let dry = server.run(&[&RECOVER[..], &["--entry", ENTRY, "--dry-run"]].concat()).await;
     assert!(out(&dry).contains("would be recovered, steps: 2"), "{}", out(&dry));
     let line = format!("Nothing was done. To do it: tasker-ctl dlq recover --reason 'the bank is back' --entry {ENTRY}\n");
     assert!(out(&dry).ends_with(&line), "{}", out(&dry));
-    let body = &server.asked()[0].1;
+    let body = &server.requests()[0].1;
     assert_eq!((&body["dry_run"], &body["filter"]), (&json!(true), &json!({"entries": [ENTRY]})));
 }
 
@@ -223,7 +158,7 @@ async fn numbers_and_causes_are_one_document_for_programs() {
         "dlq_reason": "MaxRetriesExceeded", "reason_detail": "timeout", "first_entry": "2026-01-02T03:04:05.678901",
         "last_entry": "2026-01-02T03:04:05.678901", "dlq_entry_uuid": ENTRY, "task_uuid": TASK}]);
     let answers = [(200, stats.clone()), (200, causes.clone())];
-    let server = Server::answering([answers.clone(), answers].concat()).await;
+    let server = Server::answering_once_each([answers.clone(), answers].concat()).await;
     let shown = out(&server.run(&["dlq", "stats"]).await);
     assert!(shown.contains("max_retries_exceeded  2") && shown.contains("3f1b0c9e77aa  2        shop/order  charge"), "{shown}");
     let document: Value = serde_json::from_slice(&server.run(&["dlq", "stats", "--json"]).await.stdout).unwrap();
@@ -232,7 +167,9 @@ async fn numbers_and_causes_are_one_document_for_programs() {
 
 #[tokio::test]
 async fn an_investigation_sends_what_is_given_and_needs_something() {
-    let server = Server::answering([(200, json!({"success": true, "message": "it is recorded", "dlq_entry_uuid": ENTRY}))]).await;
+    let server =
+        Server::answering_once_each([(200, json!({"success": true, "message": "it is recorded", "dlq_entry_uuid": ENTRY}))])
+            .await;
     let nothing = server.run(&["dlq", "investigate", ENTRY]).await;
     assert_eq!(code(&nothing), 2);
     let done = server
@@ -251,7 +188,7 @@ async fn an_investigation_sends_what_is_given_and_needs_something() {
         ])
         .await;
     assert_eq!((code(&done), out(&done)), (0, format!("entry {ENTRY}: it is recorded\n")));
-    let (line, body) = &server.asked()[0];
+    let (line, body) = &server.requests()[0];
     assert_eq!(line, &format!("PATCH /v1/dlq/entry/{ENTRY}"));
     assert_eq!(
         body,

@@ -14,10 +14,9 @@ use uuid::Uuid;
 
 use super::{EntryFilter, list::counted_entries};
 use crate::{
-    action::without_dry_run,
+    action::{ByArgs, without_dry_run},
     client::Client,
     error::{CommandError, Exit, Result},
-    input::default_actor,
     output::{self, Format, line},
 };
 
@@ -29,15 +28,8 @@ pub struct RecoverArgs {
     /// Recover at most so many
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max: u32,
-    /// The reason, for the audit log
-    #[arg(short, long)]
-    reason: String,
-    /// Who acts, for the audit log
-    #[arg(short = 'b', long, visible_alias = "by", default_value_t = default_actor())]
-    actor: String,
-    /// Change nothing, and show what would be recovered
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    by: ByArgs,
     #[command(flatten)]
     filter: RecoverFilter,
 }
@@ -63,9 +55,9 @@ struct Progress {
 pub async fn run(args: &RecoverArgs, client: &Client, format: Format) -> Result {
     let mut body = RecoverBody {
         filter: args.filter.filter.filter(),
-        actor: args.actor.clone(),
-        reason: args.reason.clone(),
-        dry_run: args.dry_run,
+        actor: args.by.actor.clone(),
+        reason: args.by.reason.clone(),
+        dry_run: args.by.dry_run,
         ..RecoverBody::default()
     };
     if !args.filter.entries.is_empty() {
@@ -90,7 +82,7 @@ async fn recover(args: &RecoverArgs, mut body: RecoverBody, client: &Client, for
         body.max = Some(most);
         let page: RecoverResponse = client.send(Method::POST, &["v1", "dlq", "recover"], &body).await?.read()?;
         if format == Format::Table {
-            page.items.iter().try_for_each(|item| output::print(&view(item, args.dry_run)))?;
+            page.items.iter().try_for_each(|item| output::print(&view(item, args.by.dry_run)))?;
         }
         left -= (page.items.len() as u32).min(left);
         progress.more = page.next.is_some();
@@ -100,7 +92,7 @@ async fn recover(args: &RecoverArgs, mut body: RecoverBody, client: &Client, for
             return Ok(());
         }
         body.after = page.next;
-        if !args.dry_run {
+        if !args.by.dry_run {
             sleep_until(next).await;
         }
     }
@@ -123,17 +115,17 @@ fn report(progress: &Progress, args: &RecoverArgs, format: Format) -> Result {
     match format {
         Format::Json => {
             let document = json!({
-                "applied": !args.dry_run, "items": progress.items, "recovered": recovered, "skipped": skipped, "failed": failed,
+                "applied": !args.by.dry_run, "items": progress.items, "recovered": recovered, "skipped": skipped, "failed": failed,
                 "more": progress.more,
             });
             output::print_json(&document.to_string())?;
         }
         Format::Table if progress.items.is_empty() => output::print("no entry matches: nothing was done")?,
         Format::Table => {
-            let verb = if args.dry_run { "would be recovered" } else { "recovered" };
+            let verb = if args.by.dry_run { "would be recovered" } else { "recovered" };
             let more = if progress.more { "; more may match: run it again, or give a larger --max" } else { "" };
             output::print(&format!("{} {verb}, {skipped} skipped, {failed} failed{more}", counted_entries(recovered)))?;
-            if args.dry_run && recovered > 0 {
+            if args.by.dry_run && recovered > 0 {
                 output::print(&format!("Nothing was done. To do it: {}", without_dry_run(std::env::args(), None)))?;
             }
         }
