@@ -46,6 +46,7 @@
 --                      -> cancel_task, reopen_task, resolve_task, pause_task, retry_step, redo_step, resolve_step, note, and those of V9
 --   refusal, audited   a row for an action that is not allowed; the audit log and the row of an applied one   V5
 --   reopened           names a running task in `in_process`, closes the entries that an action settled   V5
+--   end_task           ends a running task, and cancels its unfinished steps                            V5
 --   revive, open_batches, reopen_batch   give cancelled steps a new budget; places again to a batch that had stopped   V5
 --   lock_steps, refuse_growth, grow      the first lock of what changes which steps exist; the steps that a decider makes   V8
 --   clock, clock_after, hold_ms                       the only clock                                   V1

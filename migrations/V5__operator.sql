@@ -105,24 +105,30 @@ begin
   n := array_fill(has_places::int, array[cardinality(no)]);
 end $$;
 
--- Cancels a running task and increases all leases, so that late outcomes are stale. For a cancelled task it has no effect.
-create function tasker.cancel_task(p_task uuid, p_was text, p_metadata text, p_actor text, p_reason text)
-returns setof tasker.change language plpgsql as $$
+-- Ends a running task in this state: its unfinished steps are cancelled, and all their leases increased, so that late outcomes are stale.
+create function tasker.end_task(p_task uuid, p_state text) returns void language plpgsql as $$
 declare
   ended int;
 begin
-  if p_was <> 'running' then
-    return query select * from tasker.change_row(case when p_was = 'cancelled' then 'done' else 'conflict' end, state => p_was);
-    return;
-  end if;
   update tasker.steps s set state = 'cancelled', lease = s.lease + 1, wake_at = null, held_at = null, awaits_callback = false,
     finished_at = tasker.clock()
   where s.task_id = p_task and s.finished_at is null;
   get diagnostics ended = row_count;
   update tasker.batches b set running = 0 where b.task_id = p_task;
-  update tasker.tasks t set state = 'cancelled', active_steps = 0, failed_steps = t.failed_steps + ended, finished_at = tasker.clock()
+  update tasker.tasks t set state = p_state, active_steps = 0, failed_steps = t.failed_steps + ended, finished_at = tasker.clock()
   where t.task_id = p_task;
   delete from tasker.in_process p where p.task_id = p_task;
+end $$;
+
+-- Cancels a running task. For a cancelled task it has no effect.
+create function tasker.cancel_task(p_task uuid, p_was text, p_metadata text, p_actor text, p_reason text)
+returns setof tasker.change language plpgsql as $$
+begin
+  if p_was <> 'running' then
+    return query select * from tasker.change_row(case when p_was = 'cancelled' then 'done' else 'conflict' end, state => p_was);
+    return;
+  end if;
+  perform tasker.end_task(p_task, 'cancelled');
   update tasker.dlq_entries d set status = 'cancelled', resolved_by = p_actor, notes = p_reason, resolved_at = tasker.clock(),
     updated_at = tasker.clock()
   -- As in `reopened`.

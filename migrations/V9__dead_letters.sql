@@ -131,22 +131,13 @@ end $$;
 -- Ends a stale task. p_stale: {no, lease, detail, message, facts}; nothing is done if its facts have changed since this was decided.
 create function tasker.expire_task(p_task uuid, p_was text, p_stale json, p_actor text, p_reason text)
 returns setof tasker.change language plpgsql as $$
-declare
-  ended int;
 begin
   if p_was <> 'running' or tasker.lifecycle_facts(p_task)::text <> p_stale->>'facts' then
     return query select * from tasker.change_row('conflict', task_id => p_task, state => p_was);
     return;
   end if;
   perform tasker.open_entry(p_task, (p_stale->>'no')::int, 'staleness_timeout', p_stale->>'detail', null, (p_stale->>'lease')::int, p_stale);
-  update tasker.steps s set state = 'cancelled', lease = s.lease + 1, wake_at = null, held_at = null, awaits_callback = false,
-    finished_at = tasker.clock()
-  where s.task_id = p_task and s.finished_at is null;
-  get diagnostics ended = row_count;
-  update tasker.batches b set running = 0 where b.task_id = p_task;
-  update tasker.tasks t set state = 'error', active_steps = 0, failed_steps = t.failed_steps + ended, finished_at = tasker.clock()
-  where t.task_id = p_task;
-  delete from tasker.in_process p where p.task_id = p_task;
+  perform tasker.end_task(p_task, 'error');
   return query select * from tasker.audited(p_task, null, 'expire_task', p_actor, p_reason, p_was, 'error', p_stale::text);
   return query select * from tasker.change_row('finished', task_id => p_task, state => 'error');
 end $$;

@@ -64,7 +64,7 @@ const BUGS: &[(&str, &str, &str, &str)] = &[
     ("a retry before its time", "advance_v1", "s.wake_at <= tasker.clock()", "true"),
     ("a retry that uses no attempt", "advance_v1", "s.attempt + (s.state = 'waiting_for_retry')::int", "s.attempt"),
     ("a sweep that forgets retries", "sweep_v1", "('pending', 'waiting_for_retry')", "('pending')"),
-    ("no new lease at a cancel", "cancel_task", "lease = s.lease + 1", "lease = s.lease"),
+    ("no new lease at a cancel", "end_task", "lease = s.lease + 1", "lease = s.lease"),
     ("an operator's retry keeps the budget", "retry_step", "attempt = 0", "attempt = s.attempt"),
     ("an operator's retry in a cancelled task", "refusal", "('running', 'error')", "('running', 'error', 'cancelled')"),
     ("a resolved step keeps its lease", "resolve_step", "lease = s.lease + 1", "lease = s.lease"),
