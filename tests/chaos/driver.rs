@@ -7,7 +7,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
 use serde_json::json;
-use tasker_domain::request::{TaskRequest, parse_task_request};
+use tasker_domain::{
+    request::{TaskRequest, parse_task_request},
+    template::FailureStrategy,
+};
 use tasker_engine::{Engine, SubmitError};
 use tasker_queue::{Outgoing, Queue};
 use tasker_test_support::Chance;
@@ -17,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     faults::{Counts, Fault, Faults},
     history,
-    model::{Actions, Workflow},
+    model::{Actions, Growth, Workflow},
     process::{Called, Fails, Process, note_cuts},
     queue::{GRID_MS, Timed, Wire},
     rig::Rig,
@@ -55,7 +58,7 @@ pub struct Report {
 
 impl Report {
     pub fn new(faults: &Faults, tasks: &[Task], answers: usize, journal: Vec<String>) -> Self {
-        let steps = tasks.iter().map(|t| t.workflow.steps.len()).sum();
+        let steps = tasks.iter().map(|t| t.workflow.parsed().steps.len()).sum();
         Self { faults: faults.counts(), tasks: tasks.len(), steps, answers, journal }
     }
 }
@@ -75,9 +78,9 @@ pub struct Driver<'a> {
     over: CancellationToken,
 }
 
-/// The tasks of a seed: a few random workflows, which may have decisions, several tasks of each.
-pub fn tasks_of(chance: &mut Chance, decides: bool) -> Vec<Task> {
-    let workflows: Vec<Workflow> = (0..6).map(|_| Workflow::draw(chance, decides)).collect();
+/// The tasks of a seed: a few random workflows, several tasks of each.
+pub fn tasks_of(chance: &mut Chance, growth: Growth) -> Vec<Task> {
+    let workflows: Vec<Workflow> = (0..6).map(|_| Workflow::draw(chance, growth)).collect();
     let count = 20 + chance.below(2);
     let task = |_| {
         let workflow = workflows[chance.below(workflows.len())].clone();
@@ -87,9 +90,9 @@ pub fn tasks_of(chance: &mut Chance, decides: bool) -> Vec<Task> {
 }
 
 /// Runs a seed to its end and checks the result.
-pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
+pub async fn run(rig: &mut Rig, growth: Growth, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
-    let tasks = tasks_of(&mut chance, true);
+    let tasks = tasks_of(&mut chance, growth);
     rig.prepare(&tasks).await?;
     rig.set_clock(START_MS).await?;
 
@@ -126,7 +129,7 @@ impl Driver<'_> {
         self.drive().await?;
         history::check(self.rig, self.seed, &self.tasks, &self.accepted, true).await?;
         let engine = self.processes[1].engine.clone();
-        repeat_old_answers(self.rig, &engine, &mut self.chance, &self.workers, &self.faults).await?;
+        repeat_old_answers(self.rig, &engine, &mut self.chance, (&self.workers, &self.tasks), &self.faults).await?;
         self.rig.examine(&self.processes[0].engine).await?;
         ensure!(self.faults.total() >= AT_LEAST, "only {} faults", self.faults.total());
         Ok(Report::new(&self.faults, &self.tasks, self.workers.answers.len(), self.queue.journal.take()))
@@ -283,10 +286,16 @@ impl Driver<'_> {
 
     pub async fn complete(&mut self, batch: Vec<CompleteStep>) -> Result<()> {
         let given = batch.clone();
-        let decides = batch.iter().any(|done| matches!(done.outcome, Outcome::Success { decision: Some(_), .. }));
-        let statement = if decides { "tasker.expand_" } else { "tasker.complete_" };
+        let grows = |done: &CompleteStep| {
+            matches!(done.outcome, Outcome::Success { decision: Some(_), .. } | Outcome::Success { batches: Some(_), .. })
+        };
+        let statement = match batch.iter().any(grows) {
+            true => "tasker.expand_",
+            false if self.may_end_a_batch(&batch) => "tasker.fail_batch_",
+            false => "tasker.complete_",
+        };
         match self.call(statement, |engine| async move { engine.complete(given).await }).await? {
-            Called::Answered(Ok(answers)) => check_answers(&mut self.accepted, &batch, &answers),
+            Called::Answered(Ok(answers)) => check_answers(&mut self.accepted, &self.tasks, &batch, &answers),
             _ => {
                 for answer in batch {
                     self.queue.put_back(Outgoing::CompleteStep(Arc::new(answer)), 30_000);
@@ -294,6 +303,14 @@ impl Driver<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a worker fails with whose failure its batch ends.
+    fn may_end_a_batch(&self, batch: &[CompleteStep]) -> bool {
+        batch.iter().any(|done| {
+            let place = self.queue.place(done.task_id).filter(|_| matches!(done.outcome, Outcome::Failure(_)));
+            place.is_some_and(|p| self.tasks[p].workflow.strategy(done.step_id.no) == Some(FailureStrategy::FailFast))
+        })
     }
 
     async fn evaluate(&mut self, wake_ups: Vec<Evaluate>) -> Result<()> {
@@ -318,7 +335,12 @@ impl Driver<'_> {
 }
 
 /// Checks that completers gave possible answers.
-pub fn check_answers(accepted: &mut HashSet<(TaskId, i32, i32)>, batch: &[CompleteStep], answers: &[Answer]) -> Result<()> {
+pub fn check_answers(
+    accepted: &mut HashSet<(TaskId, i32, i32)>,
+    tasks: &[Task],
+    batch: &[CompleteStep],
+    answers: &[Answer],
+) -> Result<()> {
     for (done, answer) in batch.iter().zip(answers) {
         let report = matches!(done.outcome, Outcome::Started {} | Outcome::Heartbeat {});
         let key = done.lease();
@@ -328,10 +350,16 @@ pub fn check_answers(accepted: &mut HashSet<(TaskId, i32, i32)>, batch: &[Comple
                 ensure!(first, "two answers under lease {} of step {} were applied", key.number, done.step_id);
             }
             Answer::Accepted | Answer::Duplicate | Answer::Stale => {}
+            Answer::Refused if may_be_deleted(tasks, done.task_id) => {}
             other => bail!("an answer under lease {} of step {} is {other:?}: it was dispatched", key.number, done.step_id),
         }
     }
     Ok(())
+}
+
+/// Whether an operator may have deleted steps of a task, by doing again what had made them.
+fn may_be_deleted(tasks: &[Task], id: TaskId) -> bool {
+    tasks.iter().any(|task| task.id == Some(id) && task.actions.times("redo_step") > 0)
 }
 
 /// Sends old outcomes again after the end: they change nothing.
@@ -339,7 +367,7 @@ pub async fn repeat_old_answers<Q: Queue>(
     rig: &Rig,
     engine: &Arc<Engine<Q>>,
     chance: &mut Chance,
-    workers: &Workers,
+    (workers, tasks): (&Workers, &[Task]),
     faults: &Faults,
 ) -> Result<()> {
     let before = history::fingerprint(rig).await?;
@@ -350,12 +378,13 @@ pub async fn repeat_old_answers<Q: Queue>(
         faults.note(Fault::OldAnswer);
     }
     let answers = engine.complete(echoes.clone()).await?;
-    for (repeat_old_answers, answer) in echoes.iter().zip(answers) {
+    for (echo, answer) in echoes.iter().zip(answers) {
+        let is_gone = answer == Answer::Refused && may_be_deleted(tasks, echo.task_id);
         ensure!(
-            matches!(answer, Answer::Duplicate | Answer::Stale),
+            is_gone || matches!(answer, Answer::Duplicate | Answer::Stale),
             "an old answer under lease {} of step {} is {answer:?}",
-            repeat_old_answers.lease,
-            repeat_old_answers.step_id
+            echo.lease,
+            echo.step_id
         );
     }
     ensure!(before == history::fingerprint(rig).await?, "old answers moved a finished task");

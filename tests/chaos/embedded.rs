@@ -20,6 +20,7 @@ use crate::{
     faults::{Fault, Faults},
     history,
     journal::Journal,
+    model::Growth,
     operators::{Choice, FAILED, audited, by, choices, done},
     process::Fails,
     queue::GRID_MS,
@@ -112,9 +113,9 @@ struct Run<'a> {
 }
 
 /// Runs a seed to its end and checks the result.
-pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
+pub async fn run(rig: &mut Rig, growth: Growth, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
-    let tasks = tasks_of(&mut chance, false);
+    let tasks = tasks_of(&mut chance, growth);
     rig.prepare(&tasks).await?;
     rig.set_clock(START_MS).await?;
     let faults = Arc::new(Faults::default());
@@ -177,7 +178,7 @@ impl Run<'_> {
         history::check(self.rig, self.seed, &self.tasks, &self.accepted, true).await?;
         let proxy = StatementProxy::open(&self.rig.sessions);
         let fresh = engine(&proxy, InProcess::default(), self.seed);
-        repeat_old_answers(self.rig, &fresh, &mut self.chance, &self.workers, &self.faults).await?;
+        repeat_old_answers(self.rig, &fresh, &mut self.chance, (&self.workers, &self.tasks), &self.faults).await?;
         self.rig.examine(&fresh).await?;
         proxy.close().await;
         ensure!(self.faults.total() >= AT_LEAST, "only {} faults", self.faults.total());
@@ -362,7 +363,7 @@ impl Run<'_> {
             }
             (Verb::Submit(place), Returned::Lost) => self.tasks[place].doubtful = true,
             (Verb::Complete(batch), Returned::Answers(answers)) => {
-                check_answers(&mut self.accepted, &batch, &answers)?;
+                check_answers(&mut self.accepted, &self.tasks, &batch, &answers)?;
                 let failed = |(done, answer): &(&CompleteStep, &Answer)| {
                     **answer == Answer::Accepted && matches!(done.outcome, Outcome::Failure(_))
                 };
@@ -374,9 +375,9 @@ impl Run<'_> {
                 }));
             }
             (Verb::Complete(batch), Returned::Lost) => self.process.kept.push(batch),
-            (Verb::Cancel(place, _), Returned::Operated(cancelled)) => self.tasks[place].actions.cancelled = cancelled,
-            (Verb::Cancel(place, task), Returned::Lost) => {
-                self.tasks[place].actions.cancelled = audited(self.rig, task, None, "cancel_task").await? > 0;
+            (Verb::Cancel(place, _), Returned::Operated(true)) => self.tasks[place].actions.cancel(),
+            (Verb::Cancel(place, task), Returned::Lost) if audited(self.rig, task, None, "cancel_task").await? > 0 => {
+                self.tasks[place].actions.cancel();
             }
             _ => {}
         }
@@ -490,9 +491,10 @@ impl Run<'_> {
 
     /// When nothing moves any more, operators retry some failed steps.
     async fn try_again(&mut self) -> Result<()> {
-        for Choice { id, place, no, lease } in choices(self.rig, FAILED).await? {
+        for Choice { id, place, lease } in choices(self.rig, FAILED).await? {
             if self.chance.permille(500) {
-                self.tasks[place].actions.retried.entry(no).or_default().push(lease + 1);
+                self.tasks[place].actions.begin_budget(id.no, lease);
+                self.tasks[place].actions.count("retry_step");
                 self.begin(Verb::Retry(id)).await?;
                 while let Some(turn) = self.process.under_way.first_mut().and_then(|u| u.turn.take()) {
                     turn.go(None);

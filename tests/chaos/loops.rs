@@ -21,6 +21,7 @@ use crate::{
     driver::{AT_LEAST, Report, Task, request, tasks_of},
     faults::{Fault, Faults},
     history,
+    model::Growth,
     operators::{Choice, FAILED, audited, by, choices, done},
     process::note_cuts,
     rig::{Rig, engine},
@@ -54,9 +55,9 @@ struct Run<'a> {
 }
 
 /// Runs a seed to its end and checks the result.
-pub async fn run(rig: &mut Rig, seed: u64) -> Result<Report> {
+pub async fn run(rig: &mut Rig, growth: Growth, seed: u64) -> Result<Report> {
     let mut chance = Chance::new(seed);
-    let tasks = tasks_of(&mut chance, true);
+    let tasks = tasks_of(&mut chance, growth);
     rig.prepare(&tasks).await?;
     rig.run_clock(0).await?;
     let faults = Arc::new(Faults::default());
@@ -225,15 +226,21 @@ impl Run<'_> {
             }
             other => done(other)?,
         };
-        self.tasks.lock()[place].actions.cancelled = cancelled;
+        if cancelled {
+            self.tasks.lock()[place].actions.cancel();
+        }
         Ok(())
     }
 
     /// When nothing moves any more, operators retry some failed steps.
     async fn try_again(&mut self) -> Result<()> {
-        for Choice { id, place, no, lease } in choices(self.rig, FAILED).await? {
+        for Choice { id, place, lease } in choices(self.rig, FAILED).await? {
             if self.chance.permille(500) {
-                self.tasks.lock()[place].actions.retried.entry(no).or_default().push(lease + 1);
+                {
+                    let actions = &mut self.tasks.lock()[place].actions;
+                    actions.begin_budget(id.no, lease);
+                    actions.count("retry_step");
+                }
                 // A previous order may still be pending.
                 note_cuts(&self.faults, &self.process.proxy.order(None));
                 self.process.engine.retry_step(id, by()).await?;

@@ -3,38 +3,49 @@
 //! The outcome of an attempt is a function of the seed, the task, the step, the operator's retries before it and its number. No
 //! message, order, loss or crash affects it, so the end of every task is known before it starts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tasker_domain::{
+    Created, Decided, GraphStep,
+    template::{self, FailureStrategy, StepKind},
+};
 use tasker_test_support::Chance;
-use tasker_wire::{StepState, TaskState};
+use tasker_wire::{
+    StepNo, StepState, TaskState,
+    ids::{NUMBERS_PER_POSITION, position, step_no},
+};
 
 use crate::hash::hash;
 
-/// Workflows from which seeds draw. Each is registered once per database, when a seed first needs it.
+/// Workflows from which seeds draw, of each [`Growth`]. Each is registered once per database, when a seed first needs it.
 const WORKFLOWS: usize = 2_000;
 /// A timeout of so many seconds makes a worker report its start.
 const LONG_SECONDS: u32 = 90;
 
 /// Of the steps that may be decisions one of so many is.
 const DECISIONS: u64 = 3;
+/// The most workers of a batch.
+const WORKERS: u64 = 4;
 
-/// A random workflow, determined by its number. From [`WORKFLOWS`] on they have decisions.
+/// Which steps of a workflow may come while its tasks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Growth {
+    Never,
+    Decisions,
+    /// Also convergences, and batches with any failure strategy and number of places.
+    All,
+}
+
+/// A random workflow, determined by its number.
 #[derive(Debug, Clone)]
 pub struct Workflow {
     pub number: usize,
-    pub steps: Vec<Step>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Step {
-    pub parents: Vec<usize>,
-    /// A decision: it names some of its children, and the others never exist.
-    pub decides: bool,
-    pub max_attempts: i32,
-    backoff: &'static str,
-    base_ms: u64,
-    timeout_seconds: u32,
+    yaml: String,
+    parsed: Arc<template::Workflow>,
 }
 
 /// How an attempt ends.
@@ -50,10 +61,12 @@ pub enum End {
 #[derive(Debug, Default, Clone)]
 pub struct Actions {
     pub cancelled: bool,
-    /// By step: the leases at which an operator's retry began a new budget, ascending.
-    pub retried: BTreeMap<usize, Vec<i32>>,
+    /// By step: the leases at which an operator's action began a new budget, ascending.
+    pub budgets: BTreeMap<StepNo, Vec<i32>>,
     /// By step that an operator resolved: the result.
-    pub resolved: BTreeMap<usize, Option<String>>,
+    pub resolved: BTreeMap<StepNo, Option<String>>,
+    /// How often each was carried out, by its name in the audit log.
+    pub done: BTreeMap<&'static str, usize>,
 }
 
 /// The end of a step.
@@ -62,101 +75,225 @@ pub struct StepEnd {
     pub state: StepState,
     /// None: any.
     pub attempt: Option<i32>,
+    /// The steps after it do not wait for another end.
+    pub tolerated: bool,
+    /// The failure of another worker may have ended its batch before it.
+    pub cut_short: bool,
 }
 
 impl Workflow {
-    pub fn draw(chance: &mut Chance, decides: bool) -> Self {
-        Self::number(chance.below(WORKFLOWS) + if decides { WORKFLOWS } else { 0 })
+    pub fn draw(chance: &mut Chance, growth: Growth) -> Self {
+        Self::number(chance.below(WORKFLOWS) + growth as usize * WORKFLOWS)
     }
 
     fn number(number: usize) -> Self {
         let mut chance = Chance::new(hash(&[0x776f_726b, (number % WORKFLOWS) as u64]));
-        let count = 1 + chance.below(8).min(chance.below(8));
-        let density = 150 + 100 * chance.below(6) as u64;
-        let steps = (0..count).map(|no| {
-            let mut parents: Vec<usize> = (0..no).filter(|_| chance.permille(density)).collect();
-            parents.truncate(6);
-            Step {
-                parents,
-                decides: false,
-                max_attempts: 1 + chance.below(3) as i32,
-                backoff: ["none", "linear", "exponential", "fibonacci"][chance.below(4)],
-                base_ms: [0, 5, 20, 50][chance.below(4)],
-                timeout_seconds: if chance.permille(350) { LONG_SECONDS } else { 30 },
+        let name = format!("chaos{number}");
+        loop {
+            let steps = if number < 2 * WORKFLOWS { plain_steps(number, &mut chance) } else { growing_steps(&mut chance) };
+            let yaml = json!({"name": name, "version": "1.0.0", "steps": steps}).to_string();
+            // Not all of the growing ones are valid.
+            if let Ok((template, _)) = template::parse(&yaml) {
+                let parsed = Arc::new(template.workflow("").expect("a template without environments"));
+                return Self { number, yaml, parsed };
             }
-        });
-        let mut workflow = Self { number, steps: steps.collect() };
-        if number >= WORKFLOWS {
-            for no in 0..workflow.steps.len() {
-                let may_decide = !workflow.steps[no].parents.is_empty() && workflow.children(no).next().is_some();
-                workflow.steps[no].decides =
-                    may_decide && hash(&[0x6465_6369, number as u64, no as u64]).is_multiple_of(DECISIONS);
-            }
+            assert!(number >= 2 * WORKFLOWS, "a plain workflow is not valid: {yaml}");
         }
-        workflow
     }
 
-    pub fn children(&self, no: usize) -> impl Iterator<Item = usize> {
-        self.steps.iter().enumerate().filter(move |(_, step)| step.parents.contains(&no)).map(|(child, _)| child)
+    pub fn parsed(&self) -> &template::Workflow {
+        &self.parsed
     }
 
-    /// Whether a step exists: all its parents do, and those that are decisions are complete and named it.
-    pub fn exists(&self, (seed, task): (u64, usize), no: usize, state: impl Fn(usize) -> Option<StepState>) -> bool {
-        self.steps[no].parents.iter().all(|&parent| match state(parent) {
-            Some(state) if self.steps[parent].decides => state == StepState::Complete && names(seed, task, parent, no),
-            state => state.is_some(),
-        })
+    pub fn growth(&self) -> Growth {
+        [Growth::Never, Growth::Decisions, Growth::All][self.number / WORKFLOWS]
     }
 
-    /// All ancestors of a step. A message carries the results of all of them: no workflow here has more than fit.
-    pub fn ancestors(&self, no: usize) -> BTreeSet<usize> {
-        let mut ancestors: BTreeSet<usize> = self.steps[no].parents.iter().copied().collect();
+    pub fn name(&self) -> &str {
+        &self.parsed.name
+    }
+
+    pub fn yaml(&self) -> &str {
+        &self.yaml
+    }
+
+    /// The number of attempts that a step may have.
+    pub fn max_attempts(&self, no: StepNo) -> i32 {
+        self.parsed.steps[at(no)].policy.max_attempts
+    }
+
+    /// What the failure of a batch worker means for its batch.
+    pub fn strategy(&self, no: StepNo) -> Option<FailureStrategy> {
+        let step = &self.parsed.steps[at(no)];
+        step.batch.as_ref().filter(|_| step.kind == StepKind::BatchWorker).map(|batch| batch.failure_strategy)
+    }
+
+    /// Whether a step waits for both of two others, if all of them exist.
+    pub fn joins(&self, child: usize, parents: (StepNo, StepNo)) -> bool {
+        let step = &self.parsed.steps[child];
+        let is_parent = |no| step.parents.contains(&at(no)) || step.guards.contains(&at(no));
+        step.kind != StepKind::BatchWorker && parents.0 != parents.1 && is_parent(parents.0) && is_parent(parents.1)
+    }
+
+    /// The ancestors of a step, if all steps existed: of workers the number of their pattern.
+    pub fn ancestors(&self, no: StepNo) -> BTreeSet<StepNo> {
+        let mut ancestors: BTreeSet<usize> = BTreeSet::from([at(no)]);
         // Parents come before their children, so a backward pass finds every ancestor.
-        for step in (0..no).rev() {
+        for step in (0..=at(no)).rev() {
             if ancestors.contains(&step) {
-                ancestors.extend(&self.steps[step].parents);
+                ancestors.extend(self.parsed.steps[step].parents.iter().chain(&self.parsed.steps[step].guards));
             }
         }
-        ancestors
+        ancestors.remove(&at(no));
+        ancestors.into_iter().map(step_no).collect()
     }
 
-    pub fn name(&self) -> String {
-        format!("chaos{}", self.number)
+    /// What a decider makes. `None`: it is no decider.
+    pub fn created(&self, (seed, task): (u64, usize), decider: usize, budget: usize) -> Option<Created> {
+        let hash = |n: u64| hash(&[seed, 6, task as u64, decider as u64, n, budget as u64]);
+        match self.parsed.steps[decider].kind {
+            StepKind::Decision => {
+                let below = self
+                    .parsed
+                    .steps
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, step)| step.kind != StepKind::BatchWorker && step.parents.contains(&decider));
+                let named = below.map(|(child, _)| child).filter(|&child| !hash(child as u64).is_multiple_of(4));
+                Some(Created::Steps(named.collect()))
+            }
+            StepKind::Batchable => Some(Created::Workers((hash(0) % (WORKERS + 1)) as u32)),
+            _ => None,
+        }
     }
 
-    pub fn yaml(&self) -> String {
-        let step = |(no, step): (usize, &Step)| {
-            json!({
-                "name": step_name(no),
-                "type": if step.decides { "decision" } else { "standard" },
-                "dependencies": step.parents.iter().map(|&p| step_name(p)).collect::<Vec<_>>(),
-                "handler": {"callable": "scripted"},
-                "timeout_seconds": step.timeout_seconds,
-                "retry": {"max_attempts": step.max_attempts, "backoff": step.backoff, "backoff_base_ms": step.base_ms},
-            })
+    /// The steps that exist, given the states of those that do, ascending.
+    pub fn graph(&self, task: (u64, usize), actions: &Actions, state: impl Fn(StepNo) -> Option<StepState>) -> Vec<GraphStep> {
+        let made = |&decider: &usize| {
+            let no = step_no(decider);
+            match state(no)? {
+                StepState::Complete => Some((decider, self.created(task, decider, actions.last_budget(no))?)),
+                StepState::ResolvedManually => Some((decider, self.nothing(decider))),
+                _ => None,
+            }
         };
-        let steps: Vec<_> = self.steps.iter().enumerate().map(step).collect();
-        json!({"name": self.name(), "version": "1.0.0", "steps": steps}).to_string()
+        let decided: Decided = self.parsed.deciders().iter().filter_map(made).collect();
+        self.parsed.graph(&decided)
+    }
+
+    /// What a decider makes whose result says nothing of it.
+    fn nothing(&self, decider: usize) -> Created {
+        if self.parsed.steps[decider].kind == StepKind::Decision { Created::Steps(vec![]) } else { Created::Workers(0) }
     }
 }
 
-pub fn step_name(no: usize) -> String {
+/// Steps that all exist, or of which some are decisions.
+fn plain_steps(number: usize, chance: &mut Chance) -> Vec<Value> {
+    let count = 1 + chance.below(8).min(chance.below(8));
+    let density = 150 + 100 * chance.below(6) as u64;
+    let mut parents: Vec<Vec<usize>> = Vec::new();
+    let mut steps: Vec<Value> = Vec::new();
+    for no in 0..count {
+        let mut own: Vec<usize> = (0..no).filter(|_| chance.permille(density)).collect();
+        own.truncate(6);
+        steps.push(with_policy(json!({"name": step_name(no), "dependencies": names(&own)}), chance));
+        parents.push(own);
+    }
+    for no in 0..count {
+        let has_children = parents.iter().any(|own| own.contains(&no));
+        let decides = hash(&[0x6465_6369, number as u64, no as u64]).is_multiple_of(DECISIONS);
+        if number >= WORKFLOWS && !parents[no].is_empty() && has_children && decides {
+            steps[no]["type"] = json!("decision");
+        }
+    }
+    steps
+}
+
+/// Steps of all kinds.
+fn growing_steps(chance: &mut Chance) -> Vec<Value> {
+    let mut steps: Vec<Value> = Vec::new();
+    let count = 3 + chance.below(5);
+    while steps.len() < count {
+        let no = steps.len();
+        let mut parents: Vec<usize> = (0..no).filter(|_| chance.permille(400)).collect();
+        parents.truncate(6);
+        let mut step = json!({"name": step_name(no), "dependencies": names(&parents)});
+        match chance.below(10) {
+            0..3 => {
+                let strategies = vec!["fail_fast", "isolate", "continue_on_failure", "continue_on_failure"];
+                let mut config = json!({"failure_strategy": chance.one_of(strategies), "worker_template": step_name(no + 1)});
+                if chance.permille(600) {
+                    config["parallelism"] = json!(1 + chance.below(2));
+                }
+                step["type"] = json!("batchable");
+                step["batch_config"] = config;
+                steps.push(with_policy(step, chance));
+                let pattern = json!({"name": step_name(no + 1), "type": "batch_worker", "dependencies": [step_name(no)]});
+                steps.push(with_policy(pattern, chance));
+                continue;
+            }
+            3 | 4 if !parents.is_empty() => step["type"] = json!("decision"),
+            5 | 6 if !parents.is_empty() => step["type"] = json!("deferred_convergence"),
+            _ => {}
+        }
+        steps.push(with_policy(step, chance));
+    }
+    steps
+}
+
+fn with_policy(mut step: Value, chance: &mut Chance) -> Value {
+    let (attempts, backoff) = (1 + chance.below(3), ["none", "linear", "exponential", "fibonacci"][chance.below(4)]);
+    let base_ms = [0, 5, 20, 50][chance.below(4)];
+    step["retry"] = json!({"max_attempts": attempts, "backoff": backoff, "backoff_base_ms": base_ms});
+    step["timeout_seconds"] = json!(if chance.permille(350) { LONG_SECONDS } else { 30 });
+    step["handler"] = json!({"callable": "scripted"});
+    step
+}
+
+fn names(steps: &[usize]) -> Vec<String> {
+    steps.iter().copied().map(step_name).collect()
+}
+
+fn at(no: StepNo) -> usize {
+    position(no).expect("the number of a step")
+}
+
+fn step_name(no: usize) -> String {
     format!("s{no}")
 }
 
 impl Actions {
-    /// How many of an operator's retries came before this lease.
-    pub fn budget(&self, step: usize, lease: i32) -> usize {
-        self.retried.get(&step).map_or(0, |leases| leases.iter().filter(|&&l| l <= lease).count())
+    /// How many budgets began up to this lease, after the first one.
+    pub fn budget(&self, step: StepNo, lease: i32) -> usize {
+        self.budgets.get(&step).map_or(0, |leases| leases.iter().filter(|&&l| l <= lease).count())
     }
 
-    fn last_budget(&self, step: usize) -> usize {
-        self.retried.get(&step).map_or(0, Vec::len)
+    pub fn last_budget(&self, step: StepNo) -> usize {
+        self.budgets.get(&step).map_or(0, Vec::len)
+    }
+
+    /// The next dispatch of a step, which has this lease now, begins a new budget.
+    pub fn begin_budget(&mut self, step: StepNo, lease: i32) {
+        self.budgets.entry(step).or_default().push(lease + 1);
+    }
+
+    pub fn cancel(&mut self) {
+        self.cancelled = true;
+        self.count("cancel_task");
+    }
+
+    /// One more action of this name was carried out.
+    pub fn count(&mut self, action: &'static str) {
+        *self.done.entry(action).or_default() += 1;
+    }
+
+    pub fn times(&self, action: &str) -> usize {
+        self.done.get(action).copied().unwrap_or_default()
     }
 }
 
 /// How this attempt ends.
-pub fn end(seed: u64, task: usize, step: usize, budget: usize, attempt: i32) -> End {
+pub fn end(seed: u64, task: usize, step: StepNo, budget: usize, attempt: i32) -> End {
     match hash(&[seed, 1, task as u64, step as u64, budget as u64, attempt as u64]) % 100 {
         0..25 => End::Failure,
         25..30 => End::Permanent,
@@ -165,53 +302,79 @@ pub fn end(seed: u64, task: usize, step: usize, budget: usize, attempt: i32) -> 
 }
 
 /// Whether this attempt stores a checkpoint before it ends.
-pub fn checkpoints(seed: u64, task: usize, step: usize, attempt: i32) -> bool {
+pub fn checkpoints(seed: u64, task: usize, step: StepNo, attempt: i32) -> bool {
     hash(&[seed, 2, task as u64, step as u64, attempt as u64]).is_multiple_of(12)
 }
 
-/// Whether a decision names a child.
-pub fn names(seed: u64, task: usize, decision: usize, child: usize) -> bool {
-    !hash(&[seed, 6, task as u64, decision as u64, child as u64]).is_multiple_of(4)
-}
-
-/// The ends of the steps of a task that nobody cancels. `None`: the step does not exist.
-pub fn step_ends(seed: u64, task: usize, workflow: &Workflow, actions: &Actions) -> Vec<Option<StepEnd>> {
-    let mut ends: Vec<Option<StepEnd>> = Vec::new();
-    for (no, step) in workflow.steps.iter().enumerate() {
-        let done = |e: &StepEnd| matches!(e.state, StepState::Complete | StepState::ResolvedManually);
-        if !workflow.exists((seed, task), no, |parent| Some(ends[parent]?.state)) {
-            ends.push(None);
-            continue;
+/// The ends of the steps of a task that nobody cancels. Others do not exist.
+pub fn step_ends(task: (u64, usize), workflow: &Workflow, actions: &Actions) -> BTreeMap<StepNo, StepEnd> {
+    let mut ends: BTreeMap<StepNo, StepEnd> = BTreeMap::new();
+    // Every round knows the end of at least one more decider.
+    for _ in 0..=workflow.parsed.deciders().len() {
+        let graph = workflow.graph(task, actions, |no| Some(ends.get(&no)?.state));
+        ends.clear();
+        for step in &graph {
+            ends.insert(step.no, step_end(task, workflow, actions, step, &ends));
         }
-        let end = if actions.resolved.contains_key(&no) {
-            StepEnd { state: StepState::ResolvedManually, attempt: None }
-        } else if !step.parents.iter().all(|&p| ends[p].as_ref().is_some_and(done)) {
-            StepEnd { state: StepState::Pending, attempt: Some(0) }
-        } else {
-            run(seed, task, no, actions.last_budget(no), step.max_attempts)
-        };
-        ends.push(Some(end));
+        shorten(workflow, &mut ends);
     }
     ends
 }
 
+fn step_end(
+    task: (u64, usize),
+    workflow: &Workflow,
+    actions: &Actions,
+    step: &GraphStep,
+    ends: &BTreeMap<StepNo, StepEnd>,
+) -> StepEnd {
+    let end = |state, attempt| StepEnd { state, attempt, tolerated: false, cut_short: false };
+    if actions.resolved.contains_key(&step.no) {
+        return end(StepState::ResolvedManually, None);
+    }
+    let is_done = |end: &StepEnd| matches!(end.state, StepState::Complete | StepState::ResolvedManually) || end.tolerated;
+    if !step.parents.iter().all(|parent| is_done(&ends[parent])) {
+        return end(StepState::Pending, Some(0));
+    }
+    let (state, attempt) = run(task, step.no, actions.last_budget(step.no), workflow.max_attempts(step.no));
+    let is_tolerated = workflow.strategy(step.no) == Some(FailureStrategy::ContinueOnFailure);
+    StepEnd { tolerated: state == StepState::Error && is_tolerated, ..end(state, Some(attempt)) }
+}
+
+/// Of workers of which one fails and ends their batch, any may be the one.
+fn shorten(workflow: &Workflow, ends: &mut BTreeMap<StepNo, StepEnd>) {
+    let ends_batch = |(no, end): (&StepNo, &StepEnd)| {
+        let fails = end.state == StepState::Error && workflow.strategy(*no) == Some(FailureStrategy::FailFast);
+        fails.then_some(pattern(*no))
+    };
+    let ended: BTreeSet<StepNo> = ends.iter().filter_map(ends_batch).collect();
+    for (no, end) in ends {
+        end.cut_short = ended.contains(&pattern(*no)) && end.state != StepState::ResolvedManually;
+    }
+}
+
+/// The number of the step from which a worker was made; of another step its own.
+pub fn pattern(no: StepNo) -> StepNo {
+    no - no % NUMBERS_PER_POSITION
+}
+
 /// The end of the task, given its steps.
-pub fn task_end(ends: &[Option<StepEnd>], actions: &Actions) -> TaskState {
+pub fn task_end(ends: &BTreeMap<StepNo, StepEnd>, actions: &Actions) -> TaskState {
     if actions.cancelled {
         TaskState::Cancelled
-    } else if ends.iter().flatten().any(|e| e.state == StepState::Error) {
+    } else if ends.values().any(|e| e.state == StepState::Error && !e.tolerated) {
         TaskState::Error
     } else {
         TaskState::Complete
     }
 }
 
-fn run(seed: u64, task: usize, step: usize, budget: usize, max_attempts: i32) -> StepEnd {
+fn run((seed, task): (u64, usize), step: StepNo, budget: usize, max_attempts: i32) -> (StepState, i32) {
     let last = (1..=max_attempts).find(|&attempt| end(seed, task, step, budget, attempt) != End::Failure);
     let attempt = last.unwrap_or(max_attempts);
     let state = match end(seed, task, step, budget, attempt) {
         End::Success => StepState::Complete,
         End::Failure | End::Permanent => StepState::Error,
     };
-    StepEnd { state, attempt: Some(attempt) }
+    (state, attempt)
 }

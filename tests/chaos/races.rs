@@ -1,11 +1,14 @@
 //! Two calls at once, whose transactions overlap where it matters: completers that count down the same step, evaluations that
 //! dispatch the same step, and a sweep while another one holds its rows.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use tasker_engine::Engine;
-use tasker_wire::{Answer, CompleteStep, Evaluate, Outcome, TaskId};
+use tasker_wire::{
+    Answer, CompleteStep, Evaluate, Outcome, StepId, StepNo, TaskId,
+    ids::{position, step_no},
+};
 use tokio_postgres::types::Type;
 
 use crate::{
@@ -56,14 +59,12 @@ impl Driver<'_> {
                 let to = if to_b { &mut b } else { &mut a };
                 if holds(to, &done) { &mut rest } else { to }.push(done);
             }
-            let name = crate::model::step_name(child);
-            let both_waited = self.at_once(task, &name, vec![Call::Complete(a), Call::Complete(b)]).await?;
+            let both_waited = self.at_once(task.step(child), vec![Call::Complete(a), Call::Complete(b)]).await?;
             self.faults.note(if both_waited { Fault::Met } else { Fault::TwoCompleters });
             return Ok(rest);
         }
         // Both completers get the first completion, so they wait for each other at its step.
         let Some(step) = batch.first().map(|done| done.step_id) else { return Ok(rest) };
-        let name = crate::model::step_name(self.workers.step(step).expect("a step that was run"));
         // Of three calls that wait for a row only the order of the first is certain, so a cancel runs beside one completer.
         let cancels = self.chance.permille(100) && self.may_cancel();
         for (n, done) in batch.into_iter().enumerate() {
@@ -88,7 +89,7 @@ impl Driver<'_> {
             self.faults.note(Fault::TwoCompleters);
             calls.push(Call::Complete(b));
         }
-        self.at_once(step.task, &name, calls).await?;
+        self.at_once(step, calls).await?;
         Ok(rest)
     }
 
@@ -96,9 +97,8 @@ impl Driver<'_> {
     pub async fn two_evaluations(&mut self, wake_ups: Vec<Evaluate>) -> Result<()> {
         let Some(step) = wake_ups.first().map(|wake_up| wake_up.step_id) else { return Ok(()) };
         self.faults.note(Fault::TwoEvaluations);
-        let name = crate::model::step_name(self.workers.step(step).expect("a step that failed"));
         let calls = vec![Call::Evaluate(wake_ups.clone()), Call::Evaluate(wake_ups)];
-        self.at_once(step.task, &name, calls).await.map(drop)
+        self.at_once(step, calls).await.map(drop)
     }
 
     /// Lets a process sweep while another one holds its rows. A sweep reads the tasks only after it has locked their steps.
@@ -111,45 +111,38 @@ impl Driver<'_> {
     /// Moves two parents of one step to the front, so that they come together. False: there are none.
     pub fn siblings_first(&self, answers: &mut [CompleteStep]) -> bool {
         let Some((task, child, one)) = self.siblings(answers) else { return false };
-        let parent = |done: &CompleteStep| {
-            let place =
-                self.queue.place(task).filter(|_| done.task_id == task && matches!(done.outcome, Outcome::Success { .. }));
-            let no = self.workers.step(done.step_id);
-            place.zip(no).is_some_and(|(place, no)| self.tasks[place].workflow.steps[child].parents.contains(&no))
-        };
+        let Some(place) = self.queue.place(task) else { return false };
+        let workflow = &self.tasks[place].workflow;
+        let child = position(child).expect("the number of a step");
+        let other =
+            |done: &CompleteStep| done.task_id == task && is_success(done) && workflow.joins(child, (one.no, done.step_id.no));
         let Some(first) = answers.iter().position(|done| done.step_id == one) else { return false };
         answers.swap(0, first);
-        let Some(second) = answers.iter().position(|done| done.step_id != one && parent(done)) else { return false };
+        let Some(second) = answers.iter().position(other) else { return false };
         answers.swap(1, second);
         true
     }
 
     /// A task and a step of it of which two parents succeed in this batch, and one of the parents.
-    fn siblings(&self, batch: &[CompleteStep]) -> Option<(TaskId, usize, tasker_wire::StepId)> {
-        let mut parents: HashMap<TaskId, Vec<(usize, &CompleteStep)>> = HashMap::new();
-        for done in batch.iter().filter(|d| matches!(d.outcome, Outcome::Success { .. })) {
-            parents.entry(done.task_id).or_default().push((self.workers.step(done.step_id)?, done));
+    fn siblings(&self, batch: &[CompleteStep]) -> Option<(TaskId, StepNo, StepId)> {
+        let mut done: BTreeMap<usize, Vec<StepId>> = BTreeMap::new();
+        for step in batch.iter().filter(|done| is_success(done)).map(|done| done.step_id) {
+            done.entry(self.queue.place(step.task)?).or_default().push(step);
         }
-        let mut found: Vec<_> = parents
-            .into_iter()
-            .filter_map(|(task, done)| {
-                let place = self.queue.place(task)?;
-                let is_parent = |child: usize, no| self.tasks[place].workflow.steps[child].parents.contains(&no);
-                let child = (0..self.tasks[place].workflow.steps.len())
-                    .find(|&child| done.iter().filter(|(no, _)| is_parent(child, *no)).count() > 1)?;
-                let (_, one) = done.iter().find(|(no, _)| is_parent(child, *no))?;
-                Some((place, (task, child, one.step_id)))
+        done.into_iter().find_map(|(place, done)| {
+            let workflow = &self.tasks[place].workflow;
+            (0..workflow.parsed().steps.len()).find_map(|child| {
+                let is_joined = |one: &&StepId| done.iter().any(|other| workflow.joins(child, (one.no, other.no)));
+                done.iter().find(is_joined).map(|one| (one.task, step_no(child), *one))
             })
-            .collect();
-        found.sort_by_key(|(place, _)| *place);
-        found.into_iter().next().map(|(_, found)| found)
+        })
     }
 
     /// Lets calls wait for the same step, one after the other, and then continue. True: all of them waited.
-    async fn at_once(&mut self, task: TaskId, step: &str, calls: Vec<Call>) -> Result<bool> {
-        let sql = "select from tasker.steps where task_id = $1 and name = $2 for update";
+    async fn at_once(&mut self, step: StepId, calls: Vec<Call>) -> Result<bool> {
+        let sql = "select from tasker.steps where task_id = $1 and no = $2 for update";
         self.rig.sql.batch_execute("begin").await?;
-        self.rig.sql.query_typed(sql, &[(&task.uuid(), Type::UUID), (&step, Type::TEXT)]).await?;
+        self.rig.sql.query_typed(sql, &[(&step.task.uuid(), Type::UUID), (&step.no, Type::INT4)]).await?;
         self.one_behind_the_other(calls).await
     }
 
@@ -168,10 +161,13 @@ impl Driver<'_> {
         self.queue.journal.note(format!("{} calls at once, of which {waiting} waited", running.len()));
         for call in running {
             match tokio::time::timeout(Duration::from_secs(20), call).await.context("calls at once hang")??? {
-                Returned::Answers(batch, answers) => check_answers(&mut self.accepted, &batch, &answers)?,
+                Returned::Answers(batch, answers) => check_answers(&mut self.accepted, &self.tasks, &batch, &answers)?,
                 Returned::Cancelled(task, cancelled) => {
                     let place = self.queue.place(task).expect("a step of it was sent");
-                    self.tasks[place].actions.cancelled |= cancelled;
+                    // A repeated cancel has no effect, and says nothing else.
+                    if cancelled && !self.tasks[place].actions.cancelled {
+                        self.tasks[place].actions.cancel();
+                    }
                 }
                 Returned::Nothing => {}
             }
@@ -180,6 +176,10 @@ impl Driver<'_> {
         self.queue.journal.sort_since(mark);
         Ok(all_waited)
     }
+}
+
+fn is_success(done: &CompleteStep) -> bool {
+    matches!(done.outcome, Outcome::Success { .. })
 }
 
 fn holds(batch: &[CompleteStep], done: &CompleteStep) -> bool {

@@ -60,7 +60,7 @@ impl Rig {
         // Truncating a table invalidates every query plan, so rows are deleted most of the time.
         self.seeds += 1;
         let empty = if self.seeds.is_multiple_of(16) { "truncate" } else { "delete from" };
-        for table in ["tasks", "steps", "in_process", "attempts", "audit_log", "dlq_entries"] {
+        for table in ["tasks", "steps", "in_process", "attempts", "audit_log", "dlq_entries", "batches"] {
             self.sql.batch_execute(&format!("{empty} tasker.{table}")).await?;
         }
         let new: Vec<&Workflow> = tasks.iter().map(|t| &t.workflow).filter(|w| !self.registered.contains(&w.number)).collect();
@@ -70,7 +70,7 @@ impl Rig {
         let proxy = StatementProxy::open(&self.sessions);
         let engine = engine(&proxy, tasker_queue::InProcess::default(), 0);
         for workflow in new {
-            engine.register_template(&workflow.yaml()).await.context("a random workflow is valid")?;
+            engine.register_template(workflow.yaml()).await.context("a random workflow is valid")?;
             self.registered.insert(workflow.number);
         }
         drop(engine);

@@ -6,7 +6,8 @@ use std::{
 };
 
 use serde_json::{json, value::RawValue};
-use tasker_wire::{CompleteStep, Outcome, RunStep, StepId, limits, outcome::Failure};
+use tasker_domain::Created;
+use tasker_wire::{CompleteStep, Outcome, RunStep, StepNo, limits, outcome::Failure};
 
 use crate::{
     driver::Task,
@@ -16,15 +17,15 @@ use crate::{
     queue::place_of,
 };
 
+type Raw = Box<RawValue>;
+
 pub struct Workers {
     seed: u64,
     faults: Arc<Faults>,
     /// How often each dispatched step was run.
-    runs: HashMap<(usize, usize, i32), u64>,
+    runs: HashMap<(usize, StepNo, i32), u64>,
     /// The leases under which a start was reported, by attempt.
-    started: HashMap<(usize, usize, usize, i32), BTreeSet<i32>>,
-    /// The position in its workflow of every step that was run.
-    steps: HashMap<StepId, usize>,
+    started: HashMap<(usize, StepNo, usize, i32), BTreeSet<i32>>,
     /// Every outcome that was sent.
     pub answers: Vec<CompleteStep>,
 }
@@ -42,12 +43,11 @@ pub struct Act {
 
 impl Workers {
     pub fn new(seed: u64, faults: Arc<Faults>) -> Self {
-        Self { seed, faults, runs: HashMap::new(), started: HashMap::new(), steps: HashMap::new(), answers: Vec::new() }
+        Self { seed, faults, runs: HashMap::new(), started: HashMap::new(), answers: Vec::new() }
     }
 
     pub fn run(&mut self, run: &RunStep, tasks: &[Task]) -> Act {
-        let (place, step) = (place_of(run.context.get()).expect("a task knows its place"), step_of(&run.step_name));
-        self.steps.insert(run.step_id, step);
+        let (place, step) = (place_of(run.context.get()).expect("a task knows its place"), run.step_id.no);
         let times = self.runs.entry((place, step, run.lease)).or_default();
         *times += 1;
         let times = *times;
@@ -82,18 +82,13 @@ impl Workers {
         act
     }
 
-    /// The position of a step in its workflow, if it was run.
-    pub fn step(&self, id: StepId) -> Option<usize> {
-        self.steps.get(&id).copied()
-    }
-
     /// A third loss uses up an attempt, and the model has no losses. So fewer than three leases of an attempt report their start.
-    fn may_report(&mut self, run: &RunStep, of_try: (usize, usize, usize, i32)) -> bool {
+    fn may_report(&mut self, run: &RunStep, of_try: (usize, StepNo, usize, i32)) -> bool {
         let leases = self.started.entry(of_try).or_default();
         leases.contains(&run.lease) || leases.len() < limits::LOSSES as usize - 1 && leases.insert(run.lease)
     }
 
-    fn outcome(&self, run: &RunStep, workflow: &Workflow, (place, step, budget): (usize, usize, usize), times: u64) -> Outcome {
+    fn outcome(&self, run: &RunStep, workflow: &Workflow, (place, step, budget): (usize, StepNo, usize), times: u64) -> Outcome {
         // A second run does not stop again, so that a success may come under the lease before that of the dispatch after the checkpoint.
         if times == 1 && run.checkpoint.is_none() && model::checkpoints(self.seed, place, step, run.attempt) {
             let cursor = raw(&json!({"lease": run.lease}));
@@ -109,20 +104,32 @@ impl Workers {
                 // Two runs under one lease have different results half of the time.
                 let times = times / 2;
                 let result = json!({"lease": run.lease, "attempt": run.attempt, "times": times, "saw": saw});
-                let named =
-                    || workflow.children(step).filter(|&child| model::names(self.seed, place, step, child)).map(model::step_name);
-                let decision = workflow.steps[step].decides.then(|| raw(&json!({"create": named().collect::<Vec<_>>()})));
-                Outcome::Success { result: raw(&result), metadata: None, decision, batches: None }
+                let (decision, batches) = self.made(run, workflow, (place, budget));
+                Outcome::Success { result: raw(&result), metadata: None, decision, batches }
             }
+        }
+    }
+
+    /// What a decision or a batchable step says that it makes.
+    fn made(&self, run: &RunStep, workflow: &Workflow, (place, budget): (usize, usize)) -> (Option<Raw>, Option<Raw>) {
+        let at = run.step_id.position().expect("a step of a workflow");
+        let steps = &workflow.parsed().steps;
+        match workflow.created((self.seed, place), at, budget) {
+            Some(Created::Steps(named)) => {
+                let names: Vec<&str> = named.iter().map(|&child| steps[child].name.as_str()).collect();
+                (Some(raw(&json!({ "create": names }))), None)
+            }
+            Some(Created::Workers(0)) => (None, Some(raw(&json!("no_batches")))),
+            Some(Created::Workers(workers)) => {
+                let cursors: Vec<_> =
+                    (0..workers).map(|n| json!({"batch_id": n.to_string(), "start": n, "end": n + 1})).collect();
+                (None, Some(raw(&json!({ "cursors": cursors }))))
+            }
+            _ => (None, None),
         }
     }
 }
 
-/// The position of a step in its workflow.
-pub fn step_of(name: &str) -> usize {
-    name[1..].parse().expect("a step is named by its place")
-}
-
-fn raw(value: &serde_json::Value) -> Box<RawValue> {
+fn raw(value: &serde_json::Value) -> Raw {
     RawValue::from_string(value.to_string()).expect("a value is JSON")
 }
