@@ -76,7 +76,11 @@ impl Names {
         let Some(mut object) = Object::new(said.json, said.place, findings) else { return none };
         if !said.is_own {
             require(&mut object, "type");
-            if let Some(DecisionType::NoBranches) | None = object.word("type") {
+            let kind = object.word("type");
+            if let Some(DecisionType::NoBranches) = kind {
+                refuse_items(&mut object, key, "no_branches");
+            }
+            if let Some(DecisionType::NoBranches) | None = kind {
                 return none;
             }
         }
@@ -135,7 +139,10 @@ impl Batches {
             require(&mut object, "type");
         }
         match object.word("type") {
-            Some(BatchType::NoBatches) => return Self::NoWork(said_place),
+            Some(BatchType::NoBatches) => {
+                refuse_items(&mut object, key, "no_batches");
+                return Self::NoWork(said_place);
+            }
             None if !said.is_own => return nothing,
             Some(BatchType::CreateBatches) | None => {}
         }
@@ -209,6 +216,15 @@ fn range(start: &Json, end: &Json) -> u64 {
 fn require(object: &mut Object, key: &'static str) {
     if object.peek(key).is_none() {
         object.fault(key, "is missing");
+    }
+}
+
+/// Nothing is made, and so nothing may be listed.
+fn refuse_items(object: &mut Object, key: &'static str, kind: &str) {
+    let length =
+        object.peek(key).and_then(|list| serde_json::from_str::<Vec<IgnoredAny>>(list.get()).ok()).map_or(0, |l| l.len());
+    if length > 0 {
+        object.fault(key, format!("lists {length}, but the type is {kind}, which makes nothing; leave out one of the two"));
     }
 }
 

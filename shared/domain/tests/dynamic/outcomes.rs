@@ -146,6 +146,11 @@ fn every_invalid_decision_is_refused_with_its_reason() {
             json!({"decision": {"create": []}, "batches": "no_batches"}),
             "/batches: is for steps of type batchable; the type of this step is decision",
         ),
+        (
+            tasker_decision(json!({"type": "no_branches", "step_names": ["manager"]})),
+            "/result/decision_point_outcome/step_names: lists 1, but the type is no_branches, which makes nothing; leave out one of \
+             the two",
+        ),
         (json!({"decision": {"create": [], "why": "\u{0}"}}), "/decision/why: contains \\u0000, which cannot be stored"),
     ] {
         let found = refusal(&workflow, "route", said.clone());
@@ -344,6 +349,11 @@ fn every_invalid_batch_is_refused_with_its_reason() {
             "/batches: makes other workers than /result/batch_processing_outcome",
         ),
         (json!({"decision": {"create": []}}), "/decision: is for steps of type decision; the type of this step is batchable"),
+        (
+            tasker_batches(json!({"type": "no_batches", "cursor_configs": [{"batch_id": "1"}]})),
+            "/result/batch_processing_outcome/cursor_configs: lists 1, but the type is no_batches, which makes nothing; leave out one \
+             of the two",
+        ),
         (
             one(json!({"batch_id": "1", "start": "\u{0}", "end": 1})),
             "/batches/cursors/0/start: contains \\u0000, which cannot be stored",
