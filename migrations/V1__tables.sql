@@ -316,6 +316,9 @@ create table tasker.audit_log (
   to_state text not null,
   -- Metadata of the operator action.
   metadata json,
+  -- What an operator's action changed: {"before", "after": the step that it is about, "steps": [{"no", "name", "before", "after": states}],
+  -- "not_listed": further steps}. The step's result, inputs and error are in it, which the action may have replaced.
+  changes json,
   created_at timestamptz not null,
   primary key (task_id, audit_id)
 );

@@ -4,6 +4,15 @@
 
 create type tasker.mark as (no int, name text, state text, lease int);
 
+-- A step as the audit log keeps it.
+create function tasker.audited_step(p_task uuid, p_no int) returns json language sql stable as $$
+  select json_build_object('state', s.state, 'lease', s.lease, 'attempt', s.attempt, 'tolerated', s.tolerated, 'inputs', s.inputs,
+    'checkpoint', s.checkpoint, 'result', s.result, 'error', s.error)
+  from tasker.steps s where s.task_id = p_task and s.no = p_no
+$$;
+-- So many of the steps that an action changes are in its row of the audit log.
+create function tasker.audited_steps() returns int language sql immutable as 'select 1000';
+
 -- Returns a row if an action on a step is not allowed. p_allowed: whether the step's own state allows it.
 create function tasker.refusal(p_task uuid, p_no int, p_task_state text, p_step_state text, p_allowed boolean)
 returns setof tasker.change language sql immutable rows 1 as $$
@@ -322,7 +331,7 @@ begin
   perform tasker.reopened(p_task, p_no, p_task_was, p_send_ms, p_actor, p_reason);
 end $$;
 
--- Resolves an unfinished or failed step; its children receive p_result. p_growth: what a decision or batchable makes, or null.
+-- Resolves an unfinished, failed or cancelled step; its children receive p_result. p_growth: what a decision or batchable makes, or null.
 create function tasker.resolve_step(
   p_task uuid, p_no int, p_task_was text, p_result text, p_metadata text, p_growth json, p_actor text, p_reason text, p_send_ms bigint,
   p_bodies int, p_max_bytes bigint)
@@ -332,12 +341,12 @@ declare
 begin
   select s.* into own from tasker.steps s where s.task_id = p_task and s.no = p_no;
   -- A repeated call, after the first response was lost.
-  if own.state = 'resolved_manually' and own.result::text is not distinct from p_result then
+  if own.state = 'resolved_manually' and own.result::jsonb is not distinct from p_result::jsonb then
     return query select * from tasker.change_row('done', state => own.state);
     return;
   end if;
   return query select * from tasker.refusal(p_task, p_no, p_task_was, own.state,
-    own.state in ('pending', 'enqueued', 'in_progress', 'waiting_for_retry', 'error'));
+    own.state in ('pending', 'enqueued', 'in_progress', 'waiting_for_retry', 'error', 'cancelled'));
   if found then
     return;
   end if;
@@ -355,7 +364,7 @@ begin
       array(select u.no::int from json_array_elements_text(p_growth->'created') with ordinality u(no, place) order by u.place) end
   where s.task_id = p_task and s.no = p_no;
   return query select * from tasker.audited(p_task, p_no, 'resolve_step', p_actor, p_reason, own.state, 'resolved_manually', p_metadata);
-  failed := -(own.state = 'error' and not own.tolerated)::int;
+  failed := -(own.state in ('error', 'cancelled') and not own.tolerated)::int;
   if p_growth is not null then
     return query select * from tasker.grow(p_task, own.children, -was_active::int, failed, p_growth, p_send_ms, p_bodies, p_max_bytes);
   else
@@ -424,7 +433,7 @@ create function tasker.operate_v1(
 returns setof tasker.change
 language plpgsql set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 declare
-  task_was text; ended timestamptz; before tasker.mark[]; answer tasker.change[]; effects tasker.change[]; seen text;
+  task_was text; ended timestamptz; before tasker.mark[]; own json; answer tasker.change[]; effects tasker.change[]; seen text;
 begin
   begin
     perform tasker.lock_for(p_verb, p_task, p_no, p_args);
@@ -433,6 +442,7 @@ begin
       return query select * from tasker.change_row('not_found');
       return;
     end if;
+    own := tasker.audited_step(p_task, p_no);
     before := array(select (s.no, s.name, s.state, s.lease)::tasker.mark from tasker.steps s where s.task_id = p_task order by s.no);
     answer := array(select c from tasker.act(p_verb, p_task, p_no, task_was, p_args, p_actor, p_reason, p_send_ms, p_bodies, p_max_bytes) c);
     if (answer[1]).kind = 'done' then
@@ -448,6 +458,7 @@ begin
       if p_dry or seen <> p_seen then
         raise exception using errcode = 'TK001', message = 'rolled back';
       end if;
+      perform tasker.audit_changes(p_verb, p_task, p_no, own, effects);
     end if;
   exception when sqlstate 'TK001' then
     answer := array(select c from tasker.change_row(case when p_dry then 'done' else 'changed' end, state => task_was) c);
@@ -459,6 +470,18 @@ begin
   end if;
   return query select * from unnest(answer[2:]);
 end $$;
+
+-- Completes the row that an action just wrote to the audit log. One without effect wrote none.
+create function tasker.audit_changes(p_verb text, p_task uuid, p_no int, p_before json, p_effects tasker.change[]) returns void
+language sql as $$
+  update tasker.audit_log a set to_state = coalesce(case when p_no is not null then s.after->>'state' end, a.to_state),
+    changes = json_build_object('before', p_before, 'after', s.after,
+      'steps', (select coalesce(json_agg(json_build_object('no', e.no, 'name', e.name, 'before', e.was, 'after', e.state)), '[]')
+        from unnest(p_effects[:tasker.audited_steps()]) e),
+      'not_listed', greatest(coalesce(cardinality(p_effects), 0) - tasker.audited_steps(), 0))
+  from (select tasker.audited_step(p_task, p_no) as after) s
+  where a.task_id = p_task and a.action = p_verb and a.changes is null
+$$;
 
 create function tasker.act(
   p_verb text, p_task uuid, p_no int, p_was text, p_args json, p_actor text, p_reason text, p_send_ms bigint, p_bodies int,

@@ -124,7 +124,8 @@ impl Driver<'_> {
     }
 
     async fn resolve(&mut self) -> Result<()> {
-        let open = format!("{OPEN} and s.state in ('pending', 'enqueued', 'in_progress', 'waiting_for_retry', 'error')");
+        let open =
+            format!("{OPEN} and s.state in ('pending', 'enqueued', 'in_progress', 'waiting_for_retry', 'error', 'cancelled')");
         let Some(choice) = self.pick(&open).await? else { return Ok(()) };
         let text = self.chance.permille(700).then(|| format!("{{\"resolved\": {}}}", choice.id.no));
         let result = text.clone().map(|t| serde_json::value::RawValue::from_string(t).expect("it is JSON"));

@@ -150,7 +150,7 @@ impl Definition {
             }
             Call::Resolve(no) => {
                 let may = !self.rows[no].is_done() || self.rows[no].tolerated;
-                if !is_open || !may || self.rows[no].state == StepState::Cancelled {
+                if !is_open || !may {
                     return false;
                 }
                 self.reopen_batch(workflow, *no);

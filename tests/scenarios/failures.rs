@@ -86,7 +86,7 @@ async fn an_operators_retry_closes_the_entry_and_the_task_goes_on_to_its_end() {
     let actions: Vec<_> = rig.rows(AUDIT).await.iter().map(|a| (a["action"].clone(), a["to_state"].clone())).collect();
     assert_eq!(
         actions,
-        [("finish", "error"), ("retry_step", "pending"), ("finish", "complete")].map(|(a, s)| (json!(a), json!(s)))
+        [("finish", "error"), ("retry_step", "enqueued"), ("finish", "complete")].map(|(a, s)| (json!(a), json!(s)))
     );
     rig.check().await;
 }

@@ -40,6 +40,7 @@ mod reports;
 mod resends;
 mod retries;
 mod rig;
+mod settle;
 mod small;
 mod stale;
 mod sweeps;

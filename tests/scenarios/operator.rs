@@ -54,7 +54,7 @@ async fn a_retry_gives_a_failed_step_its_whole_budget_again() {
     let attempts: Vec<Value> = [1, 2, 3, 1, 2, 3].iter().zip(1..).map(|(n, lease)| json!([lease, n, "failure", true])).collect();
     assert_eq!(rig.attempts(task, "a").await, attempts);
     let finish = json!(["finish", null, "tasker", "no step can make progress", "running", "error"]);
-    let retry = json!(["retry_step", "a", "operator", "mended", "error", "pending"]);
+    let retry = json!(["retry_step", "a", "operator", "mended", "error", "enqueued"]);
     assert_eq!(audit(&rig).await, [finish.clone(), retry, finish]);
     rig.check().await;
 }

@@ -61,17 +61,16 @@ async fn act<Q: Queue, A>(
 ) -> Result<Json<ActionResponse>, Problem> {
     let ActionRequest { action, actor, reason, metadata, seen, dry_run } = request;
     let (word, action) = action_of(action);
-    let warnings = match step {
-        Some(step) => app.engine.warnings(step, &action).await?,
-        None => Vec::new(),
-    };
     let by = By { actor, reason, metadata };
-    let response = |effects, applied| shape::action(word, applied, effects, warnings);
-    match app.engine.operate((task, step), action, by, Precondition { seen, dry_run }).await {
-        Ok(effects) => Ok(Json(response(effects, !dry_run))),
-        Err(OperatorError::Changed(effects)) => Err(Problem::changed(response(effects, false))),
-        Err(error) => Err(refused(error)),
-    }
+    let done = app.engine.operate((task, step), action.clone(), by, Precondition { seen, dry_run }).await;
+    let (effects, is_changed) = match done {
+        Ok(effects) => (effects, false),
+        Err(OperatorError::Changed(effects)) => (effects, true),
+        Err(error) => return Err(refused(error)),
+    };
+    let warnings = app.engine.warnings((task, step), &action, &effects).await?;
+    let response = shape::action(word, !dry_run && !is_changed, effects, warnings);
+    if is_changed { Err(Problem::changed(response)) } else { Ok(Json(response)) }
 }
 
 /// Says what an operator may do instead.

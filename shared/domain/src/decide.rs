@@ -123,11 +123,17 @@ fn refuse_result(result: &RawValue, policy: &Policy) -> Option<Failure> {
     if let Err(fault) = json::check(text) {
         return Some(Failure::permanent("invalid_result", format!("the result cannot be stored: {fault}")));
     }
+    mismatches(result, policy).map(|faults| Failure::permanent("result_schema", format!("the result {faults}")))
+}
+
+/// What of a result is not as the step's `result_schema` says, as a sentence without its subject; `None`: it is, or there is no schema.
+pub fn mismatches(result: &RawValue, policy: &Policy) -> Option<String> {
     let schema = policy.result_schema.as_ref()?;
-    let value = serde_json::from_str(text).ok()?;
-    let faults: Vec<String> = schema.iter_errors(&value).take(10).map(|e| format!("{}: {e}", e.instance_path())).collect();
-    (!faults.is_empty())
-        .then(|| Failure::permanent("result_schema", format!("the result does not match result_schema: {}", faults.join("; "))))
+    let value = serde_json::from_str(result.get()).ok()?;
+    let place = |path: &str| if path.is_empty() { String::new() } else { format!("{path}: ") };
+    let faults: Vec<String> =
+        schema.iter_errors(&value).take(10).map(|e| format!("{}{e}", place(e.instance_path().as_str()))).collect();
+    (!faults.is_empty()).then(|| format!("does not match result_schema: {}", faults.join("; ")))
 }
 
 /// Why a handler's metadata cannot be stored. It is left out then: what is only for operators fails no step.

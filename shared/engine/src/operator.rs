@@ -1,16 +1,23 @@
 //! The operator actions.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
-use tasker_domain::{dynamic::Redo, json as json_text};
+use tasker_domain::{decide::mismatches, dynamic::Redo, json as json_text};
 use tasker_queue::Queue;
 use tasker_store::{Change, Effect, Operation, Planned, StepRisks, StoreError};
-use tasker_wire::{Failure, Fault, Faults, Outcome, StepId, StepNo, StepState, TaskId, ids::step_no, limits};
+use tasker_wire::{
+    Failure, Fault, Faults, Outcome, StepId, StepNo, StepState, TaskId,
+    ids::{NUMBERS_PER_POSITION, position, step_no},
+    limits,
+};
 use uuid::Uuid;
 
 use crate::{Engine, expand::decided, templates::LoadedTemplate, work::Work};
+
+/// The steps about which an action warns.
+const WARNED_STEPS: usize = 20;
 
 /// Who acts, and why. Both are written to the audit log.
 #[derive(Debug, Clone)]
@@ -53,14 +60,18 @@ pub enum OperatorAction {
     },
     /// Sets back a step and everything after it, and dispatches the step. What a decision or batch among them had made is deleted.
     RedoStep { inputs: Option<Box<RawValue>> },
-    /// Resolves an unfinished or failed step. Its children receive `result`, or null. Of a decision or a batchable, the result says what is
-    /// made; without an outcome in it, nothing is.
+    /// Resolves an unfinished, failed or cancelled step. Its children receive `result`, or null. Of a decision or a batchable, the result
+    /// says what is made; without an outcome in it, nothing is.
     ResolveStep { result: Option<Box<RawValue>> },
     /// The same with the result of a success under this lease, which came too late.
     ResolveStepAsLate { lease: i32 },
 }
 
 impl OperatorAction {
+    fn has_inputs(&self) -> bool {
+        matches!(self, Self::RetryStep { inputs: Some(_) } | Self::RedoStep { inputs: Some(_) })
+    }
+
     /// The word for it in the audit log.
     pub fn verb(&self) -> &'static str {
         match self {
@@ -126,7 +137,7 @@ struct Arguments<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     inputs: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a RawValue>,
+    result: Option<Cow<'a, RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,7 +178,7 @@ impl<Q: Queue> Engine<Q> {
             .map(drop)
     }
 
-    /// Resolves an unfinished or failed step. Its children receive `result`, or null.
+    /// Resolves an unfinished, failed or cancelled step. Its children receive `result`, or null.
     pub async fn resolve_step(
         self: &Arc<Self>,
         step: StepId,
@@ -215,7 +226,7 @@ impl<Q: Queue> Engine<Q> {
     ) -> Result<(OperatorAction, By), OperatorError> {
         let (Some(step), OperatorAction::ResolveStepAsLate { lease }) = (step, &action) else { return Ok((action, by)) };
         let refused = |message: String| OperatorError::Invalid(Fault::new("/result_of_lease", message).into());
-        let template = self.template_of(step).await?;
+        let template = self.template_of(step.task).await?;
         if step.position().is_some_and(|position| template.workflow.deciders().contains(&position)) {
             return Err(refused(
                 "of a decision or batchable, only the result is kept and not what it makes; give `result`".into(),
@@ -230,12 +241,34 @@ impl<Q: Queue> Engine<Q> {
         Ok((OperatorAction::ResolveStep { result }, by))
     }
 
-    /// Facts that speak against another attempt of a step, as sentences. Empty for an action that starts none.
-    pub async fn warnings(&self, step: StepId, action: &OperatorAction) -> Result<Vec<String>, StoreError> {
-        if !matches!(action, OperatorAction::RetryStep { .. } | OperatorAction::RedoStep { .. }) {
+    /// Facts that speak against the further attempts that an action starts, as sentences. Empty for an action that starts none.
+    pub async fn warnings(
+        &self,
+        (task, step): (TaskId, Option<StepId>),
+        action: &OperatorAction,
+        effects: &Effects,
+    ) -> Result<Vec<String>, OperatorError> {
+        let begun: HashMap<StepNo, &Effect> = effects.steps.iter().filter(begins_anew).map(|e| (e.step.no, e)).collect();
+        if begun.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(self.store.step_risks(step).await?.map(|risks| warnings(&risks)).unwrap_or_default())
+        let template = self.template_of(task).await?;
+        let mut numbers: Vec<StepNo> = begun.keys().copied().collect();
+        numbers.sort_unstable();
+        let about = step.map(|step| step.no);
+        let risks = self.store.step_risks(task, numbers, about, WARNED_STEPS + 1).await?;
+        let mut warnings = Vec::new();
+        for risks in risks.iter().take(WARNED_STEPS) {
+            let decides = position(risks.no).is_some_and(|position| template.workflow.deciders().contains(&position));
+            warnings.extend(of_attempt(risks, begun[&risks.no], decides));
+            if about == Some(risks.no) && action.has_inputs() {
+                warnings.extend(of_inputs(risks, &begun[&risks.no].name));
+            }
+        }
+        if risks.len() > WARNED_STEPS {
+            warnings.push("there are such facts about further steps".into());
+        }
+        Ok(warnings)
     }
 
     /// Asks the database. Plans again until no decision of the task came between.
@@ -278,8 +311,7 @@ impl<Q: Queue> Engine<Q> {
                 arguments.plan = Some(self.plan_redo(step).await?);
             }
             (OperatorAction::ResolveStep { result }, Some(step)) => {
-                arguments.result = result.as_deref();
-                arguments.plan = self.plan_resolve(step, result.as_deref()).await?;
+                (arguments.plan, arguments.result) = self.plan_resolve(step, result.as_deref()).await?;
             }
             _ => {}
         }
@@ -288,7 +320,7 @@ impl<Q: Queue> Engine<Q> {
 
     /// The steps that are set back or deleted with this one.
     async fn plan_redo(&self, step: StepId) -> Result<Box<RawValue>, OperatorError> {
-        let template = self.template_of(step).await?;
+        let template = self.template_of(step.task).await?;
         let workflow = &template.workflow;
         let others: Vec<StepNo> = workflow.deciders().iter().map(|&decider| step_no(decider)).collect();
         let seen = if others.is_empty() { Vec::new() } else { self.store.deciders(step.task, &others).await? };
@@ -306,21 +338,33 @@ impl<Q: Queue> Engine<Q> {
         Ok(serde_json::value::to_raw_value(&text).expect("numbers serialize"))
     }
 
-    /// What a decision or batchable makes that is resolved with this result; `None` of another step.
-    async fn plan_resolve(&self, step: StepId, result: Option<&RawValue>) -> Result<Option<Box<RawValue>>, OperatorError> {
-        let template = self.template_of(step).await?;
+    /// What a decision or batchable makes that is resolved with this result, `None` of another step; and the result to store.
+    async fn plan_resolve<'a>(
+        &self,
+        step: StepId,
+        result: Option<&'a RawValue>,
+    ) -> Result<(Option<Box<RawValue>>, Option<Cow<'a, RawValue>>), OperatorError> {
+        let template = self.template_of(step.task).await?;
         let workflow = &template.workflow;
-        let Some(decider) = step.position().filter(|position| workflow.deciders().contains(position)) else { return Ok(None) };
+        let declared = step.position().and_then(|position| workflow.steps.get(position));
+        if let Some(faults) = result.and_then(|result| mismatches(result, &declared?.policy)) {
+            let message = format!("{faults}; give one that does, or none");
+            return Err(OperatorError::Invalid(Fault::new("/result", message).into()));
+        }
+        let Some(decider) = step.position().filter(|position| workflow.deciders().contains(position)) else {
+            return Ok((None, result.map(Cow::Borrowed)));
+        };
         let outcome = Outcome::success(result.map_or_else(null, ToOwned::to_owned), None);
         let expansion = workflow.resolution(decider, &outcome).map_err(|failure| invalid_outcome(*failure))?;
         let (others, seen) = self.others(workflow, step.task, decider).await?;
         let growth = workflow.growth(&decided(workflow, &seen), decider, &expansion.created);
         let planned = Planned { workflow, decider, expansion: &expansion, growth: &growth, others: &others, seen: &seen };
-        Ok(Some(RawValue::from_string(planned.text()).expect("it is JSON")))
+        let plan = RawValue::from_string(planned.text()).expect("it is JSON");
+        Ok((Some(plan), expansion.result.map(Cow::Owned).or(result.map(Cow::Borrowed))))
     }
 
-    async fn template_of(&self, step: StepId) -> Result<Arc<LoadedTemplate>, OperatorError> {
-        let reference = self.store.template_of(step.task).await?.ok_or(OperatorError::NotFound)?;
+    async fn template_of(&self, task: TaskId) -> Result<Arc<LoadedTemplate>, OperatorError> {
+        let reference = self.store.template_of(task).await?.ok_or(OperatorError::NotFound)?;
         let template = self.templates.get(&self.store, &reference).await?;
         template.ok_or_else(|| StoreError::Bug(format!("the template {} of a task is missing", reference.template_id)).into())
     }
@@ -348,21 +392,39 @@ fn effects(changes: &[Change]) -> Effects {
     effects
 }
 
-fn warnings(StepRisks { name, max_attempts, late_success }: &StepRisks) -> Vec<String> {
+/// Whether a step that was dispatched before is set back, or deleted, so that what it did may be done again.
+fn begins_anew(effect: &&Effect) -> bool {
+    let is_back = matches!(effect.state, None | Some(StepState::Pending | StepState::Enqueued));
+    is_back && !matches!(effect.was, None | Some(StepState::Pending))
+}
+
+fn of_attempt(risks: &StepRisks, Effect { name, was, state, .. }: &Effect, decides: bool) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Some((lease, has_result)) = late_success {
+    if let Some((lease, has_result)) = &risks.late_success {
+        let can_settle = risks.is_open && !matches!(was, Some(StepState::Complete | StepState::ResolvedManually));
         let remedy = match has_result {
-            true => format!("resolve the step with result_of_lease {lease} to use that result instead"),
-            false => "its result was too large to be kept".to_owned(),
+            _ if state.is_none() || !can_settle => String::new(),
+            _ if decides => "; resolve the step with a result that says what it makes to settle it instead".to_owned(),
+            true => format!("; resolve the step with result_of_lease {lease} to use that result instead"),
+            false => "; its result was too large to be kept".to_owned(),
         };
-        warnings.push(format!(
-            "step {name} succeeded under lease {lease}, too late to be applied, so its handler may act twice; {remedy}"
-        ));
+        let twice = "too late to be applied, so its handler may act twice";
+        warnings.push(format!("step {name} succeeded under lease {lease}, {twice}{remedy}"));
     }
-    if *max_attempts == 1 {
+    if risks.once {
         warnings.push(format!("step {name} allows one attempt (max_attempts 1), and this is a further one"));
     }
     warnings
+}
+
+/// What new inputs of a step do away with.
+fn of_inputs(risks: &StepRisks, name: &str) -> Vec<String> {
+    let replaced = match risks.no % NUMBERS_PER_POSITION {
+        0 => format!("the inputs of step {name} are replaced as a whole"),
+        _ => format!("the inputs of step {name} are replaced as a whole, and its cursor with them"),
+    };
+    let dropped = format!("the checkpoint of step {name} is dropped");
+    risks.has_inputs.then_some(replaced).into_iter().chain(risks.has_checkpoint.then_some(dropped)).collect()
 }
 
 fn refuse_arguments(action: &OperatorAction, by: &By) -> Result<(), OperatorError> {
@@ -391,7 +453,8 @@ fn invalid_outcome(failure: Failure) -> OperatorError {
 }
 
 fn too_many(steps: i64) -> OperatorError {
-    let message = format!("would make more steps than a task may have, {}; it has {steps}", limits::TASK_STEPS);
+    let most = limits::MADE_STEPS;
+    let message = format!("would make more than {most} steps beside those that the template declares; the task has {steps}");
     OperatorError::Invalid(Fault::new("/result", message).into())
 }
 

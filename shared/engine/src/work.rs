@@ -194,7 +194,8 @@ impl<'a> Work<'a> {
 
     /// The success of a place makes more steps than its task may have. A failure of its step is recorded instead.
     pub fn too_many(&mut self, place: usize, mut success: Completion<'a>, steps: i64) {
-        let why = format!("it makes more steps than a task may have: it has {steps}, and at most {}", limits::TASK_STEPS);
+        let most = limits::MADE_STEPS;
+        let why = format!("it makes more than {most} steps beside those that the template declares: the task has {steps}");
         success.verdict = Verdict::Error { failure: Failure::permanent("too_many_steps", why), effect: success.failure_effect };
         self.verdicts.push((place, success));
     }

@@ -29,7 +29,7 @@ pub enum Change {
     Expired(Lost),
     /// Others decided since the expansion was planned, so nothing was made.
     Again,
-    /// The expansion would make more steps than a task may have, which has so many. Nothing was made.
+    /// The expansion would make more steps than a task may have; this one has so many. Nothing was made.
     TooMany(i64),
     /// The operator action is applied, or could be. What it is about was in this state before.
     Done(String),

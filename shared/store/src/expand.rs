@@ -106,7 +106,7 @@ impl Planned<'_> {
             others: self.others,
             seen: self.seen.iter().map(|decider| (decider.no, decider.lease)).collect(),
             touched: self.touched(),
-            most: limits::TASK_STEPS,
+            most: self.workflow.steps.len() + limits::MADE_STEPS,
             created: self.expansion.created.numbers(self.workflow, self.decider),
             made: made.collect(),
             edges: self.growth.edges.iter().map(|(no, parents)| Edge { no: *no, parents }).collect(),

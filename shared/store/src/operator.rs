@@ -33,8 +33,13 @@ pub struct Operation<'a> {
 /// What speaks against another attempt of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepRisks {
-    pub name: String,
-    pub max_attempts: i32,
+    pub no: StepNo,
+    /// It allows one attempt only.
+    pub once: bool,
+    /// Its task runs or has failed, so that its steps can be acted on.
+    pub is_open: bool,
+    pub has_inputs: bool,
+    pub has_checkpoint: bool,
     /// The lease of the last success that came too late to be applied, and whether its result was kept.
     pub late_success: Option<(i32, bool)>,
 }
@@ -62,11 +67,19 @@ impl Store {
         Ok(rows.first().map(|row| from_row!(row, TemplateRef { template_id, environment })))
     }
 
-    /// `None` if there is no such step.
-    pub async fn step_risks(&self, step: StepId) -> Result<Option<StepRisks>, StoreError> {
-        let rows = self.read(sql!("step_risks"), &[&step.task.uuid(), &step.no]).await?;
+    /// What speaks against another attempt of steps: of `about`, and of at most `limit` of those of which something does, ascending.
+    pub async fn step_risks(
+        &self,
+        task: TaskId,
+        steps: Vec<StepNo>,
+        about: Option<StepNo>,
+        limit: usize,
+    ) -> Result<Vec<StepRisks>, StoreError> {
+        let rows = self.read(sql!("step_risks"), &[&task.uuid(), &steps, &about, &(limit as i64)]).await?;
         let late = |row: &Row| Some((row.get::<_, Option<i32>>("lease")?, row.get("has_result")));
-        Ok(rows.first().map(|row| from_row!(row, StepRisks { name, max_attempts; late_success: late(row) })))
+        let risks =
+            |row: &Row| from_row!(row, StepRisks { no, once, is_open, has_inputs, has_checkpoint; late_success: late(row) });
+        Ok(rows.iter().map(risks).collect())
     }
 
     /// The result of a success under this lease that came too late. `None`: there was none. `Some(None)`: its result was too large to keep.

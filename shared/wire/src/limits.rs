@@ -11,10 +11,8 @@ pub const RESULT_BYTES: usize = 6 * 1024 * 1024;
 pub const INPUT_BYTES: usize = 6 * 1024 * 1024;
 /// Declared steps of a template. A task is inserted in one statement and must stay well under a second.
 pub const STEPS: usize = 10_000;
-/// Batch workers of a task, beside its declared steps. They are inserted in one statement, and all of them may be parents of one step.
+/// Steps that the batches of a task make, beside its declared ones. They are inserted in one statement, and all of them may be parents of one step.
 pub const MADE_STEPS: usize = 10_000;
-/// Steps of a task, declared and made.
-pub const TASK_STEPS: usize = STEPS + MADE_STEPS;
 /// Declared parents of a step. The message of a join contains all their results.
 pub const PARENTS: usize = 10_000;
 /// Decisions and batches that the convergences of a template wait for, added up. Each is one more parent in a row.

@@ -112,8 +112,8 @@ async fn every_action_on_a_step_says_which_steps_it_changed() {
     assert_eq!(rig.get(&task).await.body["status"], "complete");
     let row = |action: &str, from: &str, to: &str, metadata: Value| json!([action, true, "anna", "because", from, to, metadata]);
     let rows = [
-        row("retry_step", "error", "pending", json!({"inputs": {"n": 1.5}, "metadata": "m"})),
-        row("redo_step", "complete", "pending", json!({"reset": 2, "deleted": 0, "inputs": null, "metadata": null})),
+        row("retry_step", "error", "enqueued", json!({"inputs": {"n": 1.5}, "metadata": "m"})),
+        row("redo_step", "complete", "enqueued", json!({"reset": 2, "deleted": 0, "inputs": null, "metadata": null})),
         row("resolve_step", "enqueued", "resolved_manually", Value::Null),
         row("note", "enqueued", "enqueued", Value::Null),
         row("resolve_step", "enqueued", "resolved_manually", Value::Null),
@@ -379,4 +379,55 @@ async fn another_attempt_of_a_step_that_allows_one_is_a_warning() {
     let retried = act(&rig, &step, "retry", json!({})).await;
     assert_eq!(retried.body["warnings"], json!(["step once allows one attempt (max_attempts 1), and this is a further one"]));
     assert_eq!(act(&rig, &step, "skip", json!({})).await.body["warnings"], json!([]));
+}
+
+#[tokio::test]
+async fn the_audit_log_keeps_what_an_action_replaced() {
+    let rig = Rig::new().await;
+    let (_, a, _) = failed(&rig).await;
+    act(&rig, &a, "retry", json!({"inputs": {"n": 1}})).await;
+    rig.answer(success("7")).await;
+    act(&rig, &a, "redo", json!({"inputs": {"n": 2}})).await;
+    act(&rig, &a, "resolve", json!({"result": {"by": "hand"}})).await;
+    let sql = "select json_build_object('action', action, 'to', to_state, 'changes', changes) from tasker.audit_log \
+               where action <> 'finish' order by created_at";
+    let rows: Vec<Value> = rig.database.client().await.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    let [retry, redo, resolve] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!(
+        (&retry["to"], &redo["to"], &resolve["to"]),
+        (&json!("enqueued"), &json!("enqueued"), &json!("resolved_manually"))
+    );
+    let (before, after) = (&retry["changes"]["before"], &retry["changes"]["after"]);
+    assert_eq!(
+        (&before["state"], &before["inputs"], &before["error"]["message"]),
+        (&json!("error"), &Value::Null, &json!("it broke"))
+    );
+    assert_eq!((&after["state"], &after["inputs"], &after["error"]), (&json!("enqueued"), &json!({"n": 1}), &Value::Null));
+    let (before, after) = (&redo["changes"]["before"], &redo["changes"]["after"]);
+    assert_eq!((&before["result"], &before["inputs"], &after["inputs"]), (&json!(7), &json!({"n": 1}), &json!({"n": 2})));
+    let steps = redo["changes"]["steps"].as_array().unwrap();
+    let changed: Vec<Value> = steps.iter().map(|s| json!([s["name"], s["before"], s["after"]])).collect();
+    assert_eq!(changed, [json!(["a", "complete", "enqueued"]), json!(["b", "enqueued", "pending"])]);
+    assert_eq!(redo["changes"]["not_listed"], 0);
+    assert_eq!(resolve["changes"]["after"]["result"], json!({"by": "hand"}));
+}
+
+#[tokio::test]
+async fn a_result_that_the_schema_forbids_settles_nothing() {
+    let rig = Rig::new().await;
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+    let step = json!({"name": "only", "handler": {"callable": "only"}, "result_schema": schema});
+    let template = json!({"name": "checked", "namespace_name": "ns", "version": "1.0.0", "steps": [step]});
+    assert_eq!(rig.post("/v1/templates", &template).await.status, 201);
+    let task = rig.post("/v1/tasks", &json!({"name": "checked", "namespace": "ns"})).await;
+    let task = task.headers["location"].to_str().unwrap().to_owned();
+    let step = rig.get(&format!("{task}/workflow_steps")).await.body[0]["step_uuid"].as_str().unwrap().to_owned();
+    let step = format!("{task}/workflow_steps/{step}");
+    let refused = act(&rig, &step, "resolve", json!({"result": {"n": "str"}})).await;
+    assert_eq!((refused.status.as_u16(), refused.places()), (400, vec!["/result"]));
+    let text = refused.body.to_string();
+    assert!(text.contains("does not match result_schema: /n: "), "{text}");
+    let refused = act(&rig, &step, "resolve", json!({"result": 7})).await;
+    assert!(refused.body.to_string().contains("does not match result_schema: 7 is not of type"), "{:?}", refused.body);
+    assert_eq!(act(&rig, &step, "resolve", json!({"result": {"n": 1}})).await.status, 200);
 }
