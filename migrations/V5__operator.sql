@@ -471,7 +471,7 @@ begin
   return query select * from unnest(answer[2:]);
 end $$;
 
--- Completes the row that an action just wrote to the audit log. One without effect wrote none.
+-- Completes what an action just wrote to the audit log. One without effect wrote no row, and a recovery one for each step.
 create function tasker.audit_changes(p_verb text, p_task uuid, p_no int, p_before json, p_effects tasker.change[]) returns void
 language sql as $$
   update tasker.audit_log a set to_state = coalesce(case when p_no is not null then s.after->>'state' end, a.to_state),
@@ -480,7 +480,7 @@ language sql as $$
         from unnest(p_effects[:tasker.audited_steps()]) e),
       'not_listed', greatest(coalesce(cardinality(p_effects), 0) - tasker.audited_steps(), 0))
   from (select tasker.audited_step(p_task, p_no) as after) s
-  where a.task_id = p_task and a.action = p_verb and a.changes is null
+  where a.task_id = p_task and a.action = case p_verb when 'recover_task' then 'retry_step' else p_verb end and a.changes is null
 $$;
 
 create function tasker.act(

@@ -188,6 +188,12 @@ fn details(ErrorWords { message, details, .. }: &ErrorWords) -> Vec<String> {
             lines.push(effects(&now.steps));
             lines.push("Look at it again with --dry-run.".to_owned());
         }
+        Some(ErrorDetails::ChangedPause(now)) => {
+            lines.push(format!("It is about {} now. Look at it again with --dry-run.", counted(now.held_steps, "held step")));
+        }
+        Some(ErrorDetails::ChangedRecovery(now)) => {
+            lines.push(format!("It is about {} now. Look at it again with --dry-run.", counted(now.items.len(), "entry")));
+        }
         Some(ErrorDetails::Task { task_uuid, status }) if !message.contains(&task_uuid.to_string()) => {
             lines.push(format!("  task {task_uuid} is {}", line(status)));
         }

@@ -28,6 +28,9 @@ pub struct PauseArgs {
     /// Change nothing, and show what would change
     #[arg(long)]
     dry_run: bool,
+    /// What a dry run printed: act only if that would still do the same
+    #[arg(long, value_name = "SEEN", conflicts_with = "dry_run")]
+    seen: Option<String>,
 }
 
 /// A namespace, and a template if there is one. The server checks the names.
@@ -61,7 +64,8 @@ pub async fn resume(args: &PauseArgs, client: &Client, format: Format) -> Result
 }
 
 async fn send(method: Method, args: &PauseArgs, client: &Client, format: Format) -> Result {
-    let body = PauseBody { actor: args.actor.clone(), reason: args.reason.clone(), dry_run: args.dry_run };
+    let body =
+        PauseBody { actor: args.actor.clone(), reason: args.reason.clone(), seen: args.seen.clone(), dry_run: args.dry_run };
     let response = client.send(method, &args.scope.path(), &body).await?;
     output::print_response(&response, format, |response| view(response, &args.scope.shown(), std::env::args()))
 }
@@ -80,7 +84,7 @@ fn view(response: &PauseResponse, scope: &str, arguments: impl Iterator<Item = S
     let mut view = format!("{sentence}\n");
     view.extend(warnings(&response.warnings));
     if !applied {
-        view.push_str(&format!("\nNothing was done. To do it: {}\n", without_dry_run(arguments, None)));
+        view.push_str(&format!("\nNothing was done. To do it: {}\n", without_dry_run(arguments, Some(&response.seen))));
     }
     view
 }
@@ -125,7 +129,7 @@ mod tests {
             ..PauseEntry::default()
         };
         let pause = is_paused.then_some(entry);
-        let response = PauseResponse { action: action.into(), applied, pause, held_steps, warnings: vec![] };
+        let response = PauseResponse { action: action.into(), applied, pause, held_steps, seen: "5ee4".into(), warnings: vec![] };
         let arguments = ["tasker-ctl", action, "--dry-run", "shop"].into_iter().map(str::to_owned);
         view(&response, "namespace shop", arguments)
     }
@@ -136,7 +140,7 @@ mod tests {
         assert_eq!(shown("pause", true, true, 2), format!("namespace shop is paused {since}; 2 steps held\n"));
         assert_eq!(shown("resume", true, true, 1), format!("namespace shop was paused {since}; 1 step can go on\n"));
         assert_eq!(shown("resume", true, false, 0), "namespace shop is not paused; 0 steps can go on\n");
-        let line = |action: &str| format!("\n\nNothing was done. To do it: tasker-ctl {action} shop\n");
+        let line = |action: &str| format!("\n\nNothing was done. To do it: tasker-ctl {action} --seen 5ee4 shop\n");
         assert_eq!(shown("pause", false, false, 0), format!("namespace shop would be paused{}", line("pause")));
         assert_eq!(
             shown("resume", false, true, 3),

@@ -22,11 +22,13 @@ fn entry() -> Value {
 fn item(outcome: &str, why: Option<&str>) -> Value {
     json!({"dlq_entry_uuid": ENTRY, "task_uuid": TASK, "namespace": "shop", "template": "order", "step": "charge",
         "dlq_reason": "max_retries_exceeded", "reason_detail": "timeout", "fingerprint": "3f1b0c9e77aa", "outcome": outcome,
-        "why": why, "steps": 2})
+        "why": why, "steps": 2, "changed": [
+            {"step_uuid": TASK, "name": "charge", "from_state": "error", "to_state": "enqueued"},
+            {"step_uuid": TASK, "name": "ship", "from_state": "cancelled", "to_state": "pending"}]})
 }
 
 fn page(items: &[Value], next: Option<&str>) -> (u16, Value) {
-    (200, json!({"applied": true, "items": items, "next": next}))
+    (200, json!({"applied": true, "items": items, "seen": "5ee4", "next": next}))
 }
 
 fn not_found() -> (u16, Value) {
@@ -98,7 +100,7 @@ async fn a_recovery_goes_on_page_by_page_at_its_rate_and_reports_every_entry() {
     assert_eq!(code(&done), 0, "{}", err(&done));
     let shown = out(&done);
     let expected = [
-        format!("{ENTRY}  task {TASK} shop/order step charge  recovered, steps: 2"),
+        format!("{ENTRY}  task {TASK} shop/order step charge  recovered: charge enqueued, ship pending"),
         format!("{ENTRY}  task {TASK} shop/order step charge  skipped: the task is complete"),
         "1 entry recovered, 1 skipped, 0 failed".to_owned(),
     ];
@@ -143,11 +145,35 @@ async fn a_recovery_ends_at_its_maximum_and_at_an_error() {
 async fn a_dry_run_says_how_it_is_done() {
     let server = Server::answering_once_each([page(&[item("recovered", None)], None)]).await;
     let dry = server.run(&[&RECOVER[..], &["--entry", ENTRY, "--dry-run"]].concat()).await;
-    assert!(out(&dry).contains("would be recovered, steps: 2"), "{}", out(&dry));
-    let line = format!("Nothing was done. To do it: tasker-ctl dlq recover --reason 'the bank is back' --entry {ENTRY}\n");
-    assert!(out(&dry).ends_with(&line), "{}", out(&dry));
+    assert!(out(&dry).contains("would be recovered: charge enqueued, ship pending"), "{}", out(&dry));
+    let (before, shown) =
+        (format!("To do it: tasker-ctl dlq recover --reason 'the bank is back' --entry {ENTRY} --seen "), out(&dry));
+    let seen = shown.split_once(&before).unwrap_or_else(|| panic!("{shown}")).1.trim();
     let body = &server.requests()[0].1;
     assert_eq!((&body["dry_run"], &body["filter"]), (&json!(true), &json!({"entries": [ENTRY]})));
+
+    // It looks again before it acts, and says to the server what it saw.
+    let server =
+        Server::answering_once_each([page(&[item("recovered", None)], None), page(&[item("recovered", None)], None)]).await;
+    let done = server.run(&[&RECOVER[..], &["--entry", ENTRY, "--seen", seen]].concat()).await;
+    assert_eq!(code(&done), 0, "{}", err(&done));
+    let requests = server.requests();
+    assert_eq!((&requests[0].1["dry_run"], &requests[1].1["dry_run"]), (&json!(true), &Value::Null));
+    assert_eq!((&requests[0].1["seen"], &requests[1].1["seen"]), (&Value::Null, &json!("5ee4")));
+    let server = Server::answering_once_each([page(&[item("recovered", None)], None)]).await;
+    let changed = server.run(&[&RECOVER[..], &["--entry", ENTRY, "--seen", "other"]].concat()).await;
+    assert_eq!((code(&changed), server.requests().len()), (5, 1));
+    assert!(err(&changed).contains("has changed since the dry run; nothing was done"), "{}", err(&changed));
+}
+
+#[tokio::test]
+async fn a_named_entry_that_does_not_wait_is_reported() {
+    let server = Server::answering_once_each([page(&[], None)]).await;
+    let done = server.run(&[&RECOVER[..], &["--entry", ENTRY]].concat()).await;
+    let expected = format!(
+        "{ENTRY}  skipped: there is no such entry that is pending and matches\n0 entries recovered, 1 skipped, 0 failed\n"
+    );
+    assert_eq!((code(&done), out(&done)), (0, expected));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Recovery of what DLQ entries are about: each once, whoever asks and how often.
 
 use serde_json::{Value, json};
-use tasker_engine::{OperatorAction, OperatorError, Precondition, RecoveredPage, Recovery};
+use tasker_engine::{OperatorAction, OperatorError, Precondition, RecoverError, RecoveredPage, Recovery};
 use tasker_wire::{
     TaskId, TaskState,
     rest::{DlqFilter, DlqReason},
@@ -17,8 +17,9 @@ async fn recover(rig: &Rig, filter: &DlqFilter, max: u32, dry_run: bool) -> Reco
     rig.engine.recover_entries(filter, None, max, &by("fixed"), dry_run).await.unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn outcomes(page: &RecoveredPage) -> Vec<&Recovery> {
-    page.items.iter().map(|(_, recovery)| recovery).collect()
+/// The number of steps that each entry set back or dispatched.
+fn steps(page: &RecoveredPage) -> Vec<usize> {
+    page.items.iter().map(|(_, recovery)| recovery.steps().len()).collect()
 }
 
 /// Tasks of two steps a and b, of which both failed with this message.
@@ -50,10 +51,10 @@ async fn all_failed_steps_of_a_task_are_retried_at_once_and_a_dry_run_says_so_be
     let rows = "select json_build_array(s.no, s.state, s.lease, s.attempt, d.status) as row from tasker.steps s, tasker.dlq_entries d order by 1::text";
     let before = rig.rows(rows).await;
     let dry = recover(&rig, &everything(), 10, true).await;
-    assert_eq!((outcomes(&dry), &dry.next), (vec![&Recovery::Recovered(2)], &None));
+    assert_eq!((steps(&dry), &dry.next), (vec![2], &None));
     assert_eq!((rig.rows(rows).await, rig.engine.queue().waiting()), (before, 0), "nothing was done");
 
-    assert_eq!(outcomes(&recover(&rig, &everything(), 10, false).await), [&Recovery::Recovered(2)]);
+    assert_eq!(steps(&recover(&rig, &everything(), 10, false).await), [2]);
     assert_eq!((rig.state(task).await, pending(&rig).await), (TaskState::Running, 0));
     let audit = rig.rows("select action, actor, reason from tasker.audit_log where actor <> 'tasker' order by no").await;
     assert_eq!(audit, vec![json!({"action": "retry_step", "actor": "operator", "reason": "fixed"}); 2]);
@@ -68,12 +69,28 @@ async fn all_failed_steps_of_a_task_are_retried_at_once_and_a_dry_run_says_so_be
 }
 
 #[tokio::test]
+async fn a_recovery_of_what_has_changed_since_the_dry_run_does_nothing() {
+    let rig = rig().await;
+    let tasks = failed(&rig, 2, "no").await;
+    let seen = recover(&rig, &everything(), 10, true).await.seen();
+    assert_eq!(recover(&rig, &everything(), 10, true).await.seen(), seen);
+    rig.engine.retry_step(rig.step_id(tasks[0], "a").await, by("meanwhile")).await.unwrap();
+    rig.answer(&rig.receive().await, permanent("still no")).await;
+    let changed = rig.engine.recover_seen(&everything(), None, 10, &by("fixed"), &seen).await;
+    let Err(RecoverError::Changed(now)) = changed else { panic!("{changed:?}") };
+    assert_eq!((steps(&now), pending(&rig).await, rig.engine.queue().waiting()), (vec![2, 2], 2, 0));
+    let done = rig.engine.recover_seen(&everything(), None, 10, &by("fixed"), &now.seen()).await.unwrap();
+    assert_eq!((steps(&done), pending(&rig).await, rig.engine.queue().waiting()), (vec![2, 2], 0, 4));
+    rig.check().await;
+}
+
+#[tokio::test]
 async fn two_recoveries_at_once_recover_each_entry_once() {
     let rig = rig().await;
     failed(&rig, 30, "no").await;
     let filter = everything();
     let (one, other) = tokio::join!(recover(&rig, &filter, 100, false), recover(&rig, &filter, 100, false));
-    let recovered = |page: &RecoveredPage| page.items.iter().filter(|(_, it)| *it == Recovery::Recovered(2)).count();
+    let recovered = |page: &RecoveredPage| page.items.iter().filter(|(_, it)| it.steps().len() == 2).count();
     let skipped = |page: &RecoveredPage| page.items.iter().filter(|(_, it)| matches!(it, Recovery::Skipped(_))).count();
     assert_eq!(recovered(&one) + recovered(&other), 30, "{one:?} {other:?}");
     assert_eq!(one.items.len() + other.items.len(), 30 + skipped(&one) + skipped(&other), "nothing failed");
@@ -158,7 +175,7 @@ async fn a_step_that_waits_for_its_retry_is_retried_now() {
     rig.answer(&rig.receive().await, failure("no")).await;
     let step = rig.step_id(task, "a").await;
     rig.engine.store().open_dlq_entry(step, "poison_message", r#"{"lease": 1}"#).await.unwrap().unwrap();
-    assert_eq!(outcomes(&recover(&rig, &everything(), 10, false).await), [&Recovery::Recovered(1)]);
+    assert_eq!(steps(&recover(&rig, &everything(), 10, false).await), [1]);
     assert_eq!((rig.receive().await.attempt, pending(&rig).await), (1, 0));
     rig.check().await;
 }

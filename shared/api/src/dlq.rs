@@ -6,8 +6,8 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode, Uri},
 };
-use tasker_domain::dlq::{Investigation, parse_investigation, parse_recover, refuse_fingerprint};
-use tasker_engine::By;
+use tasker_domain::dlq::{Investigation, RecoverRequest, parse_investigation, parse_recover, refuse_fingerprint};
+use tasker_engine::{By, RecoverError};
 use tasker_queue::Queue;
 use tasker_store::{EntryChange, EntryChanged, EntryPosition, StalePosition, WatchedTask};
 use tasker_wire::{
@@ -41,7 +41,7 @@ pub(crate) async fn list<Q: Queue>(State(app): State<App<Q>>, uri: Uri) -> Resul
         step: query.text("step"),
         fingerprint: query.text("fingerprint"),
         entries: None,
-        older_than_seconds: query.number("older_than_seconds", 0..=u32::MAX),
+        older_than_seconds: query.number("older_than_seconds", 1..=u32::MAX),
     };
     if let Some(fault) = filter.fingerprint.as_deref().and_then(refuse_fingerprint) {
         query.fault("fingerprint", fault);
@@ -158,8 +158,16 @@ pub(crate) async fn recover<Q: Queue>(
     let request = parse_recover(&body).map_err(|faults| request::refused_json(&body, faults.into()))?;
     let after = request.after.as_deref().map(position).transpose()?;
     let by = By { actor: request.actor, reason: request.reason, metadata: None };
-    let page = app.engine.recover_entries(&request.filter, after.as_ref(), request.max, &by, request.dry_run).await?;
-    Ok(Json(shape::recovered(page, !request.dry_run)))
+    let RecoverRequest { filter, max, dry_run, seen, .. } = request;
+    let page = match seen.filter(|_| !dry_run) {
+        Some(seen) => match app.engine.recover_seen(&filter, after.as_ref(), max, &by, &seen).await {
+            Err(RecoverError::Changed(now)) => return Err(Problem::changed_recovery(shape::recovered(now, false))),
+            Err(RecoverError::Store(error)) => return Err(error.into()),
+            Ok(page) => page,
+        },
+        None => app.engine.recover_entries(&filter, after.as_ref(), max, &by, dry_run).await?,
+    };
+    Ok(Json(shape::recovered(page, !dry_run)))
 }
 
 fn limit(uri: &Uri) -> Result<u32, Problem> {

@@ -74,16 +74,31 @@ pub(crate) async fn resume_template<Q: Queue>(
 }
 
 async fn pause<Q: Queue>(app: &App<Q>, scope: PauseScope, request: PauseRequest) -> Result<Json<PauseResponse>, Problem> {
-    let warnings = app.engine.unknown_scope(&scope).await?;
-    let PauseRequest { actor, reason, dry_run } = request;
-    let change = app.engine.pause(scope, By { actor, reason, metadata: None }, dry_run).await?;
-    Ok(Json(shape::pause_change("pause", !dry_run, change, warnings)))
+    let warning = app.engine.unknown_scope(&scope).await?;
+    let PauseRequest { actor, reason, seen, dry_run } = request;
+    let by = By { actor, reason, metadata: None };
+    if let Some(seen) = seen.filter(|_| !dry_run) {
+        let now = app.engine.pause(scope.clone(), by.clone(), true).await?;
+        refuse_change(&seen, shape::pause_change("pause", false, now, warning.clone()))?;
+    }
+    let change = app.engine.pause(scope, by, dry_run).await?;
+    Ok(Json(shape::pause_change("pause", !dry_run, change, warning)))
 }
 
 async fn resume<Q: Queue>(app: &App<Q>, scope: PauseScope, request: PauseRequest) -> Result<Json<PauseResponse>, Problem> {
-    let PauseRequest { actor, reason, dry_run } = request;
-    let change = app.engine.resume(scope, By { actor, reason, metadata: None }, dry_run).await?;
+    let PauseRequest { actor, reason, seen, dry_run } = request;
+    let by = By { actor, reason, metadata: None };
+    if let Some(seen) = seen.filter(|_| !dry_run) {
+        let now = app.engine.resume(scope.clone(), by.clone(), true).await?;
+        refuse_change(&seen, shape::pause_change("resume", false, now, None))?;
+    }
+    let change = app.engine.resume(scope, by, dry_run).await?;
     Ok(Json(shape::pause_change("resume", !dry_run, change, None)))
+}
+
+/// What is held changes with every step that becomes ready, so this compares before it acts, and not under a lock.
+fn refuse_change(seen: &str, now: PauseResponse) -> Result<(), Problem> {
+    if now.seen == seen { Ok(()) } else { Err(Problem::changed_pause(now)) }
 }
 
 fn scope(namespace: String, template: Option<String>) -> Result<PauseScope, Problem> {

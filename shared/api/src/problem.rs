@@ -12,7 +12,7 @@ use tasker_engine::{OperatorError, React, Reaction, RegisterError, SubmitError};
 use tasker_store::StoreError;
 use tasker_wire::{
     Fault, Faults, StepId,
-    rest::{ActionResponse, ErrorBody, ErrorDetails, ErrorWords},
+    rest::{ActionResponse, ErrorBody, ErrorDetails, ErrorWords, PauseResponse, RecoverResponse},
 };
 
 /// `Retry-After` while the database is unavailable, in seconds: long enough for a restart, short enough for a person.
@@ -92,8 +92,20 @@ impl Problem {
 
     /// The action would no longer do what its caller saw.
     pub fn changed(now: ActionResponse) -> Self {
-        let message = "what the action would do has changed since the dry run; nothing was done";
-        Self::new(StatusCode::CONFLICT, "CHANGED", message).with_details(ErrorDetails::Changed(now.into()))
+        Self::otherwise("action", ErrorDetails::Changed(now.into()))
+    }
+
+    pub fn changed_recovery(now: RecoverResponse) -> Self {
+        Self::otherwise("recovery", ErrorDetails::ChangedRecovery(now.into()))
+    }
+
+    pub fn changed_pause(now: PauseResponse) -> Self {
+        Self::otherwise(if now.action == "resume" { "end of the pause" } else { "pause" }, ErrorDetails::ChangedPause(now.into()))
+    }
+
+    fn otherwise(what: &str, now: ErrorDetails) -> Self {
+        let message = format!("what the {what} would do has changed since the dry run; nothing was done");
+        Self::new(StatusCode::CONFLICT, "CHANGED", message).with_details(now)
     }
 
     /// The process runs, and should get no requests. All problems are in the message and in the details.

@@ -84,6 +84,8 @@ pub struct ActionRequest<A> {
 pub struct PauseRequest {
     pub actor: String,
     pub reason: String,
+    /// What a dry run answered.
+    pub seen: Option<String>,
     pub dry_run: bool,
 }
 
@@ -157,10 +159,11 @@ pub fn parse_pause(body: &[u8]) -> Result<PauseRequest, Faults> {
     let mut object = Object::of_members(members(body, &findings)?, &findings);
     let actor = object.required_checked("actor", refuse_line);
     let reason = object.required_checked("reason", refuse_prose);
+    let seen = object.checked("seen", refuse_line);
     let dry_run = object.flag("dry_run").unwrap_or_default();
     object.close();
     findings.into_inner().finish()?;
-    Ok(PauseRequest { actor, reason, dry_run })
+    Ok(PauseRequest { actor, reason, seen, dry_run })
 }
 
 /// The fault of what is not the name of a namespace, and of a template if there is one.

@@ -31,6 +31,8 @@ pub struct RecoverRequest {
     pub max: u32,
     /// What the last answer returned.
     pub after: Option<String>,
+    /// What a dry run answered.
+    pub seen: Option<String>,
     pub dry_run: bool,
 }
 
@@ -47,6 +49,10 @@ pub fn parse_investigation(body: &[u8]) -> Result<Investigation, Faults> {
         actor: object.checked("resolved_by", refuse_line),
         metadata: object.json("metadata").map(Into::into),
     };
+    let Investigation { status, notes, actor, metadata } = &investigation;
+    if status.is_none() && notes.is_none() && actor.is_none() && metadata.is_none() && findings.borrow().faults() == 0 {
+        object.fault("", "changes nothing: give one or more of resolution_status, resolution_notes, resolved_by or metadata");
+    }
     object.close();
     findings.into_inner().finish()?;
     Ok(investigation)
@@ -68,6 +74,7 @@ pub fn parse_recover(body: &[u8]) -> Result<RecoverRequest, Faults> {
         reason: object.required_checked("reason", refuse_prose),
         max: object.number("max", 1..=limits::RECOVERED_ENTRIES).unwrap_or(limits::RECOVERED_ENTRIES),
         after: object.checked("after", refuse_line),
+        seen: object.checked("seen", refuse_line),
         dry_run: object.flag("dry_run").unwrap_or_default(),
     };
     object.close();
@@ -83,7 +90,7 @@ fn filter(mut object: Object) -> DlqFilter {
         step: object.checked("step", refuse_step),
         fingerprint: object.checked("fingerprint", refuse_fingerprint),
         entries: entries(&mut object),
-        older_than_seconds: object.number("older_than_seconds", 0..=u32::MAX),
+        older_than_seconds: object.number("older_than_seconds", 1..=u32::MAX),
     };
     object.close();
     filter

@@ -168,7 +168,7 @@ fn all_faults_of_an_action_in_our_form_are_found_at_once() {
 #[test]
 fn a_pause_needs_an_actor_a_reason_and_the_names_of_what_it_pauses() {
     let read = parse_pause(br#"{"actor": "anna", "reason": "r"}"#).unwrap();
-    assert_eq!(read, PauseRequest { actor: "anna".into(), reason: "r".into(), dry_run: false });
+    assert_eq!(read, PauseRequest { actor: "anna".into(), reason: "r".into(), seen: None, dry_run: false });
     let faults = parse_pause(br#"{"actor": "anna", "dry_run": 1}"#).unwrap_err();
     assert_eq!(faults.to_string(), "/dry_run: must be true or false, not a number; /reason: is missing");
     assert_eq!((check_scope("shop", None), check_scope("shop", Some("order v2"))), (Ok(()), Ok(())));

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use tasker_queue::Queue;
-use tasker_store::{EntryPosition, MatchingEntries, MatchingEntry, StoreError};
+use tasker_store::{Effect, EntryPosition, MatchingEntries, MatchingEntry, StoreError};
 use tasker_wire::rest::DlqFilter;
 
-use crate::{By, Engine, OperatorAction, OperatorError, Precondition};
+use crate::{By, Effects, Engine, OperatorAction, OperatorError, Precondition};
 
 /// What became of the entries of a page.
 #[derive(Debug, Default)]
@@ -19,12 +20,46 @@ pub struct RecoveredPage {
 /// What became of one entry.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// So many steps were set back or dispatched, or would be.
-    Recovered(usize),
+    /// These steps were set back or dispatched, or would be.
+    Recovered(Effects),
     /// Nothing is to be done, for this reason.
     Skipped(String),
     /// Nothing was done, because of this error.
     Failed(String),
+}
+
+impl Recovery {
+    /// The steps that were set back or dispatched.
+    pub fn steps(&self) -> &[Effect] {
+        if let Self::Recovered(effects) = self { &effects.steps } else { &[] }
+    }
+}
+
+impl RecoveredPage {
+    /// A digest of what the page does, or would do.
+    pub fn seen(&self) -> String {
+        let mut digest = Sha256::new();
+        for (entry, recovery) in &self.items {
+            let what = if let Recovery::Recovered(effects) = recovery { &effects.seen } else { "" };
+            digest.update(format!("{} {what}\n", entry.dlq_entry_id));
+        }
+        short(digest)
+    }
+}
+
+/// Enough of a digest to tell what was seen from anything else.
+pub(crate) fn short(digest: Sha256) -> String {
+    digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Why a page was not recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// It would no longer do what the caller saw, but this.
+    #[error("what the recovery would do has changed since the dry run")]
+    Changed(RecoveredPage),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl<Q: Queue> Engine<Q> {
@@ -39,9 +74,40 @@ impl<Q: Queue> Engine<Q> {
         dry_run: bool,
     ) -> Result<RecoveredPage, StoreError> {
         let MatchingEntries { entries, next } = self.store().matching_entries(filter, after, max).await?;
+        let condition = || Precondition { dry_run, seen: None };
+        Ok(self.recover_each(entries.into_iter().map(|entry| (entry, condition())).collect(), next, by).await)
+    }
+
+    /// Recovers a page if that still does what a dry run of it said, by [`RecoveredPage::seen`]. Entries that change meanwhile fail.
+    pub async fn recover_seen(
+        self: &Arc<Self>,
+        filter: &DlqFilter,
+        after: Option<&EntryPosition>,
+        max: u32,
+        by: &By,
+        seen: &str,
+    ) -> Result<RecoveredPage, RecoverError> {
+        let now = self.recover_entries(filter, after, max, by, true).await?;
+        if now.seen() != seen {
+            return Err(RecoverError::Changed(now));
+        }
+        let condition = |recovery| match recovery {
+            Recovery::Recovered(effects) => Precondition { dry_run: false, seen: Some(effects.seen) },
+            Recovery::Skipped(_) | Recovery::Failed(_) => Precondition::default(),
+        };
+        let entries = now.items.into_iter().map(|(entry, recovery)| (entry, condition(recovery))).collect();
+        Ok(self.recover_each(entries, now.next, by).await)
+    }
+
+    async fn recover_each(
+        self: &Arc<Self>,
+        entries: Vec<(MatchingEntry, Precondition)>,
+        next: Option<EntryPosition>,
+        by: &By,
+    ) -> RecoveredPage {
         let mut page = RecoveredPage { items: Vec::new(), next };
-        for entry in entries {
-            let recovery = self.recover_entry(&entry, by, dry_run).await;
+        for (entry, condition) in entries {
+            let recovery = self.recover_entry(&entry, by, condition).await;
             let failed = matches!(recovery, Recovery::Failed(_));
             if failed {
                 page.next = Some(entry.after.clone());
@@ -51,13 +117,13 @@ impl<Q: Queue> Engine<Q> {
                 break;
             }
         }
-        Ok(page)
+        page
     }
 
-    async fn recover_entry(self: &Arc<Self>, entry: &MatchingEntry, by: &By, dry_run: bool) -> Recovery {
+    async fn recover_entry(self: &Arc<Self>, entry: &MatchingEntry, by: &By, condition: Precondition) -> Recovery {
         let action = OperatorAction::RecoverTask { entry: entry.dlq_entry_id };
-        match self.operate((entry.task, None), action, by.clone(), Precondition { dry_run, seen: None }).await {
-            Ok(effects) => Recovery::Recovered(effects.steps.len()),
+        match self.operate((entry.task, None), action, by.clone(), condition).await {
+            Ok(effects) => Recovery::Recovered(effects),
             Err(OperatorError::NotFound) => Recovery::Skipped("the entry is closed already, or its task is gone".into()),
             Err(OperatorError::Conflict { step, state }) => Recovery::Skipped(why_not(step.is_some(), &state)),
             Err(error) => Recovery::Failed(error.to_string()),

@@ -44,7 +44,7 @@ use tasker_store::{DispatchSettings, Store};
 use tasker_wire::{limits, message::Lease};
 
 pub use complete::disposition;
-pub use entries::{RecoveredPage, Recovery};
+pub use entries::{RecoverError, RecoveredPage, Recovery};
 pub use operator::{By, Effects, OperatorAction, OperatorError, Precondition};
 pub use pauses::PauseChange;
 pub use pools::{Unserved, WaitingPool};

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use tasker_domain::did_you_mean;
 use tasker_queue::Queue;
 use tasker_store::{Pause, PauseScope, StoreError};
 
-use crate::{Engine, operator::By};
+use crate::{Engine, entries::short, operator::By};
 
 /// What a pause or its end did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,14 @@ pub struct PauseChange {
     pub pause: Option<Pause>,
     /// The steps that only this pause holds. After its end: those that the sweep dispatches now.
     pub held_steps: i64,
+}
+
+impl PauseChange {
+    /// A digest of what a pause or its end would do.
+    pub fn seen(&self) -> String {
+        let since = self.pause.as_ref().map(|pause| (pause.created_at, pause.actor.as_str(), pause.reason.as_str()));
+        short(Sha256::new_with_prefix(format!("{since:?} {}", self.held_steps)))
+    }
 }
 
 impl<Q: Queue> Engine<Q> {

@@ -14,7 +14,7 @@ pub(crate) fn action(word: &str, applied: bool, effects: Effects, warnings: Vec<
     ActionResponse { action: word.to_owned(), applied, seen, steps: steps.into_iter().map(effect).collect(), warnings }
 }
 
-fn effect(Effect { step, name, was, state, .. }: Effect) -> StepEffect {
+pub(super) fn effect(Effect { step, name, was, state, .. }: Effect) -> StepEffect {
     StepEffect {
         step_uuid: step.uuid(),
         name,
@@ -31,6 +31,7 @@ pub(crate) fn pause_change(word: &str, applied: bool, change: PauseChange, warni
     PauseResponse {
         action: word.to_owned(),
         applied,
+        seen: change.seen(),
         pause: change.pause.map(pause),
         held_steps: change.held_steps,
         warnings: warning.into_iter().collect(),

@@ -12,6 +12,9 @@ use tasker_wire::rest::{
 
 use super::naive;
 
+/// The steps of a recovered entry that are listed.
+const CHANGED_STEPS: usize = 100;
+
 pub(crate) fn dlq_entry(entry: EntryDetail) -> DlqEntry {
     DlqEntry {
         dlq_entry_uuid: entry.dlq_entry_id,
@@ -118,16 +121,17 @@ fn monitored(task: &WatchedTask, lifecycle: Lifecycle) -> Option<(f64, Staleness
 }
 
 pub(crate) fn recovered(page: RecoveredPage, applied: bool) -> RecoverResponse {
+    let seen = page.seen();
     let next =
         page.next.map(|EntryPosition { before, created_at, dlq_entry_id }| format!("{before}|{created_at}|{dlq_entry_id}"));
-    RecoverResponse { applied, items: page.items.into_iter().map(recovered_entry).collect(), next }
+    RecoverResponse { applied, seen, items: page.items.into_iter().map(recovered_entry).collect(), next }
 }
 
 fn recovered_entry((entry, recovery): (MatchingEntry, Recovery)) -> RecoveredEntry {
-    let (outcome, why, steps) = match recovery {
-        Recovery::Recovered(steps) => ("recovered", None, steps),
-        Recovery::Skipped(why) => ("skipped", Some(why), 0),
-        Recovery::Failed(why) => ("failed", Some(why), 0),
+    let (outcome, why, effects) = match recovery {
+        Recovery::Recovered(effects) => ("recovered", None, effects.steps),
+        Recovery::Skipped(why) => ("skipped", Some(why), Vec::new()),
+        Recovery::Failed(why) => ("failed", Some(why), Vec::new()),
     };
     RecoveredEntry {
         dlq_entry_uuid: entry.dlq_entry_id,
@@ -140,6 +144,7 @@ fn recovered_entry((entry, recovery): (MatchingEntry, Recovery)) -> RecoveredEnt
         fingerprint: entry.fingerprint,
         outcome: outcome.to_owned(),
         why,
-        steps,
+        steps: effects.len(),
+        changed: effects.into_iter().take(CHANGED_STEPS).map(super::action::effect).collect(),
     }
 }

@@ -105,6 +105,12 @@ async fn a_recovery_reports_every_entry_and_says_where_to_go_on() {
     let tasks = [failed(&rig, 1).await, failed(&rig, 2).await, failed(&rig, 3).await];
     let dry = rig.post("/v1/dlq/recover", &recover(json!({"dry_run": true}))).await.body;
     assert_eq!((&dry["applied"], dry["items"].as_array().unwrap().len(), &dry["next"]), (&json!(false), 3, &Value::Null));
+    let changed: Vec<Value> =
+        dry["items"][0]["changed"].as_array().unwrap().iter().map(|s| json!([s["name"], s["to_state"]])).collect();
+    assert_eq!(changed, [json!(["a", "enqueued"])]);
+    let refused = rig.post("/v1/dlq/recover", &recover(json!({"seen": "other"}))).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (409, "CHANGED"));
+    assert_eq!(refused.body["error"]["details"], dry, "as it would be now");
     let first = rig.post("/v1/dlq/recover", &recover(json!({"max": 2}))).await.body;
     let rest = rig.post("/v1/dlq/recover", &recover(json!({"after": first["next"]}))).await.body;
     let items: Vec<&Value> = [&first, &rest].into_iter().flat_map(|page| page["items"].as_array().unwrap()).collect();

@@ -82,6 +82,19 @@ async fn a_dry_run_of_a_pause_changes_no_row() {
 }
 
 #[tokio::test]
+async fn a_pause_or_its_end_that_would_do_something_else_than_was_seen_is_refused() {
+    let rig = Rig::new().await;
+    for method in ["PUT", "DELETE"] {
+        let seen = ask(&rig, method, "ns/small", json!({"dry_run": true})).await.body["seen"].clone();
+        let refused = rig.with_body(method, "/v1/pauses/ns/small", why(json!({"seen": "other"}))).await;
+        assert_eq!((refused.status.as_u16(), refused.code()), (409, "CHANGED"), "{method}");
+        assert_eq!((&refused.body["error"]["details"]["seen"], rig.count("past_pauses").await), (&seen, 0), "{method}");
+        assert_eq!(ask(&rig, method, "ns/small", json!({"seen": seen})).await.body["applied"], true, "{method}");
+    }
+    assert_eq!(rig.count("past_pauses").await, 1);
+}
+
+#[tokio::test]
 async fn a_pause_of_what_no_template_is_registered_for_is_a_warning_with_a_near_name() {
     let rig = Rig::new().await;
     for (scope, warnings) in [

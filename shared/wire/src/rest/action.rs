@@ -74,6 +74,9 @@ pub struct StepEffect {
 pub struct PauseBody {
     pub actor: String,
     pub reason: String,
+    /// The `seen` of a dry run. If the pause or its end would no longer do the same, it is rejected with `CHANGED`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
@@ -114,6 +117,9 @@ pub struct PauseResponse {
     pub pause: Option<PauseEntry>,
     /// The steps that only this pause holds; of `resume`: those that are due now.
     pub held_steps: i64,
+    /// Stands for what this does; of a dry run a later request may carry it as its condition.
+    #[serde(default)]
+    pub seen: String,
     /// Facts that speak against the action, as sentences.
     pub warnings: Vec<String>,
 }

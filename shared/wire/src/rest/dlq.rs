@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Word;
+use super::{StepEffect, Word};
 use crate::Json;
 
 macro_rules! tasker_words {
@@ -234,6 +234,9 @@ pub struct RecoverBody {
     /// The `next` of the last answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// The `seen` of a dry run of the same page. If it would no longer do the same, it is rejected with `CHANGED`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
     /// Changes nothing, and says what would change.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -247,6 +250,9 @@ pub struct RecoverResponse {
     pub applied: bool,
     /// Every entry that was looked at and matches, oldest first.
     pub items: Vec<RecoveredEntry>,
+    /// Stands for what this page does; after a dry run a later request may carry it as its condition.
+    #[serde(default)]
+    pub seen: String,
     /// Where the next request is to continue; null: no matching entry is left. Entries that were opened after the first request do not count.
     pub next: Option<String>,
 }
@@ -267,6 +273,9 @@ pub struct RecoveredEntry {
     pub outcome: String,
     /// Why it was not recovered.
     pub why: Option<String>,
-    /// The steps that were set back or dispatched.
+    /// The number of steps that were set back or dispatched.
     pub steps: usize,
+    /// The first of them, in topological order.
+    #[serde(default)]
+    pub changed: Vec<StepEffect>,
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::ActionResponse;
+use super::{ActionResponse, PauseResponse, RecoverResponse};
 use crate::Fault;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,6 +47,10 @@ pub enum ErrorDetails {
     Step { status: String, step_uuid: Option<Uuid> },
     /// What the action would do now.
     Changed(Box<ActionResponse>),
+    /// What the recovery would do now.
+    ChangedRecovery(Box<RecoverResponse>),
+    /// What the pause or its end would do now.
+    ChangedPause(Box<PauseResponse>),
     /// Why the server is not ready.
     Problems { problems: Vec<String> },
     /// From a newer server.
