@@ -171,6 +171,39 @@ class ResultConversion(unittest.TestCase):
         outcome = run_once(lambda: StepHandlerResult.checkpoint(5, 10, [1]))
         self.assertEqual(outcome, {"checkpoint": {"cursor": 5, "items_processed": 10, "accumulated": [1]}})
 
+    def test_a_result_object_says_what_it_is(self):
+        made = StepHandlerResult.success({"a": 1}, {"took": 2})
+        self.assertEqual((made.is_success, made.result, made.metadata), (True, {"a": 1}, {"took": 2}))
+        self.assertEqual((made.error_message, made.error_type, made.error_code, made.retryable), (None,) * 3 + (True,))
+        self.assertEqual(StepHandlerResult.success().metadata, {})
+        failed = StepHandlerResult.failure("no", ErrorType.VALIDATION_ERROR, False, {"x": 1}, "E1")
+        self.assertEqual((failed.is_success, failed.result, failed.metadata), (False, None, {"x": 1}))
+        said = (failed.error_message, failed.error_type, failed.error_code, failed.retryable)
+        self.assertEqual(said, ("no", "validation_error", "E1", False))
+        self.assertTrue(StepHandlerResult.failure("no").retryable)
+        stored = StepHandlerResult.checkpoint(5, 10, [1])
+        parts = {"type": "checkpoint_yield", "cursor": 5, "items_processed": 10, "accumulated_results": [1]}
+        self.assertEqual((stored.is_success, stored.result), (True, parts))
+        self.assertEqual(stored.metadata, {"checkpoint_yield": True})
+
+    def test_a_success_that_is_marked_as_a_checkpoint_does_not_complete_the_step(self):
+        parts = {"type": "checkpoint_yield", "cursor": 5, "items_processed": 10, "accumulated_results": [1]}
+        flag = {"checkpoint_yield": True, "batch_worker": True}
+        outcome = run_once(lambda: StepHandlerResult.success(parts, flag))
+        self.assertEqual(outcome, {"checkpoint": {"cursor": 5, "items_processed": 10, "accumulated": [1]}})
+        less = {"type": "checkpoint_yield", "cursor": "p2", "items_processed": 10}
+        outcome = run_once(lambda: StepHandlerResult.success(less, flag))
+        self.assertEqual(outcome["checkpoint"]["accumulated"], None)
+        wrong = run_once(lambda: StepHandlerResult.success({"type": "checkpoint_yield"}, flag))
+        self.assertEqual(wrong["failure"]["error_type"], "invalid_result")
+
+    def test_data_that_looks_like_a_checkpoint_is_a_result_without_the_flag(self):
+        parts = {"type": "checkpoint_yield", "cursor": 5, "items_processed": 10}
+        for value in (parts, StepHandlerResult.success(parts), StepHandlerResult.success(parts, {"took": 1})):
+            self.assertEqual(run_once(lambda value=value: value)["success"]["result"], parts)
+        outcome = run_once(lambda: StepHandlerResult.success({"type": "other"}, {"checkpoint_yield": True}))
+        self.assertEqual(outcome["success"]["result"], {"type": "other"})
+
     def test_an_async_handler_is_awaited(self):
         async def later():
             return {"a": 1}

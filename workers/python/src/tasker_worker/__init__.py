@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from .context import StepContext
 from .errors import PermanentError, RetryableError, TaskerError
-from .registry import depends_on, inputs, step_handler
+from .functions import FunctionalHandler, step_handler
+from .registry import depends_on, inputs
 from .results import ErrorType, StepHandlerResult
 from .runner import run
 from .step_class import StepHandler
@@ -68,6 +69,7 @@ __all__ = [
     "DecisionType",
     "ErrorType",
     "FailureStrategy",
+    "FunctionalHandler",
     "PermanentError",
     "RetryableError",
     "StepContext",

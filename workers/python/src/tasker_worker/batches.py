@@ -12,7 +12,8 @@ from typing import Any, Callable
 
 from .context import StepContext
 from .errors import PermanentError
-from .registry import Function, Handler, context_parameter, has_parameter, register
+from .functions import registered
+from .registry import Function
 from .results import StepHandlerResult
 
 #: Batches of one step. As in ``shared/wire/src/limits.rs``.
@@ -290,21 +291,10 @@ def batch_analyzer(name: str, worker_template: str, version: str = "1.0.0") -> C
         outcome = BatchAnalyzerOutcome(cursors, value.total_items, value.metadata)
         return StepHandlerResult.success(batches_result(worker_template, outcome))
 
-    def note(function: Function) -> Function:
-        register(Handler(name, version, function, context_parameter(function), convert=analyzed))
-        return function
-
-    return note
+    return registered(name, version, convert=analyzed)
 
 
 def batch_worker(name: str, version: str = "1.0.0") -> Callable[[Function], Function]:
     """Registers a function that works on one batch, which it may take as ``batch_context``: a
     :class:`BatchWorkerContext`, or ``None`` if the step is no worker."""
-
-    def note(function: Function) -> Function:
-        batch = {"batch_context": BatchWorkerContext.from_step_context}
-        further = {name: value for name, value in batch.items() if has_parameter(function, name)}
-        register(Handler(name, version, function, context_parameter(function), further=further))
-        return function
-
-    return note
+    return registered(name, version, further={"batch_context": BatchWorkerContext.from_step_context})

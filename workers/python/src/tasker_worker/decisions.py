@@ -6,7 +6,8 @@ import dataclasses
 import enum
 from typing import Any, Callable, Union
 
-from .registry import Function, Handler, context_parameter, register
+from .functions import registered
+from .registry import Function
 from .results import StepHandlerResult
 from .step_class import StepHandler
 
@@ -91,12 +92,7 @@ class Decision:
 
 def decision_handler(name: str, version: str = "1.0.0") -> Callable[[Function], Function]:
     """Registers a function that returns a :class:`Decision`, under the name that templates use."""
-
-    def note(function: Function) -> Function:
-        register(Handler(name, version, function, context_parameter(function), convert=decided))
-        return function
-
-    return note
+    return registered(name, version, convert=decided)
 
 
 def decided(value: Any) -> Any:

@@ -38,16 +38,6 @@ class Handler:
 _handlers: dict[str, Handler] = {}
 
 
-def step_handler(name: str, version: str = "1.0.0") -> Callable[[Function], Function]:
-    """Registers a function under the name that templates use (``handler.callable``)."""
-
-    def note(function: Function) -> Function:
-        register(Handler(name, version, function, context_parameter(function)))
-        return function
-
-    return note
-
-
 def register(handler: Handler) -> None:
     """Adds a handler. Raises ``ValueError`` if another function has its name."""
     known = _handlers.get(handler.name)

@@ -32,6 +32,9 @@ LAST_WORDS = (
 #: Errors of an exception group that are listed.
 MOST_ERRORS = 10
 
+#: The type of a result that is a checkpoint, and the flag of its metadata.
+CHECKPOINT = "checkpoint_yield"
+
 #: How often an outcome is copied that another thread keeps changing.
 COPIES = 10
 
@@ -70,6 +73,52 @@ class StepHandlerResult:
             return cls({"failure": failure(problem, "invalid_result", False)})
         return cls({"checkpoint": {"cursor": cursor, "items_processed": count, "accumulated": accumulated_results}})
 
+    @property
+    def is_success(self) -> bool:
+        """Whether this is no failure. The name ``success`` is that of the method that makes one."""
+        return "failure" not in self.outcome
+
+    @property
+    def result(self) -> Any:
+        """What the step's result will be, or of a checkpoint its parts under ``type: checkpoint_yield``. ``None`` for a
+        failure."""
+        stored = self.outcome.get("checkpoint")
+        if stored is None:
+            return self.outcome.get("success", {}).get("result")
+        parts = {"cursor": stored["cursor"], "items_processed": stored["items_processed"]}
+        return {"type": CHECKPOINT, **parts, "accumulated_results": stored["accumulated"]}
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What was given for operators; ``checkpoint_yield: True`` for a checkpoint."""
+        if "checkpoint" in self.outcome:
+            return {CHECKPOINT: True}
+        given: dict[str, Any] = self._of_failure("context") or self.outcome.get("success", {}).get("metadata") or {}
+        return given
+
+    @property
+    def error_message(self) -> Any:
+        """The message of a failure, or ``None``."""
+        return self._of_failure("message")
+
+    @property
+    def error_type(self) -> Any:
+        """The kind of a failure, or ``None``."""
+        return self._of_failure("error_type")
+
+    @property
+    def error_code(self) -> Any:
+        """The code of a failure, or ``None``."""
+        return self._of_failure("error_code")
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another attempt may follow a failure. True for anything else."""
+        return self._of_failure("retryable") is not False
+
+    def _of_failure(self, key: str) -> Any:
+        return self.outcome.get("failure", {}).get(key)
+
 
 def count_of(value: Any) -> int | None:
     """A whole number of at least 0 that fits 64 bits, or ``None``."""
@@ -106,11 +155,24 @@ def failure(
 def outcome_of_value(value: Any) -> dict[str, Any]:
     """The outcome of a handler that returned ``value``."""
     if isinstance(value, StepHandlerResult):
-        return value.outcome
+        return checkpoint_of(value).outcome
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
         problem = "the handler returned a generator, which nobody iterates: it must return its result, not yield it"
         return {"failure": failure(problem, "invalid_result", False)}
     return {"success": {"result": wrap(value)}}
+
+
+def checkpoint_of(value: StepHandlerResult) -> StepHandlerResult:
+    """The checkpoint that a success is if its result has the type of one and its metadata the flag, else the value."""
+    success = value.outcome.get("success") if isinstance(value.outcome, dict) else None
+    result, metadata = (success.get("result"), success.get("metadata")) if isinstance(success, dict) else (None, None)
+    if not (isinstance(result, dict) and isinstance(metadata, dict)):
+        return value
+    if result.get("type") != CHECKPOINT or metadata.get(CHECKPOINT) is not True:
+        return value
+    return StepHandlerResult.checkpoint(
+        result.get("cursor"), result.get("items_processed"), result.get("accumulated_results")
+    )
 
 
 def wrap(value: Any) -> Any:

@@ -1,5 +1,49 @@
-"""Handlers that are classes."""
+"""Handlers that are classes, and handlers that are functions."""
 
-from tasker_worker import DecisionHandler, DecisionMixin, StepHandler
+from tasker_worker import (
+    Batchable,
+    BatchAggregationScenario,
+    BatchAnalyzerOutcome,
+    BatchConfig,
+    BatchWorkerConfig,
+    BatchWorkerContext,
+    BatchWorkerOutcome,
+    CursorConfig,
+    Decision,
+    DecisionHandler,
+    DecisionMixin,
+    DecisionPointOutcome,
+    DecisionType,
+    FunctionalHandler,
+    StepHandler,
+    batch_analyzer,
+    batch_worker,
+    decision_handler,
+    depends_on,
+    inputs,
+    step_handler,
+)
 
-__all__ = ["DecisionHandler", "DecisionMixin", "StepHandler"]
+__all__ = [
+    "BatchAggregationScenario",
+    "BatchAnalyzerOutcome",
+    "BatchConfig",
+    "BatchWorkerConfig",
+    "BatchWorkerContext",
+    "BatchWorkerOutcome",
+    "Batchable",
+    "CursorConfig",
+    "Decision",
+    "DecisionHandler",
+    "DecisionMixin",
+    "DecisionPointOutcome",
+    "DecisionType",
+    "FunctionalHandler",
+    "StepHandler",
+    "batch_analyzer",
+    "batch_worker",
+    "decision_handler",
+    "depends_on",
+    "inputs",
+    "step_handler",
+]

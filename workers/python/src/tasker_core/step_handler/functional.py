@@ -3,6 +3,7 @@
 from tasker_worker import (
     BatchConfig,
     Decision,
+    FunctionalHandler,
     batch_analyzer,
     batch_worker,
     decision_handler,
@@ -14,6 +15,7 @@ from tasker_worker import (
 __all__ = [
     "BatchConfig",
     "Decision",
+    "FunctionalHandler",
     "batch_analyzer",
     "batch_worker",
     "decision_handler",
