@@ -211,6 +211,26 @@ class Workers(unittest.TestCase):
         self.assertEqual(outcomes[1], {"checkpoint": expected})
         self.assertEqual(outcomes[2], {"success": {"result": {"total": 5, "resumed": True}}})
 
+    def test_the_checkpoint_of_a_batch_is_that_of_its_step(self):
+        def work(batch_context):
+            if not batch_context.checkpoint:
+                return batch_context.checkpoint(3, 3, [1])
+            return batch_context.checkpoint["accumulated_results"]
+
+        first = worked(work)
+        self.assertEqual(worked(work, checkpoint=first["checkpoint"])["success"]["result"], {"result": [1]})
+
+    def test_a_class_that_is_only_batchable_stores_progress_too(self):
+        expected = {"checkpoint": {"cursor": 5, "items_processed": 5, "accumulated": {"sum": 1}}}
+        made = Batchable().checkpoint_yield(cursor=5, items_processed=5, accumulated_results={"sum": 1})
+        self.assertEqual(made.outcome, expected)
+
+    def test_counts_without_names_are_refused_with_the_name_that_they_need(self):
+        for made in (Handler().batch_worker_success(5), Handler().batch_worker_success(5, 4, 1)):
+            failure = made.outcome["failure"]
+            self.assertEqual((failure["error_type"], failure["retryable"]), ("invalid_args", False))
+            self.assertIn("takes an outcome first, and counts by name: items_processed=5", failure["message"])
+
     def test_a_step_that_is_no_worker_has_no_batch(self):
         for inputs in (None, {}, {"cursor": 5}, {"cursor": {}}, [1]):
             outcome = worked(lambda batch_context: [batch_context], step_inputs=inputs)

@@ -113,6 +113,25 @@ class Checkpoints(unittest.TestCase):
         self.assertEqual(outcome, {"success": {"result": {"total": 6, "runs": 4}}})
         self.assertEqual(runs, 4)
 
+    def test_a_checkpoint_is_read_and_stored_under_one_name(self):
+        def count(context):
+            if not context.checkpoint:
+                return context.checkpoint(40, 40, {"sum": 12})
+            stored = context.checkpoint
+            return [stored["cursor"], stored["items_processed"], stored["accumulated"], stored["accumulated_results"]]
+
+        first = run_once(count)
+        self.assertEqual(first, {"checkpoint": {"cursor": 40, "items_processed": 40, "accumulated": {"sum": 12}}})
+        second = run_once(count, checkpoint=first["checkpoint"])
+        self.assertEqual(second["success"]["result"], {"result": [40, 40, {"sum": 12}, {"sum": 12}]})
+
+    def test_before_the_first_checkpoint_it_is_empty(self):
+        def look(context):
+            return [bool(context.checkpoint), context.checkpoint.get("cursor"), context.has_checkpoint()]
+
+        for changes in ({}, {"checkpoint": None}):
+            self.assertEqual(run_once(look, **changes)["success"]["result"], {"result": [False, None, False]})
+
     def test_a_count_that_is_none_is_refused(self):
         failure = run_once(lambda context: context.checkpoint_yield(1, -1))["failure"]
         self.assertEqual((failure["error_type"], failure["retryable"]), ("invalid_result", False))

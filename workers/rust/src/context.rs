@@ -170,9 +170,15 @@ impl StepContext {
         StepResult::checkpoint(cursor, items_processed, accumulated)
     }
 
-    /// What [`checkpoint_yield`](Self::checkpoint_yield) stored last, in any attempt: `{cursor, items_processed, accumulated}`.
+    /// What [`checkpoint_yield`](Self::checkpoint_yield) stored last, in any attempt: `{cursor, items_processed, accumulated}`, the last
+    /// one also as `accumulated_results`.
     pub fn checkpoint(&self) -> Option<Value> {
-        self.step.checkpoint.as_ref().map(|text| value(text.get()))
+        let mut stored = value(self.step.checkpoint.as_ref()?.get());
+        if let Some(fields) = stored.as_object_mut() {
+            let accumulated = fields.get("accumulated").cloned().unwrap_or_default();
+            fields.insert("accumulated_results".to_owned(), accumulated);
+        }
+        Some(stored)
     }
 
     /// Whether the step stored a checkpoint to continue from, in this attempt or an earlier one.
@@ -316,5 +322,14 @@ mod tests {
             outcome = call(worker(), "count", outcome).await;
         }
         assert_eq!(outcome["success"]["result"], json!({"total": 6, "runs": 4}));
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_has_its_accumulated_results_under_both_names() {
+        let look = |context: &StepContext| json!(context.checkpoint());
+        let stored = json!({"cursor": 1, "items_processed": 1, "accumulated": [5]});
+        let seen_by_the_handler = json!({"cursor": 1, "items_processed": 1, "accumulated": [5], "accumulated_results": [5]});
+        assert_eq!(seen(look, json!({"checkpoint": stored})).await, seen_by_the_handler);
+        assert_eq!(seen(look, json!({})).await, Value::Null);
     }
 }

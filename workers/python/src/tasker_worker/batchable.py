@@ -216,7 +216,10 @@ class Batchable:
         last_cursor: Any = None,
         batch_metadata: dict[str, Any] | None = None,
     ) -> StepHandlerResult:
-        """The result of a worker, of an outcome or of its parts."""
+        """The result of a worker, of an outcome or of its parts by name."""
+        if outcome is not None and not isinstance(outcome, BatchWorkerOutcome):
+            problem = f"batch_worker_success() takes an outcome first, and counts by name: items_processed={outcome!r}"
+            return StepHandlerResult.failure(problem, "invalid_args", False)
         if items_processed is not None:
             counts = (items_processed, items_succeeded, items_failed, items_skipped)
             outcome = self.create_worker_outcome(*counts, results, errors, last_cursor, batch_metadata)
@@ -224,6 +227,10 @@ class Batchable:
             problem = "batch_worker_success() takes an outcome or items_processed"
             return StepHandlerResult.failure(problem, "invalid_args", False)
         return StepHandlerResult.success(outcome.to_result(), metadata)
+
+    def checkpoint_yield(self, cursor: Any, items_processed: int, accumulated_results: Any = None) -> StepHandlerResult:
+        """Stores progress and ends this run; see :meth:`StepContext.checkpoint_yield`."""
+        return StepHandlerResult.checkpoint(cursor, items_processed, accumulated_results)
 
     def batch_worker_partial_failure(
         self, outcome: BatchWorkerOutcome, message: str | None = None, metadata: dict[str, Any] | None = None

@@ -10,7 +10,7 @@ import dataclasses
 import enum
 from typing import Any, Callable
 
-from .context import StepContext
+from .context import Checkpoint, StepContext
 from .errors import PermanentError
 from .functions import registered
 from .registry import Function
@@ -154,7 +154,8 @@ class BatchWorkerContext:
     total_batches: int = 1
     #: The analyzer's ``batch_metadata``, and of the template ``cursor_field`` and ``failure_strategy``.
     batch_metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
-    checkpoint: dict[str, Any] = dataclasses.field(default_factory=dict)
+    #: As :attr:`StepContext.checkpoint`.
+    checkpoint: dict[str, Any] = dataclasses.field(default_factory=Checkpoint)
     #: Whether the worker stands for a batch without work, because its analyzer found none.
     is_no_op: bool = False
 
@@ -172,7 +173,7 @@ class BatchWorkerContext:
             max(int(cursor.batch_id) - 1, 0) if cursor.batch_id.isdecimal() else 0,
             analyzed.get("worker_count") or 1,
             {**(analyzed.get("batch_metadata") or {}), **dataclasses.asdict(inputs.batch_metadata)},
-            context.checkpoint or {},
+            context.checkpoint,
             inputs.is_no_op,
         )
 
@@ -214,7 +215,7 @@ class BatchWorkerContext:
     @property
     def accumulated_results(self) -> Any:
         """The accumulated results at the last checkpoint, or ``None``."""
-        return self.checkpoint.get("accumulated")
+        return self.checkpoint.get("accumulated_results")
 
 
 def analyzer_result(context: StepContext, batch_id: str) -> dict[str, Any]:

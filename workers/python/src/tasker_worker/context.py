@@ -10,6 +10,23 @@ from .results import StepHandlerResult
 BATCH_KEYS = frozenset(("cursor", "batch_metadata", "is_no_op"))
 
 
+class Checkpoint(dict):  # type: ignore[type-arg]
+    """The last checkpoint: ``{cursor, items_processed, accumulated}``, the last one also as ``accumulated_results``.
+
+    Before the first one it is empty, and so false, but never ``None``. Called, it is the outcome that stores the next:
+    ``return context.checkpoint(cursor, items_processed, accumulated)``.
+    """
+
+    @classmethod
+    def of(cls, stored: dict[str, Any] | None) -> Checkpoint:
+        """The checkpoint that a message has, or the empty one."""
+        return cls({**stored, "accumulated_results": stored.get("accumulated")} if stored else {})
+
+    def __call__(self, cursor: Any, items_processed: int, accumulated_results: Any = None) -> StepHandlerResult:
+        """Stores progress and ends this run; see :meth:`StepContext.checkpoint_yield`."""
+        return StepHandlerResult.checkpoint(cursor, items_processed, accumulated_results)
+
+
 class StepContext:
     """One attempt of one step: its inputs, with the accessors that all SDKs share."""
 
@@ -40,8 +57,8 @@ class StepContext:
         self.retry_count: int = step["attempt"] - 1
         self.max_retries: int = step["max_attempts"]
         self.timeout_seconds: int = step["timeout_seconds"]
-        #: What :meth:`checkpoint_yield` stored last, in any attempt: ``{cursor, items_processed, accumulated}``.
-        self.checkpoint: dict[str, Any] | None = step.get("checkpoint")
+        #: What :meth:`checkpoint_yield` stored last, in any attempt. Called, it does the same as that method.
+        self.checkpoint: Checkpoint = Checkpoint.of(step.get("checkpoint"))
         self._beat = beat
         self._is_stopped = is_stopped
 
@@ -104,23 +121,23 @@ class StepContext:
 
     def has_checkpoint(self) -> bool:
         """Whether the step stored a checkpoint to continue from, in this attempt or an earlier one."""
-        return self.checkpoint is not None
+        return bool(self.checkpoint)
 
     @property
     def checkpoint_cursor(self) -> Any:
         """The cursor of the last checkpoint, or ``None``."""
-        return (self.checkpoint or {}).get("cursor")
+        return self.checkpoint.get("cursor")
 
     @property
     def checkpoint_items_processed(self) -> int:
         """The number of processed items at the last checkpoint, or 0."""
-        processed: int = (self.checkpoint or {}).get("items_processed", 0)
+        processed: int = self.checkpoint.get("items_processed", 0)
         return processed
 
     @property
     def accumulated_results(self) -> Any:
         """The accumulated results at the last checkpoint, or ``None``."""
-        return (self.checkpoint or {}).get("accumulated")
+        return self.checkpoint.get("accumulated")
 
     def heartbeat(self) -> bool:
         """Reports that the handler is still running, and returns whether it should go on: ``not is_cancelled()``.
