@@ -70,7 +70,8 @@ class AggregateItems(StepHandler, Batchable):
 
     def call(self, context: StepContext) -> StepHandlerResult:
         """Tells a batch without work from one with workers."""
-        found = self.detect_aggregation_scenario(context.dependency_results, "analyze_items", "sum_items_")
+        steps = ("analyze_items", "sum_items_")
+        found = self.detect_aggregation_scenario(context.dependency_results, *steps, context.dependency_errors)
         zero = {"total_processed": 0, "running_total": 0, "checkpoints_used": 0}
         return self.aggregate_batch_worker_results(found, zero, self.added_up)
 

@@ -295,17 +295,40 @@ class Convergences(unittest.TestCase):
     ANALYZER = {"batch_processing_outcome": {"type": "create_batches"}}
     WORKERS = {"work_001": {"items_processed": 3, "items_succeeded": 2}, "work_002": {"items_processed": 4}}
 
-    def detect(self, analyzer, workers):
-        return Handler().detect_aggregation_scenario({"analyze": analyzer, **workers}, "analyze", "work_")
+    def detect(self, analyzer, workers, *errors):
+        return Handler().detect_aggregation_scenario({"analyze": analyzer, **workers}, "analyze", "work_", *errors)
 
     def test_the_results_of_workers_are_found_by_their_prefix(self):
         scenario = self.detect(self.ANALYZER, {**self.WORKERS, "other": {}})
         self.assertFalse(scenario.is_no_batches or scenario.no_batches())
         self.assertEqual((scenario.batch_results, scenario.worker_count), (self.WORKERS, 2))
 
-    def test_a_worker_whose_failure_is_tolerated_counts_and_has_nothing(self):
-        scenario = self.detect(self.ANALYZER, {"work_001": None, "work_002": 7})
-        self.assertEqual((scenario.batch_results, scenario.worker_count), ({"work_001": {}, "work_002": {}}, 2))
+    def test_a_worker_whose_failure_is_tolerated_does_not_count_and_is_named(self):
+        workers = {**self.WORKERS, "work_003": None}
+        scenario = self.detect(self.ANALYZER, workers)
+        self.assertEqual((scenario.batch_results, scenario.worker_count), (self.WORKERS, 2))
+        self.assertEqual(scenario.failed_workers, {"work_003": {}})
+        errors = {"work_003": {"message": "no file"}, "other": {"message": "no"}}
+        scenario = self.detect(self.ANALYZER, workers, errors)
+        self.assertEqual((scenario.worker_count, scenario.failed_workers), (2, {"work_003": {"message": "no file"}}))
+        result = Handler().aggregate_batch_worker_results(scenario).outcome["success"]["result"]
+        failed = {"failed_worker_count": 1, "failed_workers": {"work_003": {"message": "no file"}}}
+        counts = {"worker_count": 2, "scenario": "with_batches"}
+        self.assertEqual(result, {"batch_results": self.WORKERS, **counts, **failed})
+
+    def test_a_worker_that_returned_nothing_is_told_from_one_that_failed(self):
+        workers = {"work_001": None, "work_002": 7}
+        scenario = self.detect(self.ANALYZER, workers, {})
+        self.assertEqual((scenario.batch_results, scenario.failed_workers), ({"work_001": {}, "work_002": {}}, {}))
+        self.assertEqual(scenario.worker_count, 2)
+
+    def test_nothing_is_aggregated_of_workers_that_all_failed(self):
+        workers = {"work_001": None, "work_002": None}
+        for errors in (None, {name: {"message": "no file"} for name in workers}):
+            failure = run_once(lambda errors=errors: self.detect(self.ANALYZER, workers, errors))["failure"]
+            self.assertEqual((failure["error_code"], failure["retryable"]), ("no_batch_results", False))
+            self.assertIn("no worker of 'analyze' succeeded, and 2 failed", failure["message"])
+            self.assertEqual(failure["context"]["failed_workers"], errors or {"work_001": {}, "work_002": {}})
 
     def test_a_worker_without_work_does_not_count(self):
         no_op = {"work_000": {"no_op": True}}
@@ -344,7 +367,8 @@ class Convergences(unittest.TestCase):
         total = Handler.aggregate_worker_results(results)
         self.assertEqual(len(total.pop("errors")), 100)
         expected = {"total_processed": 7, "total_succeeded": 2, "total_failed": 1, "total_skipped": 2}
-        self.assertEqual(total, {**expected, "batch_count": 4, "success_rate": 2 / 7, "error_count": 101})
+        counts = {"batch_count": 3, "failed_batch_count": 1}
+        self.assertEqual(total, {**expected, **counts, "success_rate": 2 / 7, "error_count": 101})
         self.assertEqual(Handler.aggregate_worker_results([])["success_rate"], 0.0)
 
 

@@ -1,13 +1,13 @@
 //! Batches: a step that divides work into cursors, and the workers that are made of them.
 
-use std::{fmt::Display, ops::Range};
+use std::{collections::BTreeMap, fmt::Display, ops::Range};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{
     Map, Value, json,
     value::{RawValue, to_raw_value},
 };
-use tasker_wire::{Outcome, limits};
+use tasker_wire::{Failure, Outcome, limits};
 
 use crate::{IntoOutcome, PermanentError, StepContext, context::parse, result::not_json};
 
@@ -208,13 +208,27 @@ impl StepContext {
     }
 
     /// The results of a batch's workers in the order of their names, without those whose failure is tolerated (see
-    /// [`dependency_errors`](Self::dependency_errors)) and without a worker that had no work. `pattern` is the name of the template's
-    /// `batch_worker` step.
+    /// [`batch_errors`](Self::batch_errors)) and without a worker that had no work. It is an error if workers failed and none succeeded. `pattern` is the
+    /// name of the template's `batch_worker` step.
     pub fn batch_results<T: DeserializeOwned>(&self, pattern: impl Display) -> Result<Vec<T>, PermanentError> {
         let prefix = format!("{pattern}_");
         let workers = self.message().dependency_results.iter().filter(|(name, _)| name.starts_with(&prefix));
-        let with_work = workers.filter(|(_, result)| has_work(result));
+        let with_work: Vec<_> = workers.filter(|(_, result)| has_work(result)).collect();
+        let failed = self.batch_errors(&pattern);
+        if let (true, Some((name, failure))) = (with_work.is_empty(), failed.first_key_value()) {
+            let problem =
+                format!("no worker of `{pattern}` succeeded, and {} failed; `{name}`: {}", failed.len(), failure.message);
+            return Err(PermanentError::new(problem).with_code("no_batch_results"));
+        }
+        let with_work = with_work.into_iter();
         with_work.map(|(name, result)| parse(result.get(), format_args!("the result of `{name}`"))).collect()
+    }
+
+    /// The brief failures of a batch's workers, by the names of their steps, that the template tolerates. `pattern` is the name of the
+    /// template's `batch_worker` step.
+    pub fn batch_errors(&self, pattern: impl Display) -> BTreeMap<&str, Failure> {
+        let prefix = format!("{pattern}_");
+        self.dependency_errors().into_iter().filter(|(name, _)| name.starts_with(&prefix)).collect()
     }
 }
 
@@ -367,5 +381,24 @@ mod tests {
         let worker = Worker::new().handler("sum", |context: StepContext| async move { context.batch_results::<u64>("work") });
         let failure = &call(worker, "sum", json!({"dependency_results": {"work_001": "x"}})).await["failure"];
         assert!(failure["message"].to_string().contains("the result of `work_001` is not as expected"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn workers_whose_failure_is_tolerated_are_named_and_nothing_is_aggregated_of_them_alone() {
+        let worker = || {
+            Worker::new().handler("sum", |context: StepContext| async move {
+                let results: Vec<u64> = context.batch_results("work")?;
+                let failed: Vec<_> = context.batch_errors("work").into_keys().map(str::to_owned).collect();
+                Ok::<_, PermanentError>(json!([results, failed]))
+            })
+        };
+        let failure = json!({"message": "no file", "error_type": "permanent_error", "retryable": false});
+        let errors = json!({"work_002": failure, "worker": failure});
+        let some = json!({"dependency_results": {"work_001": 5, "work_002": null}, "dependency_errors": errors});
+        assert_eq!(call(worker(), "sum", some).await["success"]["result"], json!([[5], ["work_002"]]));
+        let none = json!({"dependency_results": {"work_002": null}, "dependency_errors": errors});
+        let failure = &call(worker(), "sum", none).await["failure"];
+        assert_eq!((&failure["error_code"], &failure["retryable"]), (&json!("no_batch_results"), &json!(false)));
+        assert_eq!(failure["message"], "no worker of `work` succeeded, and 1 failed; `work_002`: no file");
     }
 }

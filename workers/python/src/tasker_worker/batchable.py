@@ -19,7 +19,7 @@ from .context import StepContext
 from .errors import PermanentError
 from .results import StepHandlerResult
 
-#: Errors of workers that an aggregated result lists.
+#: Errors of workers, and failed workers, that an aggregated result lists.
 MOST_ERRORS = 100
 
 
@@ -43,40 +43,64 @@ class BatchWorkerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BatchAggregationScenario:
-    """What a convergence finds: the results of the workers, or that its analyzer found no work."""
+    """What a convergence finds: results of workers, and which of them failed, or that its analyzer found no work."""
 
     is_no_batches: bool
     #: The result of the analyzer.
     batchable_result: dict[str, Any]
-    #: By the name of the worker's step. Empty for a worker whose failure is tolerated, or that returned no object.
+    #: By the name of the worker's step. Empty for a worker that returned no object.
     batch_results: dict[str, dict[str, Any]]
+    #: The number of workers in ``batch_results``.
     worker_count: int
+    #: By the name of the worker's step, the failures that are tolerated: none of these workers is in ``batch_results``.
+    #: They are empty if :meth:`detect` was not given the failures, and knew them by their null results.
+    failed_workers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def detect(
-        cls, dependency_results: dict[str, Any], batchable_step_name: str, batch_worker_prefix: str
+        cls,
+        dependency_results: dict[str, Any],
+        batchable_step_name: str,
+        batch_worker_prefix: str,
+        dependency_errors: dict[str, dict[str, Any]] | None = None,
     ) -> BatchAggregationScenario:
         """Looks for the result of ``batchable_step_name`` and those of steps whose names begin with the prefix. It is a
-        permanent failure if there are neither workers nor a result that says so."""
+        permanent failure if there are neither workers nor a result that says so, or if all workers failed. Without
+        ``dependency_errors`` (those of the context) each worker without a result counts as failed."""
         analyzed = dependency_results.get(batchable_step_name)
         if analyzed is None:
             raise PermanentError(f"the step {batchable_step_name!r} gave no result", error_code="no_batchable_result")
         analyzed = analyzed if isinstance(analyzed, dict) else {}
-        workers = {
-            name: result if isinstance(result, dict) else {}
-            for name, result in sorted(dependency_results.items())
-            if name.startswith(batch_worker_prefix)
+        found = {name: dependency_results[name] for name in sorted(dependency_results)}
+        workers = {name: result for name, result in found.items() if name.startswith(batch_worker_prefix)}
+        if dependency_errors is None:
+            failed: dict[str, dict[str, Any]] = {name: {} for name, result in workers.items() if result is None}
+        else:
+            failed = {name: dependency_errors[name] for name in workers if name in dependency_errors}
+        done = {
+            name: result if isinstance(result, dict) else {} for name, result in workers.items() if name not in failed
         }
-        if says_no_batches(analyzed) or (workers and all(result.get("no_op") for result in workers.values())):
+        if says_no_batches(analyzed) or (done and not failed and all(result.get("no_op") for result in done.values())):
             return cls(True, analyzed, {}, 0)
         if not workers:
             problem = f"no step before this one begins with {batch_worker_prefix!r}"
             raise PermanentError(f"{problem}, and {batchable_step_name!r} did not say that there are no batches")
-        return cls(False, analyzed, workers, len(workers))
+        if not done:
+            problem = f"no worker of {batchable_step_name!r} succeeded, and {len(failed)} failed"
+            raise PermanentError(problem, error_code="no_batch_results", context=failures_of(failed))
+        return cls(False, analyzed, done, len(done), failed)
 
     def no_batches(self) -> bool:
         """Whether the analyzer found no work."""
         return self.is_no_batches
+
+
+def failures_of(failed: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The failures of workers as an aggregated result has them. Without any, nothing."""
+    names = list(failed)[:MOST_ERRORS]
+    return (
+        {"failed_worker_count": len(failed), "failed_workers": {name: failed[name] for name in names}} if failed else {}
+    )
 
 
 def says_no_batches(result: dict[str, Any]) -> bool:
@@ -242,10 +266,16 @@ class Batchable:
         return StepHandlerResult.success(result, metadata)
 
     def detect_aggregation_scenario(
-        self, dependency_results: dict[str, Any], batchable_step_name: str, batch_worker_prefix: str
+        self,
+        dependency_results: dict[str, Any],
+        batchable_step_name: str,
+        batch_worker_prefix: str,
+        dependency_errors: dict[str, dict[str, Any]] | None = None,
     ) -> BatchAggregationScenario:
         """What a convergence finds; see :meth:`BatchAggregationScenario.detect`."""
-        return BatchAggregationScenario.detect(dependency_results, batchable_step_name, batch_worker_prefix)
+        return BatchAggregationScenario.detect(
+            dependency_results, batchable_step_name, batch_worker_prefix, dependency_errors
+        )
 
     def no_batches_aggregation_result(self, zero_metrics: dict[str, Any] | None = None) -> StepHandlerResult:
         """The result of a convergence without workers."""
@@ -258,18 +288,17 @@ class Batchable:
         aggregation_fn: Callable[[dict[str, dict[str, Any]]], dict[str, Any]] | None = None,
     ) -> StepHandlerResult:
         """The result of a convergence: what ``aggregation_fn`` makes of the workers' results by name, or
-        ``zero_metrics`` without workers."""
+        ``zero_metrics`` without workers. It also says which workers failed, if any did."""
         if scenario.is_no_batches:
             return self.no_batches_aggregation_result(zero_metrics)
         results = scenario.batch_results
         aggregated = {"batch_results": results} if aggregation_fn is None else aggregation_fn(results)
-        return StepHandlerResult.success(
-            {**aggregated, "worker_count": scenario.worker_count, "scenario": "with_batches"}
-        )
+        counts = {"worker_count": scenario.worker_count, "scenario": "with_batches"}
+        return StepHandlerResult.success({**aggregated, **counts, **failures_of(scenario.failed_workers)})
 
     @staticmethod
     def aggregate_worker_results(worker_results: list[dict[str, Any] | None]) -> dict[str, Any]:
-        """The sums of several results of :meth:`batch_worker_success`, where ``None`` counts as a worker alone."""
+        """The sums of several results of :meth:`batch_worker_success`, where ``None`` is a worker that failed."""
         results = [result for result in worker_results if result is not None]
 
         def total(key: str) -> int:
@@ -282,7 +311,8 @@ class Batchable:
             "total_succeeded": succeeded,
             "total_failed": total("items_failed"),
             "total_skipped": total("items_skipped"),
-            "batch_count": len(worker_results),
+            "batch_count": len(results),
+            "failed_batch_count": len(worker_results) - len(results),
             "success_rate": succeeded / processed if processed > 0 else 0.0,
             "errors": errors[:MOST_ERRORS],
             "error_count": len(errors),
