@@ -188,22 +188,30 @@ fn work_continues_at_its_checkpoint_or_where_its_last_attempt_failed() {
         let attempts = |task: &str, worker: &str| {
             dev.steps(task).iter().find(|step| step["name"] == worker).map(|step| step["attempts"].clone()).unwrap()
         };
-        for (resume_by, last_run_from) in [("failure", 50), ("checkpoint", 100)] {
+        // The first attempt fails after 60 items, with its last checkpoint at 50. Every item is noted each time that it is taken.
+        for (resume_by, resumed_at) in [("failure", 60), ("checkpoint", 50)] {
             let task = dev.submit("batch_resumption", "batch_resumption", json!({"dataset_size": 100, "resume_by": resume_by}));
-            assert_eq!(results(dev, &task)["process_range_001"]["last_run_from"], last_run_from, "{resume_by}");
+            let range = &results(dev, &task)["process_range_001"];
+            assert_eq!(range["began_at"], json!({"1": 0, "2": resumed_at}), "{resume_by}");
+            assert_eq!(range["items"], json!((0..60).chain(resumed_at..100).collect::<Vec<u64>>()), "{resume_by}");
         }
-        for (items, each, fail_after, total, checkpoints, expected) in
-            [(100, 25, None, 5050, 3, 1), (100, 20, Some(50), 5050, 4, 2), (50, 5, None, 1275, 9, 1), (10, 20, None, 55, 0, 1)]
-        {
+        for (items, each, fail_after, total, checkpoints, began_at) in [
+            (100, 25, None, 5050, 3, json!({"1": 0})),
+            (100, 20, Some(50), 5050, 4, json!({"1": 0, "2": 40})),
+            (50, 5, None, 1275, 9, json!({"1": 0})),
+            (10, 20, None, 55, 0, json!({"1": 0})),
+        ] {
             let mut context = json!({"total_items": items, "items_per_checkpoint": each});
             if let Some(after) = fail_after {
                 context["fail_after_items"] = json!(after);
             }
             let task = dev.submit("checkpoint_yield", "checkpoint_yield", context);
-            let added = &results(dev, &task)["aggregate_items"];
+            let results = results(dev, &task);
+            let (added, worker) = (&results["aggregate_items"], &results["sum_items_001"]["batch_metadata"]);
             let sums = ["total_processed", "running_total", "checkpoints_used"].map(|key| added[key].as_i64().unwrap());
             assert_eq!(sums, [items, total, checkpoints]);
-            assert_eq!(attempts(&task, "sum_items_001"), expected);
+            assert_eq!((&worker["began_at"], &worker["items"]), (&began_at, &json!((0..items).collect::<Vec<_>>())));
+            assert_eq!(attempts(&task, "sum_items_001"), began_at.as_object().unwrap().len());
         }
         let task = dev.submit("checkpoint_yield", "checkpoint_yield", json!({"total_items": 0, "items_per_checkpoint": 10}));
         assert_eq!(results(dev, &task)["aggregate_items"]["total_processed"], 0);

@@ -39,11 +39,13 @@ class SumItems(StepHandler, Batchable):
         each = context.get_input_or("items_per_checkpoint", context.get_config("items_per_checkpoint"))
         cursor = batch.checkpoint_cursor if batch.has_checkpoint() else batch.start_cursor
         done = batch.checkpoint_items_processed
-        sums: dict[str, Any] = batch.accumulated_results or {"running_total": 0, "checkpoints_used": 0}
+        sums = batch.accumulated_results or nothing()
+        sums["began_at"].setdefault(str(context.retry_count + 1), cursor)
         for item in range(cursor, batch.end_cursor):
             if self.must_fail(context, done):
                 return self.injected_failure(context, done)
             sums["running_total"] += item + 1
+            sums["items"].append(item)
             done += 1
             if done % each == 0 and item + 1 < batch.end_cursor:
                 sums["checkpoints_used"] += 1
@@ -61,6 +63,11 @@ class SumItems(StepHandler, Batchable):
         permanent = bool(context.get_input("permanent_failure"))
         kind = ErrorType.PERMANENT_ERROR if permanent else ErrorType.RETRYABLE_ERROR
         return self.failure(f"the work was told to fail after {done} items", kind, not permanent)
+
+
+def nothing() -> dict[str, Any]:
+    """What is added up before the first item: the sums, where each attempt began, and the items that are in the sum."""
+    return {"running_total": 0, "checkpoints_used": 0, "began_at": {}, "items": []}
 
 
 class AggregateItems(StepHandler, Batchable):

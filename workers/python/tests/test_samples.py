@@ -126,31 +126,35 @@ class Inventory(unittest.TestCase):
 
 
 class Resumption(unittest.TestCase):
-    CONFIG = {"fail_on_attempt": 1, "fail_after_items": 50, "items_per_checkpoint": 25}
+    CONFIG = {"fail_on_attempt": 1, "fail_after_items": 60, "items_per_checkpoint": 25}
 
-    def resumed(self, **context):
-        """The yields of the two attempts, how the first one failed, and where the last run began."""
+    def resumed(self, keeps_checkpoint=True, **context):
+        """The yields of the two attempts, how the first one failed, and what the second one says."""
         task = Task(dataset_size=100, **context)
         task.run("analyze_dataset")
         [inputs] = task.workers("analyze_dataset")[1].values()
         changes = {"callable_name": "process_range", "config": self.CONFIG, "step_inputs": inputs}
         first, checkpoint, before = task.yields("process_range_001", **changes)
-        changes.update(attempt=2, checkpoint=checkpoint, last_failure=first["failure"])
+        kept = checkpoint if keeps_checkpoint else None
+        changes.update(attempt=2, checkpoint=kept, last_failure=first["failure"])
         second, _, after = task.yields("process_range_001", **changes)
         result = second["success"]["result"]
-        last_run_from = result.pop("last_run_from")
-        self.assertEqual(result, {"total_processed": 100, "failed_at": 50, "attempts": 2})
-        return before, after, first["failure"], last_run_from
+        self.assertEqual((result["total_processed"], result["failed_at"]), (100, 60))
+        return before, after, first["failure"], (result["began_at"], result["items"])
 
     def test_the_next_attempt_continues_where_the_failed_one_says_that_it_was(self):
-        before, after, failure, last_run_from = self.resumed()
-        self.assertEqual((before, after, last_run_from), (0, 0, 50))
-        self.assertEqual((failure["retryable"], failure["context"]), (True, {"position": 50}))
+        before, after, failure, log = self.resumed()
+        self.assertEqual((before, after, log), (0, 0, ({"1": 0, "2": 60}, [*range(100)])))
+        self.assertEqual((failure["retryable"], failure["context"]["position"]), (True, 60))
 
-    def test_the_next_attempt_continues_at_the_last_checkpoint(self):
-        before, after, failure, last_run_from = self.resumed(resume_by="checkpoint")
-        self.assertEqual((before, after, last_run_from), (2, 2, 100))
+    def test_the_next_attempt_continues_at_the_last_checkpoint_and_repeats_what_came_after_it(self):
+        before, after, failure, log = self.resumed(resume_by="checkpoint")
+        self.assertEqual((before, after, log), (2, 2, ({"1": 0, "2": 50}, [*range(60), *range(50, 100)])))
         self.assertTrue(failure["retryable"])
+
+    def test_the_log_shows_that_a_checkpoint_was_lost(self):
+        log = self.resumed(keeps_checkpoint=False, resume_by="checkpoint")[3]
+        self.assertEqual(log, ({"1": 0, "2": 0}, [*range(60), *range(100)]))
 
     def test_without_data_there_are_no_batches(self):
         outcome = Task(dataset_size=0).run("analyze_dataset")["batch_processing_outcome"]
@@ -186,6 +190,8 @@ class Checkpoints(unittest.TestCase):
         self.assertEqual(yields, 4)
         found = task.run("aggregate_items")
         self.assertEqual((found["total_processed"], found["running_total"]), (100, 5050))
+        sums = ended[1]["success"]["result"]["batch_metadata"]
+        self.assertEqual((sums["began_at"], sums["items"]), ({"1": 0, "2": 40}, [*range(100)]))
 
     def test_a_permanent_failure_has_no_other_attempt(self):
         context = {"total_items": 100, "items_per_checkpoint": 25, "fail_after_items": 30, "permanent_failure": True}

@@ -286,10 +286,12 @@ async fn a_thousand_rows_are_added_up_by_five_workers_and_none_by_one_without_wo
 #[tokio::test]
 async fn the_second_attempt_continues_where_the_first_one_failed() {
     let rigs = rigs().await;
-    for (resume_by, yields, last_run_from) in [("failure", 0, 50), ("checkpoint", 4, 100)] {
+    for (resume_by, yields, resumed_at) in [("failure", 0, 60), ("checkpoint", 4, 50)] {
         let context = json!({"dataset_size": 100, "resume_by": resume_by});
+        let items: Vec<u64> = (0..60).chain(resumed_at..100).collect();
         for task in both(&rigs, "batch_resumption.yaml", context, &[]).await {
-            let expected = json!({"total_processed": 100, "failed_at": 50, "last_run_from": last_run_from, "attempts": 2});
+            let began_at = json!({"1": 0, "2": resumed_at});
+            let expected = json!({"total_processed": 100, "failed_at": 60, "began_at": began_at, "items": items});
             assert_eq!(task.results["process_range_001"], expected, "{resume_by}");
             assert_eq!((task.yields, task.attempts["process_range_001"]), (yields, 2), "{resume_by}");
         }

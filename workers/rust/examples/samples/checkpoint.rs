@@ -1,5 +1,7 @@
 //! A worker that yields after every few items. The template is `checkpoint_yield.yaml`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tasker_sdk::{Batches, PermanentError, RetryableError, StepContext, StepError, StepResult, Worker};
@@ -18,6 +20,10 @@ async fn analyze_items(context: StepContext) -> Result<Batches, PermanentError> 
 struct Sums {
     running_total: u64,
     checkpoints_used: u64,
+    /// Where each attempt began.
+    began_at: BTreeMap<i32, u64>,
+    /// The items that are in the sum.
+    items: Vec<u64>,
 }
 
 /// Adds up the numbers from 1, some in each run: continues at the checkpoint, and ends at the next one.
@@ -30,9 +36,12 @@ async fn sum_items(context: StepContext) -> Result<StepResult, StepError> {
     let each = items_per_checkpoint(&context)?;
     let mut done = context.checkpoint_items_processed();
     let mut sums: Sums = serde_json::from_value(context.accumulated_results()).unwrap_or_default();
-    for item in context.checkpoint_cursor().as_u64().unwrap_or(batch.start)..batch.end {
+    let cursor = context.checkpoint_cursor().as_u64().unwrap_or(batch.start);
+    sums.began_at.entry(context.retry_count() + 1).or_insert(cursor);
+    for item in cursor..batch.end {
         injected_failure(&context, done)?;
         sums.running_total += item + 1;
+        sums.items.push(item);
         done += 1;
         if done.is_multiple_of(each) && item + 1 < batch.end {
             sums.checkpoints_used += 1;
