@@ -223,6 +223,29 @@ fn work_continues_at_its_checkpoint_or_where_its_last_attempt_failed() {
 }
 
 #[test]
+fn a_batch_whose_workers_all_failed_is_not_added_up_as_nothing() {
+    let worker = json!({"callable": "sum_items", "initialization": {"items_per_checkpoint": 25}});
+    let tolerant = json!({"name": "sums", "namespace_name": "tolerant", "version": "1.0.0", "identity_strategy": "always_unique",
+    "steps": [
+        {"name": "analyze_items", "type": "batchable", "handler": {"callable": "analyze_items"}},
+        {"name": "sum_items", "type": "batch_worker", "dependencies": ["analyze_items"], "handler": worker,
+            "batch_config": {"worker_template": "sum_items", "failure_strategy": "continue_on_failure"}},
+        {"name": "aggregate_items", "type": "deferred_convergence", "dependencies": ["sum_items"],
+            "handler": {"callable": "aggregate_items"}},
+    ]});
+    in_both_languages_of(&[tolerant], |dev| {
+        let task = dev.submit("tolerant", "sums", json!({"total_items": 50}));
+        assert_eq!(results(dev, &task)["aggregate_items"]["running_total"], 1275);
+        let task = dev.submit("tolerant", "sums", json!({"total_items": 50, "fail_after_items": 30, "permanent_failure": true}));
+        assert_eq!(dev.finished(&task)["execution_status"], "blocked_by_failures");
+        let steps = dev.steps(&task);
+        let sum = steps.iter().find(|step| step["name"] == "aggregate_items").unwrap();
+        assert_eq!((&sum["current_state"], &sum["attempts"]), (&json!("error"), &json!(1)), "{sum}");
+        assert!(sum.to_string().contains("succeeded, and 1 failed"), "{sum}");
+    });
+}
+
+#[test]
 fn templates_of_one_name_in_two_namespaces_are_two_workflows() {
     in_both_languages(|dev| {
         let payment = json!({"payment_id": "pay_1", "refund_amount": 4999, "refund_reason": "customer_request"});
