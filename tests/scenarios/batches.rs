@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use tasker_engine::{OperatorAction, Precondition};
 use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState};
 
@@ -286,24 +286,25 @@ async fn a_repeated_split_replaces_its_workers() {
 
 #[tokio::test]
 async fn a_million_cursors_and_duplicates_are_refused_with_a_sentence() {
-    let cursors =
-        |count: usize| -> Vec<Value> { (0..count).map(|n| json!({"batch_id": format!("{n}"), "start": 0, "end": 1})).collect() };
-    for (cursors, says) in [
-        (cursors(10_001), "10000"),
-        (
-            json!([{"batch_id": "1", "start": 0, "end": 1}, {"batch_id": "1", "start": 0, "end": 1}]).as_array().unwrap().clone(),
-            "1",
-        ),
+    let cursors = |ids: &[usize]| {
+        let cursors: Vec<String> = ids.iter().map(|id| format!(r#"{{"batch_id":"{id}","start":{id},"end":{id}}}"#)).collect();
+        RawValue::from_string(format!(r#"{{"cursors":[{}]}}"#, cursors.join(","))).unwrap()
+    };
+    let numbered = |count: usize| cursors(&(0..count).collect::<Vec<_>>());
+    for (batches, sentence) in [
+        // A million are more bytes than are read, however short each is.
+        (numbered(1_000_000), "/batches: has 49666683 bytes; at most 6291456 are read"),
+        (numbered(10_001), "/batches/cursors: has 10001 items; at most 10000 are allowed"),
+        (cursors(&[7, 8, 7]), "/batches/cursors/2/batch_id: is \"7\", as is /batches/cursors/0/batch_id"),
     ] {
         let rig = Rig::still().await;
         rig.register(&batch(json!({}))).await;
         let task = rig.submit("batch", json!({})).await;
         let Outcome::Success { result, metadata, .. } = success(json!({})) else { unreachable!() };
-        let batches = raw(json!({"cursors": cursors}));
-        rig.answer(&rig.receive().await, Outcome::Success { result, metadata, decision: None, batches }).await;
+        rig.answer(&rig.receive().await, Outcome::Success { result, metadata, decision: None, batches: Some(batches) }).await;
         let error = rig.step(task, "split").await.error.unwrap();
-        assert_eq!(error["error_type"], "invalid_outcome");
-        assert!(error["message"].as_str().unwrap().replace(',', "").contains(says), "{error}");
+        assert_eq!((&error["error_type"], &error["message"]), (&json!("invalid_outcome"), &json!(sentence)));
+        assert_eq!(rig.state(task).await, TaskState::Error);
         rig.check().await;
     }
 }
