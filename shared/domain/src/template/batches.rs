@@ -43,9 +43,11 @@ impl Batch {
     }
 }
 
-/// The pattern of every batchable step and the batchable step of every pattern, by index in the file; or every fault.
+/// The pattern of every batchable step and the batchable step of every pattern, by index in the file; or every fault, of which there is
+/// none if all that is wrong is a dependency that is faulty by itself.
 pub(super) fn partners(steps: &[Step], parents: &[Vec<usize>]) -> Result<Vec<Option<usize>>, Vec<Fault>> {
     let mut faults = Vec::new();
+    let mut are_known = true;
     let mut partners = vec![None; steps.len()];
     let mut patterns = vec![Vec::new(); steps.len()];
     for i in (0..steps.len()).filter(|&i| steps[i].kind == StepKind::BatchWorker) {
@@ -54,7 +56,10 @@ pub(super) fn partners(steps: &[Step], parents: &[Vec<usize>]) -> Result<Vec<Opt
                 partners[i] = Some(batchable);
                 patterns[batchable].push(i);
             }
-            Err(fault) => faults.extend(fault),
+            Err(fault) => {
+                are_known = false;
+                faults.extend(fault);
+            }
         }
     }
     for i in (0..steps.len()).filter(|&i| steps[i].kind == StepKind::Batchable) {
@@ -63,7 +68,7 @@ pub(super) fn partners(steps: &[Step], parents: &[Vec<usize>]) -> Result<Vec<Opt
             _ => faults.push(Fault::new(format!("/steps/{i}/type"), not_one(steps, &patterns[i]))),
         }
     }
-    if faults.is_empty() { Ok(partners) } else { Err(faults) }
+    if are_known && faults.is_empty() { Ok(partners) } else { Err(faults) }
 }
 
 /// The batchable step that a pattern depends on. No fault if a dependency is faulty by itself.
