@@ -144,7 +144,7 @@ impl<'f> Object<'f> {
     pub(crate) fn alias(&mut self, alias: &'static str, key: &'static str) {
         let Some(json) = self.json(alias) else { return };
         if self.peek(key).is_some() {
-            self.fault(alias, format!("is another name for {key}, which is also present"));
+            self.fault(alias, format!("is another name for {key}, which is also present; write {key} alone"));
             return;
         }
         self.map.insert(key.to_owned(), json);
@@ -464,7 +464,7 @@ mod tests {
             o.alias("old", "new");
             o.value("new");
         });
-        assert_eq!(both, "/old: is another name for new, which is also present");
+        assert_eq!(both, "/old: is another name for new, which is also present; write new alone");
     }
 
     #[test]

@@ -2,40 +2,54 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod known;
+
 use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
 use tasker_domain::{
     backoff::BackoffKind,
-    template::{Batch, FailureStrategy, IdentityStrategy, StalenessAction, StepKind, Template, Workflow, WorkflowStep, parse},
+    template::{
+        Batch, Condition, DeliveryMode, FailureStrategy, IdentityStrategy, Retry, StalenessAction, StepKind, Template, Workflow,
+        WorkflowStep, parse,
+    },
 };
 use tasker_wire::{Fault, Faults};
 
-const GOOD: [&str; 8] =
-    ["claim_linear", "leave_approval", "import_batches", "parcel_events", "old_keys", "boundaries", "our_keys", "before_0_1"];
+use known::Kind;
 
-/// Every key of the templates that Tasker Core ships, with `*` for the name of an environment.
-const TASKERS_KEYS: &str = "
-    description domain_events environments environments.* environments.*.steps environments.*.steps[].handler
-    environments.*.steps[].handler.initialization environments.*.steps[].name environments.*.steps[].retry
-    environments.*.steps[].retry.backoff_base_ms environments.*.steps[].retry.limit environments.*.steps[].retry.max_attempts
-    environments.*.steps[].retry.max_backoff_ms environments.*.steps[].timeout_seconds input_schema lifecycle
-    lifecycle.max_duration_minutes lifecycle.max_steps_in_process_minutes lifecycle.max_waiting_for_dependencies_minutes
-    lifecycle.max_waiting_for_retry_minutes loaded_from metadata metadata.author metadata.blog_post metadata.created_at
-    metadata.documentation_url metadata.notes metadata.tags metadata.updated_at name namespace_name schema step_templates
-    step_templates[].default_retry_limit step_templates[].default_retryable step_templates[].description
-    step_templates[].handler_class step_templates[].handler_config step_templates[].name steps steps[].batch_config
-    steps[].batch_config.batch_size steps[].batch_config.cursor_field steps[].batch_config.failure_strategy
-    steps[].batch_config.parallelism steps[].batch_config.worker_template steps[].dependencies steps[].depends_on
-    steps[].description steps[].handler steps[].handler.callable steps[].handler.initialization steps[].handler.method
-    steps[].handler.resolver steps[].lifecycle steps[].lifecycle.backoff_multiplier steps[].lifecycle.max_retries
-    steps[].lifecycle.max_steps_in_process_minutes steps[].name steps[].publishes_events steps[].publishes_events[].condition
-    steps[].publishes_events[].delivery_mode steps[].publishes_events[].description steps[].publishes_events[].name
-    steps[].publishes_events[].publisher steps[].publishes_events[].schema steps[].result_schema steps[].retry
-    steps[].retry.backoff steps[].retry.backoff_base_ms steps[].retry.initial_delay steps[].retry.limit
-    steps[].retry.max_attempts steps[].retry.max_backoff_ms steps[].retry.max_delay steps[].retry.retryable
-    steps[].system_dependency steps[].timeout_seconds steps[].type system_dependencies system_dependencies.primary
-    system_dependencies.secondary task_handler task_handler_class version";
+const GOOD: [&str; 11] = [
+    "claim_linear",
+    "leave_approval",
+    "import_batches",
+    "resize_images",
+    "parcel_events",
+    "refund_order",
+    "old_keys",
+    "boundaries",
+    "our_keys",
+    "before_0_1",
+    "loose_ends",
+];
+
+/// Keys of the templates that Tasker Core ships, below those whose values are not looked at. The reader knows all others.
+const KEYS_NOT_LOOKED_AT: &str = "
+    metadata.author metadata.blog_post metadata.created_at metadata.documentation_url metadata.notes metadata.tags
+    metadata.updated_at step_templates[].default_retry_limit step_templates[].default_retryable step_templates[].description
+    step_templates[].handler_class step_templates[].handler_config step_templates[].name steps[].lifecycle.backoff_multiplier
+    steps[].lifecycle.max_retries steps[].lifecycle.max_steps_in_process_minutes system_dependencies.primary
+    system_dependencies.secondary";
+
+/// Values of those templates that no list of the reader's holds.
+const VALUES_NOT_LOOKED_AT: &str = "
+    steps[].handler.method=validate steps[].handler.method=process steps[].handler.method=refund
+    steps[].handler.method=execute_action steps[].handler.resolver=explicit_mapping system_dependencies.primary=default
+    system_dependencies.primary=test_system system_dependencies.primary=payment_gateway
+    steps[].publishes_events[].publisher=Logistics::Events::ParcelPublisher
+    steps[].publishes_events[].publisher=payments.events.refund_publisher
+    steps[].publishes_events[].publisher=refund_publisher steps[].handler.callable=Insurance::StepHandlers::CheckClaimHandler
+    steps[].handler.callable=insurance.step_handlers.assess_claim steps[].handler.callable=pay_claim
+    steps[].handler.callable=RefundHandler environments.*.steps[].name=ALL";
 
 fn text(name: &str) -> String {
     fs::read_to_string(format!("{}/tests/fixtures/{name}.yaml", env!("CARGO_MANIFEST_DIR"))).expect(name)
@@ -66,27 +80,57 @@ fn templates_of_every_kind_parse() {
 }
 
 #[test]
-fn the_fixtures_hold_every_key_of_taskers_templates() {
-    let mut found = BTreeSet::new();
-    for name in GOOD {
-        let value: Value = serde_saphyr::from_str(&text(name)).unwrap();
-        collect_keys(&value, "", &mut found);
+fn the_fixtures_hold_every_key_that_the_reader_knows_and_every_key_of_taskers_templates() {
+    let found = found();
+    let known = known::objects();
+    let paths = known.iter().flat_map(|object| object.keys.iter().map(|key| path(&object.path, &key.name)));
+    let paths: Vec<String> = paths.chain(KEYS_NOT_LOOKED_AT.split_whitespace().map(str::to_owned)).collect();
+    let missing: Vec<_> = paths.iter().filter(|path| !found.contains(*path)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(known.len() > 10 && paths.len() > 90, "{} keys of {} objects", paths.len(), known.len());
+}
+
+#[test]
+fn the_fixtures_hold_every_word_that_the_reader_knows_and_every_form_of_taskers_values() {
+    let found = found();
+    let mut missing: Vec<String> =
+        VALUES_NOT_LOOKED_AT.split_whitespace().filter(|value| !found.contains(*value)).map(str::to_owned).collect();
+    // An overlay's words are the step's.
+    for object in known::objects().iter().filter(|object| !object.path.starts_with("environments")) {
+        for key in &object.keys {
+            let Kind::Words(words) = &key.kind else { continue };
+            let values = words.iter().map(|word| format!("{}={word}", path(&object.path, &key.name)));
+            missing.extend(values.filter(|value| !found.contains(value)));
+        }
     }
-    let missing: Vec<_> = TASKERS_KEYS.split_whitespace().filter(|key| !found.contains(*key)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-fn collect_keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+/// The keys in the fixtures, with `*` for the name of an environment, and the texts as `key=text`.
+fn found() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for name in GOOD {
+        let value: Value = serde_saphyr::from_str(&text(name)).unwrap();
+        collect(&value, "", &mut found);
+    }
+    found
+}
+
+fn path(object: &str, key: &str) -> String {
+    if object.is_empty() { key.to_owned() } else { format!("{object}.{key}") }
+}
+
+fn collect(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     match value {
-        Value::Array(list) => list.iter().for_each(|value| collect_keys(value, &format!("{path}[]"), found)),
+        Value::Array(list) => list.iter().for_each(|value| collect(value, &format!("{at}[]"), found)),
         Value::Object(map) => {
             for (key, value) in map {
-                let key = if path == "environments" { "*" } else { key };
-                let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-                collect_keys(value, &path, found);
-                found.insert(path);
+                let at = path(at, if at == "environments" { "*" } else { key });
+                collect(value, &at, found);
+                found.insert(at);
             }
         }
+        Value::String(text) => drop(found.insert(format!("{at}={text}"))),
         _ => {}
     }
 }
@@ -126,8 +170,112 @@ fn what_has_no_effect_is_noted_once_for_each_kind() {
         "/steps/0/publishes_events: is kept, but nothing acts on it yet (2 places)",
     ];
     assert_eq!(noted("parcel_events"), events);
-    assert_eq!(noted("before_0_1").len(), 3);
+    assert_eq!(noted("before_0_1").len(), 4);
     assert_eq!(noted("leave_approval"), Vec::<String>::new());
+}
+
+#[test]
+fn the_old_forms_of_retries_leave_the_defaults() {
+    let (template, _) = good("old_keys");
+    assert_eq!(template.steps[0].retry, Retry::default(), "limit: 5, initial_delay: 2, max_delay: 60");
+    assert_eq!(
+        (Retry::default().max_attempts, Retry::default().backoff_base_ms, Retry::default().max_backoff_ms),
+        (3, 1_000, 30_000)
+    );
+    let attempts = |environment: &str| {
+        let workflow = template.workflow(environment).unwrap();
+        let policy = |name| &step_of(&workflow, name).policy;
+        (policy("gather").max_attempts, policy("print").max_attempts, policy("print").retryable)
+    };
+    assert_eq!(attempts("elsewhere"), (3, 3, false), "limit: 5 and limit: 1");
+    assert_eq!(attempts("test"), (3, 3, false), "limit: 2");
+    let (refund, _) = good("refund_order");
+    let workflow = refund.workflow("test").unwrap();
+    let policy = &step_of(&workflow, "pay_refund").policy;
+    assert_eq!((policy.retryable, policy.max_attempts, policy.backoff.kind), (false, 3, BackoffKind::Linear), "limit: 9");
+    assert_eq!((policy.backoff.base_ms, policy.backoff.max_ms), (1_000, 30_000));
+}
+
+#[test]
+fn values_left_empty_are_absent_keys() {
+    let text = text("loose_ends");
+    assert!(!text.ends_with('\n'), "this file has no end of its last line");
+    let (template, notes) = good("loose_ends");
+    assert_eq!(notes, []);
+    assert_eq!(template.description.as_deref(), Some("The first line,\n  the second one → indented.\n"));
+    assert_eq!(template.metadata["created_at"].get(), r#""2025-11-28""#);
+    assert!(template.input_schema.is_none() && template.domain_events.is_empty());
+    let [empty, null_word] = &template.steps[..] else { panic!() };
+    for step in [empty, null_word] {
+        assert_eq!(
+            (&step.dependencies[..], &step.retry, step.timeout_seconds),
+            (&[][..], &Retry::default(), 30),
+            "{}",
+            step.name
+        );
+        assert!(step.publishes_events.is_empty() && step.batch_config.is_none() && step.handler.initialization.is_empty());
+        assert_eq!((step.handler.method.as_str(), &step.handler.resolver), ("call", &None));
+    }
+    let policies = |environment| {
+        let steps = template.workflow(environment).unwrap().steps;
+        steps.iter().map(|step| (step.policy.timeout_seconds, step.policy.max_attempts)).collect::<Vec<_>>()
+    };
+    assert_eq!(policies("test"), [(30, 3), (30, 3)]);
+    assert_eq!(policies("production"), [(9, 3), (30, 3)]);
+}
+
+#[test]
+fn two_spellings_of_a_key_in_one_step_are_refused() {
+    for (steps, expected) in [
+        (
+            "{name: a, type: standard, step_type: standard}",
+            "/steps/0/step_type: is another name for type, which is also present; write type alone",
+        ),
+        (
+            "{name: a}, {name: b, dependencies: [a], depends_on: [a]}",
+            "/steps/1/depends_on: is another name for dependencies, which is also present; write dependencies alone",
+        ),
+    ] {
+        assert_eq!(faults_of(steps), [expected]);
+    }
+    let both = "/namespace: is another name for namespace_name, which is also present; write namespace_name alone";
+    assert_eq!(faults("{name: x, namespace: a, namespace_name: a, version: 1.0.0}"), [both]);
+}
+
+#[test]
+fn events_have_taskers_defaults() {
+    let (template, _) = good("refund_order");
+    let declared = |step: usize| {
+        let events = template.steps[step].publishes_events.iter();
+        events
+            .map(|event| (event.name.as_str(), event.delivery_mode, event.condition, event.publisher.as_deref()))
+            .collect::<Vec<_>>()
+    };
+    let (validated, disturbed) = ("payments.events.refund_publisher", "refund_publisher");
+    assert_eq!(
+        declared(0),
+        [
+            ("refund.validated", DeliveryMode::Durable, Condition::Success, Some(validated)),
+            ("refund.disturbed", DeliveryMode::Fast, Condition::RetryableFailure, Some(disturbed)),
+        ]
+    );
+    assert_eq!(declared(2), [("refund.failed", DeliveryMode::Durable, Condition::Failure, None)]);
+}
+
+#[test]
+fn a_handler_is_read_with_its_method_in_every_form() {
+    let (template, _) = good("refund_order");
+    let handlers: Vec<_> =
+        template.steps.iter().map(|step| (step.handler.callable.as_str(), step.handler.method.as_str())).collect();
+    assert_eq!(
+        handlers,
+        [
+            ("RefundHandler", "validate"),
+            ("RefundHandler", "process"),
+            ("RefundHandler", "refund"),
+            ("NotificationHandler", "execute_action"),
+        ]
+    );
 }
 
 #[test]
@@ -183,6 +331,8 @@ fn an_overlay_replaces_retries_as_a_whole_and_settings_key_by_key() {
         (step_of(&workflow, "assess_claim").policy.max_attempts, step_of(&workflow, "check_claim").policy.max_attempts),
         (2, 1)
     );
+    let timeouts = |name| step_of(&workflow, name).policy.timeout_seconds;
+    assert_eq!((timeouts("assess_claim"), timeouts("check_claim")), (90, 5), "an empty value replaces nothing");
 }
 
 #[test]
@@ -216,6 +366,30 @@ fn a_batchable_step_and_its_pattern_share_their_batch() {
         json!({"steps": [{"name": "count_rows", "handler": {"initialization": {"worker_template_name": "import_batch"}}}]});
     template.environments.insert("test".to_owned(), serde_json::from_value(overlay).unwrap());
     assert_eq!(batch(&template, "test"), Batch { no_op_worker: true, ..expected });
+}
+
+#[test]
+fn each_batch_of_a_template_has_its_own_configuration() {
+    let (template, notes) = good("resize_images");
+    let workflow = template.workflow("").unwrap();
+    let batch = |name| step_of(&workflow, name).batch.clone().unwrap();
+    let [photos, scans] = ["list_photos", "list_scans"].map(batch);
+    assert_eq!(
+        (photos.failure_strategy, photos.parallelism, photos.cursor_field.as_str()),
+        (FailureStrategy::FailFast, Some(10), "item_index")
+    );
+    assert_eq!(
+        (scans.failure_strategy, scans.parallelism, scans.cursor_field.as_str()),
+        (FailureStrategy::Isolate, Some(1), "id")
+    );
+    assert_eq!(
+        lines(&notes),
+        [
+            "/steps/1/batch_config/batch_size: only describes; nothing acts on it (2 places)",
+            "/steps/1/batch_config/checkpoint_interval: is not read; Tasker Core does not read it either",
+            "/system_dependencies: only describes; nothing acts on it",
+        ]
+    );
 }
 
 #[test]
@@ -304,6 +478,13 @@ fn a_pattern_depends_on_its_batchable_step_alone() {
         assert_eq!(faults_of(&format!("{batch}: {dependencies}}}")), [lonely, expected]);
     }
     assert!(parse(&with_steps(&format!("{batch}: [b]}}"))).is_ok());
+}
+
+#[test]
+fn a_pattern_of_no_step_beside_another_batch_is_refused() {
+    let batch = "{name: b, type: batchable}, {name: w, type: batch_worker, dependencies: [b]}";
+    let steps = format!("{batch}, {{name: v, type: batch_worker, dependencies: [bb]}}, {{name: j, dependencies: [v]}}");
+    assert_eq!(faults_of(&steps), ["/steps/2/dependencies/0: there is no step \"bb\""]);
 }
 
 #[test]
@@ -399,6 +580,28 @@ fn a_context_is_validated_against_the_input_schema() {
     let faults = lines(&workflow.refuse_context(&json!({"amount": -1, "kind": "boat"})));
     let places: Vec<_> = faults.iter().map(|fault| fault.split(": ").next().unwrap()).collect();
     assert_eq!(places, ["/context", "/context/amount", "/context/kind"]);
+}
+
+#[test]
+fn the_keywords_of_a_schema_refuse_and_its_format_and_default_only_describe() {
+    let workflow = good("refund_order").0.workflow("").unwrap();
+    let refused = |context: Value| lines(&workflow.refuse_context(&context));
+    let with = |key: &str, value: Value| {
+        let mut context = json!({"order_id": "o-1", "email": "a@example.com"});
+        context[key] = value;
+        context
+    };
+    assert_eq!(refused(with("lines", json!(["a"]))), Vec::<String>::new());
+    for (key, value, expected) in [
+        ("order_id", json!("x-1"), r#"/context/order_id: "x-1" does not match "^o-[0-9]+$""#),
+        ("percent", json!(101), "/context/percent: 101 is greater than the maximum of 100"),
+        ("percent", json!(0), "/context/percent: 0 is less than the minimum of 1"),
+        ("lines", json!(["a", 5]), "/context/lines/1: 5 is not of type \"string\""),
+        ("lines", json!([""]), "/context/lines/0: \"\" is shorter than 1 character"),
+    ] {
+        assert_eq!(refused(with(key, value)), [expected]);
+    }
+    assert_eq!(refused(with("email", json!("no address"))), Vec::<String>::new(), "a format describes");
 }
 
 #[test]
