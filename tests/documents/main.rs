@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
 
+#[path = "../../shared/domain/tests/known/mod.rs"]
+mod known;
 mod templates;
 
 use std::{

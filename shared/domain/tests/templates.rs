@@ -260,6 +260,9 @@ fn events_have_taskers_defaults() {
         ]
     );
     assert_eq!(declared(2), [("refund.failed", DeliveryMode::Durable, Condition::Failure, None)]);
+    let paid = &template.steps[2].publishes_events[0];
+    assert_eq!(paid.description.as_deref(), Some("It was not paid"));
+    assert_eq!(paid.schema.as_ref().unwrap().value(), json!({"type": "object"}));
 }
 
 #[test]
