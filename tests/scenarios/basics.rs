@@ -3,12 +3,18 @@
 use serde_json::json;
 use tasker_wire::{Answer, StepState, TaskState};
 
-use crate::rig::{Rig, success, template};
+use crate::rig::{Rig, success, template, workflow};
 
 #[tokio::test]
 async fn steps_run_in_order_and_children_see_the_results_of_their_parents() {
     let rig = Rig::still().await;
-    rig.register(&template("diamond", &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])])).await;
+    let steps = json!([
+        {"name": "a"},
+        {"name": "b", "dependencies": ["a"]},
+        {"name": "c", "dependencies": ["a"]},
+        {"name": "d", "dependencies": ["b", "c"]},
+    ]);
+    rig.register(&workflow("diamond", steps)).await;
     let task = rig.submit("diamond", json!({"n": 1})).await;
 
     let a = rig.receive().await;

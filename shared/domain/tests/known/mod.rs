@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tasker_domain::template::parse;
 use tasker_wire::Fault;
 
 const UNKNOWN: &str = "unknown_of_ours";
-/// A text that is valid everywhere where a text is: as a name and as a version.
+/// A text that is valid as a name and as a version, which are all texts that are required.
 const TEXT: &str = "1.0.0";
 
 /// The keys that one kind of object may have.
@@ -217,12 +217,11 @@ fn file(place: &[Hop], object: Value, objects: Option<&[Object]>) -> Value {
     let mut value = object;
     for (at, hop) in place.iter().enumerate().rev() {
         value = within(hop, value);
-        if let (Some(objects), Hop::Key(_)) = (objects, hop) {
+        if let (Some(objects), Hop::Key(key)) = (objects, hop) {
             let around = objects.iter().position(|object| object.path == path(&place[..at])).unwrap();
-            let mut least = least(objects, around);
-            let least: &mut Map<String, Value> = least.as_object_mut().unwrap();
-            least.append(value.as_object_mut().unwrap());
-            value = Value::Object(std::mem::take(least));
+            let mut around = least(objects, around);
+            around[key] = value[key].take();
+            value = around;
         }
     }
     value
