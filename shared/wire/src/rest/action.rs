@@ -106,7 +106,6 @@ pub struct PauseListResponse {
 
 /// What a pause or its end did, or would do.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PauseResponse {
     /// `pause` or `resume`.
@@ -121,5 +120,6 @@ pub struct PauseResponse {
     #[serde(default)]
     pub seen: String,
     /// Facts that speak against the action, as sentences.
+    #[serde(default)]
     pub warnings: Vec<String>,
 }
