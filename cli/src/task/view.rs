@@ -1,7 +1,7 @@
 //! A task on one screen: its fields, its progress, its errors, and the commands that help.
 
 use tasker_wire::{
-    StepState,
+    StepState, TaskState,
     rest::{StepExecutionError, StepResponse, TaskResponse},
 };
 
@@ -92,7 +92,7 @@ fn note(step: &StepResponse) -> String {
         Some(StepState::Pending) if step.completed_parents < step.total_parents => {
             format!("waits for {} of {} parents", step.total_parents - step.completed_parents, step.total_parents)
         }
-        Some(StepState::Pending) => "held".into(),
+        Some(StepState::Pending) => step.waiting_reason.clone().unwrap_or_else(|| "held".into()),
         Some(StepState::Enqueued) => step.waiting_reason.clone().unwrap_or_else(|| "waits for a worker".into()),
         Some(StepState::WaitingForRetry) => {
             [retry(), why].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
@@ -113,7 +113,7 @@ fn described(error: &StepExecutionError) -> String {
     }
 }
 
-/// The errors in full, with the command that retries each step.
+/// The errors in full, each with the command that helps.
 fn errors(task: &TaskResponse, steps: &[StepResponse]) -> String {
     let failed: Vec<&StepResponse> = steps.iter().filter(|step| step.current_state.known() == Some(StepState::Error)).collect();
     let mut view = String::new();
@@ -122,7 +122,13 @@ fn errors(task: &TaskResponse, steps: &[StepResponse]) -> String {
         let StepResponse { attempts, max_attempts, .. } = step;
         let (name, why) = (line(&step.name), line(&described(error)));
         view.push_str(&format!("\n{name} failed in attempt {attempts} of {max_attempts}: {why}\n"));
-        view.push_str(&format!("  tasker-ctl step retry {} {} --reason …\n", task.task_uuid, shell_words::quote(&name)));
+        // What was tolerated may be retried only while no step after it was dispatched, and not once the task is complete.
+        let verb = if step.tolerated { "redo" } else { "retry" };
+        view.push_str(&match task.status.known() {
+            Some(TaskState::ResolvedManually) => String::new(),
+            Some(TaskState::Cancelled) => format!("  tasker-ctl task reopen {} --reason …\n", task.task_uuid),
+            _ => format!("  tasker-ctl step {verb} {} {} --reason …\n", task.task_uuid, shell_words::quote(&name)),
+        });
     }
     if failed.len() > SHOWN_ERRORS {
         view.push_str(&format!("\n… and {} more steps failed\n", failed.len() - SHOWN_ERRORS));
@@ -191,6 +197,29 @@ charge failed in attempt 3 of 3: declined: no\\u{1b}[2J money
         let shown = task(&order(), &steps);
         assert!(shown.contains("charge") && !shown.contains("calm"), "{shown}");
         assert!(shown.contains("… and 200 more steps"), "{shown}");
+    }
+
+    #[test]
+    fn a_worker_that_waits_for_a_place_waits_for_no_parent() {
+        let worker =
+            step(serde_json::json!({"name": "w_2", "current_state": "pending", "total_parents": 1, "completed_parents": 1,
+            "waiting_reason": "waits for a place in its batch"}));
+        assert_eq!(note(&worker), "waits for a place in its batch");
+    }
+
+    #[test]
+    fn the_command_below_an_error_is_one_that_the_state_allows() {
+        let help = |status: &str, tolerated: bool| {
+            let task = TaskResponse { status: TaskState::parse(status).unwrap().into(), ..order() };
+            errors(&task, &[StepResponse { tolerated, ..failed() }]).lines().nth(2).map(str::to_owned)
+        };
+        let command = |verb: &str| Some(format!("  tasker-ctl {verb} --reason …"));
+        let of_step = |verb: &str| command(&format!("step {verb} 01990000-0000-7000-8000-000000000000 charge"));
+        assert_eq!(help("running", false), of_step("retry"));
+        assert_eq!(help("error", true), of_step("redo"));
+        assert_eq!(help("complete", true), of_step("redo"));
+        assert_eq!(help("cancelled", false), command("task reopen 01990000-0000-7000-8000-000000000000"));
+        assert_eq!(help("resolved_manually", false), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 -- The answer of a complete step stands in its own row; steps of an older version have it in `attempts`.
 -- Returns no row if the task does not exist, and one row without a step if the task has no such step.
 select t.state as task_state, t.created_at, t.template_id, t.environment, s.no, s.name, s.state, s.attempt, s.max_attempts,
-  s.pending_parents, cardinality(s.parents) as parents, s.dispatched_at, s.started_at, s.finished_at,
+  s.tolerated, s.pending_parents, cardinality(s.parents) as parents, s.dispatched_at, s.started_at, s.finished_at,
   case s.state when 'waiting_for_retry' then s.wake_at end as retry_at,
   s.state = 'waiting_for_retry' and s.wake_at <= tasker.clock() as retry_due,
   s.result_bytes, case when sum(s.result_bytes) over (order by s.no) <= $3 then s.result::text end as result,

@@ -23,9 +23,11 @@ pub struct StepDetail {
     /// The number of started attempts.
     pub attempt: i32,
     pub max_attempts: i32,
+    /// It failed, and its batch goes on.
+    pub tolerated: bool,
     /// The number of its parents.
     pub parents: i32,
-    /// The number of its parents that are not done.
+    /// The number of its parents that are not done, and the place in a batch.
     pub pending_parents: i32,
     /// When its retry is due, while the step waits for it.
     pub retry_at: Option<Timestamp>,
@@ -69,7 +71,7 @@ impl StepDetail {
         let step = task.step(row.get::<_, Option<i32>>("no")?);
         let result = raw_column(row, "result");
         Some(from_row!(row, Self {
-            created_at, name, attempt, max_attempts, parents, pending_parents, retry_at, retry_due, dispatched_at, started_at,
+            created_at, name, attempt, max_attempts, tolerated, parents, pending_parents, retry_at, retry_due, dispatched_at, started_at,
             finished_at, failed_at;
             step: step,
             template: TemplateRef { template_id: row.get("template_id"), environment: row.get("environment") },

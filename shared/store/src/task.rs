@@ -78,7 +78,7 @@ pub struct StepSummary {
     pub max_attempts: i32,
     /// The number of its parents.
     pub parents: i32,
-    /// The number of its parents that are not done.
+    /// The number of its parents that are not done, and the place in a batch.
     pub pending_parents: i32,
     /// When its retry is due, while the step waits for it.
     pub retry_at: Option<Timestamp>,

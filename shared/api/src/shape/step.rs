@@ -6,6 +6,7 @@ use tasker_engine::Unserved;
 use tasker_store::{Resolution, StepAnswer, StepDetail, is_ready};
 use tasker_wire::{
     StepId, StepState,
+    ids::NUMBERS_PER_POSITION,
     outcome::Failure,
     rest::{StepExecutionError, StepExecutionMetadata, StepExecutionResult, StepResponse},
 };
@@ -25,24 +26,38 @@ pub(crate) fn step(mut step: StepDetail, resolution: Option<&Resolution>, unserv
         results: results(&mut step, resolution),
         results_omitted: step.result_omitted,
         current_state: step.state.into(),
-        dependencies_satisfied: step.pending_parents == 0,
+        tolerated: step.tolerated,
+        dependencies_satisfied: open_parents(step.step, step.pending_parents) == 0,
         retry_eligible: retry_eligible(step.state, step.attempt, step.max_attempts),
         ready_for_execution: is_ready(step.state, step.pending_parents, step.retry_due, step.task_state),
         total_parents: step.parents,
-        completed_parents: step.parents - step.pending_parents,
+        completed_parents: step.parents - open_parents(step.step, step.pending_parents),
         attempts: step.attempt,
         max_attempts: step.max_attempts,
         last_failure_at: step.failed_at.map(micros),
         next_retry_at: step.retry_at.map(micros),
         last_attempted_at: step.started_at.max(step.dispatched_at).map(micros),
-        waiting_reason: waiting_reason(step.step, step.state, unserved),
+        waiting_reason: waiting_reason(step.step, step.state, step.pending_parents, unserved),
         name: step.name,
     }
 }
 
-/// Why a dispatched step will not start by itself.
-pub(super) fn waiting_reason(step: StepId, state: StepState, unserved: &Unserved) -> Option<String> {
-    unserved.of(step).filter(|_| state == StepState::Enqueued).map(str::to_owned)
+/// The parents that are not done. A batch worker exists only once its parent is, and counts the place that it waits for as one more.
+pub(super) fn open_parents(step: StepId, pending_parents: i32) -> i32 {
+    if is_worker(step) { 0 } else { pending_parents }
+}
+
+fn is_worker(step: StepId) -> bool {
+    step.no % NUMBERS_PER_POSITION > 0
+}
+
+/// Why a dispatched step will not start by itself, or that a batch worker waits for a place.
+pub(super) fn waiting_reason(step: StepId, state: StepState, pending_parents: i32, unserved: &Unserved) -> Option<String> {
+    match state {
+        StepState::Enqueued => unserved.of(step).map(str::to_owned),
+        StepState::Pending if is_worker(step) && pending_parents > 0 => Some("waits for a place in its batch".to_owned()),
+        _ => None,
+    }
 }
 
 /// Whether another attempt is possible without an operator.

@@ -12,7 +12,7 @@ use tasker_wire::{
 
 use super::{
     micros, naive,
-    step::{retry_eligible, waiting_reason},
+    step::{open_parents, retry_eligible, waiting_reason},
 };
 
 pub(crate) fn task(TaskDetail { task, steps, .. }: TaskDetail, unserved: &Unserved) -> TaskResponse {
@@ -85,18 +85,18 @@ fn readiness(step: StepSummary, task: &TaskSummary, unserved: &Unserved) -> Step
         task_uuid: task.task.uuid(),
         named_step_uuid: named_step_uuid(&task.namespace, &task.name, &step.name),
         current_state: step.state.into(),
-        dependencies_satisfied: step.pending_parents == 0,
+        dependencies_satisfied: open_parents(step.step, step.pending_parents) == 0,
         retry_eligible: retry_eligible(step.state, step.attempt, step.max_attempts),
         ready_for_execution: is_ready(step.state, step.pending_parents, step.retry_due, task.state),
         last_failure_at: step.failed_at.map(naive),
         next_retry_at: step.retry_at.map(naive),
         total_parents: step.parents,
-        completed_parents: step.parents - step.pending_parents,
+        completed_parents: step.parents - open_parents(step.step, step.pending_parents),
         attempts: step.attempt,
         max_attempts: step.max_attempts,
         backoff_request_seconds: step.hint_seconds.map(|seconds| seconds.ceil() as i32),
         last_attempted_at: step.last_attempted_at.map(naive),
-        waiting_reason: waiting_reason(step.step, step.state, unserved),
+        waiting_reason: waiting_reason(step.step, step.state, step.pending_parents, unserved),
         name: step.name,
     }
 }

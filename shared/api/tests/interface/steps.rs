@@ -56,6 +56,45 @@ async fn results_have_the_shape_of_taskers_execution_result() {
 }
 
 #[tokio::test]
+async fn a_worker_that_waits_for_a_place_says_so_and_a_tolerated_failure_that_it_counts_as_done() {
+    let rig = Rig::new().await;
+    let config = json!({"worker_template": "work", "parallelism": 1, "failure_strategy": "continue_on_failure"});
+    let template = json!({"name": "batch", "namespace_name": "ns", "version": "1.0.0", "steps": [
+        {"name": "split", "type": "batchable", "handler": {"callable": "split"}, "batch_config": config},
+        {"name": "work", "type": "batch_worker", "dependencies": ["split"], "handler": {"callable": "work"}},
+    ]});
+    assert_eq!(rig.post("/v1/templates", &template).await.status, 201);
+    let task = rig.post("/v1/tasks", &json!({"name": "batch", "namespace": "ns", "context": {}})).await;
+    let task = task.headers["location"].to_str().unwrap().to_owned();
+    let batches = json!({"cursors": [{"batch_id": "1", "start": 0, "end": 1}, {"batch_id": "2", "start": 1, "end": 2}]});
+    let batches = Some(RawValue::from_string(batches.to_string()).unwrap());
+    let result = RawValue::from_string("1".into()).unwrap();
+    rig.answer(Outcome::Success { result, metadata: None, decision: None, batches }).await;
+    let of = |steps: &Value, name: &str| {
+        let step = steps.as_array().unwrap().iter().find(|step| step["name"] == name).unwrap().clone();
+        let known = ["completed_parents", "dependencies_satisfied", "ready_for_execution", "waiting_reason", "tolerated"];
+        json!(known.map(|key| step[key].clone()))
+    };
+    let place = json!([1, true, false, "waits for a place in its batch", null]);
+    assert_eq!(of(&rig.get(&task).await.body["steps"], "work_2"), place);
+    let steps = format!("{task}/workflow_steps");
+    assert_eq!(of(&rig.get(&steps).await.body, "work_2"), place);
+
+    rig.answer(failure(false)).await;
+    rig.answer(success("1")).await;
+    let listed = rig.get(&steps).await.body;
+    assert_eq!(of(&listed, "work_1"), json!([1, true, false, null, true]));
+    assert_eq!(of(&listed, "work_2"), json!([1, true, false, null, null]));
+    // The task is complete: what was tolerated is redone, and not retried.
+    let failed = listed.as_array().unwrap().iter().find(|step| step["name"] == "work_1").unwrap();
+    let actions = format!("{steps}/{}/actions", failed["step_uuid"].as_str().unwrap());
+    for (action, status) in [("retry", 409), ("redo", 200)] {
+        let answer = rig.post(&actions, &json!({"action": action, "actor": "sam", "reason": "again"})).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_step_is_retried_settled_and_completed_by_hand() {
     let rig = Rig::new().await;
     let task = rig.submit(json!({})).await;

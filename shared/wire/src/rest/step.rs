@@ -24,6 +24,9 @@ pub struct StepResponse {
     pub results_omitted: bool,
     #[cfg_attr(feature = "openapi", schema(value_type = StepState))]
     pub current_state: Word<StepState>,
+    /// It failed and counts as done: its batch goes on without it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tolerated: bool,
     pub dependencies_satisfied: bool,
     pub retry_eligible: bool,
     pub ready_for_execution: bool,
@@ -34,7 +37,7 @@ pub struct StepResponse {
     pub last_failure_at: Option<String>,
     pub next_retry_at: Option<String>,
     pub last_attempted_at: Option<String>,
-    /// Why a dispatched step will not start by itself.
+    /// Why a dispatched step will not start by itself, or that a batch worker waits for a place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_reason: Option<String>,
 }

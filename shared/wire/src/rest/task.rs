@@ -76,7 +76,7 @@ pub struct StepReadiness {
     pub max_attempts: i32,
     pub backoff_request_seconds: Option<i32>,
     pub last_attempted_at: Option<String>,
-    /// Why a dispatched step will not start by itself.
+    /// Why a dispatched step will not start by itself, or that a batch worker waits for a place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_reason: Option<String>,
 }
