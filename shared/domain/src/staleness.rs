@@ -52,6 +52,16 @@ pub struct Wait {
     pub allowed_ms: i64,
 }
 
+/// An entry that was opened because a task waited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered {
+    /// The key of the threshold.
+    pub threshold: String,
+    pub no: Option<StepNo>,
+    pub lease: Option<i32>,
+    pub at_ms: i64,
+}
+
 impl Threshold {
     /// Its key in a template.
     pub fn key(self) -> &'static str {
@@ -76,7 +86,18 @@ impl Threshold {
 
 impl Wait {
     pub fn is_stale(&self) -> bool {
-        self.waited_ms > self.allowed_ms
+        self.left_ms() <= 0
+    }
+
+    /// The milliseconds until it is too long.
+    fn left_ms(&self) -> i64 {
+        self.allowed_ms + 1 - self.waited_ms
+    }
+
+    /// Whether this entry is about it. Then no other one is opened for it.
+    pub fn is_entered(&self, entered: &Entered) -> bool {
+        let of_step = (self.step.map(|step| step.no), self.step.map(|step| step.lease));
+        entered.threshold == self.threshold.key() && (entered.no, entered.lease) == of_step && entered.at_ms >= self.since_ms
     }
 }
 
@@ -103,6 +124,14 @@ pub fn waits(lifecycle: &Lifecycle, facts: &LifecycleFacts) -> Vec<Wait> {
 /// Why a task is stale; `None` if it is not. A paused one is not.
 pub fn stale(lifecycle: &Lifecycle, facts: &LifecycleFacts) -> Option<Wait> {
     waits(lifecycle, facts).into_iter().find(|wait| !facts.is_paused && wait.is_stale())
+}
+
+/// What makes a task stale if nothing in it moves, and when, in milliseconds since 1970: a time that has passed, if it is stale. `None` of
+/// a paused one.
+pub fn next_stale(lifecycle: &Lifecycle, facts: &LifecycleFacts) -> Option<(Wait, i64)> {
+    let next = || waits(lifecycle, facts).into_iter().min_by_key(Wait::left_ms).filter(|_| !facts.is_paused);
+    let wait = stale(lifecycle, facts).or_else(next)?;
+    Some((wait, facts.now_ms + wait.left_ms()))
 }
 
 /// The time of pauses between two moments. What overlaps counts once.
@@ -172,6 +201,33 @@ mod tests {
         let pauses = vec![(minutes(170), minutes(178)), (minutes(0), minutes(162)), (minutes(175), minutes(180))];
         let waited = waits(&ALL, &LifecycleFacts { pauses, ..facts })[0].waited_ms;
         assert_eq!(waited, minutes(28));
+    }
+
+    #[test]
+    fn what_is_foretold_makes_the_task_stale_at_that_time_and_not_before() {
+        let mut facts = LifecycleFacts {
+            now_ms: minutes(200),
+            begun_ms: minutes(150),
+            waiting: step(195),
+            in_process: step(190),
+            retry: step(185),
+            pauses: vec![(minutes(186), minutes(188))],
+            ..LifecycleFacts::default()
+        };
+        let (wait, at) = next_stale(&ALL, &facts).unwrap();
+        assert_eq!((wait.threshold, at), (Threshold::WaitingForRetry, minutes(207) + 1));
+        facts.now_ms = at - 1;
+        assert_eq!(stale(&ALL, &facts), None);
+        facts.now_ms = at;
+        assert_eq!(stale(&ALL, &facts).unwrap().threshold, wait.threshold);
+        facts.now_ms = minutes(221);
+        // Of several that are too long the first counts.
+        assert_eq!(
+            next_stale(&ALL, &facts).map(|(wait, at)| (wait.threshold, at)),
+            Some((Threshold::StepsInProcess, minutes(220) + 1))
+        );
+        assert_eq!(next_stale(&ALL, &LifecycleFacts { is_paused: true, ..facts.clone() }), None);
+        assert_eq!(next_stale(&Lifecycle::default(), &facts), None);
     }
 
     #[test]
