@@ -39,6 +39,8 @@ end $$;
 
 -- What explains why a task and its steps are where they are. One row, or none if the task does not exist; everything in it is of one time.
 --   ended_*: who ended it, if its steps did not · pause_*: the pauses in force · entry_*: its open DLQ entries
+--   lifecycle: the thresholds of the template of a running task; null without any. Only with them: the columns of lifecycle_facts, the time
+--     now in milliseconds, and entered_*: the entries that were opened because it was stale
 --   batch_*: the batches with fewer places than workers
 --   open_*: for every first number of a position how many of its steps are not done; a tolerated failure counts as done
 --   s_*: at most p_limit of the steps that are neither complete nor resolved: those that hold up others before those that wait for them
@@ -49,6 +51,9 @@ create function tasker.explain_v1(p_task uuid, p_limit int) returns table (
   finished_at timestamptz, total_steps int, active_steps int, failed_steps int, ended_by text, ended_reason text,
   pause_of text[], pause_since timestamptz[], pause_by text[], pause_reason text[],
   entry_no int[], entry_reason text[], entry_detail text[], entry_since timestamptz[],
+  lifecycle text, now_ms bigint, begun_ms bigint, waiting_no int, waiting_lease int, waiting_ms bigint, process_no int, process_lease int,
+  process_ms bigint, retry_no int, retry_lease int, retry_ms bigint, is_paused boolean, pauses_from bigint[], pauses_to bigint[],
+  entered_no int[], entered_lease int[], entered_detail text[], entered_ms bigint[],
   batch_no int[], batch_parallelism int[], batch_open boolean[], open_no int[], open_steps int[], tolerated bigint,
   s_no int[], s_name text[], s_state text[], s_attempt int[], s_max_attempts int[], s_parents int[], s_pending_parents int[],
   s_tolerated boolean[], s_awaits_callback boolean[], s_wake_at timestamptz[], s_held_at timestamptz[], s_dispatched_at timestamptz[],
@@ -73,11 +78,17 @@ begin
     select u.no, row_number() over (order by u.rank, u.wake_at, u.no) as place from unfinished u order by u.rank, u.wake_at, u.no limit p_limit
   )
   select tasker.clock(), t.state, t.template_id, t.environment, t.namespace, t.name, t.created_at, t.finished_at, t.total_steps,
-    t.active_steps, t.failed_steps, a.actor, a.reason, p.*, e.*, b.*, o.*, c.tolerated, s.*
+    t.active_steps, t.failed_steps, a.actor, a.reason, p.*, e.*, w.lifecycle::text, tasker.epoch_ms(tasker.clock()), f.*, d.*, b.*, o.*,
+    c.tolerated, s.*
   from (select * from tasker.tasks q where q.task_id = p_task offset 0) t
     left join lateral (select l.action, l.actor, l.reason from tasker.audit_log l
       where l.task_id = t.task_id and l.action in ('finish', 'cancel_task', 'resolve_task', 'expire_task') and l.to_state = t.state
-      order by l.created_at desc limit 1) a on a.action <> 'finish',
+      order by l.created_at desc limit 1) a on a.action <> 'finish'
+    left join lateral (select q.lifecycle from tasker.templates q
+      where q.template_id = t.template_id and q.lifecycle is not null and t.state = 'running' offset 0) w on true
+    left join lateral (select q.* from tasker.lifecycle_facts(t.task_id) q where w.lifecycle is not null) f on true,
+    lateral (select array_agg(q.no), array_agg(q.lease), array_agg(q.reason_detail), array_agg(tasker.epoch_ms(q.created_at))
+      from tasker.dlq_entries q where q.task_id = t.task_id and q.reason = 'staleness_timeout' and w.lifecycle is not null) d,
     lateral (select array_agg(q.what), array_agg(q.since), array_agg(q.actor), array_agg(q.reason) from (
       select 'task' as what, t.paused_at as since, l.actor, l.reason from (select) one left join lateral (
         select l.actor, l.reason from tasker.audit_log l where l.task_id = t.task_id and l.action = 'pause_task'

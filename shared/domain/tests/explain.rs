@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use tasker_domain::{
     explain::*,
-    template::{Workflow, parse},
+    staleness::{Entered, LifecycleFacts, WaitingStep},
+    template::{Lifecycle, StalenessAction, Workflow, parse},
 };
 use tasker_wire::{
     Remedy, StepReason, StepState, TaskReason, TaskState,
@@ -84,6 +85,7 @@ fn task(steps: Vec<StepFacts>) -> TaskFacts {
         ended: None,
         pauses: vec![],
         entries: vec![],
+        bounds: None,
         batches: vec![BatchFacts { pattern: 7, parallelism: 2, open: true }],
         open,
         tolerated: steps.iter().filter(|step| step.tolerated).count() as i64,
@@ -315,6 +317,15 @@ fn a_worker_waits_for_a_place_until_its_batch_has_stopped() {
     let sentence = "work_2 was cancelled, because work_1 of its batch failed.";
     let act = (Remedy::Retry, Some("work_1"), "Retry or resolve work_1: the cancelled workers get a new budget.");
     says(facts, "work_2", (Cancelled, sentence, &["work_1"], None, Some(act)));
+    // Of several failures the rows do not tell which one stopped it.
+    let two = [rows(Error), vec![step("work_4", Error)]].concat();
+    let facts = TaskFacts { batches: closed, ..task(two) };
+    let sentence = "work_3 waits for a place, and its batch has stopped, because one of work_1, work_4 failed.";
+    let act = (Remedy::Retry, Some("work_1"), "Retry or resolve work_1: its batch goes on.");
+    says(facts.clone(), "work_3", (BatchStopped, sentence, &["work_1", "work_4"], None, Some(act)));
+    let sentence = "work_2 was cancelled, because one of work_1, work_4 of its batch failed.";
+    let act = (Remedy::Retry, Some("work_1"), "Retry or resolve work_1: the cancelled workers get a new budget.");
+    says(facts, "work_2", (Cancelled, sentence, &["work_1", "work_4"], None, Some(act)));
     // Without a row of its places, a worker that waits for one is a defect.
     let facts = TaskFacts { batches: vec![], ..task(rows(Enqueued)) };
     let sentence = "work_3 is pending, and nothing that is known keeps it so. This is a defect.";
@@ -407,7 +418,7 @@ fn a_running_task_says_what_moves_and_whether_it_fails_then() {
     let task_said = said(&facts).task;
     assert_eq!((task_said.waits_for, task_said.changes_at), (vec!["slow".to_owned(), "route".to_owned()], at(41)));
     let sentence = format!(
-        "a failed in attempt 1 of 3: declined: no money, and no attempt follows. 1 step can still move: {moves} After that nothing moves by \
+        "a failed in attempt 1 of 3: declined: no money, and no attempt follows. 1 step can still move: {moves} Then nothing moves by \
          itself, and the task fails."
     );
     says_of_task(
@@ -424,6 +435,123 @@ fn a_running_task_says_what_moves_and_whether_it_fails_then() {
     assert_eq!(said(&facts).task.reason, TaskReason::Running);
     let missing = explain(&task(vec![slow]), None, |_| unreachable!());
     assert_eq!((missing.task.reason, missing.steps.len(), missing.not_listed), (TaskReason::NoTemplate, 0, 1));
+}
+
+#[test]
+fn a_failing_task_says_what_follows_what_is_held_and_what_never_starts() {
+    let failed = "a failed in attempt 1 of 3: declined: no money, and no attempt follows. join waits for it.";
+    let runs = StepFacts { wake_at: at(20), ..step("work_1", InProgress) };
+    let moves =
+        "work_1 runs since 14:31:21 UTC (1 min) in attempt 1 of 3. If nothing is heard of it, in 20 s (14:32:41 UTC) it is";
+    let rows = || {
+        let sum = StepFacts { pending_parents: 2, parents: 2, ..step("sum", Pending) };
+        vec![step("a", Error), runs.clone(), step("work_2", Pending), sum, step("join", Pending), step("end", Pending)]
+    };
+    let act = Some("Retry a, or redo, resolve or skip it.");
+    let sentence = format!(
+        "{failed} 1 step can still move: {moves} dispatched again under the same attempt. 2 steps wait for such steps only, and follow. \
+         2 steps never start by themselves. Then nothing moves by itself, and the task fails."
+    );
+    says_of_task(task(rows()), TaskReason::Failing, &sentence, act);
+
+    let pause = "the pause of the task since 09:32:21 UTC (5 h) by sam: ledger migration";
+    let held = StepFacts { pending_parents: 0, wake_at: at(9), held_at: at(-9), ..step("slow", Pending) };
+    let sentence = format!(
+        "{failed} 1 step can still move: {moves} to be dispatched again, and {pause} holds it then. 3 steps cannot start before the end of \
+         {pause}. 2 steps never start by themselves. Then nothing moves by itself."
+    );
+    says_of_task(paused(&[Paused::Task], [rows(), vec![held]].concat()), TaskReason::Failing, &sentence, act);
+
+    // What is not decided yet may be made, and follow, or not.
+    let facts = task(vec![step("a", Error), step("split", Enqueued), step("sum", Pending)]);
+    let sentence = "a failed in attempt 1 of 3: declined: no money, and no attempt follows. 1 step can still move: split is dispatched to pool \
+                    default since 14:31:21 UTC (1 min) in attempt 1 of 3, and no worker has answered. Which other steps follow is not decided \
+                    yet. Then nothing moves by itself, and the task fails.";
+    says_of_task(facts.clone(), TaskReason::Failing, sentence, act);
+    let facts = TaskFacts { tolerated: 1, ..facts };
+    assert!(said(&facts).task.sentence.contains(" at least 1 step can still move: "));
+}
+
+/// The task is bounded so, and its steps have waited since 3 minutes.
+fn bounded(action: StalenessAction, facts: TaskFacts) -> TaskFacts {
+    let ms = |minutes: i64| now().as_millisecond() + minutes * 60_000;
+    let waiting = |name: &str| Some(WaitingStep { no: step(name, Enqueued).no, lease: 1, since_ms: ms(-3) });
+    let lifecycle = Lifecycle {
+        max_duration_minutes: Some(12),
+        max_waiting_for_dependencies_minutes: Some(9),
+        max_waiting_for_retry_minutes: None,
+        max_steps_in_process_minutes: Some(4),
+        staleness_action: action,
+    };
+    let clocks = LifecycleFacts {
+        now_ms: ms(0),
+        begun_ms: ms(-10),
+        waiting: waiting("join"),
+        in_process: waiting("a"),
+        ..LifecycleFacts::default()
+    };
+    TaskFacts { bounds: Some(Bounds { lifecycle, facts: clocks, entered: vec![] }), ..facts }
+}
+
+#[test]
+fn what_a_threshold_does_is_foretold_and_nothing_is_promised_that_lies_beyond_the_end() {
+    use StalenessAction::{Dlq, Error as Ends, None as Nothing};
+    let retry = |seconds| StepFacts { wake_at: at(seconds), ..step("slow", WaitingForRetry) };
+    let rows = |seconds| task(vec![retry(seconds), step("a", Enqueued), step("join", Pending)]);
+    let moves = "7 of 10 steps done. slow failed in attempt 1 of 3: declined: no money; attempt 2 of 3 begins in";
+    let foretold = "Unless a moves before, it is stale in 1 min 1 s (14:33:21 UTC): a is in process for more than 4 minutes \
+                    (max_steps_in_process_minutes). The next look after that";
+    let end = Some(at(60).unwrap() + SignedDuration::from_millis(1));
+    let sentence = format!("{moves} 41 s (14:33:02 UTC). {foretold} ends it as error, and cancels its unfinished steps.");
+    says_of_task(bounded(Ends, rows(41)), TaskReason::Running, &sentence, None);
+    assert_eq!(said(&bounded(Ends, rows(41))).task.changes_at, at(41));
+
+    let late = said(&bounded(Ends, rows(900)));
+    let but = "But the next look for stale tasks after 14:33:21 UTC ends its task, unless something moves before.";
+    assert!(late.steps[0].said.sentence.ends_with(but), "{late:#?}");
+    assert_eq!((late.task.changes_at, late.steps[0].said.changes_at), (end, end));
+    let waits = TaskFacts { steps: vec![retry(900), step("route", Pending)], ..rows(900) };
+    assert!(said(&bounded(Ends, waits)).steps.iter().all(|step| step.said.changes_at.is_none_or(|at| Some(at) == end)));
+
+    // An entry ends nothing, and one about the same is opened once.
+    let sentence = format!("{moves} 15 min (14:47:21 UTC). {foretold} opens a DLQ entry, and it goes on.");
+    says_of_task(bounded(Dlq, rows(900)), TaskReason::Running, &sentence, None);
+    assert_eq!(said(&bounded(Dlq, rows(900))).steps[0].said.changes_at, at(900));
+    let plain = format!("{moves} 15 min (14:47:21 UTC).");
+    says_of_task(bounded(Nothing, rows(900)), TaskReason::Running, &plain, None);
+    let mut entered = bounded(Dlq, rows(900));
+    entered.bounds.as_mut().unwrap().entered.push(Entered {
+        threshold: "max_steps_in_process_minutes".into(),
+        no: Some(step("a", Enqueued).no),
+        lease: Some(1),
+        at_ms: now().as_millisecond(),
+    });
+    says_of_task(entered.clone(), TaskReason::Running, &plain, None);
+    let entry = |no| EntryFacts { no, reason: "staleness_timeout".into(), detail: "max_x".into(), since: now() };
+    let open = "DLQ entry staleness_timeout since 14:32:21 UTC (0 s) because of max_x: an operator";
+    says_of_task(
+        TaskFacts { entries: vec![entry(None)], ..entered.clone() },
+        TaskReason::Running,
+        &format!("{plain} {open} investigates it."),
+        None,
+    );
+    says_of_task(
+        TaskFacts { entries: vec![entry(Some(retry(0).no))], ..entered },
+        TaskReason::Running,
+        &format!("{plain} {open} recovers or investigates it."),
+        None,
+    );
+    let ended = TaskFacts { entries: vec![entry(None)], ..finished(TaskState::Error, vec![step("start", Cancelled)]) };
+    assert!(said(&ended).task.sentence.ends_with(&format!("{open} recovers or investigates it.")));
+
+    let mut stale = bounded(Ends, rows(41));
+    stale.bounds.as_mut().unwrap().facts.begun_ms -= 150_000;
+    let sentence = format!(
+        "{moves} 41 s (14:33:02 UTC). But the next look for stale tasks after 14:31:51 UTC ends its task, unless something moves before. It is \
+         stale since 14:31:51 UTC: it runs for more than 12 minutes (max_duration_minutes). The next look ends it as error, and cancels its \
+         unfinished steps."
+    );
+    says_of_task(stale, TaskReason::Running, &sentence, None);
 }
 
 #[test]

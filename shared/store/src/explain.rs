@@ -3,7 +3,8 @@
 use std::iter::zip;
 
 use tasker_domain::{
-    explain::{BatchFacts, Ending, EntryFacts, PauseFacts, Paused, StepFacts, TaskFacts},
+    explain::{BatchFacts, Bounds, Ending, EntryFacts, PauseFacts, Paused, StepFacts, TaskFacts},
+    staleness::Entered,
     token::TemplateRef,
 };
 use tasker_wire::{TaskId, ids::position, limits};
@@ -13,6 +14,7 @@ use crate::{
     Store, StoreError,
     change::{step_state, task_state},
     row::from_row,
+    staleness,
     store::sql,
     task::column,
 };
@@ -34,6 +36,7 @@ fn facts(row: &Row) -> TaskFacts {
         ended: ended,
         pauses: pauses(row),
         entries: entries(row),
+        bounds: bounds(row),
         batches: batches(row),
         open: open.filter_map(|(no, steps)| Some((position(no)?, steps))).collect(),
         steps: steps(row),
@@ -61,6 +64,15 @@ fn entries(row: &Row) -> Vec<EntryFacts> {
     let since = column(row, "entry_since");
     let entry = |(at, reason): (usize, _)| EntryFacts { no: no[at], reason, detail: detail[at].clone(), since: since[at] };
     column(row, "entry_reason").into_iter().enumerate().map(entry).collect()
+}
+
+/// Thresholds that this version cannot read have no effect.
+fn bounds(row: &Row) -> Option<Bounds> {
+    let lifecycle = serde_json::from_str(row.get::<_, Option<&str>>("lifecycle")?).ok()?;
+    let (no, lease, at_ms) = (column(row, "entered_no"), column(row, "entered_lease"), column(row, "entered_ms"));
+    let entered = |(at, threshold)| Entered { threshold, no: no[at], lease: lease[at], at_ms: at_ms[at] };
+    let entered = column(row, "entered_detail").into_iter().enumerate().map(entered).collect();
+    Some(Bounds { lifecycle, facts: staleness::facts(row), entered })
 }
 
 fn batches(row: &Row) -> Vec<BatchFacts> {

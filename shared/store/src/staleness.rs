@@ -68,19 +68,6 @@ impl WatchedTask {
     }
 
     fn read(row: &Row) -> Self {
-        let step = |no: &str, lease: &str, ms: &str| {
-            Some(WaitingStep { no: row.get::<_, Option<StepNo>>(no)?, lease: row.get(lease), since_ms: row.get(ms) })
-        };
-        let moments = |column: &str| row.get::<_, Option<Vec<i64>>>(column).unwrap_or_default();
-        let facts = LifecycleFacts {
-            now_ms: row.get("now_ms"),
-            begun_ms: row.get("begun_ms"),
-            waiting: step("waiting_no", "waiting_lease", "waiting_ms"),
-            in_process: step("process_no", "process_lease", "process_ms"),
-            retry: step("retry_no", "retry_lease", "retry_ms"),
-            is_paused: row.get("is_paused"),
-            pauses: moments("pauses_from").into_iter().zip(moments("pauses_to")).collect(),
-        };
         Self {
             task: task_id(row.get("task_id")),
             namespace: row.get("namespace"),
@@ -88,10 +75,27 @@ impl WatchedTask {
             priority: row.get("priority"),
             created_ms: row.get("created_ms"),
             lifecycle: raw(row.get("lifecycle")),
-            facts,
+            facts: facts(row),
             seen: row.get("facts"),
             names: ["waiting_name", "process_name", "retry_name"].map(|column| row.get(column)),
         }
+    }
+}
+
+/// The columns of `lifecycle_facts`, and the time now.
+pub(crate) fn facts(row: &Row) -> LifecycleFacts {
+    let step = |no: &str, lease: &str, ms: &str| {
+        Some(WaitingStep { no: row.get::<_, Option<StepNo>>(no)?, lease: row.get(lease), since_ms: row.get(ms) })
+    };
+    let moments = |column: &str| row.get::<_, Option<Vec<i64>>>(column).unwrap_or_default();
+    LifecycleFacts {
+        now_ms: row.get("now_ms"),
+        begun_ms: row.get("begun_ms"),
+        waiting: step("waiting_no", "waiting_lease", "waiting_ms"),
+        in_process: step("process_no", "process_lease", "process_ms"),
+        retry: step("retry_no", "retry_lease", "retry_ms"),
+        is_paused: row.get("is_paused"),
+        pauses: moments("pauses_from").into_iter().zip(moments("pauses_to")).collect(),
     }
 }
 

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tasker_wire::{StepNo, StepState, TaskState};
 
+use crate::{
+    staleness::{Entered, LifecycleFacts},
+    template::Lifecycle,
+};
+
 /// A task, and those of its steps that are not done.
 #[derive(Debug, Clone)]
 pub struct TaskFacts {
@@ -27,6 +32,8 @@ pub struct TaskFacts {
     pub pauses: Vec<PauseFacts>,
     /// The open DLQ entries.
     pub entries: Vec<EntryFacts>,
+    /// What bounds its time; `None` unless it runs, and its template has thresholds.
+    pub bounds: Option<Bounds>,
     /// The batches with fewer places than workers.
     pub batches: Vec<BatchFacts>,
     /// The number of steps that are not done, by position in the template.
@@ -70,6 +77,15 @@ pub struct EntryFacts {
     pub reason: String,
     pub detail: String,
     pub since: Timestamp,
+}
+
+/// The thresholds of a template, and what decides whether its task is stale.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    pub lifecycle: Lifecycle,
+    pub facts: LifecycleFacts,
+    /// The entries that were opened because it was stale.
+    pub entered: Vec<Entered>,
 }
 
 /// The places of a batch.

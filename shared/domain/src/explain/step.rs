@@ -1,5 +1,6 @@
 //! The steps that wait for no other step: what they do, or what prevents them.
 
+use jiff::Timestamp;
 use tasker_wire::{
     Remedy, StepNo, StepReason, StepState, TaskState,
     ids::{NUMBERS_PER_POSITION, position},
@@ -19,11 +20,25 @@ pub(super) struct View<'a> {
     pub facts: &'a TaskFacts,
     pub workflow: &'a Workflow,
     pub pool_of: &'a dyn Fn(&WorkflowStep) -> Pool,
+    /// From then on the next look for stale tasks ends the task, unless something moves before.
+    pub ends_at: Option<Timestamp>,
 }
 
 impl View<'_> {
-    /// What is said of a step; `None` if it waits for parents.
+    /// What is said of a step; `None` if it waits for parents. What its task may not live to see is not promised.
     pub fn own(&self, step: &StepFacts) -> Option<Said<StepReason>> {
+        let mut said = self.alone(step)?;
+        if let Some(end) = self.ends_at.filter(|&end| said.changes_at.is_some_and(|at| at > end)) {
+            said.sentence.push_str(&format!(
+                " But the next look for stale tasks after {} ends its task, unless something moves before.",
+                clock(end, self.facts.now)
+            ));
+            said.changes_at = Some(end);
+        }
+        Some(said)
+    }
+
+    fn alone(&self, step: &StepFacts) -> Option<Said<StepReason>> {
         let Some(declared) = position(step.no).and_then(|at| self.workflow.steps.get(at)) else {
             return Some(unexplained(step));
         };
@@ -78,7 +93,7 @@ impl View<'_> {
             _ => false,
         };
         if let (Some(first), true) = (failed.first(), is_alone) {
-            let sentence = format!("{} was cancelled, because {first} of its batch failed.", step.name);
+            let sentence = format!("{} was cancelled, because {} of its batch failed.", step.name, one_of(&failed));
             let act = retry(first, format!("Retry or resolve {first}: the cancelled workers get a new budget."));
             return Said::new(StepReason::Cancelled, sentence).act(act).on(failed);
         }
@@ -196,7 +211,7 @@ impl View<'_> {
     }
 
     /// The pauses in force.
-    fn pauses(&self) -> String {
+    pub fn pauses(&self) -> String {
         let TaskFacts { namespace, name, now, .. } = self.facts;
         let pause = |PauseFacts { of, since: begun, actor, reason }: &PauseFacts| {
             let what = match of {
@@ -238,8 +253,7 @@ impl View<'_> {
             return Said::new(StepReason::WaitingForPlace, sentence).on(running);
         }
         let failed = self.failed_workers(step.no);
-        let first = failed.first().map_or("a worker", String::as_str);
-        let sentence = format!("{} waits for a place, and its batch has stopped, because {first} failed.", step.name);
+        let sentence = format!("{} waits for a place, and its batch has stopped, because {} failed.", step.name, one_of(&failed));
         let act = failed.first().map(|first| retry(first, format!("Retry or resolve {first}: its batch goes on.")));
         Said::new(StepReason::BatchStopped, sentence).act(act).on(failed.clone())
     }
@@ -277,6 +291,15 @@ fn retry(step: &str, sentence: String) -> Act {
 
 fn of_step(step: &str, remedy: Remedy, sentence: String) -> Act {
     Act { step: Some(step.to_owned()), ..Act::new(remedy, sentence) }
+}
+
+/// The worker that stopped its batch. Of several that failed the rows do not tell which one did.
+fn one_of(failed: &[String]) -> String {
+    match failed {
+        [] => "a worker".to_owned(),
+        [one] => one.clone(),
+        several => format!("one of {}", listed(several, several.len() as i64)),
+    }
 }
 
 fn is_worker(no: StepNo) -> bool {

@@ -1,6 +1,6 @@
 //! The steps that wait for parents, and which step holds each of them up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tasker_wire::{StepReason, ids::position};
 
@@ -16,6 +16,8 @@ pub(super) struct Holders<'a> {
     view: &'a View<'a>,
     own: &'a [Option<Said<StepReason>>],
     held_up_by: BTreeMap<usize, (StepReason, usize)>,
+    /// The positions of which it is not yet decided which steps they follow, or those that they follow.
+    undecided: BTreeSet<usize>,
     /// By position, the places in the facts of the steps that are not done.
     at: BTreeMap<usize, Vec<usize>>,
 }
@@ -29,11 +31,17 @@ impl<'a> Holders<'a> {
                 at.entry(position).or_default().push(place);
             }
         }
-        let mut holders = Self { view, own, held_up_by: BTreeMap::new(), at };
+        let mut holders = Self { view, own, held_up_by: BTreeMap::new(), undecided: BTreeSet::new(), at };
         // In topological order: those of the parents are known.
         for &position in view.facts.open.keys() {
             if let Some(holder) = holders.find(position) {
                 holders.held_up_by.insert(position, holder);
+            }
+            if holders
+                .open_parents(position)
+                .any(|parent| holders.decides(parent, position) || holders.undecided.contains(&parent))
+            {
+                holders.undecided.insert(position);
             }
         }
         holders
@@ -54,6 +62,17 @@ impl<'a> Holders<'a> {
             .filter(|at| self.view.facts.open.contains_key(at))
     }
 
+    /// Whether it is not yet decided which steps a step follows, or those that it follows.
+    pub fn is_undecided(&self, step: &StepFacts) -> bool {
+        position(step.no).is_some_and(|at| self.undecided.contains(&at))
+    }
+
+    /// Whether a parent may add to the parents of a step.
+    fn decides(&self, parent: usize, position: usize) -> bool {
+        let [parent_step, step] = [parent, position].map(|at| &self.view.workflow.steps[at]);
+        step.guards.contains(&parent) || parent_step.kind == StepKind::Decision && step.kind == StepKind::DeferredConvergence
+    }
+
     /// What is said of a step that waits for parents.
     pub fn explain(&self, step: &StepFacts) -> Said<StepReason> {
         let at = position(step.no).expect("its parents are known by its position");
@@ -61,21 +80,16 @@ impl<'a> Holders<'a> {
         if parents.is_empty() {
             return unexplained(step);
         }
-        let declared = &self.view.workflow.steps[at];
         let names: Vec<String> = parents.iter().flat_map(|&parent| self.names(parent)).collect();
         let all = listed(&names, step.pending_parents.into());
         let holder = parents.iter().filter_map(|parent| self.held_up_by.get(parent).copied()).min();
         let why = holder.map(|(reason, place)| format!("; {}", self.phrase(reason, place))).unwrap_or_default();
         let waits = format!("{} waits for {} of {} parents: {all}{why}", step.name, step.pending_parents, step.parents);
-        let decides = |&parent: &usize| {
-            let is_decision = self.view.workflow.steps[parent].kind == StepKind::Decision;
-            declared.guards.contains(&parent) || is_decision && declared.kind == StepKind::DeferredConvergence
-        };
         let said = match holder {
             Some((reason, _)) if ends_never(reason) => {
                 Said::new(StepReason::Blocked, format!("{waits}. It never starts by itself."))
             }
-            _ if parents.iter().all(decides) => {
+            _ if parents.iter().all(|&parent| self.decides(parent, at)) => {
                 let sentence = format!("{} waits until it is decided which steps it follows, by {all}{why}.", step.name);
                 Said::new(StepReason::WaitingForDecision, sentence)
             }
@@ -107,7 +121,9 @@ impl<'a> Holders<'a> {
             StepReason::Resuming => "was held by a pause".to_owned(),
             StepReason::WaitingForRetry => {
                 let due = wake_at.map(|at| ahead(at, self.view.facts.now)).unwrap_or_default();
-                format!("failed, and its next attempt is due {due}")
+                let ends_before = self.view.ends_at.is_some_and(|end| *wake_at > Some(end));
+                let unless = if ends_before { ", unless the task is ended before" } else { "" };
+                format!("failed, and its next attempt is due {due}{unless}")
             }
             StepReason::WaitingForCallback => "waits for its callback".to_owned(),
             StepReason::Running => "runs".to_owned(),
