@@ -1,6 +1,7 @@
 //! Random lives of tasks, explained before each call. What was said is compared with what then happens: a step that waits for another one
-//! does not start before that has changed, a time is the time at which the sweep moves the step, what does not move by itself does not, and
-//! what an operator is told to do moves the step.
+//! does not start before that has changed, a time is the time at which the sweep moves the step or a threshold ends the task, what does not
+//! move by itself does not, and what an operator is told to do moves the step. At the end of a life nobody acts any more: exactly what its
+//! task said moves.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -39,7 +40,7 @@ const NOT_LIVED: TaskReason = TaskReason::NoTemplate;
 type Twist = fn(&mut Explanation);
 
 /// Bugs in what is read, each with a life that finds it.
-const PLANTS: [(usize, Plant); 9] = [
+const PLANTS: [(usize, Plant); 11] = [
     (0, ("explain_v1", "q.template in ('', t.name)", "q.template = t.name")),
     (1, ("explain_v1", "where t.paused_at is not null", "where false")),
     (16, ("explain_v1", "array_agg(q.open)", "array_agg(true)")),
@@ -49,10 +50,12 @@ const PLANTS: [(usize, Plant); 9] = [
     (0, ("explain_v1", "array_agg(q.attempt)", "array_agg(q.attempt - 1)")),
     (0, ("explain_v1", "array_agg(q.awaits_callback)", "array_agg(false)")),
     (0, ("explain_v1", "u.no & ~16383", "u.no & ~32767")),
+    (0, ("explain_v1", "where w.lifecycle is not null) f", "where false) f")),
+    (0, ("explain_v1", "q.reason = 'staleness_timeout'", "false")),
 ];
 
 /// Bugs in what is made of it.
-const TWISTS: [(usize, &str, Twist); 6] = [
+const TWISTS: [(usize, &str, Twist); 11] = [
     (0, "a pause ends by itself", |said| of(said, StepReason::Held, |step, now| step.changes_at = Some(now))),
     (0, "a retry has no time", |said| of(said, StepReason::WaitingForRetry, |step, _| step.changes_at = None)),
     (0, "a blocked step waits", |said| of(said, StepReason::Blocked, |step, _| step.reason = StepReason::WaitingForParents)),
@@ -61,7 +64,19 @@ const TWISTS: [(usize, &str, Twist); 6] = [
     (0, "a failed task is reopened", |said| {
         of(said, StepReason::Failed, |step, _| step.act.iter_mut().for_each(|act| act.remedy = Remedy::Reopen))
     }),
+    (0, "nothing follows in a failing task", |said| in_its_sentence(said, " for such steps only", " for others")),
+    (0, "what is held can move", |said| in_its_sentence(said, " cannot start before the end of ", " can still move after ")),
+    (0, "what is blocked follows", |said| in_its_sentence(said, " never start", " later start")),
+    (0, "a task is ended late", |said| {
+        let is_ended = said.task.sentence.contains("ends it as error");
+        said.task.changes_at = said.task.changes_at.map(|at| if is_ended { at + Duration::from_secs(1) } else { at });
+    }),
+    (0, "an entry ends the task", |said| in_its_sentence(said, "opens a DLQ entry, and it goes on", "ends it as error")),
 ];
+
+fn in_its_sentence(said: &mut Explanation, what: &str, instead: &str) {
+    said.task.sentence = said.task.sentence.replace(what, instead);
+}
 
 fn of(explanation: &mut Explanation, reason: StepReason, twist: impl Fn(&mut Said<StepReason>, jiff::Timestamp)) {
     let now = explanation.now;
@@ -103,6 +118,14 @@ impl Row {
 }
 
 type Rows = BTreeMap<String, Row>;
+
+/// The number of steps of which a sentence says this: `… 3 steps wait for …`.
+fn counted_in(sentence: &str, what: &str) -> usize {
+    let Some((said, _)) = sentence.split_once(what) else { return 0 };
+    let words: Vec<&str> = said.split(' ').collect();
+    let noun = words.iter().rposition(|word| matches!(*word, "step" | "steps")).expect("steps are counted");
+    words[noun - 1].parse().expect("a number")
+}
 
 /// Who calls.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -238,7 +261,7 @@ async fn a_task_of_ten_thousand_steps_is_explained_by_the_thousand_that_hold_it_
 
 async fn live(life: usize, mut chance: Chance, plants: &[Plant], twist: Option<Twist>) -> Option<Explained> {
     let (decisions, batches) = [(4, 3), (0, 5), (5, 0)][life % 3];
-    let yaml = with_retries(template(&mut chance, decisions, batches), &mut chance);
+    let yaml = with_thresholds(with_retries(template(&mut chance, decisions, batches), &mut chance), &mut chance);
     let mut life = Life::of(format!("explained {life}"), &yaml, chance, plants).await?;
     life.rig.stop_clock().await;
     life.take().await;
@@ -251,9 +274,23 @@ async fn live(life: usize, mut chance: Chance, plants: &[Plant], twist: Option<T
 /// Steps wait for their retries, and some name a pool.
 fn with_retries(mut template: Value, chance: &mut Chance) -> Value {
     for step in template["steps"].as_array_mut().unwrap() {
-        step["retry"] = json!({"backoff": "linear", "backoff_base_ms": 10_000, "max_attempts": 1 + chance.below(3)});
+        let base_ms = chance.one_of(vec![10_000, 10_000, 100_000]);
+        step["retry"] = json!({"backoff": "linear", "backoff_base_ms": base_ms, "max_attempts": 1 + chance.below(3)});
         if chance.permille(100) {
             step["worker"] = json!("default");
+        }
+    }
+    template
+}
+
+/// Most tasks may take only minutes.
+fn with_thresholds(mut template: Value, chance: &mut Chance) -> Value {
+    if chance.permille(700) {
+        template["lifecycle"] = json!({"staleness_action": chance.one_of(vec!["dlq", "error", "error", "none"])});
+        for key in ["max_duration", "max_steps_in_process", "max_waiting_for_retry", "max_waiting_for_dependencies"] {
+            if chance.permille(400) {
+                template["lifecycle"][format!("{key}_minutes")] = json!(1 + chance.below(3));
+            }
         }
     }
     template
@@ -277,6 +314,9 @@ impl Explained {
         for _ in 0..CALLS {
             let (before, said) = (self.rows().await, self.explain().await);
             self.is_complete(&before, &said);
+            if said.task.reason == TaskReason::Failing && self.life.chance.permille(100) {
+                break;
+            }
             let caller = match self.life.chance.below(100) {
                 0..40 => self.answer().await,
                 40..52 => self.report().await,
@@ -287,14 +327,16 @@ impl Explained {
                 64..70 => self.pause_or_resume().await,
                 70..73 => self.end_or_give_up(&said).await,
                 73..76 => self.make_late().await,
-                76..85 => self.step_in_time(&before, &said).await,
-                85..92 => self.all_in_time(&before, &said).await,
+                76..83 => self.step_in_time(&before, &said).await,
+                83..88 => self.all_in_time(&before, &said).await,
+                88..94 => self.task_in_time(&before, &said).await,
                 _ => self.do_as_told(&said).await,
             };
             self.life.take().await;
             let after = self.rows().await;
             self.keeps(&before, &said, &after, caller).await;
         }
+        self.run_out().await;
         self.life.check().await;
     }
 
@@ -352,8 +394,9 @@ impl Explained {
                 _ => !rows[name].is_done(),
             };
             let names_are_right = waits_for.is_empty() != waits && waits_for.iter().all(is_waited_for) || *reason == Cancelled;
-            let time_is_right = changes_at.is_none() || *changes_at == row.wake_at;
             let sentence = &step.said.sentence;
+            let ends_before = sentence.contains(" ends its task, ") && *changes_at < row.wake_at;
+            let time_is_right = changes_at.is_none() || *changes_at == row.wake_at || ends_before;
             let attempt_is_right =
                 !sentence.contains(" in attempt ") || sentence.contains(&format!(" in attempt {} of ", row.attempt));
             if !names_are_right || !time_is_right || !attempt_is_right || *reason == NEVER_SAID {
@@ -390,7 +433,8 @@ impl Explained {
                 self.fail("started too early", (name, said, was, row, caller));
             }
             let is_stuck = matches!(said.reason, Failed | Cancelled | Tolerated | BatchStopped | Abandoned);
-            if is_stuck && caller != Caller::Operator && row.moved_after(was) {
+            let is_ended = caller == Caller::Time && row.state == "cancelled";
+            if is_stuck && caller != Caller::Operator && !is_ended && row.moved_after(was) {
                 self.fail("moved without an operator", (name, said, was, row));
             }
         }
@@ -448,11 +492,15 @@ impl Explained {
         Caller::Operator
     }
 
-    /// The message of a step is given up, or a failed task is resolved.
+    /// The message of a step is given up, an entry is closed, or a failed task is resolved.
     async fn end_or_give_up(&mut self, said: &Explanation) -> Caller {
         if said.state == TaskState::Error && self.life.chance.permille(900) {
             self.operate(None, OperatorAction::ResolveTask).await;
             return Caller::Operator;
+        }
+        if self.life.chance.permille(500) {
+            let close = "set status = 'permanently_failed', resolved_at = tasker.clock() where status = 'pending'";
+            self.life.rig.execute(&format!("update tasker.dlq_entries {close} and reason = 'staleness_timeout'")).await;
         }
         self.life.rig.engine.store().close_dlq_entries().await.unwrap();
         if let Some(run) = self.life.held.first() {
@@ -485,7 +533,7 @@ impl Explained {
         let Some(step) = self.one_of(said, |step| step.changes_at.is_some()) else { return Caller::Time };
         let (row, which) = (&before[&step.name], format!("where no = {}", step.no));
         self.life.say(format!("the time of {}", step.name));
-        if step.said.changes_at > Some(said.now) {
+        if row.wake_at > Some(said.now) {
             self.set_wake(&which, 1).await;
             self.life.rig.engine.sweep().await.unwrap();
             self.life.take().await;
@@ -532,6 +580,89 @@ impl Explained {
             self.fail("moved by itself", (said, before, after));
         }
         Caller::Time
+    }
+
+    /// The time of the task comes: a moment before it nothing happens, and then what was said. Without a time nothing happens for long.
+    async fn task_in_time(&mut self, before: &Rows, said: &Explanation) -> Caller {
+        self.life.say(format!("the time of the task: {}", said.task.sentence));
+        let moment = Duration::from_millis(1);
+        let wait = said.task.changes_at.map(|at| Duration::try_from(at.duration_since(said.now)).unwrap_or_default());
+        let entries = self.entries().await;
+        let quiet = wait.map_or(Duration::from_secs(3600), |wait| wait.saturating_sub(moment));
+        if !quiet.is_zero() {
+            self.life.rig.pass(quiet).await;
+            let after = self.sweep_and_look().await;
+            if after != (said.state, entries) || self.has_moved(before).await {
+                self.fail("moved before its time", said);
+            }
+        }
+        let Some(wait) = wait else { return Caller::Time };
+        self.life.rig.pass(wait - quiet).await;
+        let (state, opened) = self.sweep_and_look().await;
+        let is_due = |step: &ExplainedStep| step.said.changes_at.is_some() && before[&step.name].wake_at <= said.task.changes_at;
+        let kept = if said.steps.iter().any(is_due) {
+            (state, opened) != (said.state, entries) || self.has_moved(before).await
+        } else if said.task.sentence.contains("ends it as error") {
+            state == TaskState::Error && self.rows().await.values().all(|row| row.wake_at.is_none())
+        } else {
+            said.task.sentence.contains("opens a DLQ entry") && (state, opened) == (said.state, entries + 1)
+        };
+        if !kept {
+            self.fail("did something else than was said of the task", (said, state, opened - entries));
+        }
+        Caller::Time
+    }
+
+    /// What a sweep and a look for stale tasks lead to: the state of the task, and the number of its entries.
+    async fn sweep_and_look(&mut self) -> (TaskState, i64) {
+        self.life.rig.engine.sweep().await.unwrap();
+        self.life.rig.engine.look_for_stale(|| false).await.unwrap();
+        self.life.take().await;
+        (self.life.rig.state(self.life.task).await, self.entries().await)
+    }
+
+    async fn entries(&self) -> i64 {
+        self.life.rig.count("select count(*) from tasker.dlq_entries where reason = 'staleness_timeout'").await
+    }
+
+    async fn has_moved(&self, before: &Rows) -> bool {
+        let after = self.rows().await;
+        before.iter().any(|(name, was)| after.get(name).is_none_or(|row| row.moved_after(was)))
+    }
+
+    /// Nobody acts any more, and all that runs succeeds: what a failing task said is what then happens.
+    async fn run_out(&mut self) {
+        let (before, said) = (self.rows().await, self.explain().await);
+        let is_paused = self.is_paused().await;
+        self.life.say(format!("nobody acts: {}", said.task.sentence));
+        loop {
+            if self.life.held.is_empty() {
+                self.set_wake("where wake_at is not null and state in ('waiting_for_retry', 'pending')", 0).await;
+                self.life.rig.engine.sweep().await.unwrap();
+            }
+            self.life.take().await;
+            let Some(run) = self.life.held.pop() else { break };
+            let outcome = self.life.success_of(&run, false);
+            self.life.say(format!("succeed {} lease {}: {outcome:?}", run.step_name, run.lease));
+            self.life.rig.answer(&run, outcome).await;
+        }
+        if said.task.reason != TaskReason::Failing {
+            return;
+        }
+        let after = self.rows().await;
+        let waits = |row: &Row| matches!(row.state.as_str(), "pending" | "waiting_for_retry");
+        let moves = |row: &Row| if is_paused { row.has_place() && !waits(row) } else { row.has_place() };
+        let followed = before.iter().filter(|(name, was)| !moves(was) && after[*name].moved_after(was)).count();
+        let stayed = before.iter().filter(|(name, was)| waits(was) && !after[*name].moved_after(was)).count();
+        let count = |what: &str| counted_in(&said.task.sentence, what);
+        let is_open = said.task.sentence.contains(" is not decided yet.");
+        let (follow, stay) = (count(" for such steps only"), count(" cannot start before ") + count(" never start"));
+        let follows = if is_open { follow <= followed && stay <= stayed } else { (follow, stay) == (followed, stayed) };
+        let fails =
+            !said.task.sentence.contains(", and the task fails") || self.life.rig.state(self.life.task).await == TaskState::Error;
+        if before.values().filter(|row| moves(row)).count() != count(" can still move") || !follows || !fails {
+            self.fail("the task did not keep what it said", (said, before, after, is_paused));
+        }
     }
 
     /// An operator does what is said to help, which moves the step.
