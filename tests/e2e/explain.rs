@@ -95,7 +95,7 @@ fn each_reason_is_said_until_it_no_longer_holds() {
         ": not yet; attempt 2 of 2 begins in ",
         "work_002 waits for a place: its batch runs 1 worker at once, now work_001.",
         "after waits for 1 of 1 parents: refuse; refuse failed for good. It never starts by itself.",
-        "After that nothing moves by itself, and the task fails.",
+        " 2 steps wait for such steps only, and follow. 1 step never starts by itself. Then nothing moves by itself, and the task fails.",
     ] {
         assert!(shown.contains(expected), "{expected}\n{shown}");
     }

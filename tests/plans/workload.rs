@@ -168,6 +168,7 @@ async fn batch(session: &mut Session, meter: Meter) {
     session.run(meter, "task_details", "fifty", &[&listed], 40 * many).await;
     session.run(meter, "lifecycle_facts", "of fifty", &[&listed], 60 * many).await;
     session.run(meter, "unsound", "of fifty", &[&listed], 80 * many).await;
+    session.run(meter, "explain", "one that runs", &[&format!("'{}'", tasks[0]), "1000"], 100).await;
     // The other steps wait for a retry that is due immediately.
     for position in [1, 2] {
         complete(session, meter, &steps(position, 1), "retry", "of fifty", 60 * many).await;

@@ -52,7 +52,7 @@ pub struct Said<R> {
     pub sentence: String,
     /// The names of the steps that it waits for, at most [`tasker_wire::limits::LISTED_NAMES`].
     pub waits_for: Vec<String>,
-    /// When the engine does by itself what the sentence says; a time that has passed: with the next sweep.
+    /// When the engine does by itself what the sentence says; a time that has passed: with the next sweep, or look for stale tasks.
     pub changes_at: Option<Timestamp>,
     pub act: Option<Act>,
 }

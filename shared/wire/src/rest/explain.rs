@@ -24,7 +24,8 @@ pub struct ExplainResponse {
     pub sentence: String,
     /// The steps that move, or that prevent it; at most [`crate::limits::LISTED_NAMES`] names.
     pub waits_for: Vec<String>,
-    /// When the engine changes something by itself; null if it does nothing before a worker or an operator does.
+    /// When the engine changes something by itself, a threshold of the template included; null if it does nothing before a worker or an
+    /// operator does.
     pub changes_at: Option<String>,
     pub act: Option<ActHint>,
     /// The steps that are not done, then the failed ones that count as done. Those that hold up others come first. At most
@@ -46,8 +47,8 @@ pub struct StepExplanation {
     pub sentence: String,
     /// The steps that it waits for; at most [`crate::limits::LISTED_NAMES`] names.
     pub waits_for: Vec<String>,
-    /// When the engine does by itself what the sentence says; a time that has passed: with the next sweep. Null if a worker, another step
-    /// or an operator comes first.
+    /// When the engine does by itself what the sentence says; a time that has passed: with the next sweep. The time at which
+    /// its task becomes stale, if that ends the task before. Null if a worker, another step or an operator comes first.
     pub changes_at: Option<String>,
     pub act: Option<ActHint>,
 }
