@@ -1,12 +1,16 @@
 //! Decisions: their success makes the steps that they name, and what exists because of these.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tasker_engine::{OperatorAction, OperatorError, Precondition};
 use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState, outcome::Failure};
 
 use crate::rig::{Rig, by, failure, raw, success, workflow};
+
+/// Tasks that are run at once.
+const TOGETHER: usize = 40;
 
 /// A request that a decision sends to `auto`, `manager` or `finance`, or to several of them, and their convergence.
 pub fn approval() -> String {
@@ -174,22 +178,41 @@ async fn two_decisions_at_once_make_one_convergence_that_waits_for_both() {
     );
     let rig = Rig::still().await;
     rig.register(&template).await;
-    for _ in 0..200 {
-        let task = rig.submit("two", json!({})).await;
-        rig.answer(&rig.receive().await, success(json!(1))).await;
-        let runs = rig.receive_all().await;
-        let [left, right] = [("left", "a"), ("right", "b")].map(|(decision, step)| (&runs[decision], create(&[step])));
-        let (one, other) = tokio::join!(rig.answer(left.0, left.1), rig.answer(right.0, right.1));
-        assert_eq!([one, other], [Answer::Accepted; 2]);
-        let runs = rig.receive_all().await;
-        assert_eq!(runs.keys().collect::<Vec<_>>(), ["a", "b"]);
-        rig.answer(&runs["b"], success(json!("b"))).await;
-        assert_eq!(rig.step(task, "join").await.state, StepState::Pending);
-        rig.answer(&runs["a"], success(json!("a"))).await;
-        rig.answer(&rig.receive().await, success(json!(1))).await;
-        assert_eq!(rig.state(task).await, TaskState::Complete);
+    for _ in 0..1000 / TOGETHER {
+        let tasks = join_all((0..TOGETHER).map(|_| rig.submit("two", json!({})))).await;
+        answer_all(&rig, &received(&rig).await, "start").await;
+        let runs = received(&rig).await;
+        let decide = async |task: TaskId| {
+            let decide = |decision: &str, step| rig.answer(&runs[&(task, decision.to_owned())], create(&[step]));
+            tokio::join!(decide("left", "a"), decide("right", "b"))
+        };
+        let answers = join_all(tasks.iter().map(|task| decide(*task))).await;
+        assert!(answers.iter().all(|both| *both == (Answer::Accepted, Answer::Accepted)), "{answers:?}");
+        let runs = received(&rig).await;
+        assert_eq!(runs.len(), 2 * TOGETHER);
+        answer_all(&rig, &runs, "b").await;
+        assert_eq!(rig.engine.queue().waiting(), 0, "each convergence waits");
+        answer_all(&rig, &runs, "a").await;
+        answer_all(&rig, &received(&rig).await, "join").await;
     }
+    let complete = "select count(*) from tasker.tasks where state = 'complete' and total_steps = 6";
+    assert_eq!(rig.count(complete).await, 1000);
     rig.check().await;
+}
+
+/// The messages that wait now, by task and step.
+async fn received(rig: &Rig) -> BTreeMap<(TaskId, String), RunStep> {
+    let mut runs = BTreeMap::new();
+    while rig.engine.queue().waiting() > 0 {
+        runs.extend(rig.receive_up_to(64).await.into_iter().map(|run| ((run.task_id, run.step_name.clone()), run)));
+    }
+    runs
+}
+
+/// Answers the steps of a name, one of each of the tasks.
+async fn answer_all(rig: &Rig, runs: &BTreeMap<(TaskId, String), RunStep>, name: &str) {
+    let of_it = runs.values().filter(|run| run.step_name == name).map(|run| run.complete(success(json!(1)), "scripted", 1));
+    assert_eq!(rig.complete(of_it.collect()).await, [Answer::Accepted; TOGETHER]);
 }
 
 #[tokio::test]
