@@ -24,6 +24,10 @@ struct Gate(tokio_postgres::Client);
 impl Gate {
     async fn before(rig: &Rig, function: &str, text: &str) -> Self {
         rig.plant((function, text, &format!("perform pg_advisory_xact_lock_shared(1);\n{text}"))).await;
+        Self::new(rig).await
+    }
+
+    async fn new(rig: &Rig) -> Self {
         let client = rig.db.client().await;
         client.batch_execute("select pg_advisory_lock(1)").await.unwrap();
         Self(client)
@@ -42,6 +46,23 @@ impl Gate {
         poll(Duration::from_millis(2), met).await.expect("the second call meets the first one, or passes by");
         self.0.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
         (first.await.unwrap(), second.await.unwrap())
+    }
+}
+
+impl Gate {
+    /// The others begin when the first one has come to the gate, which opens when each of them waits or has ended.
+    async fn race_all<T: Send + 'static>(self, rig: &Rig, calls: impl IntoIterator<Item = impl Calls<T>>) -> Vec<T> {
+        let mut calls = calls.into_iter();
+        let mut running: Vec<_> = calls.by_ref().take(1).map(tokio::spawn).collect();
+        rig.until(&format!("select ({WAITING}) = 1")).await;
+        running.extend(calls.map(tokio::spawn));
+        let met = async || {
+            let ended = running.iter().filter(|call| call.is_finished()).count();
+            (rig.count(WAITING).await as usize + ended == running.len()).then_some(())
+        };
+        poll(Duration::from_millis(2), met).await.expect("each call meets the first one, or passes by");
+        self.0.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+        futures::future::join_all(running).await.into_iter().map(Result::unwrap).collect()
     }
 }
 
@@ -70,6 +91,9 @@ async fn started(rig: &Rig, steps: serde_json::Value) -> (TaskId, BTreeMap<Strin
     rig.answer(&rig.receive().await, success(json!(1))).await;
     (task, rig.receive_all().await)
 }
+
+// In `grow`, whether the task's row or the children come first shows nowhere, and so no scenario is about it: whoever changes `total_steps`
+// has locked the task's first step, and the children that are counted down were locked before both.
 
 /// Two decisions, of which each names a step of its own and the one that depends on both.
 async fn two_growths(rig: Rig) {
@@ -166,14 +190,35 @@ async fn a_place_passes_to_a_worker_that_an_operator_looks_at() {
     .await;
 }
 
+/// Three workers of a batch that fails fast fail, each in a call of its own.
+async fn three_failures(rig: Rig) {
+    let (task, runs) = with_workers(&rig, json!({"failure_strategy": "fail_fast"}), 3).await;
+    let gate = Gate::before(&rig, "fail_batch_v1", "    update tasker.batches b set open = false").await;
+    let answers = gate.race_all(&rig, runs.values().map(|run| answer(&rig, run, permanent("bad rows")))).await;
+    assert_eq!(answers, [Answer::Accepted, Answer::Stale, Answer::Stale]);
+    let states: Vec<StepState> =
+        rig.steps(task).await.into_values().map(|step| step.state).filter(|state| *state != StepState::Complete).collect();
+    assert_eq!(states, [StepState::Pending, StepState::Error, StepState::Cancelled, StepState::Cancelled]);
+    assert_eq!(rig.count("select count(*) from tasker.dlq_entries").await, 1);
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn of_three_workers_that_fail_at_once_the_first_one_is_blamed() {
+    finds(three_failures, &[("fail_batch_v1", "for update", "")]).await;
+}
+
 fn pause_of_template() -> PauseScope {
     PauseScope { namespace: "default".into(), template: Some("w".into()) }
 }
 
-/// Ends the pause of the template `w`.
-fn resume(rig: &Rig) -> impl Calls<()> {
+fn pause_of_namespace() -> PauseScope {
+    PauseScope { namespace: "default".into(), template: None }
+}
+
+fn resume(rig: &Rig, scope: PauseScope) -> impl Calls<()> {
     let engine = rig.engine.clone();
-    async move { drop(engine.resume(pause_of_template(), by("go on"), false).await.unwrap()) }
+    async move { drop(engine.resume(scope, by("go on"), false).await.unwrap()) }
 }
 
 /// The step is dispatched by the next sweep.
@@ -190,7 +235,7 @@ async fn ready_and_resume(rig: Rig) {
     let a = rig.receive().await;
     rig.engine.pause(pause_of_template(), by("stop"), false).await.unwrap();
     let gate = Gate::before(&rig, "advance_v1", "    -- Exactly one of several").await;
-    gate.race(&rig, answer(&rig, &a, success(json!(1))), resume(&rig)).await;
+    gate.race(&rig, answer(&rig, &a, success(json!(1))), resume(&rig, pause_of_template())).await;
     goes_on(&rig, task, "b").await;
 }
 
@@ -204,19 +249,55 @@ async fn made_and_resume(rig: Rig) {
     let (task, runs) = started(&rig, steps).await;
     rig.engine.pause(pause_of_template(), by("stop"), false).await.unwrap();
     let gate = Gate::before(&rig, "grow", "  below := array(").await;
-    gate.race(&rig, answer(&rig, &runs["decide"], create(&["made"])), resume(&rig)).await;
+    gate.race(&rig, answer(&rig, &runs["decide"], create(&["made"])), resume(&rig, pause_of_template())).await;
     goes_on(&rig, task, "made").await;
 }
 
-/// A task is submitted and held, while the pause of its template ends.
+/// A task is submitted and held, while its pause ends.
 async fn submitted_and_resume(rig: Rig) {
     rig.register(&template("w", &[("a", &[])])).await;
     rig.engine.pause(pause_of_template(), by("stop"), false).await.unwrap();
     let gate = Gate::before(&rig, "submit_one_v1", "  insert into tasker.steps").await;
-    let engine = rig.engine.clone();
-    let submit = async move { engine.submit(request_of(r#"{"name": "w"}"#), None).await.unwrap().task };
-    let (task, ()) = gate.race(&rig, submit, resume(&rig)).await;
+    let (task, ()) = gate.race(&rig, submit(&rig), resume(&rig, pause_of_template())).await;
     goes_on(&rig, task, "a").await;
+}
+
+/// The same with the function for several tasks, and the pause of a namespace.
+async fn submitted_together_and_resume(rig: Rig) {
+    rig.register(&template("w", &[("a", &[])])).await;
+    rig.plant(("submit_one_v1", "  idx := 1;", AS_SEVERAL)).await;
+    rig.engine.pause(pause_of_namespace(), by("stop"), false).await.unwrap();
+    let gate = Gate::before(&rig, "submit_v1", "  with t as (\n").await;
+    let (task, ()) = gate.race(&rig, submit(&rig), resume(&rig, pause_of_namespace())).await;
+    goes_on(&rig, task, "a").await;
+}
+
+/// One task is submitted as several are.
+const AS_SEVERAL: &str = "return query select q.* from tasker.submit_v1(array[t_task], array[1], array[t_identity], array[t_context],
+    array[t_priority], array[t_tags], array[t_initiator], array[t_source_system], array[t_reason], array[t_correlation],
+    array[t_parent_correlation], array[t_traceparent], array[1], array[w_template_id], array[w_namespace], array[w_name], array[w_version],
+    array[w_environment], array[w_roots], array[w_total], array_fill(1, array[cardinality(s_no)]), s_no, s_name, s_max_attempts, s_parents,
+    s_children, s_further, p_send_ms) q;
+  return;";
+
+fn submit(rig: &Rig) -> impl Calls<TaskId> {
+    let engine = rig.engine.clone();
+    async move { engine.submit(request_of(r#"{"name": "w"}"#), None).await.unwrap().task }
+}
+
+/// A task is submitted while the pause of its namespace is being ended: it waits for that, and is not held.
+async fn resume_and_submitted(rig: Rig) {
+    rig.register(&template("w", &[("a", &[])])).await;
+    rig.engine.pause(pause_of_namespace(), by("stop"), false).await.unwrap();
+    rig.execute(
+        "create function public.stop_here() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock_shared(1); return new; end';
+        create trigger stop_here before insert on tasker.past_pauses for each row execute function public.stop_here()",
+    )
+    .await;
+    let gate = Gate::new(&rig).await;
+    let ((), task) = gate.race(&rig, resume(&rig, pause_of_namespace()), submit(&rig)).await;
+    assert_eq!(rig.step(task, "a").await.state, StepState::Enqueued, "without a sweep");
+    rig.check().await;
 }
 
 /// A retry is due and held, while an operator lets its task go on.
@@ -242,5 +323,7 @@ async fn what_is_held_while_its_pause_ends_goes_on_at_once() {
     finds(ready_and_resume, &[unlocked("is_paused")]).await;
     finds(made_and_resume, &[unlocked("is_paused")]).await;
     finds(submitted_and_resume, &[unlocked("is_paused")]).await;
+    finds(submitted_together_and_resume, &[unlocked("is_paused")]).await;
+    finds(resume_and_submitted, &[unlocked("is_paused")]).await;
     finds(due_and_resume, &[("advance_v1", "k.task_id = any (held) for update) s", "k.task_id = any (held)) s")]).await;
 }
