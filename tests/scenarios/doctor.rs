@@ -1,15 +1,19 @@
 //! The doctor finds every row that is not as the template and the decisions of its task say.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
+use tasker_engine::{OperatorAction, Precondition};
+use tasker_wire::{RunStep, StepState, TaskId};
 
 use crate::{
     batches::split,
     decisions::create,
-    rig::{Rig, success, workflow},
+    rig::{Rig, by, success, workflow},
 };
 
 /// A task whose decision chose `auto`, and whose batch has three workers and one place.
-async fn decided() -> Rig {
+async fn decided() -> (Rig, TaskId, BTreeMap<String, RunStep>) {
     let template = workflow(
         "w",
         json!([
@@ -25,13 +29,28 @@ async fn decided() -> Rig {
     );
     let rig = Rig::still().await;
     rig.register(&template).await;
-    rig.submit("w", json!({})).await;
+    let task = rig.submit("w", json!({})).await;
     rig.answer(&rig.receive().await, success(json!(1))).await;
     let runs = rig.receive_all().await;
     rig.answer(&runs["route"], create(&["auto"])).await;
     rig.answer(&runs["split"], split(3)).await;
     rig.check().await;
-    rig
+    let runs = rig.receive_all().await;
+    (rig, task, runs)
+}
+
+#[tokio::test]
+async fn a_worker_that_a_pause_holds_has_its_place() {
+    let (rig, task, runs) = decided().await;
+    rig.engine.operate((task, None), OperatorAction::PauseTask, by("wait"), Precondition::default()).await.unwrap();
+    rig.answer(&runs["work_001"], success(json!(1))).await;
+    assert_eq!(rig.step(task, "work_002").await.state, StepState::Pending);
+    assert_eq!(rig.count("select running::int8 from tasker.batches").await, 1, "the second worker is held");
+    rig.check().await;
+    rig.execute("update tasker.batches set running = 0").await;
+    let found = rig.engine.examine().await.unwrap().differences;
+    let running = found.iter().find(|found| found.what == "running").unwrap();
+    assert_eq!((running.facts.as_deref(), running.stored.as_deref()), (Some("1"), Some("0")));
 }
 
 #[tokio::test]
@@ -55,7 +74,7 @@ async fn every_row_that_was_not_decided_so_is_found() {
         ("update tasker.batches set open = false", "open of null: \"no worker failed\", not \"false\""),
         ("update tasker.steps set pending_parents = 0 where name = 'work_002'", "pending_parents of work_002: \"1\", not \"0\""),
     ];
-    let rig = decided().await;
+    let (rig, ..) = decided().await;
     rig.execute("create table sound_steps as table tasker.steps; create table sound_batches as table tasker.batches").await;
     for (statement, expected) in broken {
         rig.execute(statement).await;
