@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json, value::RawValue};
 use tasker_engine::{OperatorAction, Precondition};
+use tasker_queue::InProcess;
 use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState};
 
-use crate::rig::{Rig, by, permanent, raw, success, workflow};
+use crate::{
+    lives::Taken,
+    remote_queue::RemoteQueue,
+    rig::{Rig, by, permanent, raw, success, workflow},
+};
 
 /// `split`, a worker `work_ID` for each batch, and `join`. `config` is the batch's.
 fn batch(config: Value) -> String {
@@ -30,9 +35,14 @@ fn batch_of(mut config: Value, initialization: Value) -> String {
 
 pub fn split(workers: usize) -> Outcome {
     let cursor = |n: usize| json!({"batch_id": format!("{n:03}"), "start": n * 10, "end": n * 10 + 10});
-    let batches = raw(json!({"cursors": (1..=workers).map(cursor).collect::<Vec<_>>()}));
-    let Outcome::Success { result, metadata, .. } = success(json!({"total": workers * 10})) else { unreachable!() };
-    Outcome::Success { result, metadata, decision: None, batches }
+    of_batches(json!({"cursors": (1..=workers).map(cursor).collect::<Vec<_>>()}))
+}
+
+/// The success of a batchable step that makes these batches of ten rows each.
+fn of_batches(batches: Value) -> Outcome {
+    let total = batches["cursors"].as_array().map_or(0, Vec::len) * 10;
+    let Outcome::Success { result, metadata, .. } = success(json!({ "total": total })) else { unreachable!() };
+    Outcome::Success { result, metadata, decision: None, batches: raw(batches) }
 }
 
 /// A task whose batch has so many workers, and those that run.
@@ -76,14 +86,26 @@ async fn each_cursor_gets_a_worker_and_the_convergence_gets_all_results() {
 
 #[tokio::test]
 async fn an_empty_batch_makes_a_worker_without_work_only_where_the_template_asks_for_it() {
-    for (initialization, names) in
-        [(json!({"worker_template_name": "work"}), &["join", "split", "work_000"][..]), (json!({}), &["split"])]
-    {
+    let outcome = |outcome: Value| success(json!({ "batch_processing_outcome": outcome }));
+    let create = json!({"type": "create_batches", "worker_template_name": "work", "worker_count": 0, "total_items": 0, "cursor_configs": []});
+    let (asks, does_not) = (json!({"worker_template_name": "work"}), json!({}));
+    for (initialization, outcome, names) in [
+        (&asks, outcome(json!({"type": "no_batches"})), &["join", "split", "work_000"][..]),
+        (&does_not, outcome(json!({"type": "no_batches"})), &["split"]),
+        (&asks, of_batches(json!("no_batches")), &["join", "split", "work_000"]),
+        (&does_not, of_batches(json!("no_batches")), &["split"]),
+        // The mere text in a result is no outcome.
+        (&asks, outcome(json!("no_batches")), &["split"]),
+        (&asks, of_batches(json!({"cursors": []})), &["split"]),
+        (&asks, outcome(create.clone()), &["split"]),
+        (&does_not, outcome(create), &["split"]),
+    ] {
         let rig = Rig::still().await;
-        rig.register(&batch_of(json!({}), initialization)).await;
+        rig.register(&batch_of(json!({}), initialization.clone())).await;
         let task = rig.submit("batch", json!({})).await;
-        rig.answer(&rig.receive().await, success(json!({"batch_processing_outcome": {"type": "no_batches"}}))).await;
-        assert_eq!(rig.steps(task).await.keys().collect::<Vec<_>>(), names);
+        let what = format!("{initialization} {outcome:?}");
+        rig.answer(&rig.receive().await, outcome).await;
+        assert_eq!(rig.steps(task).await.keys().collect::<Vec<_>>(), names, "{what}");
         rig.check().await;
         for (_, run) in rig.receive_all().await {
             assert!(run.step_inputs.as_ref().unwrap().get().contains(r#""is_no_op":true"#), "{:?}", run.step_inputs);
@@ -92,6 +114,24 @@ async fn an_empty_batch_makes_a_worker_without_work_only_where_the_template_asks
         }
         assert_eq!(rig.state(task).await, TaskState::Complete);
     }
+}
+
+#[tokio::test]
+async fn a_worker_has_the_name_of_its_batch_whatever_that_is() {
+    let rig = Rig::still().await;
+    rig.register(&batch(json!({}))).await;
+    let task = rig.submit("batch", json!({})).await;
+    let cursor = |id: &str| json!({"batch_id": id, "start": 0, "end": 1});
+    rig.answer(&rig.receive().await, of_batches(json!({"cursors": [cursor("batch_000"), cursor("000"), cursor("a.b-c")]}))).await;
+    let runs = rig.receive_all().await;
+    assert_eq!(runs.keys().collect::<Vec<_>>(), ["work_000", "work_a.b-c", "work_batch_000"]);
+    let answers = runs.values().map(|run| run.complete(success(json!(run.step_name)), "scripted", 1)).collect();
+    assert_eq!(rig.complete(answers).await, [Answer::Accepted; 3]);
+    let join = rig.receive().await;
+    assert_eq!(join.dependency_results["work_batch_000"].get(), "\"work_batch_000\"");
+    rig.answer(&join, success(json!(1))).await;
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
 }
 
 #[tokio::test]
@@ -154,6 +194,22 @@ async fn a_failure_that_the_batch_tolerates_is_an_error_beside_the_results() {
     assert_eq!(join.dependency_errors.len(), 1);
     rig.answer(&join, success(json!(1))).await;
     assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn a_task_is_not_complete_if_its_batch_tolerates_a_failure_and_what_joins_it_does_not() {
+    let rig = Rig::still().await;
+    let (task, runs) = with_workers(&rig, json!({"failure_strategy": "continue_on_failure"}), 2).await;
+    rig.answer(&runs["work_001"], permanent("bad rows")).await;
+    rig.answer(&runs["work_002"], success(json!(2))).await;
+    let join = rig.receive().await;
+    assert_eq!(join.dependency_results["work_001"].get(), "null");
+    rig.answer(&join, permanent("a part is missing")).await;
+    assert_eq!(rig.state(task).await, TaskState::Error);
+    assert_eq!(rig.step(task, "join").await.error.unwrap()["message"], "a part is missing");
+    let failed = rig.rows("select failed_steps, active_steps from tasker.tasks").await;
+    assert_eq!(failed, [json!({"failed_steps": 1, "active_steps": 0})], "the tolerated failure is not counted");
     rig.check().await;
 }
 
@@ -284,6 +340,45 @@ async fn a_repeated_split_replaces_its_workers() {
     rig.check().await;
 }
 
+/// A worker is deleted while its message waits. Returns the steps whose messages are delivered afterwards.
+async fn deleted_while_its_message_waits<Q: Taken>() -> Vec<String> {
+    let rig = Rig::over(Q::default()).await;
+    rig.register(&batch(json!({"parallelism": 1}))).await;
+    let task = rig.submit("batch", json!({})).await;
+    rig.answer(&Q::runs(&rig).await[0], split(2)).await;
+    let of_split = rig.step_id(task, "split").await;
+    let redo = OperatorAction::RedoStep { inputs: None };
+    rig.engine.operate((task, Some(of_split)), redo, by("again"), Precondition::default()).await.unwrap();
+    let delivered = Q::runs(&rig).await;
+    let deleted: Vec<&RunStep> = delivered.iter().filter(|run| run.step_name == "work_001").collect();
+    for (outcome, answer) in [(Outcome::Started {}, Answer::Refused), (success(json!("late")), Answer::Refused)] {
+        for run in &deleted {
+            assert_eq!(rig.answer(run, outcome.clone()).await, answer, "{outcome:?}");
+        }
+    }
+    rig.check().await;
+    let again = delivered.iter().find(|run| run.step_name == "split").unwrap();
+    rig.answer(again, split(1)).await;
+    for run in &deleted {
+        assert_eq!(rig.answer(run, success(json!("late"))).await, Answer::Stale);
+    }
+    for name in ["work_001", "join"] {
+        let runs = Q::runs(&rig).await;
+        assert_eq!(runs.iter().map(|run| &run.step_name).collect::<Vec<_>>(), [name]);
+        assert_eq!(rig.answer(&runs[0], success(json!(name))).await, Answer::Accepted);
+        rig.check().await;
+    }
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    assert_eq!(rig.step(task, "work_001").await.result, Some(json!("work_001")));
+    delivered.into_iter().map(|run| run.step_name).collect()
+}
+
+#[tokio::test]
+async fn the_waiting_message_of_a_deleted_worker_does_no_harm() {
+    assert_eq!(deleted_while_its_message_waits::<InProcess>().await, ["split"]);
+    assert_eq!(deleted_while_its_message_waits::<RemoteQueue>().await, ["split", "work_001"]);
+}
+
 #[tokio::test]
 async fn a_million_cursors_and_duplicates_are_refused_with_a_sentence() {
     let cursors = |ids: &[usize]| {
@@ -310,7 +405,7 @@ async fn a_million_cursors_and_duplicates_are_refused_with_a_sentence() {
 }
 
 #[tokio::test]
-async fn ten_thousand_workers_are_made_and_joined() {
+async fn of_ten_thousand_workers_as_many_run_as_there_are_places() {
     let rig = Rig::still().await;
     rig.register(&batch(json!({"parallelism": 10}))).await;
     let task = rig.submit("batch", json!({})).await;
