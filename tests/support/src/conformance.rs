@@ -15,7 +15,10 @@ use tasker_queue::{
     Consumer, Delivery, Disposition, Limits, Outgoing, Queue, Receipt, SendError, SendResult, Source, Unreadable, WorkError,
     consume,
 };
-use tasker_wire::{CompleteStep, Evaluate, Outcome, RunStep, StepId, TaskId, message::VERSION};
+use tasker_wire::{
+    CompleteStep, Evaluate, Outcome, RunStep, StepId, TaskId,
+    message::{DYNAMIC_VERSION, VERSION},
+};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
@@ -77,6 +80,7 @@ pub async fn conformance<F: Fixture>(fixture: &F) {
     what_is_too_large_is_refused_for_ever(fixture).await;
     a_full_queue_makes_its_sender_wait_or_refuses_and_loses_nothing(fixture).await;
     what_cannot_be_read_is_told_apart_and_poison_costs_no_neighbour(fixture).await;
+    a_reader_of_the_first_version_leaves_the_second_one_to_who_reads_it(fixture).await;
     a_step_is_delivered_with_its_content_and_again_when_it_is_given_back(fixture).await;
     a_receipt_of_a_step_that_was_given_back_does_no_harm(fixture).await;
     a_dead_step_is_gone_and_told(fixture).await;
@@ -379,6 +383,28 @@ async fn what_cannot_be_read_is_told_apart_and_poison_costs_no_neighbour<F: Fixt
     let mut told = fixture.dead(dead + later).await;
     told.sort_unstable();
     assert_eq!(told, [vec![None; dead + later - 1], vec![Some(step_id(POISON))]].concat());
+}
+
+async fn a_reader_of_the_first_version_leaves_the_second_one_to_who_reads_it<F: Fixture>(fixture: &F) {
+    let later = Arc::new(CompleteStep { v: DYNAMIC_VERSION, ..CompleteStep::clone(&completion(12)) });
+    let sent = vec![Outgoing::CompleteStep(completion(11)), Outgoing::CompleteStep(later)];
+    assert!(fixture.queue().send(sent).await.iter().all(Result::is_ok));
+    let as_the_first_version_reads_it = |delivery: Delivery<Arc<CompleteStep>>| {
+        let message = delivery.message.and_then(|message| match message.v {
+            VERSION => Ok(message),
+            v => Err(Unreadable::OtherVersion(v.into())),
+        });
+        Delivery { message, ..delivery }
+    };
+    let deliveries = receive(fixture.completions(), 2).await.into_iter().map(as_the_first_version_reads_it).collect();
+    let limits = Limits { max_receives: F::MAX_RECEIVES, until: None };
+    let settled = consume(deliveries, limits, &Poisoned::default()).await;
+    fixture.completions().settle(settled).await;
+    let left = receive(fixture.completions(), 1).await;
+    assert_eq!((numbers(&left), left[0].receipt.receives), (vec![12], 2));
+    assert_eq!(left[0].message.as_ref().map(|message| message.v), Ok(DYNAMIC_VERSION));
+    done(fixture.completions(), left).await;
+    no_completion_comes(fixture).await;
 }
 
 async fn send_steps<F: Fixture>(fixture: &F, steps: &[RunStep]) {
