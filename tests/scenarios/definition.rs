@@ -3,17 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::{Value, json};
 use tasker_domain::{
     Created, Decided,
     template::{FailureStrategy, StepKind, Workflow},
 };
 use tasker_queue::Queue;
 use tasker_wire::{
-    StepNo, StepState, TaskId, TaskState,
+    Outcome, StepNo, StepState, TaskId, TaskState,
     ids::{NUMBERS_PER_POSITION, position, step_no},
 };
 
-use crate::rig::Rig;
+use crate::rig::{Rig, failure, permanent, raw};
 
 /// What a worker says of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,38 @@ pub enum Said {
     Retryable,
     /// A checkpoint, or a step that was not run.
     Again,
+    /// The handler runs.
+    Started,
+    /// The answer comes later, under the same lease.
+    Callback,
+}
+
+impl Said {
+    /// As the worker of a step says it.
+    pub fn outcome(&self, workflow: &Workflow, no: StepNo) -> Outcome {
+        let created = match self {
+            Self::Success(created) => created,
+            Self::Permanent => return permanent("no"),
+            Self::Retryable => return failure("not now"),
+            Self::Again => return Outcome::Released {},
+            Self::Started => return Outcome::Started {},
+            Self::Callback => return Outcome::PendingCallback { timeout_seconds: 3600 },
+        };
+        let (mut decision, mut batches) = (None, None);
+        match created {
+            Some(Created::Steps(steps)) => {
+                let names: Vec<&str> = steps.iter().map(|step| workflow.steps[*step].name.as_str()).collect();
+                decision = raw(json!({ "create": names }));
+            }
+            Some(Created::Workers(0)) => batches = raw(json!("no_batches")),
+            Some(Created::Workers(workers)) => {
+                let cursors: Vec<Value> = (0..*workers).map(|n| json!({"batch_id": n, "start": n, "end": n + 1})).collect();
+                batches = raw(json!({ "cursors": cursors }));
+            }
+            None => {}
+        }
+        Outcome::Success { result: raw(json!({ "of": no })).unwrap(), metadata: None, decision, batches }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +81,8 @@ pub struct Row {
     pub tolerated: bool,
     /// By a pause.
     pub held: bool,
+    /// Its answer comes later.
+    pub is_awaited: bool,
     tries: u32,
     /// Of a worker: it need not wait for a place.
     has_place: bool,
@@ -55,7 +90,7 @@ pub struct Row {
 
 impl Row {
     fn new(lease: i32) -> Self {
-        Self { state: StepState::Pending, lease, tolerated: false, held: false, tries: 0, has_place: false }
+        Self { state: StepState::Pending, lease, tolerated: false, held: false, is_awaited: false, tries: 0, has_place: false }
     }
 
     pub fn is_live(&self) -> bool {
@@ -85,7 +120,8 @@ impl Row {
     }
 
     fn end(&mut self, state: StepState, raise: bool) {
-        (self.state, self.lease, self.held, self.tolerated) = (state, self.lease + i32::from(raise), false, false);
+        (self.state, self.lease) = (state, self.lease + i32::from(raise));
+        (self.held, self.tolerated, self.is_awaited) = (false, false, false);
     }
 
     /// Pending, with a new budget.
@@ -127,7 +163,8 @@ impl Definition {
         let is_open = matches!(self.state, TaskState::Running | TaskState::Error);
         match call {
             Call::Answer(no, lease, said) => {
-                if !self.rows.get(no).is_some_and(|row| row.lease == *lease && row.is_live()) {
+                let may = |row: &Row| row.lease == *lease && row.is_live() && !(*said == Said::Started && row.is_awaited);
+                if !self.rows.get(no).is_some_and(may) {
                     return false;
                 }
                 self.answer(workflow, *no, said);
@@ -195,13 +232,13 @@ impl Definition {
     /// The stored rows of the task are these.
     pub async fn compare<Q: Queue>(&self, rig: &Rig<Q>, task: TaskId, after: impl Fn() -> String) {
         let sql = "select t.state || ' ' || (t.paused_at is not null) || ' ' || t.total_steps, s.no,
-                s.state || ' ' || s.lease || ' ' || s.tolerated || ' ' || (s.held_at is not null)
+                s.state || ' ' || s.lease || ' ' || s.tolerated || ' ' || (s.held_at is not null) || ' ' || s.awaits_callback
             from tasker.tasks t left join tasker.steps s using (task_id) where t.task_id = $1 order by s.no";
         let rows = rig.sql.query(sql, &[&task.uuid()]).await.unwrap();
         let of_task: String = rows[0].get(0);
         let of_steps: BTreeMap<StepNo, String> =
             rows.iter().filter_map(|row| Some((row.get::<_, Option<StepNo>>(1)?, row.get(2)))).collect();
-        let text = |row: &Row| format!("{} {} {} {}", row.state, row.lease, row.tolerated, row.held);
+        let text = |row: &Row| format!("{} {} {} {} {}", row.state, row.lease, row.tolerated, row.held, row.is_awaited);
         let defined: BTreeMap<StepNo, String> = self.rows.iter().map(|(no, row)| (*no, text(row))).collect();
         assert_eq!(of_task, format!("{} {} {}", self.state, self.paused, self.rows.len()), "after {}", after());
         assert_eq!(of_steps, defined, "after {}", after());
@@ -223,6 +260,8 @@ impl Definition {
                 self.decide(workflow, no, created.clone());
             }
             Said::Again => self.row(no).end(StepState::Pending, false),
+            Said::Started => self.row(no).state = StepState::InProgress,
+            Said::Callback => (self.row(no).state, self.row(no).is_awaited) = (StepState::InProgress, true),
             Said::Retryable if self.rows[&no].tries < step.policy.max_attempts.unsigned_abs() => {
                 self.row(no).end(StepState::WaitingForRetry, false);
             }

@@ -27,6 +27,7 @@ mod limits;
 mod lives;
 mod locks;
 mod lost_answers;
+mod messages;
 mod net;
 mod operator;
 mod pauses;

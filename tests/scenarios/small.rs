@@ -1,7 +1,7 @@
 //! Every life of small tasks with decisions and batches, up to a number of calls. Each call is made on a copy of the rows that the calls
 //! before it left, and the rows after it are those of the [`Definition`]. `TASKER_SMALL_CALLS` lengthens the lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -11,12 +11,13 @@ use tasker_domain::{
     token::{SigningKey, TemplateRef, sign},
 };
 use tasker_engine::{OperatorAction, OperatorError, Precondition};
-use tasker_wire::{Answer, CompleteStep, Lease, Outcome, StepNo, StepState, TaskId, TaskState, ids::position, message::VERSION};
+use tasker_wire::{Answer, CompleteStep, Lease, StepNo, StepState, TaskId, TaskState, ids::position, message::VERSION};
 use uuid::Uuid;
 
 use crate::{
-    definition::{Call, Definition, Said},
-    rig::{Rig, by, failure, permanent, raw, success, workflow},
+    definition::{Call, Definition, Row, Said},
+    messages,
+    rig::{Rig, by, raw, workflow},
 };
 
 /// The calls of a life.
@@ -39,6 +40,8 @@ struct Node {
     task: TaskId,
     definition: Definition,
     said: Vec<Call>,
+    /// What the last call dispatched, with its lease.
+    sent: BTreeMap<StepNo, i32>,
 }
 
 fn steps(kinds: &[(&str, &str, &[&str])], batch: Value) -> Value {
@@ -115,6 +118,41 @@ fn batch(strategy: &str, places: Option<usize>) -> Value {
     )
 }
 
+/// A batch behind a decision.
+fn decided_batch() -> Value {
+    let all: &[(&str, &str, &[&str])] = &[
+        ("start", "standard", &[]),
+        ("d", "decision", &["start"]),
+        ("s", "batchable", &["d"]),
+        ("sw", "batch_worker", &["s"]),
+        ("join", "deferred_convergence", &["sw"]),
+    ];
+    steps(all, json!({"failure_strategy": "fail_fast", "parallelism": 1}))
+}
+
+/// A batch beside a decision, and what joins both.
+fn batch_beside_a_decision() -> Value {
+    let all: &[(&str, &str, &[&str])] = &[
+        ("start", "standard", &[]),
+        ("d", "decision", &["start"]),
+        ("a", "standard", &["d"]),
+        ("s", "batchable", &["start"]),
+        ("sw", "batch_worker", &["s"]),
+        ("join", "deferred_convergence", &["a", "sw"]),
+    ];
+    steps(all, json!({"failure_strategy": "continue_on_failure", "parallelism": 1}))
+}
+
+#[tokio::test]
+async fn small_tasks_with_a_batch_behind_a_decision_are_as_defined_after_every_call() {
+    explore("a batch behind a decision", decided_batch()).await;
+}
+
+#[tokio::test]
+async fn small_tasks_with_a_batch_beside_a_decision_are_as_defined_after_every_call() {
+    explore("a batch beside a decision", batch_beside_a_decision()).await;
+}
+
 #[tokio::test]
 async fn small_tasks_with_a_decision_are_as_defined_after_every_call() {
     explore("decision", decision()).await;
@@ -163,6 +201,7 @@ async fn explore(what: &str, steps: Value) {
         let after: Vec<Option<Node>> =
             stream::iter(jobs).map(|(node, call)| small.make(node, call)).buffer_unordered(AT_ONCE).collect().await;
         level = after.into_iter().flatten().collect();
+        small.compare_messages(&level).await;
         // Of the lives that lead to the same rows one goes on.
         let mut new = BTreeMap::new();
         for node in level {
@@ -208,10 +247,13 @@ impl Small {
     /// A task whose first step is done.
     async fn submitted(&self) -> Node {
         let task = self.rig.submit("small", json!({})).await;
-        let node = Node { task, definition: Definition::submitted(&self.workflow), said: vec![] };
+        let node = Node { task, definition: Definition::submitted(&self.workflow), said: vec![], sent: BTreeMap::new() };
         self.compare(&node).await;
         let first = *node.definition.rows.keys().next().unwrap();
-        self.make(node, Call::Answer(first, 1, Said::Success(None))).await.unwrap()
+        self.rig.receive_all().await;
+        let started = self.make(node, Call::Answer(first, 1, Said::Success(None))).await.unwrap();
+        self.compare_messages(std::slice::from_ref(&started)).await;
+        started
     }
 
     /// Calls that may do something, or are refused, in this state.
@@ -226,7 +268,10 @@ impl Small {
                 continue;
             }
             calls.extend(self.successes(no).into_iter().map(|created| Call::Answer(no, row.lease, Said::Success(created))));
-            calls.extend([Said::Permanent, Said::Retryable, Said::Again].map(|said| Call::Answer(no, row.lease, said)));
+            calls.extend(
+                [Said::Permanent, Said::Retryable, Said::Again, Said::Started, Said::Callback]
+                    .map(|said| Call::Answer(no, row.lease, said)),
+            );
             if row.lease > 1 {
                 calls.push(Call::Answer(no, row.lease - 1, Said::Success(self.successes(no).remove(0))));
             }
@@ -245,14 +290,14 @@ impl Small {
                     |set: usize| below.iter().enumerate().filter(|(n, _)| set >> n & 1 == 1).map(|(_, step)| *step).collect();
                 (0..1 << below.len()).map(|set| Some(Created::Steps(chosen(set)))).collect()
             }
-            StepKind::Batchable => [0, 2, 3].map(|workers| Some(Created::Workers(workers))).into(),
+            StepKind::Batchable => [0, 1, 2, 3].map(|workers| Some(Created::Workers(workers))).into(),
             _ => vec![None],
         }
     }
 
     /// Makes a call on a copy of the task. Returns the copy if the call changed it.
     async fn make(&self, node: Node, call: Call) -> Option<Node> {
-        let Node { task, mut definition, mut said } = node;
+        let Node { task, mut definition, mut said, .. } = node;
         let copy = TaskId::from_fresh(Uuid::now_v7());
         let sql = self.copy.replace("NEW", &copy.uuid().to_string()).replace("OLD", &task.uuid().to_string());
         self.rig.execute(&format!("begin;{sql};commit")).await;
@@ -261,7 +306,11 @@ impl Small {
         let expected = definition.apply(&self.workflow, &call);
         let done = self.carry_out(copy, &before, &call).await;
         assert_eq!(done, expected, "whether it is carried out: {said:?}");
-        let after = Node { task: copy, definition, said };
+        let is_new = |(no, row): &(&StepNo, &Row)| {
+            row.is_live() && !before.rows.get(no).is_some_and(|old| old.is_live() && old.lease == row.lease)
+        };
+        let sent = definition.rows.iter().filter(is_new).map(|(no, row)| (*no, row.lease)).collect();
+        let after = Node { task: copy, definition, said, sent };
         self.compare(&after).await;
         (after.definition != before).then_some(after)
     }
@@ -307,12 +356,7 @@ impl Small {
     }
 
     async fn answer(&self, task: TaskId, before: &Definition, (no, lease): (StepNo, i32), said: &Said) -> bool {
-        let outcome = match said {
-            Said::Success(created) => self.success(no, created.as_ref()),
-            Said::Permanent => permanent("no"),
-            Said::Retryable => failure("not now"),
-            Said::Again => Outcome::Released {},
-        };
+        let outcome = said.outcome(&self.workflow, no);
         let (step_id, attempt) = (task.step(no), before.rows[&no].tries());
         let keys = [SigningKey { id: "test".into(), secret: vec![7; 32] }];
         let token = sign(&self.template, Lease { step: step_id, number: lease }, attempt, &keys);
@@ -331,30 +375,29 @@ impl Small {
         };
         match self.rig.complete(vec![answer]).await[0] {
             Answer::Accepted => true,
-            Answer::Duplicate | Answer::Stale => false,
+            Answer::Duplicate | Answer::Stale | Answer::Ignored => false,
             other => panic!("{other:?}"),
         }
     }
 
-    fn success(&self, no: StepNo, created: Option<&Created>) -> Outcome {
-        let Outcome::Success { result, metadata, .. } = success(json!({"of": no})) else { unreachable!() };
-        let (mut decision, mut batches) = (None, None);
-        match created {
-            Some(Created::Steps(steps)) => {
-                let names: Vec<&str> = steps.iter().map(|step| self.workflow.steps[*step].name.as_str()).collect();
-                decision = raw(json!({ "create": names }));
-            }
-            Some(Created::Workers(0)) => batches = raw(json!("no_batches")),
-            Some(Created::Workers(workers)) => {
-                let cursors: Vec<Value> = (0..*workers).map(|n| json!({"batch_id": n, "start": n, "end": n + 1})).collect();
-                batches = raw(json!({ "cursors": cursors }));
-            }
-            None => {}
-        }
-        Outcome::Success { result, metadata, decision, batches }
-    }
-
     async fn compare(&self, node: &Node) {
         node.definition.compare(&self.rig, node.task, || format!("{:?}", node.said)).await;
+    }
+
+    /// What the last calls dispatched was sent, once, and says what the rows say.
+    async fn compare_messages(&self, nodes: &[Node]) {
+        let said: BTreeMap<TaskId, &Vec<Call>> = nodes.iter().map(|node| (node.task, &node.said)).collect();
+        let mut sent: BTreeSet<(TaskId, StepNo, i32)> =
+            nodes.iter().flat_map(|node| node.sent.iter().map(|(no, lease)| (node.task, *no, *lease))).collect();
+        let tasks: Vec<TaskId> = said.keys().copied().collect();
+        let rows = messages::by_rows(&self.rig, &tasks).await;
+        while self.rig.engine.queue().waiting() > 0 {
+            for run in self.rig.receive_up_to(64).await {
+                let (task, no) = (run.task_id, run.step_id.no);
+                assert!(sent.remove(&(task, no, run.lease)), "{run:?} after {:?}", said.get(&task));
+                assert_eq!(messages::said(&run), rows[&(task, no)], "after {:?}", said[&task]);
+            }
+        }
+        assert!(sent.is_empty(), "not sent: {sent:?} after {:?}", sent.iter().map(|(task, ..)| said[task]).collect::<Vec<_>>());
     }
 }
