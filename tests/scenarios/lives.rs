@@ -6,15 +6,16 @@ use std::collections::HashMap;
 use serde_json::{Value, json, value::RawValue};
 use tasker_domain::{
     Created,
-    template::{StepKind, Workflow, parse},
+    template::{FailureStrategy, StepKind, Workflow, parse},
 };
 use tasker_engine::{OperatorAction, OperatorError, Precondition};
 use tasker_queue::{InProcess, Queue};
 use tasker_test_support::Chance;
-use tasker_wire::{Answer, Outcome, RunStep, TaskId, TaskState};
+use tasker_wire::{Answer, Outcome, RunStep, StepNo, TaskId, TaskState, ids::position};
 
 use crate::{
     definition::{Call, Definition, Said},
+    messages,
     remote_queue::RemoteQueue,
     rig::{Plant, Rig, by, failure, permanent, raw, success, workflow},
 };
@@ -29,32 +30,50 @@ const SLOWLY: Plant =
     ("advance_v1", "  if k_task is not null then", "  perform pg_sleep(random() * 0.006);\n  if k_task is not null then");
 
 /// Bugs that a life finds, each with the seed of one that finds it.
-const PLANTS: [(u64, Plant); 14] = [
+const PLANTS: [(u64, Plant); 21] = [
     (5_190_755_929_391_455_092, ("advance_v1", "0 <> any (d_failed)", "1 = any (d_failed)")),
     (7_464_689_974_024_156_446, ("advance_v1", " or -1 <> any (d_active)", "")),
     (11_720_195_158_568_181_187, ("redo_step", "greatest(t.lease_base, (", "least(t.lease_base, (")),
-    (9_108_519_811_453_855_276, ("redo_step", "array[-active]", "array[0]")),
+    (2_058_836_708_527_681_468, ("redo_step", "array[-active]", "array[0]")),
     (13_868_230_654_334_134_236, ("keep_answers", "where s.digest is not null", "where false")),
     (15_081_581_480_650_237_735, ("grow", "cardinality(m.parents) - (", "cardinality(m.parents) - 0 * (")),
     (11_572_743_648_263_458_756, ("grow", "except select m.no from", "except select -m.no from")),
     (0, ("grow", "total_steps + made", "total_steps")),
-    (17_460_029_791_748_369_704, ("pass_places", "b.running - batch.ended", "b.running")),
+    (5_695_546_953_721_288_864, ("pass_places", "b.running - batch.ended", "b.running")),
     (13_865_505_871_219_042_266, ("retry_step", "running = b.running + 1", "running = b.running")),
-    (10_081_095_788_809_822_019, ("revive", "+ k.waits::int", "+ 0")),
+    (10_597_520_594_009_339_541, ("revive", "+ k.waits::int", "+ 0")),
     (25_410_709_390_501_281, ("fail_batch_v1", "set open = false", "set open = true")),
     (8_042_718_449_822_535_001, ("open_batches", "next = b.no, ", "")),
     (0, ("operate_v1", "if p_dry or seen <> p_seen then", "if false then")),
+    (0, ("load_run_steps_v1", " union all select n, false from unnest(s.further_ancestors) n", "")),
+    (1_277_995_320_996_601_486, ("complete_one_v1", "unnest((d.parents || d.further_ancestors)[:64])", "unnest(d.parents[:64])")),
+    (4_691_387_873_405_079_748, ("load_run_steps_v1", "errors => r.errors", "errors => null")),
+    (
+        1_936_245_259_927_860_690,
+        ("complete_one_v1", "tasker.brief(p.error)) filter (where p.tolerated)", "tasker.brief(p.error)) filter (where false)"),
+    ),
+    (0, ("load_run_steps_v1", "inputs => case when s.fits then s.inputs::text end", "inputs => null")),
+    (
+        8_909_067_682_558_684_597,
+        ("load_run_steps_v1", "checkpoint => case when s.fits then s.checkpoint::text end", "checkpoint => null"),
+    ),
+    (1_223_159_440_621_909_352, ("resolve_step", "case when own.tolerated then '' else own.state end", "''")),
 ];
 /// So many random lives find a planted bug, should the one of its seed no longer find it.
 const FOUND_WITHIN: usize = 200;
 
 /// A queue of which a life takes the messages.
 pub trait Taken: Queue + Default {
+    /// Whether its messages may be lost.
+    const LOSES: bool;
+
     /// The steps that were sent since the last look.
     async fn runs(rig: &Rig<Self>) -> Vec<RunStep>;
 }
 
 impl Taken for InProcess {
+    const LOSES: bool = false;
+
     async fn runs(rig: &Rig) -> Vec<RunStep> {
         let mut runs = Vec::new();
         while rig.engine.queue().waiting() > 0 {
@@ -65,6 +84,8 @@ impl Taken for InProcess {
 }
 
 impl Taken for RemoteQueue {
+    const LOSES: bool = true;
+
     async fn runs(rig: &Rig<Self>) -> Vec<RunStep> {
         rig.engine.queue().runs()
     }
@@ -81,6 +102,8 @@ pub struct Life<Q = InProcess> {
     given: Vec<(RunStep, Outcome, Answer)>,
     said: Vec<String>,
     at_once: bool,
+    /// The seed of what each attempt of each step answers, where nothing else decides.
+    script: Option<u64>,
     /// What the rows must be. Of calls at once nobody knows the order.
     definition: Option<Definition>,
 }
@@ -88,6 +111,28 @@ pub struct Life<Q = InProcess> {
 #[tokio::test]
 async fn calls_at_once_keep_to_the_graph() {
     live_with("at once", |chance| template(chance, 4, 3), &[SLOWLY]).await;
+}
+
+#[tokio::test]
+async fn calls_at_once_without_operators_end_as_predicted() {
+    each_life(
+        async |what, yaml, own, is_remote| {
+            if is_remote {
+                live_as_predicted::<RemoteQueue>(what, &yaml, own).await;
+            } else {
+                live_as_predicted::<InProcess>(what, &yaml, own).await;
+            }
+        },
+        |chance| template(chance, 4, 3),
+        "predicted",
+    )
+    .await;
+}
+
+async fn live_as_predicted<Q: Taken>(what: String, template: &Value, chance: Chance) {
+    if let Some(mut life) = Life::<Q>::of(what, template, chance, &[SLOWLY]).await {
+        life.run_as_predicted().await;
+    }
 }
 
 #[tokio::test]
@@ -134,20 +179,25 @@ async fn lives_with_decisions_and_batches_keep_to_the_graph() {
     live_with("both", |chance| template(chance, 4, 3), &[]).await;
 }
 
-/// Runs lives of random templates, every other one over a queue outside of the process. `TASKER_LIVES_SEED` repeats a run, `TASKER_LIVES` lengthens it.
+/// Runs lives of random templates with these bugs, every other one over a queue outside of the process. `TASKER_LIVES_SEED` repeats a run, `TASKER_LIVES` lengthens it.
 async fn live_with(what: &str, template: impl Fn(&mut Chance) -> Value, plants: &[Plant]) {
+    let live = async |what, yaml: Value, own, is_remote| match is_remote {
+        true => live::<RemoteQueue>(what, &yaml, own, plants).await,
+        false => live::<InProcess>(what, &yaml, own, plants).await,
+    };
+    each_life(live, template, what).await;
+}
+
+async fn each_life(live: impl AsyncFn(String, Value, Chance, bool), template: impl Fn(&mut Chance) -> Value, what: &str) {
     let lives = std::env::var("TASKER_LIVES").map_or(LIVES, |lives| lives.parse().expect("TASKER_LIVES is a number"));
     let mut chance = Chance::of_run("TASKER_LIVES_SEED");
     for life in 0..lives {
         let seed = chance.number();
         let mut own = Chance::new(seed);
         let yaml = template(&mut own);
-        let what = format!("{what} {life}");
-        if life % 2 == 0 {
-            live::<InProcess>(what, &yaml, own, plants).await;
-        } else {
-            live::<RemoteQueue>(what + ", a queue outside of the process", &yaml, own, plants).await;
-        }
+        let is_remote = life % 2 == 1;
+        let place = if is_remote { ", a queue outside of the process" } else { "" };
+        live(format!("{what} {life}{place}"), yaml, own, is_remote).await;
     }
 }
 
@@ -203,7 +253,69 @@ impl<Q: Taken> Life<Q> {
         let task = rig.submit("life", json!({})).await;
         let workflow = parsed.workflow("test").unwrap();
         let (said, at_once) = (vec![format!("{what}: {template}")], plants.contains(&SLOWLY));
-        Some(Self { rig, chance, task, workflow, held: vec![], given: vec![], said, at_once, definition: None })
+        Some(Self { rig, chance, task, workflow, held: vec![], given: vec![], said, at_once, script: None, definition: None })
+    }
+
+    /// Answers at once, stale ones and lost messages, but no operators: the end does not depend on their order.
+    async fn run_as_predicted(&mut self) {
+        self.script = Some(self.chance.number());
+        let predicted = self.predicted();
+        self.take().await;
+        for _ in 0..400 {
+            if !self.held.is_empty() {
+                self.race().await;
+            } else if self.rig.state(self.task).await == TaskState::Running {
+                self.resend().await;
+            } else {
+                predicted.compare(&self.rig, self.task, || self.history()).await;
+                return self.rig.check().await;
+            }
+            self.rig.check().await;
+        }
+        panic!("the task does not end: {:#?}\n{}", self.rig.steps(self.task).await, self.history());
+    }
+
+    /// The task in its end, whatever the order of the answers.
+    fn predicted(&self) -> Definition {
+        let mut task = Definition::submitted(&self.workflow);
+        while task.state == TaskState::Running {
+            let live = task.rows.iter().find(|(_, row)| row.is_live()).map(|(no, row)| (*no, row.lease, row.tries()));
+            let call = live.map_or(Call::Sweep, |(no, lease, tries)| Call::Answer(no, lease, self.scripted(no, tries)));
+            assert!(task.apply(&self.workflow, &call), "{call:?}");
+        }
+        task
+    }
+
+    /// What an attempt of a step answers. Who fails first in a batch that fails fast would depend on the order, so there nobody does.
+    fn scripted(&self, no: StepNo, attempt: i32) -> Said {
+        let mut chance = Chance::new(self.script.unwrap_or_default() ^ (no as u64) << 16 ^ attempt as u64);
+        let at = position(no).unwrap();
+        let step = &self.workflow.steps[at];
+        let fails_fast = step.batch.as_ref().is_some_and(|batch| batch.failure_strategy == FailureStrategy::FailFast);
+        match chance.below(100) {
+            0..8 if !fails_fast => Said::Permanent,
+            8..30 if !fails_fast => Said::Retryable,
+            _ => Said::Success(match step.kind {
+                StepKind::Decision => {
+                    let may = |other: &usize| {
+                        let other = &self.workflow.steps[*other];
+                        other.parents.contains(&at) && other.kind != StepKind::BatchWorker
+                    };
+                    let below = (0..self.workflow.steps.len()).filter(may);
+                    Some(Created::Steps(below.filter(|_| chance.permille(600)).collect()))
+                }
+                StepKind::Batchable => Some(Created::Workers(chance.below(5) as u32)),
+                _ => None,
+            }),
+        }
+    }
+
+    /// What waits is due, and what was sent without an answer is sent again.
+    async fn resend(&mut self) {
+        self.say("resend".into());
+        self.rig.execute("update tasker.steps set wake_at = tasker.clock() where wake_at is not null").await;
+        self.rig.engine.sweep().await.unwrap();
+        self.take().await;
     }
 
     async fn run(&mut self) {
@@ -232,20 +344,36 @@ impl<Q: Taken> Life<Q> {
 
     /// Takes the messages that wait, each of which has what its row says.
     pub async fn take(&mut self) {
-        let steps = self.rig.steps(self.task).await;
-        for run in Q::runs(&self.rig).await {
-            if self.at_once && steps.get(&run.step_name).is_none_or(|row| row.lease != run.lease) {
-                // It was superseded by a call at the same time.
-                continue;
+        let runs = Q::runs(&self.rig).await;
+        let expected = messages::by_rows(&self.rig, &[self.task]).await;
+        for run in runs {
+            let (said, row) = (messages::said(&run), expected.get(&(run.task_id, run.step_id.no)));
+            if self.at_once {
+                let Some(row) = row.filter(|row| row["lease"] == said["lease"]) else {
+                    // It was superseded by a call at the same time.
+                    continue;
+                };
+                let names = |message: &Value| message["results"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+                assert_eq!(names(&said), names(row), "{}\n{}", run.step_name, self.history());
+                // An operator may have settled an ancestor since then.
+                for (name, result) in said["results"].as_object().unwrap().iter().filter(|(_, result)| !result.is_null()) {
+                    assert_eq!(result, &row["results"][name], "{name}\n{}", self.history());
+                }
+            } else {
+                let row = row.unwrap_or_else(|| panic!("{} does not run\n{}", run.step_name, self.history()));
+                assert_eq!(said, *row, "{}\n{}", run.step_name, self.history());
             }
-            let row = steps.get(&run.step_name).unwrap_or_else(|| panic!("{} has no row\n{}", run.step_name, self.history()));
-            for (name, result) in &run.dependency_results {
-                let known = steps[name].result.clone().unwrap_or(Value::Null);
-                assert_eq!(serde_json::from_str::<Value>(result.get()).unwrap(), known, "{name}\n{}", self.history());
+            if self.script.is_some() && self.is_lost(&run) {
+                self.say(format!("lost {} lease {}", run.step_name, run.lease));
+            } else if !self.held.iter().any(|held| held.lease() == run.lease()) {
+                self.held.push(run);
             }
-            assert!(row.lease == run.lease, "{row:?} {run:?}\n{}", self.history());
-            self.held.push(run);
         }
+    }
+
+    /// Some messages do not arrive the first time.
+    fn is_lost(&mut self, run: &RunStep) -> bool {
+        run.resend == 0 && Q::LOSES && self.chance.permille(150)
     }
 
     async fn answer(&mut self) {
@@ -258,12 +386,18 @@ impl<Q: Taken> Life<Q> {
             8..18 => failure("not now"),
             18..22 => Outcome::Checkpoint { cursor: raw(json!(1)).unwrap(), items_processed: 1, accumulated: None },
             22..26 => Outcome::Released {},
+            26..30 => Outcome::Started {},
+            30..34 => Outcome::PendingCallback { timeout_seconds: 3600 },
             _ => self.success_of(&run, false),
         };
         self.say(format!("answer {} lease {}: {outcome:?}", run.step_name, run.lease));
         let answer = self.rig.answer(&run, outcome.clone()).await;
         self.define(&self.said_of(&run, &outcome));
-        self.given.push((run, outcome, answer));
+        if matches!(outcome, Outcome::Started {} | Outcome::PendingCallback { .. }) {
+            self.held.push(run);
+        } else {
+            self.given.push((run, outcome, answer));
+        }
         self.take().await;
     }
 
@@ -283,6 +417,8 @@ impl<Q: Taken> Life<Q> {
             }
             Outcome::Failure(failure) if failure.retryable => Said::Retryable,
             Outcome::Failure(_) => Said::Permanent,
+            Outcome::Started {} => Said::Started,
+            Outcome::PendingCallback { .. } => Said::Callback,
             _ => Said::Again,
         };
         Call::Answer(run.step_id.no, run.lease, said)
@@ -303,13 +439,23 @@ impl<Q: Taken> Life<Q> {
                 break;
             }
             let run = self.held.swap_remove(self.chance.below(self.held.len()));
-            let outcome = if self.chance.permille(150) { permanent("no") } else { self.success_of(&run, false) };
+            let outcome = match self.script {
+                Some(_) => self.scripted(run.step_id.no, run.attempt).outcome(&self.workflow, run.step_id.no),
+                None if self.chance.permille(150) => permanent("no"),
+                None => self.success_of(&run, false),
+            };
             self.say(format!("at once {} lease {}: {outcome:?}", run.step_name, run.lease));
             for _ in 0..1 + usize::from(self.chance.permille(200)) {
                 answers.push((run.clone(), outcome.clone()));
             }
         }
-        let action = if self.chance.permille(400) { Some(self.choose().await) } else { None };
+        if self.script.is_some() && !self.given.is_empty() && self.chance.permille(300) {
+            let (run, outcome, _) = self.given[self.chance.below(self.given.len())].clone();
+            self.say(format!("at once again {} lease {}", run.step_name, run.lease));
+            answers.push((run, outcome));
+        }
+        let has_operators = self.script.is_none() && self.chance.permille(400);
+        let action = if has_operators { Some(self.choose().await) } else { None };
         if let Some((step, action)) = &action {
             self.say(format!("at once {} {step:?}", action.verb()));
         }
