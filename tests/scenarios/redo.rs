@@ -4,7 +4,11 @@ use serde_json::json;
 use tasker_engine::{Effects, OperatorAction, OperatorError, Precondition};
 use tasker_wire::{Answer, Outcome, RunStep, StepState, TaskId, TaskState};
 
-use crate::rig::{Rig, by, failure, permanent, raw, success, template};
+use crate::{
+    at_once::finds,
+    decisions::create,
+    rig::{Rig, by, failure, permanent, raw, success, template, workflow},
+};
 
 const DIAMOND: &[(&str, &[&str])] = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])];
 
@@ -246,4 +250,45 @@ async fn a_repetition_and_the_answer_of_a_step_after_it_at_once_leave_every_coun
         assert_eq!(rig.count("select count(*) from tasker.steps where result::text = '\"old\"'").await, 0);
         rig.check().await;
     }
+}
+
+/// What is after a step by the template, whether a row leads there or not.
+const BY_TEMPLATE: &str = "json_array_elements_text(p_plan->'reset') u(no)
+    union select s.no from tasker.steps s where s.task_id = p_task and s.name in (
+      with recursive below(name) as (
+        select own.name
+        union select x.step->>'name' from below b, tasker.tasks t join tasker.templates d using (template_id),
+          json_array_elements(d.definition->'steps') x(step)
+        where t.task_id = p_task and (x.step->'dependencies')::jsonb ? b.name)
+      select b.name from below b)
+    except select u.no::int from json_array_elements_text(p_plan->'deleted') u(no) order by 1);";
+
+/// The template leads from `x` to `join` through `both`, which the decision did not choose.
+async fn beside_what_was_not_chosen(rig: Rig) {
+    let steps = json!([
+        {"name": "start"},
+        {"name": "x", "dependencies": ["start"]},
+        {"name": "route", "type": "decision", "dependencies": ["start"]},
+        {"name": "other", "dependencies": ["start"]},
+        {"name": "both", "dependencies": ["x", "route"]},
+        {"name": "join", "type": "deferred_convergence", "dependencies": ["both", "other"]},
+    ]);
+    rig.register(&workflow("w", steps)).await;
+    let task = rig.submit("w", json!({})).await;
+    run(&rig).await;
+    for (name, step) in rig.receive_all().await {
+        rig.answer(&step, if name == "route" { create(&[]) } else { success(json!(1)) }).await;
+    }
+    assert_eq!(run(&rig).await.step_name, "join");
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    assert_eq!(redo(&rig, task, "x").await, [change("x", StepState::Complete, StepState::Enqueued)]);
+    run(&rig).await;
+    assert_eq!(rig.state(task).await, TaskState::Complete);
+    rig.check().await;
+}
+
+#[tokio::test]
+async fn what_only_a_step_that_does_not_exist_connects_is_not_repeated() {
+    let by_template = ("redo_step", "json_array_elements_text(p_plan->'reset') u(no) order by 1);", BY_TEMPLATE);
+    finds(beside_what_was_not_chosen, &[by_template]).await;
 }
