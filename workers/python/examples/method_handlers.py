@@ -1,4 +1,4 @@
-"""One class for several steps. The template is ``method_dispatch.yaml``."""
+"""One class for several steps. The templates are ``method_dispatch.yaml`` and ``resolver_hints.yaml``."""
 
 from __future__ import annotations
 
@@ -29,6 +29,20 @@ class PaymentDesk(StepHandler):
         amount = context.get_dependency_result("process_step")["processed_amount"]
         reason = context.get_input("data").get("reason", "not_specified")
         return {"invoked_method": "refund", "refund_amount": amount, "refund_reason": reason}
+
+    def call(self, context: StepContext) -> dict[str, Any]:
+        """Runs for a step without a method."""
+        return {"invoked_method": "call"}
+
+
+class ActionDesk(StepHandler):
+    """Does what the task asks for, where the template names the method for that."""
+
+    handler_name = "action_desk"
+
+    def execute_action(self, context: StepContext) -> dict[str, Any]:
+        """Says which action it was."""
+        return {"invoked_method": "execute_action", "action_type": context.get_input("action_type")}
 
     def call(self, context: StepContext) -> dict[str, Any]:
         """Runs for a step without a method."""

@@ -1,4 +1,5 @@
-//! One callable for several steps: a handler for each method, and one for the steps without. The template is `method_dispatch.yaml`.
+//! One callable for several steps: a handler for each method, and one for the steps without. The templates are
+//! `method_dispatch.yaml` and `resolver_hints.yaml`.
 
 use serde_json::{Value, json};
 use tasker_sdk::{PermanentError, StepContext, Worker};
@@ -9,6 +10,8 @@ pub fn register(worker: Worker) -> Worker {
         .handler("payment_desk.process", process)
         .handler("payment_desk.refund", refund)
         .handler("payment_desk", call)
+        .handler("action_desk.execute_action", execute_action)
+        .handler("action_desk", call)
 }
 
 /// Refuses a payment without an amount.
@@ -33,6 +36,11 @@ async fn refund(context: StepContext) -> Result<Value, PermanentError> {
     let data = context.get_input("data");
     let reason = data["reason"].as_str().unwrap_or("not_specified");
     Ok(json!({ "invoked_method": "refund", "refund_amount": amount, "refund_reason": reason }))
+}
+
+/// Says which action it was.
+async fn execute_action(context: StepContext) -> Result<Value, PermanentError> {
+    Ok(json!({ "invoked_method": "execute_action", "action_type": context.get_input("action_type") }))
 }
 
 /// Runs for a step without a method.
