@@ -58,8 +58,8 @@ fn view(response: &ActionResponse, target: &str, arguments: impl Iterator<Item =
     let changes = match (applied, steps.len()) {
         (true, 0) => "done, no step changed".to_owned(),
         (true, count) => format!("done, {} changed", counted(count, "step")),
-        (false, 0) => "would change no step".to_owned(),
-        (false, count) => format!("would change {}", counted(count, "step")),
+        (false, 0) => format!("would change no step{}", of_task(action)),
+        (false, count) => format!("would change {}{}", counted(count, "step"), of_task(action)),
     };
     let mut view = format!("{} of {target}: {changes}\n", line(action));
     if !steps.is_empty() {
@@ -70,6 +70,16 @@ fn view(response: &ActionResponse, target: &str, arguments: impl Iterator<Item =
         view.push_str(&format!("\nNothing was done. To do it: {}\n", without_dry_run(arguments, Some(seen))));
     }
     view
+}
+
+/// What becomes of a task, beside its steps.
+fn of_task(action: &str) -> &'static str {
+    match action {
+        "cancel" => ", and the task would be cancelled",
+        "pause" => ", and the task would be paused: what becomes ready is held",
+        "resume" => ", and the task would no longer be paused",
+        _ => "",
+    }
 }
 
 /// Warnings as lines.

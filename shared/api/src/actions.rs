@@ -66,7 +66,8 @@ async fn act<Q: Queue, A>(
     let (effects, is_changed) = match done {
         Ok(effects) => (effects, false),
         Err(OperatorError::Changed(effects)) => (effects, true),
-        Err(error) => return Err(refused(error)),
+        Err(OperatorError::NotFound) if step.is_none() => return Err(Problem::not_found("task")),
+        Err(error) => return Err(refused(error, step)),
     };
     let warnings = app.engine.warnings((task, step), &action, &effects).await?;
     let response = shape::action(word, !dry_run && !is_changed, effects, warnings);
@@ -74,12 +75,19 @@ async fn act<Q: Queue, A>(
 }
 
 /// Says what an operator may do instead.
-fn refused(error: OperatorError) -> Problem {
+fn refused(error: OperatorError, step: Option<StepId>) -> Problem {
     let hint = match &error {
         OperatorError::Conflict { step: None, state } if state == "cancelled" => "; reopen it first",
         OperatorError::Conflict { step: None, state } if state == "error" => {
             "; it has no cancelled step, retry or redo the failed one"
         }
+        OperatorError::Conflict { step: None, state } if step.is_some() && state == "complete" => "; its steps can be redone",
+        OperatorError::Conflict { step: Some(_), state } => match &state[..] {
+            "complete" | "resolved_manually" => "; redo it to run it and all that comes after it again",
+            "enqueued" | "in_progress" => "; wait until it ends, or resolve it",
+            "pending" => "; it waits, and the explanation of its task says what for",
+            _ => "",
+        },
         _ => "",
     };
     Problem::from(error).with_hint(hint)

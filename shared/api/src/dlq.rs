@@ -99,6 +99,10 @@ pub(crate) async fn investigate<Q: Queue>(
             Ok(Json(DlqInvestigated { success: true, message: "the investigation is recorded".into(), dlq_entry_uuid: entry }))
         }
         EntryChanged::NotFound => Err(Problem::not_found("DLQ entry")),
+        EntryChanged::Ended(state) => {
+            let message = format!("its task is {state}, so nobody can do anything about it, and the entry stays closed");
+            Err(Problem::new(StatusCode::CONFLICT, "CONFLICT", message))
+        }
         EntryChanged::OtherPending => {
             let message = "its task has another pending entry of this reason, so this one stays closed";
             Err(Problem::new(StatusCode::CONFLICT, "CONFLICT", message))

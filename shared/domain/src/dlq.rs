@@ -108,9 +108,12 @@ pub fn refuse_fingerprint(text: &str) -> Option<String> {
 }
 
 fn entries(object: &mut Object) -> Option<Vec<Uuid>> {
-    object.peek("entries")?;
+    let is_given = object.peek("entries").is_some();
     let not_an_id = |text: &str| Uuid::parse_str(text).err().map(|_| "is not a UUID".to_owned());
     let texts = object.texts("entries", not_an_id);
+    if !is_given {
+        return None;
+    }
     if texts.is_empty() || texts.len() > limits::RECOVERED_ENTRIES as usize {
         object.fault("entries", format!("must be 1 to {} ids", limits::RECOVERED_ENTRIES));
     }

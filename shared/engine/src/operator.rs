@@ -8,7 +8,7 @@ use tasker_domain::{decide::mismatches, dynamic::Redo, json as json_text};
 use tasker_queue::Queue;
 use tasker_store::{Change, Effect, Operation, Planned, StepRisks, StoreError};
 use tasker_wire::{
-    Failure, Fault, Faults, Outcome, StepId, StepNo, StepState, TaskId,
+    Fault, Faults, Outcome, StepId, StepNo, StepState, TaskId,
     ids::{NUMBERS_PER_POSITION, position, step_no},
     limits,
 };
@@ -355,7 +355,7 @@ impl<Q: Queue> Engine<Q> {
             return Ok((None, result.map(Cow::Borrowed)));
         };
         let outcome = Outcome::success(result.map_or_else(null, ToOwned::to_owned), None);
-        let expansion = workflow.resolution(decider, &outcome).map_err(|failure| invalid_outcome(*failure))?;
+        let expansion = workflow.resolution(decider, &outcome).map_err(OperatorError::Invalid)?;
         let (others, seen) = self.others(workflow, step.task, decider).await?;
         let growth = workflow.growth(&decided(workflow, &seen), decider, &expansion.created);
         let planned = Planned { workflow, decider, expansion: &expansion, growth: &growth, others: &others, seen: &seen };
@@ -446,10 +446,6 @@ fn refuse(place: &str, text: Option<&RawValue>, bytes: usize) -> Result<(), Oper
         return Err(OperatorError::Invalid(Fault::new(place, message).into()));
     }
     json_text::check(text).map_err(|f| OperatorError::Invalid(Fault::new(format!("{place}{}", f.place), f.message).into()))
-}
-
-fn invalid_outcome(failure: Failure) -> OperatorError {
-    OperatorError::Invalid(Fault::new("/result", failure.message).into())
 }
 
 fn too_many(steps: i64) -> OperatorError {

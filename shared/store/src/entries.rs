@@ -51,12 +51,14 @@ pub struct EntryChange<'a> {
 }
 
 /// What became of an investigation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryChanged {
     Yes,
     NotFound,
     /// It cannot wait again, because its task has another entry of its reason that waits.
     OtherPending,
+    /// It cannot wait again, because nobody can do anything about its task, which is in this state.
+    Ended(String),
 }
 
 /// The entries of one reason in numbers.
@@ -209,7 +211,10 @@ impl Store {
         Ok(match rows.first().map(|row| row.get("changed")) {
             None => EntryChanged::NotFound,
             Some(true) => EntryChanged::Yes,
-            Some(false) => EntryChanged::OtherPending,
+            Some(false) => match rows[0].get("ended") {
+                Some(state) => EntryChanged::Ended(state),
+                None => EntryChanged::OtherPending,
+            },
         })
     }
 

@@ -37,6 +37,8 @@ pub struct StepDetail {
     pub finished_at: Option<Timestamp>,
     /// `None` without a result, or if the results of the list are too large together.
     pub result: Option<Box<RawValue>>,
+    /// Its own inputs, such as the cursor of a batch worker. In a list of all steps `None`.
+    pub inputs: Option<Box<RawValue>>,
     /// There is a result, but `result` is `None`.
     pub result_omitted: bool,
     /// The last answer that was applied: a result or a failure.
@@ -79,6 +81,7 @@ impl StepDetail {
             state: step_state(row.get("state")),
             result_omitted: result.is_none() && row.get::<_, i32>("result_bytes") > 0,
             result: result,
+            inputs: raw_column(row, "inputs"),
             answer: row.get::<_, Option<&str>>("outcome").map(|outcome| StepAnswer::read(outcome, row)),
         }))
     }

@@ -25,6 +25,7 @@ pub(crate) fn step(mut step: StepDetail, resolution: Option<&Resolution>, unserv
         completed_at: step.finished_at.map(micros),
         results: results(&mut step, resolution),
         results_omitted: step.result_omitted,
+        inputs: step.inputs.take(),
         current_state: step.state.into(),
         tolerated: step.tolerated,
         dependencies_satisfied: open_parents(step.step, step.pending_parents) == 0,

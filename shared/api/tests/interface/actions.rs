@@ -387,6 +387,7 @@ async fn the_audit_log_keeps_what_an_action_replaced() {
     let (_, a, _) = failed(&rig).await;
     act(&rig, &a, "retry", json!({"inputs": {"n": 1}})).await;
     rig.answer(success("7")).await;
+    assert_eq!(rig.get(&a).await.body["inputs"], json!({"n": 1}));
     act(&rig, &a, "redo", json!({"inputs": {"n": 2}})).await;
     act(&rig, &a, "resolve", json!({"result": {"by": "hand"}})).await;
     let sql = "select json_build_object('action', action, 'to', to_state, 'changes', changes) from tasker.audit_log \

@@ -64,13 +64,15 @@ impl Workflow {
     }
 
     /// What the decider at `position` makes if an operator resolves it with this success: nothing, unless it says what.
-    pub fn resolution(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Box<Failure>> {
+    ///
+    /// The error says what is wrong, and where in the success; of many faults the first few.
+    pub fn resolution(&self, position: usize, outcome: &Outcome) -> Result<Expansion, Faults> {
         let nothing = || match &self.steps[position].batch {
             Some(batch) => Expansion::of_workers(Vec::new(), batch),
             None => Expansion::of_steps(Vec::new()),
         };
         let said = self.said_expansion(position, outcome);
-        said.map(|said| said.unwrap_or_else(nothing)).map_err(|faults| invalid(&faults))
+        said.map(|said| said.unwrap_or_else(nothing)).map_err(|faults| Faults(faults.0.into_iter().take(NAMED_FAULTS).collect()))
     }
 
     /// The failure of a step whose success says what to make although its type makes nothing of the kind. Keys of its result are

@@ -37,6 +37,10 @@ pub struct StepResponse {
     pub last_failure_at: Option<String>,
     pub next_retry_at: Option<String>,
     pub last_attempted_at: Option<String>,
+    /// Its own inputs, such as the cursor of a batch worker; only where the step alone is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
+    pub inputs: Option<Box<RawValue>>,
     /// Why a dispatched step will not start by itself, or that a batch worker waits for a place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_reason: Option<String>,

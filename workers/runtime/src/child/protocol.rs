@@ -169,7 +169,8 @@ fn kept(id: u64, failure: Failure) -> Line {
 pub(super) fn too_large() -> Outcome {
     let (most, kept) = (limits::WORKER_LINE_BYTES, limits::RESULT_BYTES);
     let message = format!(
-        "the outcome has more than {most} bytes; at most {kept} are allowed. Store the data elsewhere and return a reference"
+        "the outcome has more than {most} bytes; at most {kept} are allowed. Store the data elsewhere and return a reference; a \
+         batchable step makes fewer batches"
     );
     Outcome::Failure(Failure::permanent("result_too_large", message))
 }
