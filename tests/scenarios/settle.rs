@@ -1,8 +1,8 @@
 //! An operator resolves a step with an outcome: what it makes, what is stored of it, and a result that came too late.
 
 use serde_json::{Value, json};
-use tasker_engine::{OperatorAction, OperatorError, Precondition};
-use tasker_wire::{Answer, StepState, TaskId, TaskState, limits};
+use tasker_engine::{OperatorAction, OperatorError, Precondition, Recovery};
+use tasker_wire::{Answer, StepState, TaskId, TaskState, limits, rest::DlqFilter};
 
 use crate::{
     batches::{act, split, with_workers},
@@ -86,6 +86,11 @@ async fn a_late_success_of_a_worker_that_its_batch_cancelled_may_settle_it() {
     let once = |name: &str| format!("step {name} allows one attempt (max_attempts 1), and this is a further one");
     let replaced = "the inputs of step work_002 are replaced as a whole, and its cursor with them";
     assert_eq!(warnings, [late.to_owned(), once("work_001"), once("work_002"), replaced.to_owned(), once("work_003")]);
+
+    let all = DlqFilter { namespace: Some("default".into()), ..DlqFilter::default() };
+    let page = rig.engine.recover_entries(&all, None, 10, &by("to see"), true).await.unwrap();
+    let [(_, Recovery::Recovered(_, of_recovery))] = &page.items[..] else { panic!("{page:?}") };
+    assert_eq!(of_recovery[..], [&warnings[..3], &warnings[4..]].concat(), "without those about inputs");
 
     act(&rig, task, "work_001", OperatorAction::ResolveStepAsLate { lease: 1 }).await;
     let settled = rig.step(task, "work_001").await;

@@ -20,8 +20,8 @@ pub struct RecoveredPage {
 /// What became of one entry.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// These steps were set back or dispatched, or would be.
-    Recovered(Effects),
+    /// These steps were set back or dispatched, or would be; and what speaks against that, as sentences.
+    Recovered(Effects, Vec<String>),
     /// Nothing is to be done, for this reason.
     Skipped(String),
     /// Nothing was done, because of this error.
@@ -31,7 +31,7 @@ pub enum Recovery {
 impl Recovery {
     /// The steps that were set back or dispatched.
     pub fn steps(&self) -> &[Effect] {
-        if let Self::Recovered(effects) = self { &effects.steps } else { &[] }
+        if let Self::Recovered(effects, _) = self { &effects.steps } else { &[] }
     }
 }
 
@@ -40,7 +40,7 @@ impl RecoveredPage {
     pub fn seen(&self) -> String {
         let mut digest = Sha256::new();
         for (entry, recovery) in &self.items {
-            let what = if let Recovery::Recovered(effects) = recovery { &effects.seen } else { "" };
+            let what = if let Recovery::Recovered(effects, _) = recovery { &effects.seen } else { "" };
             digest.update(format!("{} {what}\n", entry.dlq_entry_id));
         }
         short(digest)
@@ -92,7 +92,7 @@ impl<Q: Queue> Engine<Q> {
             return Err(RecoverError::Changed(now));
         }
         let condition = |recovery| match recovery {
-            Recovery::Recovered(effects) => Precondition { dry_run: false, seen: Some(effects.seen) },
+            Recovery::Recovered(effects, _) => Precondition { dry_run: false, seen: Some(effects.seen) },
             Recovery::Skipped(_) | Recovery::Failed(_) => Precondition::default(),
         };
         let entries = now.items.into_iter().map(|(entry, recovery)| (entry, condition(recovery))).collect();
@@ -122,8 +122,12 @@ impl<Q: Queue> Engine<Q> {
 
     async fn recover_entry(self: &Arc<Self>, entry: &MatchingEntry, by: &By, condition: Precondition) -> Recovery {
         let action = OperatorAction::RecoverTask { entry: entry.dlq_entry_id };
-        match self.operate((entry.task, None), action, by.clone(), condition).await {
-            Ok(effects) => Recovery::Recovered(effects),
+        match self.operate((entry.task, None), action.clone(), by.clone(), condition).await {
+            Ok(effects) => {
+                // What was done is not undone because nobody can say what spoke against it.
+                let warnings = self.warnings((entry.task, None), &action, &effects).await.unwrap_or_default();
+                Recovery::Recovered(effects, warnings)
+            }
             Err(OperatorError::NotFound) => Recovery::Skipped("the entry is closed already, or its task is gone".into()),
             Err(OperatorError::Conflict { step, state }) => Recovery::Skipped(why_not(step.is_some(), &state)),
             Err(error) => Recovery::Failed(error.to_string()),

@@ -121,7 +121,10 @@ async fn recover(
         };
         let page: RecoverResponse = client.send(Method::POST, &["v1", "dlq", "recover"], &body).await?.read()?;
         if format == Format::Table {
-            page.items.iter().try_for_each(|item| output::print(&view(item, body.dry_run)))?;
+            for item in &page.items {
+                output::print(&view(item, body.dry_run))?;
+                item.warnings.iter().try_for_each(|warning| output::print(&format!("! {}", line(warning))))?;
+            }
         }
         left -= (page.items.len() as u32).min(left);
         progress.more = page.next.is_some();

@@ -128,10 +128,10 @@ pub(crate) fn recovered(page: RecoveredPage, applied: bool) -> RecoverResponse {
 }
 
 fn recovered_entry((entry, recovery): (MatchingEntry, Recovery)) -> RecoveredEntry {
-    let (outcome, why, effects) = match recovery {
-        Recovery::Recovered(effects) => ("recovered", None, effects.steps),
-        Recovery::Skipped(why) => ("skipped", Some(why), Vec::new()),
-        Recovery::Failed(why) => ("failed", Some(why), Vec::new()),
+    let (outcome, why, effects, warnings) = match recovery {
+        Recovery::Recovered(effects, warnings) => ("recovered", None, effects.steps, warnings),
+        Recovery::Skipped(why) => ("skipped", Some(why), Vec::new(), Vec::new()),
+        Recovery::Failed(why) => ("failed", Some(why), Vec::new(), Vec::new()),
     };
     RecoveredEntry {
         dlq_entry_uuid: entry.dlq_entry_id,
@@ -144,6 +144,7 @@ fn recovered_entry((entry, recovery): (MatchingEntry, Recovery)) -> RecoveredEnt
         fingerprint: entry.fingerprint,
         outcome: outcome.to_owned(),
         why,
+        warnings,
         steps: effects.len(),
         changed: effects.into_iter().take(CHANGED_STEPS).map(super::action::effect).collect(),
     }

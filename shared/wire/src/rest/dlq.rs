@@ -273,6 +273,9 @@ pub struct RecoveredEntry {
     pub outcome: String,
     /// Why it was not recovered.
     pub why: Option<String>,
+    /// Facts that speak against it, as sentences.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// The number of steps that were set back or dispatched.
     pub steps: usize,
     /// The first of them, in topological order.
