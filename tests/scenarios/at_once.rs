@@ -50,7 +50,8 @@ impl Gate {
 }
 
 impl Gate {
-    /// The others begin when the first one has come to the gate, which opens when each of them waits or has ended.
+    /// The others begin when the first one has come to the gate, which opens when each of them waits or has ended. None of them may come
+    /// to it.
     async fn race_all<T: Send + 'static>(self, rig: &Rig, calls: impl IntoIterator<Item = impl Calls<T>>) -> Vec<T> {
         let mut calls = calls.into_iter();
         let mut running: Vec<_> = calls.by_ref().take(1).map(tokio::spawn).collect();
@@ -61,6 +62,7 @@ impl Gate {
             (rig.count(WAITING).await as usize + ended == running.len()).then_some(())
         };
         poll(Duration::from_millis(2), met).await.expect("each call meets the first one, or passes by");
+        assert_eq!(rig.count(&format!("{WAITING} and wait_event = 'advisory'")).await, 1, "each waits before the gate");
         self.0.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
         futures::future::join_all(running).await.into_iter().map(Result::unwrap).collect()
     }

@@ -87,7 +87,8 @@ async fn each_cursor_gets_a_worker_and_the_convergence_gets_all_results() {
 #[tokio::test]
 async fn an_empty_batch_makes_a_worker_without_work_only_where_the_template_asks_for_it() {
     let outcome = |outcome: Value| success(json!({ "batch_processing_outcome": outcome }));
-    let create = json!({"type": "create_batches", "worker_template_name": "work", "worker_count": 0, "total_items": 0, "cursor_configs": []});
+    let create = json!({"type": "create_batches", "worker_template_name": "work", "worker_count": 0, "total_items": 0,
+        "cursor_configs": []});
     let (asks, does_not) = (json!({"worker_template_name": "work"}), json!({}));
     for (initialization, outcome, names) in [
         (&asks, outcome(json!({"type": "no_batches"})), &["join", "split", "work_000"][..]),

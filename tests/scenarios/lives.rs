@@ -179,7 +179,7 @@ async fn lives_with_decisions_and_batches_keep_to_the_graph() {
     live_with("both", |chance| template(chance, 4, 3), &[]).await;
 }
 
-/// Runs lives of random templates with these bugs, every other one over a queue outside of the process. `TASKER_LIVES_SEED` repeats a run, `TASKER_LIVES` lengthens it.
+/// Runs lives of random templates with these bugs.
 async fn live_with(what: &str, template: impl Fn(&mut Chance) -> Value, plants: &[Plant]) {
     let live = async |what, yaml: Value, own, is_remote| match is_remote {
         true => live::<RemoteQueue>(what, &yaml, own, plants).await,
@@ -188,6 +188,7 @@ async fn live_with(what: &str, template: impl Fn(&mut Chance) -> Value, plants: 
     each_life(live, template, what).await;
 }
 
+/// Every other life is over a queue outside of the process. `TASKER_LIVES_SEED` repeats a run, `TASKER_LIVES` lengthens it.
 async fn each_life(live: impl AsyncFn(String, Value, Chance, bool), template: impl Fn(&mut Chance) -> Value, what: &str) {
     let lives = std::env::var("TASKER_LIVES").map_or(LIVES, |lives| lives.parse().expect("TASKER_LIVES is a number"));
     let mut chance = Chance::of_run("TASKER_LIVES_SEED");

@@ -8,8 +8,8 @@ use tasker_wire::{RunStep, StepNo, TaskId};
 
 use crate::rig::Rig;
 
-/// The messages of the steps that run, by the rows as they are: each has the results of all parents and of the further ancestors that exist,
-/// and the failures of those among them that are tolerated.
+/// The messages of the steps that run, by the rows as they are: each has the results of all parents and of the further ancestors that
+/// exist, and the failures of those among them that are tolerated.
 pub async fn by_rows<Q: Queue>(rig: &Rig<Q>, tasks: &[TaskId]) -> BTreeMap<(TaskId, StepNo), Value> {
     let sql =
         "select s.task_id, s.no, json_build_object('name', s.name, 'lease', s.lease, 'attempt', s.attempt, 'inputs', s.inputs,
