@@ -256,7 +256,7 @@ async fn a_dry_run_ends_with_the_line_that_carries_it_out() {
     let shown = out(&output);
     let again = format!(r"Nothing was done. To do it: tasker-ctl task cancel {TASK} --seen 5ee4 --reason 'it'\''s over'");
     let expected = [
-        &format!("cancel of task {TASK}: would change 1 step"),
+        &format!("cancel of task {TASK}: would change 1 step, and the task would be cancelled"),
         "",
         "STEP    FROM      TO         EFFECT",
         "charge  enqueued  cancelled  cancelled",

@@ -490,7 +490,7 @@ fn bounded(action: StalenessAction, facts: TaskFacts) -> TaskFacts {
         in_process: waiting("a"),
         ..LifecycleFacts::default()
     };
-    TaskFacts { bounds: Some(Bounds { lifecycle, facts: clocks, entered: vec![] }), ..facts }
+    TaskFacts { bounds: Some(ThresholdFacts { lifecycle, facts: clocks, entered: vec![] }), ..facts }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::iter::zip;
 
 use tasker_domain::{
-    explain::{BatchFacts, Bounds, Ending, EntryFacts, PauseFacts, Paused, StepFacts, TaskFacts},
+    explain::{BatchFacts, Ending, EntryFacts, PauseFacts, Paused, StepFacts, TaskFacts, ThresholdFacts},
     staleness::Entered,
     token::TemplateRef,
 };
@@ -67,12 +67,12 @@ fn entries(row: &Row) -> Vec<EntryFacts> {
 }
 
 /// Thresholds that this version cannot read have no effect.
-fn bounds(row: &Row) -> Option<Bounds> {
+fn bounds(row: &Row) -> Option<ThresholdFacts> {
     let lifecycle = serde_json::from_str(row.get::<_, Option<&str>>("lifecycle")?).ok()?;
     let (no, lease, at_ms) = (column(row, "entered_no"), column(row, "entered_lease"), column(row, "entered_ms"));
     let entered = |(at, threshold)| Entered { threshold, no: no[at], lease: lease[at], at_ms: at_ms[at] };
     let entered = column(row, "entered_detail").into_iter().enumerate().map(entered).collect();
-    Some(Bounds { lifecycle, facts: staleness::facts(row), entered })
+    Some(ThresholdFacts { lifecycle, facts: staleness::facts(row), entered })
 }
 
 fn batches(row: &Row) -> Vec<BatchFacts> {

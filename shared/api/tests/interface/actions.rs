@@ -226,7 +226,7 @@ async fn a_state_that_does_not_allow_an_action_is_named_with_what_to_do() {
     );
     let (message, details) = refuse(&b, "retry").await;
     assert_eq!(details, json!({"status": "pending", "step_uuid": b.rsplit('/').next()}));
-    assert!(message.ends_with(" is pending"), "{message}");
+    assert!(message.ends_with(" is pending; it waits, and the explanation of its task says what for"), "{message}");
     act(&rig, &a, "retry", json!({})).await;
     assert_eq!(refuse(&task, "resolve").await.1, of_task("running"));
     act(&rig, &task, "cancel", json!({})).await;

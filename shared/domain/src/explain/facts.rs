@@ -33,7 +33,7 @@ pub struct TaskFacts {
     /// The open DLQ entries.
     pub entries: Vec<EntryFacts>,
     /// What bounds its time; `None` unless it runs, and its template has thresholds.
-    pub bounds: Option<Bounds>,
+    pub bounds: Option<ThresholdFacts>,
     /// The batches with fewer places than workers.
     pub batches: Vec<BatchFacts>,
     /// The number of steps that are not done, by position in the template.
@@ -81,7 +81,7 @@ pub struct EntryFacts {
 
 /// The thresholds of a template, and what decides whether its task is stale.
 #[derive(Debug, Clone)]
-pub struct Bounds {
+pub struct ThresholdFacts {
     pub lifecycle: Lifecycle,
     pub facts: LifecycleFacts,
     /// The entries that were opened because it was stale.

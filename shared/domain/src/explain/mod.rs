@@ -9,7 +9,7 @@ mod step;
 mod waits;
 mod words;
 
-pub use facts::{BatchFacts, Bounds, Ending, EntryFacts, PauseFacts, Paused, StepFacts, TaskFacts};
+pub use facts::{BatchFacts, Ending, EntryFacts, PauseFacts, Paused, StepFacts, TaskFacts, ThresholdFacts};
 
 use std::collections::BTreeSet;
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tasker_wire::{StepState, TaskState, ids::position};
 
 use super::{
-    Bounds, EntryFacts, TaskFacts,
+    EntryFacts, TaskFacts, ThresholdFacts,
     words::{ahead, clock, counted, since},
 };
 use crate::{
@@ -24,7 +24,7 @@ pub(super) struct Foretold {
 }
 
 pub(super) fn foretold(facts: &TaskFacts, workflow: &Workflow) -> Option<Foretold> {
-    let Bounds { lifecycle, facts: clocks, entered } = facts.bounds.as_ref()?;
+    let ThresholdFacts { lifecycle, facts: clocks, entered } = facts.bounds.as_ref()?;
     let (wait, at_ms) = next_stale(lifecycle, clocks)?;
     let at = Timestamp::from_millisecond(at_ms).ok()?;
     let is_entered = || open_entry(facts).is_some() || entered.iter().any(|entry| wait.is_entered(entry));
