@@ -27,9 +27,9 @@ use crate::{
 const CALLS: usize = 60;
 /// The fewest lives of a test, and the most until everything was said once.
 const LIVES: usize = 10;
-const MOST_LIVES: usize = 150;
+const MOST_LIVES: usize = 400;
 /// So many lives find a planted bug.
-const FOUND_WITHIN: usize = 40;
+const FOUND_WITHIN: usize = 100;
 
 /// What cannot be said of the steps of a sound database.
 const NEVER_SAID: StepReason = StepReason::Unexplained;
@@ -43,12 +43,12 @@ type Twist = fn(&mut Explanation);
 const PLANTS: [(usize, Plant); 11] = [
     (0, ("explain_v1", "q.template in ('', t.name)", "q.template = t.name")),
     (3, ("explain_v1", "where t.paused_at is not null", "where false")),
-    (69, ("explain_v1", "array_agg(q.open)", "array_agg(true)")),
-    (15, ("explain_v1", "not in ('complete', 'resolved_manually')", "not in ('complete', 'resolved_manually', 'cancelled')")),
+    (1, ("explain_v1", "array_agg(q.open)", "array_agg(true)")),
+    (1, ("explain_v1", "not in ('complete', 'resolved_manually')", "not in ('complete', 'resolved_manually', 'cancelled')")),
     (0, ("explain_v1", "array_agg(q.wake_at)", "array_agg(q.wake_at + interval '1 s')")),
-    (4, ("explain_v1", "where not u.tolerated group by", "group by")),
+    (1, ("explain_v1", "where not u.tolerated group by", "group by")),
     (0, ("explain_v1", "array_agg(q.attempt)", "array_agg(q.attempt - 1)")),
-    (23, ("explain_v1", "array_agg(q.awaits_callback)", "array_agg(false)")),
+    (0, ("explain_v1", "array_agg(q.awaits_callback)", "array_agg(false)")),
     (0, ("explain_v1", "u.no & ~16383", "u.no & ~32767")),
     (0, ("explain_v1", "and t.state = 'running' offset 0) w", "and false offset 0) w")),
     (0, ("explain_v1", "q.reason = 'staleness_timeout'", "false")),
@@ -64,14 +64,14 @@ const TWISTS: [(usize, &str, Twist); 11] = [
     (0, "a failed task is reopened", |said| {
         of(said, StepReason::Failed, |step, _| step.act.iter_mut().for_each(|act| act.remedy = Remedy::Reopen))
     }),
-    (0, "nothing follows in a failing task", |said| in_its_sentence(said, " for such steps only", " for such steps alone")),
+    (31, "nothing follows in a failing task", |said| in_its_sentence(said, " for such steps only", " for such steps alone")),
     (0, "what is held can move", |said| in_its_sentence(said, " cannot start before the end of ", " can still move after ")),
-    (0, "what is blocked follows", |said| in_its_sentence(said, " never start", " later start")),
-    (0, "a task is ended late", |said| {
+    (15, "what is blocked follows", |said| in_its_sentence(said, " never start", " later start")),
+    (1, "a task is ended late", |said| {
         let is_ended = said.task.sentence.contains("ends it as error");
         said.task.changes_at = said.task.changes_at.map(|at| if is_ended { at + Duration::from_secs(1) } else { at });
     }),
-    (0, "an entry ends the task", |said| in_its_sentence(said, "opens a DLQ entry, and it goes on", "ends it as error")),
+    (6, "an entry ends the task", |said| in_its_sentence(said, "opens a DLQ entry, and it goes on", "ends it as error")),
 ];
 
 fn in_its_sentence(said: &mut Explanation, what: &str, instead: &str) {
