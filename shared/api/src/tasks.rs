@@ -45,22 +45,24 @@ pub(crate) async fn create<Q: Queue>(
     query.finish()?;
     let body = request::body(&headers, body, request::JSON, limits::BODY_BYTES).await?;
     let request = parse_task_request(&body).map_err(|error| request::refused_json(&body, error.into()))?;
-    let (status, task) = match app.engine.submit_watched(request, request::traceparent(&headers)).await {
+    let (status, task, began_with) = match app.engine.submit_watched(request, request::traceparent(&headers)).await {
         Ok((submitted, waiter)) => {
             if let Some(wait) = wait {
                 place.leave();
                 app.engine.wait_for(waiter, wait).await;
             }
-            (StatusCode::CREATED, submitted.task)
+            (StatusCode::CREATED, submitted.task, wait.is_none().then_some(submitted.steps as i64))
         }
         Err(SubmitError::Duplicate { task, .. }) if on_duplicate.is_some() => {
             wait_for(&app, &place, task, wait).await;
-            (StatusCode::OK, task)
+            (StatusCode::OK, task, None)
         }
         Err(error) => return Err(error.into()),
     };
     let route = format!("/v1/tasks/{task}");
-    let shown = result_of("the task was accepted", &route, || shown(&app, task)).await?;
+    let mut shown = result_of("the task was accepted", &route, || shown(&app, task)).await?;
+    // It may have more by now. Clients of Tasker count those that it was created with.
+    shown.total_steps = began_with.unwrap_or(shown.total_steps);
     Ok((status, [(LOCATION, route)], Json(shown)).into_response())
 }
 

@@ -36,6 +36,8 @@ pub struct Submitted {
     pub task: TaskId,
     /// Whether this request created it.
     pub created: bool,
+    /// The steps that it began with.
+    pub steps: usize,
 }
 
 /// Why a request created no task.
@@ -137,7 +139,7 @@ impl<Q: Queue> Engine<Q> {
                 if row.state.is_finished() {
                     engine.waiters.wake(row.task);
                 }
-                return Ok((Submitted { task: row.task, created: true }, waiter));
+                return Ok((Submitted { task: row.task, created: true, steps: new.rows.no.len() }, waiter));
             }
         })
         .await

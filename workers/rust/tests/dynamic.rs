@@ -460,6 +460,10 @@ async fn the_method_chooses_a_part_of_a_handler() {
             (&refund, &json!("call"))
         );
     }
+    for task in both(&rigs, "resolver_hints.yaml", json!({"action_type": "x"}), &[]).await {
+        let action = json!({"invoked_method": "execute_action", "action_type": "x"});
+        assert_eq!((&task.results["combined_hint_step"], task.results.len()), (&action, 3));
+    }
     for task in both(&rigs, "method_dispatch.yaml", json!({}), &[]).await {
         assert_eq!(task.failed["validate_step"].error_code.as_deref(), Some("validation_error"));
     }
