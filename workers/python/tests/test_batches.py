@@ -367,7 +367,7 @@ class Convergences(unittest.TestCase):
         total = Handler.aggregate_worker_results(results)
         self.assertEqual(len(total.pop("errors")), 100)
         expected = {"total_processed": 7, "total_succeeded": 2, "total_failed": 1, "total_skipped": 2}
-        counts = {"batch_count": 3, "failed_batch_count": 1}
+        counts = {"batch_count": 4, "failed_batch_count": 1}
         self.assertEqual(total, {**expected, **counts, "success_rate": 2 / 7, "error_count": 101})
         self.assertEqual(Handler.aggregate_worker_results([])["success_rate"], 0.0)
 

@@ -298,7 +298,7 @@ class Batchable:
 
     @staticmethod
     def aggregate_worker_results(worker_results: list[dict[str, Any] | None]) -> dict[str, Any]:
-        """The sums of several results of :meth:`batch_worker_success`, where ``None`` is a worker that failed."""
+        """The sums of several results of :meth:`batch_worker_success`, where ``None`` is a batch that failed."""
         results = [result for result in worker_results if result is not None]
 
         def total(key: str) -> int:
@@ -311,7 +311,7 @@ class Batchable:
             "total_succeeded": succeeded,
             "total_failed": total("items_failed"),
             "total_skipped": total("items_skipped"),
-            "batch_count": len(results),
+            "batch_count": len(worker_results),
             "failed_batch_count": len(worker_results) - len(results),
             "success_rate": succeeded / processed if processed > 0 else 0.0,
             "errors": errors[:MOST_ERRORS],
