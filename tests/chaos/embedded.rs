@@ -72,6 +72,13 @@ enum Verb {
     Retry(StepId),
 }
 
+impl Verb {
+    /// Requests share one connection here, and would wait for it in real time until they give up.
+    fn is_request(&self) -> bool {
+        matches!(self, Self::Submit(_) | Self::Cancel(..) | Self::Retry(_))
+    }
+}
+
 /// The result of a verb.
 enum Returned {
     Answers(Vec<Answer>),
@@ -226,7 +233,7 @@ impl Run<'_> {
         let looks = alone(|v| matches!(v, Verb::Sweep | Verb::Recover));
         let due = !p.kept.is_empty() || p.answers.first_key_value().is_some_and(|((at, _), _)| *at <= self.now_ms);
         let mut offer = |weight, next, is_possible: bool| moves.extend(is_possible.then_some((weight, next)));
-        offer(4, Move::Submit, alone(|v| matches!(v, Verb::Submit(_))) && self.tasks.iter().any(|t| t.id.is_none()));
+        offer(4, Move::Submit, alone(Verb::is_request) && self.tasks.iter().any(|t| t.id.is_none()));
         offer(4, Move::Receive, p.ready && p.engine.queue().waiting() > 0);
         offer(6, Move::Complete, room && due && p.count(|v| matches!(v, Verb::Complete(_))) < COMPLETERS);
         offer(3, Move::Evaluate, alone(|v| matches!(v, Verb::Evaluate(_))) && !p.wake_ups.is_empty());
@@ -442,7 +449,7 @@ impl Run<'_> {
     async fn cancel(&mut self) -> Result<()> {
         let place = self.chance.below(self.tasks.len());
         let cancelled = self.tasks.iter().filter(|t| t.actions.cancelled).count();
-        let is_under_way = self.process.count(|v| matches!(v, Verb::Cancel(..))) > 0;
+        let is_under_way = self.process.count(Verb::is_request) > 0;
         let task = &self.tasks[place];
         match task.id {
             Some(id) if !is_under_way && cancelled < CANCELS && !task.actions.cancelled => {
