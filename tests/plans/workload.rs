@@ -217,7 +217,8 @@ async fn pause(session: &mut Session, meter: Meter) {
     session.run(meter, "release_held", "of fifty", &[&scope[..], &page[..]].concat(), 40 * many).await;
     session.run(meter, "sweep", "of fifty that were held", &["500", "null", DISPATCH[1], DISPATCH[2]], 80 * many).await;
     let step = [&format!("'{}'", tasks[0]), step_no(0).to_string().as_str()].map(str::to_owned);
-    session.run(meter, "step_risks", "of one", &[&step[0], &step[1]], 30).await;
+    let both = format!("array[{}, {}]", step_no(0), step_no(1));
+    session.run(meter, "step_risks", "of two", &[&step[0], &both, &step[1], "21"], 40).await;
     session.run(meter, "late_result", "of none", &[&step[0], &step[1], "1"], 30).await;
 }
 
