@@ -240,7 +240,7 @@ async fn an_entry_that_was_opened_for_a_wait_is_not_promised_again() {
     assert!(opened.sentence.contains("DLQ entry staleness_timeout since "), "{opened:?}");
     for closed in [false, true] {
         if closed {
-            rig.execute("update tasker.dlq_entries set status = 'manually_resolved'").await;
+            rig.execute("update tasker.dlq_entries set status = 'manually_resolved', resolved_at = tasker.clock()").await;
         }
         let said = explain().await;
         assert!(!said.sentence.contains("opens a DLQ entry"), "closed {closed}: {said:?}");
