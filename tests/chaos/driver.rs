@@ -100,7 +100,7 @@ pub async fn run(rig: &mut Rig, growth: Growth, seed: u64) -> Result<Report> {
     let queue = Timed::new(seed, START_MS, faults.clone());
     let over = CancellationToken::new();
     let processes = (0..2).map(|_| Process::start(rig, &queue, &over, seed)).collect();
-    let workers = Workers::new(seed, faults.clone());
+    let workers = Workers::new(seed, faults.clone()).with_callbacks();
     let mut driver = Driver {
         rig,
         seed,
@@ -239,7 +239,10 @@ impl Driver<'_> {
                 let again = Outgoing::RunStep { pool: "default".into(), step: Box::new(run.clone()) };
                 self.queue.put_back(again, act.ms);
             }
-            carry(answer, act.ms);
+            match act.is_certain {
+                true => self.queue.put_back(Outgoing::CompleteStep(Arc::new(answer)), act.ms),
+                false => carry(answer, act.ms),
+            }
         }
     }
 
@@ -342,7 +345,7 @@ pub fn check_answers(
     answers: &[Answer],
 ) -> Result<()> {
     for (done, answer) in batch.iter().zip(answers) {
-        let report = matches!(done.outcome, Outcome::Started {} | Outcome::Heartbeat {});
+        let report = matches!(done.outcome, Outcome::Started {} | Outcome::Heartbeat {} | Outcome::PendingCallback { .. });
         let key = done.lease();
         match answer {
             Answer::Accepted if !report => {
@@ -350,6 +353,7 @@ pub fn check_answers(
                 ensure!(first, "two answers under lease {} of step {} were applied", key.number, done.step_id);
             }
             Answer::Accepted | Answer::Duplicate | Answer::Stale => {}
+            Answer::Ignored if matches!(done.outcome, Outcome::PendingCallback { .. } | Outcome::Started {}) => {}
             Answer::Refused if may_be_deleted(tasks, done.task_id) => {}
             other => bail!("an answer under lease {} of step {} is {other:?}: it was dispatched", key.number, done.step_id),
         }
