@@ -7,9 +7,9 @@ use axum::{
     http::{HeaderMap, Uri},
 };
 use tasker_domain::action::{PauseRequest, check_scope, parse_pause};
-use tasker_engine::By;
+use tasker_engine::{By, PauseChange};
 use tasker_queue::Queue;
-use tasker_store::PauseScope;
+use tasker_store::{PauseScope, StoreError};
 use tasker_wire::{
     limits,
     rest::{PauseListResponse, PauseResponse},
@@ -75,30 +75,29 @@ pub(crate) async fn resume_template<Q: Queue>(
 
 async fn pause<Q: Queue>(app: &App<Q>, scope: PauseScope, request: PauseRequest) -> Result<Json<PauseResponse>, Problem> {
     let warning = app.engine.unknown_scope(&scope).await?;
-    let PauseRequest { actor, reason, seen, dry_run } = request;
-    let by = By { actor, reason, metadata: None };
-    if let Some(seen) = seen.filter(|_| !dry_run) {
-        let now = app.engine.pause(scope.clone(), by.clone(), true).await?;
-        refuse_change(&seen, shape::pause_change("pause", false, now, warning.clone()))?;
-    }
-    let change = app.engine.pause(scope, by, dry_run).await?;
-    Ok(Json(shape::pause_change("pause", !dry_run, change, warning)))
+    change("pause", request, warning, |by, dry_run| app.engine.pause(scope.clone(), by, dry_run)).await
 }
 
 async fn resume<Q: Queue>(app: &App<Q>, scope: PauseScope, request: PauseRequest) -> Result<Json<PauseResponse>, Problem> {
-    let PauseRequest { actor, reason, seen, dry_run } = request;
-    let by = By { actor, reason, metadata: None };
-    if let Some(seen) = seen.filter(|_| !dry_run) {
-        let now = app.engine.resume(scope.clone(), by.clone(), true).await?;
-        refuse_change(&seen, shape::pause_change("resume", false, now, None))?;
-    }
-    let change = app.engine.resume(scope, by, dry_run).await?;
-    Ok(Json(shape::pause_change("resume", !dry_run, change, None)))
+    change("resume", request, None, |by, dry_run| app.engine.resume(scope.clone(), by, dry_run)).await
 }
 
-/// What is held changes with every step that becomes ready, so this compares before it acts, and not under a lock.
-fn refuse_change(seen: &str, now: PauseResponse) -> Result<(), Problem> {
-    if now.seen == seen { Ok(()) } else { Err(Problem::changed_pause(now)) }
+/// Makes a change, unless its dry run no longer says what the caller saw. What is held changes with every step that becomes ready, so
+/// this compares before it acts, and not under a lock.
+async fn change<F: Future<Output = Result<PauseChange, StoreError>>>(
+    word: &str,
+    PauseRequest { actor, reason, seen, dry_run }: PauseRequest,
+    warning: Option<String>,
+    make: impl Fn(By, bool) -> F,
+) -> Result<Json<PauseResponse>, Problem> {
+    let by = By { actor, reason, metadata: None };
+    if let Some(seen) = seen.filter(|_| !dry_run) {
+        let now = make(by.clone(), true).await?;
+        if now.seen() != seen {
+            return Err(Problem::changed_pause(shape::pause_change(word, false, now, warning)));
+        }
+    }
+    Ok(Json(shape::pause_change(word, !dry_run, make(by, dry_run).await?, warning)))
 }
 
 fn scope(namespace: String, template: Option<String>) -> Result<PauseScope, Problem> {

@@ -5,6 +5,7 @@
 pub mod action;
 pub mod backoff;
 pub mod decide;
+pub mod digest;
 pub mod dlq;
 pub mod dynamic;
 pub mod explain;

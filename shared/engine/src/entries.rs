@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use tasker_domain::digest;
 use tasker_queue::Queue;
 use tasker_store::{Effect, EntryPosition, MatchingEntries, MatchingEntry, StoreError};
 use tasker_wire::rest::DlqFilter;
@@ -33,23 +33,19 @@ impl Recovery {
     pub fn steps(&self) -> &[Effect] {
         if let Self::Recovered(effects, _) = self { &effects.steps } else { &[] }
     }
+
+    /// [`Effects::seen`]; empty if nothing is to be done.
+    fn seen(&self) -> &str {
+        if let Self::Recovered(effects, _) = self { &effects.seen } else { "" }
+    }
 }
 
 impl RecoveredPage {
     /// A digest of what the page does, or would do.
     pub fn seen(&self) -> String {
-        let mut digest = Sha256::new();
-        for (entry, recovery) in &self.items {
-            let what = if let Recovery::Recovered(effects, _) = recovery { &effects.seen } else { "" };
-            digest.update(format!("{} {what}\n", entry.dlq_entry_id));
-        }
-        short(digest)
+        let entries = self.items.iter().map(|(entry, recovery)| format!("{} {}\n", entry.dlq_entry_id, recovery.seen()));
+        digest::seen(&entries.collect::<String>())
     }
-}
-
-/// Enough of a digest to tell what was seen from anything else.
-pub(crate) fn short(digest: Sha256) -> String {
-    digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why a page was not recovered.
@@ -91,10 +87,8 @@ impl<Q: Queue> Engine<Q> {
         if now.seen() != seen {
             return Err(RecoverError::Changed(now));
         }
-        let condition = |recovery| match recovery {
-            Recovery::Recovered(effects, _) => Precondition { dry_run: false, seen: Some(effects.seen) },
-            Recovery::Skipped(_) | Recovery::Failed(_) => Precondition::default(),
-        };
+        // What was to be skipped and can be recovered meanwhile was not seen, either.
+        let condition = |recovery: Recovery| Precondition { dry_run: false, seen: Some(recovery.seen().to_owned()) };
         let entries = now.items.into_iter().map(|(entry, recovery)| (entry, condition(recovery))).collect();
         Ok(self.recover_each(entries, now.next, by).await)
     }

@@ -9,7 +9,7 @@ use tasker_queue::Queue;
 use tasker_store::{Change, Effect, Operation, Planned, StepRisks, StoreError};
 use tasker_wire::{
     Fault, Faults, Outcome, StepId, StepNo, StepState, TaskId,
-    ids::{NUMBERS_PER_POSITION, position, step_no},
+    ids::{is_worker, position, step_no},
     limits,
 };
 use uuid::Uuid;
@@ -419,10 +419,8 @@ fn of_attempt(risks: &StepRisks, Effect { name, was, state, .. }: &Effect, decid
 
 /// What new inputs of a step do away with.
 fn of_inputs(risks: &StepRisks, name: &str) -> Vec<String> {
-    let replaced = match risks.no % NUMBERS_PER_POSITION {
-        0 => format!("the inputs of step {name} are replaced as a whole"),
-        _ => format!("the inputs of step {name} are replaced as a whole, and its cursor with them"),
-    };
+    let cursor = if is_worker(risks.no) { ", and its cursor with them" } else { "" };
+    let replaced = format!("the inputs of step {name} are replaced as a whole{cursor}");
     let dropped = format!("the checkpoint of step {name} is dropped");
     risks.has_inputs.then_some(replaced).into_iter().chain(risks.has_checkpoint.then_some(dropped)).collect()
 }

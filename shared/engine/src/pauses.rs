@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-use tasker_domain::did_you_mean;
+use tasker_domain::{did_you_mean, digest};
 use tasker_queue::Queue;
 use tasker_store::{Pause, PauseScope, StoreError};
 
-use crate::{Engine, entries::short, operator::By};
+use crate::{Engine, operator::By};
 
 /// What a pause or its end did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +21,7 @@ impl PauseChange {
     /// A digest of what a pause or its end would do.
     pub fn seen(&self) -> String {
         let since = self.pause.as_ref().map(|pause| (pause.created_at, pause.actor.as_str(), pause.reason.as_str()));
-        short(Sha256::new_with_prefix(format!("{since:?} {}", self.held_steps)))
+        digest::seen(&format!("{since:?} {}", self.held_steps))
     }
 }
 

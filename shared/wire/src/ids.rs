@@ -131,6 +131,11 @@ pub fn position(no: StepNo) -> Option<usize> {
     usize::try_from(no / NUMBERS_PER_POSITION - 1).ok()
 }
 
+/// Whether the step with this number was made as a worker of a batch.
+pub fn is_worker(no: StepNo) -> bool {
+    no % NUMBERS_PER_POSITION > 0
+}
+
 /// The id by which Tasker's clients identify a step's *name*: a UUIDv5 of namespace, template and step name.
 pub fn named_step_uuid(namespace: &str, template: &str, step: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("tasker/{namespace}/{template}/{step}").as_bytes())

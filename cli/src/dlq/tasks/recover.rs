@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use reqwest::Method;
 use serde_json::json;
-use sha2::{Digest, Sha256};
+use tasker_domain::digest;
 use tasker_wire::{
     limits,
     rest::{RecoverBody, RecoverResponse, RecoveredEntry, StepEffect},
@@ -158,7 +158,7 @@ impl Progress {
     }
 
     fn seen(&self) -> String {
-        Sha256::digest(self.pages.join("\n")).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        digest::seen(&self.pages.join("\n"))
     }
 }
 

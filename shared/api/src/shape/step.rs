@@ -6,7 +6,7 @@ use tasker_engine::Unserved;
 use tasker_store::{Resolution, StepAnswer, StepDetail, is_ready};
 use tasker_wire::{
     StepId, StepState,
-    ids::NUMBERS_PER_POSITION,
+    ids::is_worker,
     outcome::Failure,
     rest::{StepExecutionError, StepExecutionMetadata, StepExecutionResult, StepResponse},
 };
@@ -45,18 +45,14 @@ pub(crate) fn step(mut step: StepDetail, resolution: Option<&Resolution>, unserv
 
 /// The parents that are not done. A batch worker exists only once its parent is, and counts the place that it waits for as one more.
 pub(super) fn open_parents(step: StepId, pending_parents: i32) -> i32 {
-    if is_worker(step) { 0 } else { pending_parents }
-}
-
-fn is_worker(step: StepId) -> bool {
-    step.no % NUMBERS_PER_POSITION > 0
+    if is_worker(step.no) { 0 } else { pending_parents }
 }
 
 /// Why a dispatched step will not start by itself, or that a batch worker waits for a place.
 pub(super) fn waiting_reason(step: StepId, state: StepState, pending_parents: i32, unserved: &Unserved) -> Option<String> {
     match state {
         StepState::Enqueued => unserved.of(step).map(str::to_owned),
-        StepState::Pending if is_worker(step) && pending_parents > 0 => Some("waits for a place in its batch".to_owned()),
+        StepState::Pending if is_worker(step.no) && pending_parents > 0 => Some("waits for a place in its batch".to_owned()),
         _ => None,
     }
 }

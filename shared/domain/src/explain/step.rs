@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tasker_wire::{
     Remedy, StepNo, StepReason, StepState, TaskState,
-    ids::{NUMBERS_PER_POSITION, position},
+    ids::{is_worker, position},
     limits,
 };
 
@@ -300,10 +300,6 @@ fn one_of(failed: &[String]) -> String {
         [one] => one.clone(),
         several => format!("one of {}", listed(several, several.len() as i64)),
     }
-}
-
-fn is_worker(no: StepNo) -> bool {
-    no % NUMBERS_PER_POSITION > 0
 }
 
 fn attempt(step: &StepFacts) -> String {
