@@ -4,7 +4,7 @@
 //! task said moves.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -19,9 +19,11 @@ use tasker_wire::{Answer, Outcome, Remedy, RunStep, StepReason, TaskReason, Task
 
 use crate::{
     lives::{Life, template},
-    remote_queue::RemoteQueue,
-    rig::{Plant, Rig, by, engine, failure, permanent, template as steps},
+    rig::{Plant, Rig, by, failure, permanent},
 };
+
+mod one_by_one;
+mod planted;
 
 /// The calls of a life.
 const CALLS: usize = 60;
@@ -29,8 +31,6 @@ const CALLS: usize = 60;
 const SAYING_ALL: [usize; 9] = [0, 1, 2, 4, 7, 10, 13, 18, 65];
 const LIVES: usize = 10;
 const MOST_LIVES: usize = 300;
-/// So many lives find a planted bug.
-const FOUND_WITHIN: usize = 100;
 
 /// What cannot be said of the steps of a sound database.
 const NEVER_SAID: StepReason = StepReason::Unexplained;
@@ -39,49 +39,6 @@ const NOT_LIVED: TaskReason = TaskReason::NoTemplate;
 
 /// A bug in what is said.
 type Twist = fn(&mut Explanation);
-
-/// Bugs in what is read, each with a life that finds it.
-const PLANTS: [(usize, Plant); 10] = [
-    (0, ("explain_v1", "q.template in ('', t.name)", "q.template = t.name")),
-    (3, ("explain_v1", "where t.paused_at is not null", "where false")),
-    (65, ("explain_v1", "array_agg(q.open)", "array_agg(true)")),
-    (1, ("explain_v1", "not in ('complete', 'resolved_manually')", "not in ('complete', 'resolved_manually', 'cancelled')")),
-    (0, ("explain_v1", "array_agg(q.wake_at)", "array_agg(q.wake_at + interval '1 s')")),
-    (4, ("explain_v1", "where not u.tolerated group by", "group by")),
-    (0, ("explain_v1", "array_agg(q.attempt)", "array_agg(q.attempt - 1)")),
-    (17, ("explain_v1", "array_agg(q.awaits_callback)", "array_agg(false)")),
-    (0, ("explain_v1", "u.no & ~16383", "u.no & ~32767")),
-    (1, ("explain_v1", "and t.state = 'running' offset 0) w", "and false offset 0) w")),
-];
-
-/// Bugs in what is made of it.
-const TWISTS: [(usize, &str, Twist); 11] = [
-    (0, "a pause ends by itself", |said| of(said, StepReason::Held, |step, now| step.changes_at = Some(now))),
-    (0, "a retry has no time", |said| of(said, StepReason::WaitingForRetry, |step, _| step.changes_at = None)),
-    (0, "a blocked step waits", |said| of(said, StepReason::Blocked, |step, _| step.reason = StepReason::WaitingForParents)),
-    (2, "a step waits for no decision", |said| of(said, StepReason::WaitingForDecision, |step, _| step.waits_for.clear())),
-    (0, "a place is given by itself", |said| of(said, StepReason::WaitingForPlace, |step, now| step.changes_at = Some(now))),
-    (0, "a failed task is reopened", |said| {
-        of(said, StepReason::Failed, |step, _| step.act.iter_mut().for_each(|act| act.remedy = Remedy::Reopen))
-    }),
-    (31, "nothing follows in a failing task", |said| in_its_sentence(said, " for such steps only", " for such steps alone")),
-    (0, "what is held can move", |said| in_its_sentence(said, " cannot start before the end of ", " can still move after ")),
-    (15, "what is blocked follows", |said| in_its_sentence(said, " never start", " later start")),
-    (1, "a task is ended late", |said| {
-        let is_ended = said.task.sentence.contains("ends it as error");
-        said.task.changes_at = said.task.changes_at.map(|at| if is_ended { at + Duration::from_secs(1) } else { at });
-    }),
-    (6, "an entry ends the task", |said| in_its_sentence(said, "opens a DLQ entry, and it goes on", "ends it as error")),
-];
-
-fn in_its_sentence(said: &mut Explanation, what: &str, instead: &str) {
-    said.task.sentence = said.task.sentence.replace(what, instead);
-}
-
-fn of(explanation: &mut Explanation, reason: StepReason, twist: impl Fn(&mut Said<StepReason>, jiff::Timestamp)) {
-    let now = explanation.now;
-    explanation.steps.iter_mut().filter(|step| step.said.reason == reason).for_each(|step| twist(&mut step.said, now));
-}
 
 /// A step's row, as far as it says whether the step moved.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,125 +122,6 @@ async fn what_is_said_of_random_lives_is_what_then_happens() {
         }
     }
     panic!("never said: {:?}", missing(&steps, &tasks));
-}
-
-#[tokio::test]
-async fn every_planted_bug_is_found_and_none_where_there_is_none() {
-    let mut lives = BTreeSet::new();
-    for (life, plant) in PLANTS {
-        let found = found_in(life, vec![plant], None).await.unwrap_or_else(|| panic!("not found: {plant:?}"));
-        lives.insert(found);
-        println!("{plant:?} was found by life {found}");
-    }
-    for (life, name, twist) in TWISTS {
-        let found = found_in(life, vec![], Some(twist)).await.unwrap_or_else(|| panic!("not found: {name}"));
-        lives.insert(found);
-        println!("{name} was found by life {found}");
-    }
-    for life in lives {
-        live(life, Chance::new(life as u64), &[], None).await;
-    }
-}
-
-/// Which of the same lives as ever ends in a panic: the given one, or one after it, should that no longer do so.
-async fn found_in(first: usize, plants: Vec<Plant>, twist: Option<Twist>) -> Option<usize> {
-    for life in first..first + FOUND_WITHIN {
-        let plants = plants.clone();
-        let lived = tokio::spawn(async move { live(life, Chance::new(life as u64), &plants, twist).await.is_some() });
-        if let Err(end) = lived.await {
-            assert!(end.is_panic());
-            return Some(life);
-        }
-    }
-    None
-}
-
-#[tokio::test]
-async fn a_dispatch_to_a_queue_outside_is_said_to_be_sent_again_at_its_time_and_how_often_it_was() {
-    let rig = Rig::over(RemoteQueue::new()).await;
-    rig.stop_clock().await;
-    rig.register(&steps("w", &[("a", &[])])).await;
-    let task = rig.submit("w", json!({})).await;
-    for sent in 1..=4 {
-        rig.engine.queue().runs();
-        let said = rig.engine.explain(task).await.unwrap().unwrap();
-        let [step] = &said.steps[..] else { panic!("{said:#?}") };
-        assert_eq!((step.said.reason, &step.said.act), (StepReason::WaitingForWorker, &None));
-        assert_eq!(step.said.sentence.contains(&format!("was sent {sent} times")), sent > 1, "{}", step.said.sentence);
-        assert_eq!(step.said.sentence.contains("DLQ entry worker_unavailable since "), sent > 3, "{}", step.said.sentence);
-        let wait = step.said.changes_at.unwrap().duration_since(said.now).unsigned_abs();
-        rig.pass(wait - Duration::from_millis(1)).await;
-        assert_eq!(rig.engine.sweep().await.unwrap().sent, 0, "not before its time");
-        rig.pass(Duration::from_millis(1)).await;
-        assert_eq!(rig.engine.sweep().await.unwrap().sent, 1, "at its time");
-    }
-}
-
-#[tokio::test]
-async fn an_entry_that_was_opened_for_a_wait_is_not_promised_again() {
-    let rig = Rig::still().await;
-    rig.stop_clock().await;
-    let mut template: Value = serde_json::from_str(&steps("w", &[("a", &[])])).unwrap();
-    template["lifecycle"] = json!({"staleness_action": "dlq", "max_duration_minutes": 2});
-    rig.register(&template.to_string()).await;
-    let task = rig.submit("w", json!({})).await;
-    rig.execute("update tasker.tasks set created_at = tasker.clock()").await;
-    let explain = || async { rig.engine.explain(task).await.unwrap().unwrap().task };
-    let promised = explain().await;
-    assert!(promised.sentence.contains("opens a DLQ entry"), "{promised:?}");
-    rig.pass(Duration::from_millis(120_001)).await;
-    rig.engine.look_for_stale(|| false).await.unwrap();
-    assert_eq!(rig.count("select count(*) from tasker.dlq_entries").await, 1);
-    let opened = explain().await;
-    assert!(opened.sentence.contains("DLQ entry staleness_timeout since "), "{opened:?}");
-    for closed in [false, true] {
-        if closed {
-            rig.execute("update tasker.dlq_entries set status = 'manually_resolved', resolved_at = tasker.clock()").await;
-        }
-        let said = explain().await;
-        assert!(!said.sentence.contains("opens a DLQ entry"), "closed {closed}: {said:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_defect_is_called_one_and_a_task_without_its_template_says_so() {
-    let rig = Rig::still().await;
-    rig.register(&steps("w", &[("a", &[]), ("b", &[]), ("join", &["a", "b"])])).await;
-    let task = rig.submit("w", json!({})).await;
-    rig.execute("update tasker.steps set pending_parents = 0 where name = 'join'").await;
-    let said = rig.engine.explain(task).await.unwrap().unwrap();
-    let [.., join] = &said.steps[..] else { panic!("{said:#?}") };
-    assert_eq!((join.said.reason, join.said.act.as_ref().unwrap().remedy), (NEVER_SAID, Remedy::RunDoctor));
-    assert!(!rig.engine.store().examine().await.unwrap().differences.is_empty(), "the doctor finds it too");
-
-    rig.execute("delete from tasker.templates").await;
-    let forgetful = engine(&rig.db, InProcess::default());
-    let said = forgetful.explain(task).await.unwrap().unwrap();
-    assert_eq!((said.task.reason, said.steps.len(), said.not_listed), (NOT_LIVED, 0, 3));
-}
-
-#[tokio::test]
-async fn a_task_of_ten_thousand_steps_is_explained_by_the_thousand_that_hold_it_up() {
-    let rig = Rig::still().await;
-    let names: Vec<String> = (0..9_998).map(|n| format!("s{n}")).collect();
-    let mut all: Vec<(&str, &[&str])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
-    let parents: Vec<&str> = names.iter().map(String::as_str).collect();
-    all.extend([("join", &parents[..]), ("end", &["join"][..])]);
-    rig.register(&steps("wide", &all)).await;
-    let task = rig.submit("wide", json!({})).await;
-    rig.execute("update tasker.steps set state = 'error', finished_at = now(), wake_at = null where name = 's9000'").await;
-    let said = rig.engine.explain(task).await.unwrap().unwrap();
-    assert_eq!((said.steps.len(), said.not_listed), (1_000, 9_000));
-    assert_eq!((said.steps[0].name.as_str(), said.steps[0].said.reason), ("s9000", StepReason::Failed));
-
-    // Of what waits, all that holds it up is known.
-    rig.execute("update tasker.steps set state = 'complete', finished_at = now(), wake_at = null where no < 9500 * 16384 and state <> 'error'").await;
-    let said = rig.engine.explain(task).await.unwrap().unwrap();
-    let end = said.steps.iter().find(|step| step.name == "end").unwrap();
-    assert_eq!((end.said.reason, said.not_listed), (StepReason::Blocked, 0));
-    assert!(end.said.sentence.contains("s9000 failed for good"), "{}", end.said.sentence);
-    let join = said.steps.iter().find(|step| step.name == "join").unwrap();
-    assert!(join.said.waits_for.len() == 10 && join.said.sentence.len() < 300, "{join:?}");
 }
 
 async fn live(life: usize, mut chance: Chance, plants: &[Plant], twist: Option<Twist>) -> Option<Explained> {
